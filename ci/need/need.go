@@ -1,0 +1,55 @@
+// Package need says what a test needs of its machine: root, a tool, the corpus.
+//
+// Where it is missing the test is skipped with a reason of one form, so that the closing table of make test can count them. The environment
+// variable GALVO_REQUIRE lists what must not be missing (root,tshark,chromium,qemu,corpus, or a tool's name): there a missing thing is a failure.
+package need
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Root skips the test unless it runs as root with the right to make network namespaces.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "root", "the test does not run as root")
+	}
+}
+
+// Tool returns the path of a program.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, name, "no "+name+" in PATH")
+	}
+	return path
+}
+
+// Corpus returns the folder with the corpora of savefiles that lies beside the checkout.
+func Corpus(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		corpus := filepath.Join(dir, "shared", "corpus")
+		if _, err := os.Stat(corpus); err == nil {
+			return corpus
+		}
+		dir = filepath.Dir(dir)
+	}
+	missing(t, "corpus", "no shared/corpus beside the checkout")
+	return ""
+}
+
+func missing(t testing.TB, what, why string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("GALVO_REQUIRE"), ","), what) {
+		t.Fatalf("needs %s: %s, and GALVO_REQUIRE names it", what, why)
+	}
+	t.Skipf("needs %s: %s", what, why)
+}
