@@ -1,0 +1,190 @@
+// Package api is what Galvo's processes and its clients say to each other: requests, replies, events, errors, the table of
+// operations, and a client over a unix socket.
+//
+// It holds plain values and no behaviour of the product. Field names are those of the JSON under /api/v1/; times are microseconds
+// since the epoch, sizes are bytes, rates are bit/s.
+package api
+
+// A Counters is the five counters of a capture, with one meaning everywhere. Over a capture's span their sum is the number of frames
+// that the ports received.
+type Counters struct {
+	Captured uint64 `json:"captured" doc:"Frames that matched and were delivered."`
+	Dropped  uint64 `json:"dropped" doc:"Frames that matched, and the destination was too slow or full."`
+	Ignored  uint64 `json:"ignored" doc:"Frames that the filter did not match, or had no answer for yet."`
+	Held     uint64 `json:"held" doc:"Frames that wait for the verdict of their flow."`
+	Lost     uint64 `json:"lost" doc:"Frames that were gone before any filter saw them."`
+}
+
+// A Sink is a capture's destination.
+type Sink struct {
+	Type string `json:"type" enum:"http,disk,interface,erspan,sftp" default:"http"`
+}
+
+// A CaptureRequest asks for a capture. The zero value captures everything, live, to an HTTP stream, until it is stopped.
+type CaptureRequest struct {
+	Expression         string `json:"expression,omitempty" maxLength:"65536" doc:"Expert filter; empty for everything."`
+	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
+	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, or a slot."`
+	Sink               Sink   `json:"sink,omitempty"`
+	StartTime          int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is now."`
+	EndTime            int64  `json:"endTime,omitempty" doc:"Microseconds since the epoch; 0 is no end."`
+	MaxBytes           uint64 `json:"maxBytes,omitempty" doc:"Ends the capture before the output would exceed so many bytes of packets; 0 is no limit."`
+	MaxPackets         uint64 `json:"maxPackets,omitempty" doc:"Ends the capture after so many matching packets; 0 is no limit."`
+	MaxSeconds         uint64 `json:"maxSeconds,omitempty" doc:"Ends the capture so many seconds after its start; 0 is no limit."`
+	SnapLength         uint32 `json:"snapLength,omitempty" maximum:"65535" doc:"Bytes kept of each packet, on layer 2 without FCS; 0 or 65535 is all."`
+	Profile            string `json:"profile,omitempty" doc:"Capture profile that decides the snap length; none is defined yet, so only empty is accepted."`
+	Format             string `json:"format,omitempty" enum:"pcapng,pcap,pcap-ns" default:"pcapng"`
+	UseSingleInterface bool   `json:"useSingleInterface,omitempty" doc:"Write one interface and treat all packets as received there."`
+	FileName           string `json:"fileName,omitempty" maxLength:"255" doc:"Name of the file, with strftime fields of the start time."`
+	Comment            string `json:"comment,omitempty" maxLength:"65535" doc:"Comment in the file's section header."`
+	DeviceInfo         bool   `json:"deviceInfo,omitempty" doc:"Add name, version, memory and filter to the comment."`
+}
+
+// A CaptureCreated answers a CaptureRequest.
+type CaptureCreated struct {
+	ID       string `json:"id"`
+	Stream   string `json:"stream,omitempty" doc:"Path to fetch with GET within 30 seconds, for an http sink."`
+	FileName string `json:"fileName,omitempty"`
+}
+
+// A Capture is one that runs, waits for its start time, or has finished.
+type Capture struct {
+	ID         string `json:"id"`
+	User       string `json:"user"`
+	Client     string `json:"client" doc:"Address and port of the client."`
+	Sink       string `json:"sink" doc:"http, disk, interface, erspan, sftp"`
+	Source     string `json:"source"`
+	Expression string `json:"expression" doc:"Canonical form of the filter."`
+	Undecided  string `json:"undecided"`
+	Format     string `json:"format"`
+	FileName   string `json:"fileName,omitempty"`
+	State      string `json:"state" doc:"waiting, running, finished, interrupted, failed"`
+	Reason     string `json:"reason,omitempty" doc:"Why it ended."`
+	StartTime  int64  `json:"startTime" doc:"When the capture began, or will."`
+	EndTime    int64  `json:"endTime,omitempty" doc:"When it ended, or will."`
+	Counters
+	Bytes   uint64 `json:"bytes" doc:"Bytes of captured packets after snapping."`
+	BitRate uint64 `json:"bitRate" doc:"Of captured packets: over the last second, or the average of a finished capture."`
+}
+
+// A Port is a NIC port that Galvo captures from.
+type Port struct {
+	ID         int      `json:"id" doc:"From 1, in the order of the configuration."`
+	Name       string   `json:"name"`
+	Driver     string   `json:"driver"`
+	MAC        string   `json:"mac"`
+	Link       int      `json:"link" doc:"Ports with the same number form a link; 0 is none."`
+	Mode       string   `json:"mode" doc:"sink or bridge"`
+	Direction  string   `json:"direction" doc:"in or both"`
+	State      string   `json:"state" doc:"up, down, absent, or failed"`
+	Reason     string   `json:"reason,omitempty" doc:"Why it is not up, or what its NIC cannot do."`
+	SpeedMbps  int      `json:"speedMbps" doc:"0 is unknown."`
+	RxPackets  uint64   `json:"rxPackets" doc:"Frames received since the processing started, lost ones not counted."`
+	RxBytes    uint64   `json:"rxBytes"`
+	LostNic    uint64   `json:"lostNic" doc:"Frames that the NIC dropped."`
+	LostKernel uint64   `json:"lostKernel" doc:"Frames that found the engine's ring full, or no engine."`
+	OwnPackets uint64   `json:"ownPackets" doc:"Frames of Galvo's own connections, left out on ports with an address."`
+	BitRate    uint64   `json:"bitRate"`
+	PacketRate uint64   `json:"packetRate" doc:"Frames per second."`
+	Gaps       []Gap    `json:"gaps" doc:"Latest intervals in which frames were lost, newest last."`
+	Sizes      []uint64 `json:"sizes" doc:"Frames by length on the wire: up to 64, 128, 256, 512, 1024, 1518 bytes, and above."`
+}
+
+// A Gap is an interval in which a port lost frames.
+type Gap struct {
+	Start int64  `json:"start"`
+	End   int64  `json:"end"`
+	Lost  uint64 `json:"lost"`
+	Cause string `json:"cause" doc:"nic, kernel, engine, or port"`
+}
+
+// A ProtocolCount is the traffic of one protocol.
+type ProtocolCount struct {
+	Layer    string `json:"layer" doc:"mac, l4, or l7"`
+	Name     string `json:"name"`
+	Packets  uint64 `json:"packets"`
+	Bytes    uint64 `json:"bytes"`
+	BitRate  uint64 `json:"bitRate"`
+	Category string `json:"category,omitempty"`
+	Filter   string `json:"filter" doc:"Expert filter that captures it."`
+}
+
+// A Word of a filter, for an editor: what stands where.
+type Word struct {
+	Pos  int    `json:"pos" doc:"0-based byte."`
+	Len  int    `json:"len"`
+	Kind string `json:"kind" doc:"operand, operator, value, logic, parenthesis"`
+}
+
+// A FilterCheck says what an expression means, or what is wrong with it.
+type FilterCheck struct {
+	Canonical string `json:"canonical"`
+	Words     string `json:"words" doc:"The filter in plain words."`
+	NeedsL7   bool   `json:"needsL7" doc:"Packets that come before their flow's verdict are skipped, or held."`
+	Error     *Error `json:"error,omitempty"`
+}
+
+// A Status is the state of the device.
+type Status struct {
+	Name     string          `json:"name"`
+	Version  string          `json:"version"`
+	Time     int64           `json:"time"`
+	Uptime   int64           `json:"uptime" doc:"Seconds."`
+	State    string          `json:"state" doc:"ok or degraded"`
+	Services []ServiceStatus `json:"services"`
+	Problems []string        `json:"problems" doc:"What is wrong, and what to do about it."`
+}
+
+// A ServiceStatus is the state of one process.
+type ServiceStatus struct {
+	Name   string `json:"name" doc:"host, engine, web"`
+	State  string `json:"state" doc:"ok or down"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// A MemoryPart is a named share of the memory plan.
+type MemoryPart struct {
+	Name  string `json:"name"`
+	Want  uint64 `json:"want" doc:"Bytes that the settings ask for."`
+	Bytes uint64 `json:"bytes" doc:"Bytes granted."`
+	Why   string `json:"why,omitempty" doc:"Why less than wanted was granted."`
+}
+
+// A Memory is the memory plan.
+type Memory struct {
+	Total uint64       `json:"total"`
+	Parts []MemoryPart `json:"parts"`
+}
+
+// A Snapshot is what GET /events sends: the state of everything that changes by itself.
+type Snapshot struct {
+	Time      int64           `json:"time"`
+	Ports     []Port          `json:"ports"`
+	Captures  []Capture       `json:"captures"`
+	Finished  []Capture       `json:"finished"`
+	Protocols []ProtocolCount `json:"protocols"`
+}
+
+// A ConfigChange is one field that a new configuration changes.
+type ConfigChange struct {
+	Field string `json:"field"`
+	Old   string `json:"old"`
+	New   string `json:"new"`
+	Takes string `json:"takes" enum:"live,restart,reboot" doc:"When the change is in effect."`
+}
+
+// A ConfigCheck says what a configuration would change, or what is wrong with it.
+type ConfigCheck struct {
+	Changes []ConfigChange `json:"changes"`
+	Error   *Error         `json:"error,omitempty"`
+}
+
+// A Token lets a program in without a password. Secret is shown once, when it is made.
+type Token struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Role    Role   `json:"role" enum:"viewer,capture,admin"`
+	Secret  string `json:"secret,omitempty"`
+	Created int64  `json:"created"`
+	Used    int64  `json:"used,omitempty" doc:"Last use."`
+}

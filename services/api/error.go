@@ -1,0 +1,103 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// A Kind says what sort of error it is, so that a client can act on it. Each kind has one HTTP status.
+type Kind string
+
+// The kinds.
+const (
+	BadExpression   Kind = "bad_expression"
+	BadRequest      Kind = "bad_request"
+	BadConfig       Kind = "bad_config"
+	Unauthenticated Kind = "unauthenticated"
+	Forbidden       Kind = "forbidden"
+	NotFound        Kind = "not_found"
+	WrongMethod     Kind = "wrong_method"
+	Conflict        Kind = "conflict"
+	NoRing          Kind = "no_ring"
+	NoStorage       Kind = "no_storage"
+	NoPorts         Kind = "no_ports"
+	TooManyCaptures Kind = "too_many_captures"
+	TooManyLogins   Kind = "too_many_logins"
+	TooLarge        Kind = "too_large"
+	StorageFull     Kind = "storage_full"
+	Unavailable     Kind = "unavailable"
+	NotSupported    Kind = "not_supported"
+	Internal        Kind = "internal"
+)
+
+var statuses = map[Kind]int{
+	BadExpression:   http.StatusBadRequest,
+	BadRequest:      http.StatusBadRequest,
+	BadConfig:       http.StatusBadRequest,
+	Unauthenticated: http.StatusUnauthorized,
+	Forbidden:       http.StatusForbidden,
+	NotFound:        http.StatusNotFound,
+	WrongMethod:     http.StatusMethodNotAllowed,
+	Conflict:        http.StatusConflict,
+	NoRing:          http.StatusConflict,
+	NoStorage:       http.StatusConflict,
+	NoPorts:         http.StatusConflict,
+	TooManyCaptures: http.StatusTooManyRequests,
+	TooManyLogins:   http.StatusTooManyRequests,
+	TooLarge:        http.StatusRequestEntityTooLarge,
+	StorageFull:     http.StatusInsufficientStorage,
+	Unavailable:     http.StatusServiceUnavailable,
+	NotSupported:    http.StatusNotImplemented,
+	Internal:        http.StatusInternalServerError,
+}
+
+// An Error is what crosses a socket. Text is for a person and says what to do. Pos and Len are 0-based bytes of the expression
+// that the error is about.
+type Error struct {
+	Text     string   `json:"error"`
+	Kind     Kind     `json:"kind"`
+	Pos      int      `json:"pos"`
+	Len      int      `json:"len"`
+	Expected []string `json:"expected"`
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// GetStatus returns the HTTP status of the error's kind.
+func (e *Error) GetStatus() int {
+	if s, ok := statuses[e.Kind]; ok {
+		return s
+	}
+	return http.StatusInternalServerError
+}
+
+// kindOf returns the kind for a status that was not made from a kind.
+func kindOf(status int) Kind {
+	switch status {
+	case http.StatusNotFound:
+		return NotFound
+	case http.StatusMethodNotAllowed:
+		return WrongMethod
+	case http.StatusRequestEntityTooLarge:
+		return TooLarge
+	case http.StatusUnauthorized:
+		return Unauthenticated
+	}
+	if status/100 == 4 {
+		return BadRequest
+	}
+	return Internal
+}
+
+// ErrorOf returns err as an *Error: itself where it is one, else an internal error with err's text.
+func ErrorOf(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Text: err.Error(), Kind: Internal}
+}
+
+var _ huma.StatusError = (*Error)(nil)

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// A Role is what a user or a token may do. Each role may do what the ones before it may.
+type Role string
+
+// The roles.
+const (
+	RoleViewer  Role = "viewer"  // statistics, and the lists of captures
+	RoleCapture Role = "capture" // start and stop captures, download packets
+	RoleAdmin   Role = "admin"   // everything
+)
+
+var roles = []Role{RoleViewer, RoleCapture, RoleAdmin}
+
+// Valid reports whether r is one of the roles.
+func (r Role) Valid() bool { return slices.Contains(roles, r) }
+
+// Includes reports whether r may do what needs the role other.
+func (r Role) Includes(other Role) bool {
+	return r.Valid() && slices.Index(roles, r) >= slices.Index(roles, other)
+}
+
+// A Service is the process that answers an operation.
+type Service string
+
+// The services.
+const (
+	ServiceEngine Service = "engine"
+	ServiceHost   Service = "host"
+	ServiceWeb    Service = "web"
+)
+
+// A Route is one row of the route table: what web checks, and where it forwards to.
+type Route struct {
+	Method  string
+	Path    string // with {wildcards} as in net/http
+	Summary string
+	Service Service
+	Role    Role
+
+	describe func(huma.API)
+}
+
+// An Operation is a route with the types of its input and output. These are structs as huma wants them: path, query and header
+// parameters by tags, and a Body.
+type Operation[I, O any] struct {
+	Route
+	huma huma.Operation
+}
+
+func operation[I, O any](service Service, role Role, method, path, summary string) Operation[I, O] {
+	o := Operation[I, O]{Route: Route{Method: method, Path: path, Summary: summary, Service: service, Role: role}}
+	o.huma = huma.Operation{
+		OperationID: operationID(method, path),
+		Method:      method,
+		Path:        path,
+		Summary:     summary,
+		Description: "Needs the role " + string(role) + ".",
+		Tags:        []string{string(service)},
+		// The only text format besides JSON is TOML, which the configuration uses.
+		MaxBodyBytes: 1 << 20,
+	}
+	o.describe = func(a huma.API) { o.Handle(a, nil) }
+	return o
+}
+
+func operationID(method, path string) string {
+	path = strings.TrimPrefix(path, "/api/v1")
+	return strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "", "...", "").Replace(path)
+}
+
+// Handle makes handler answer the operation on a. An error that handler returns is sent as ErrorOf says.
+func (o Operation[I, O]) Handle(a huma.API, handler func(context.Context, *I) (*O, error)) {
+	huma.Register(a, o.huma, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, ErrorOf(err)
+		}
+		return out, nil
+	})
+}
+
+// New returns an API on mux that answers in this package's errors and serves no page of its own.
+func New(mux *http.ServeMux, version string) huma.API {
+	useOurErrors()
+	c := huma.DefaultConfig("Galvo", version)
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
+	c.CreateHooks = nil
+	c.RejectUnknownQueryParameters = true
+	return humago.New(mux, c)
+}
+
+// useOurErrors makes huma report what it finds wrong with a request as an Error. huma offers only a package variable for that.
+var useOurErrors = sync.OnceFunc(func() {
+	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+		for _, err := range errs {
+			if err != nil {
+				message += ": " + err.Error()
+			}
+		}
+		return &Error{Text: message, Kind: kindOf(status)}
+	}
+})
+
+// OpenAPI returns the description of every operation, as JSON.
+func OpenAPI(version string) ([]byte, error) {
+	a := New(http.NewServeMux(), version)
+	for _, r := range Routes() {
+		if r.describe != nil {
+			r.describe(a)
+		}
+	}
+	return a.OpenAPI().MarshalJSON()
+}

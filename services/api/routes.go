@@ -1,0 +1,113 @@
+package api
+
+import "net/http"
+
+// Inputs and outputs of the operations that need more than a body.
+type (
+	// Nothing is an input without parameters, or an output without a body.
+	Nothing struct{}
+
+	// A Reply is an output with a JSON body.
+	Reply[T any] struct{ Body T }
+
+	// A Request is an input with a JSON body.
+	Request[T any] struct{ Body T }
+
+	// An IDInput names one object.
+	IDInput struct {
+		ID string `path:"id"`
+	}
+
+	// A Created is a reply with status 201.
+	Created[T any] struct {
+		Status int
+		Body   T
+	}
+
+	// A Caller says who asks: web sets the headers on everything that it forwards, and nobody else reaches the services' sockets.
+	Caller struct {
+		User   string `header:"Galvo-User" hidden:"true"`
+		Client string `header:"Galvo-Client" hidden:"true"`
+	}
+
+	// A CaptureInput is a CaptureRequest with its caller.
+	CaptureInput struct {
+		Caller
+		Body CaptureRequest
+	}
+
+	// A CaptureList is the running and waiting captures, or the finished ones, newest first.
+	CaptureList struct {
+		Captures []Capture `json:"captures"`
+	}
+
+	// A FilterInput is an expression to check.
+	FilterInput struct {
+		Body struct {
+			Expression string `json:"expression" maxLength:"65536"`
+		}
+	}
+
+	// A Text is a body of TOML.
+	Text struct {
+		RawBody []byte `contentType:"application/toml"`
+	}
+
+	// A TextReply is a reply of TOML.
+	TextReply struct {
+		ContentType string `header:"Content-Type"`
+		Body        []byte
+	}
+
+	// A TokenInput asks for a token.
+	TokenInput struct {
+		Caller
+		Body struct {
+			Name string `json:"name" minLength:"1" maxLength:"64"`
+			Role Role   `json:"role" enum:"viewer,capture,admin"`
+		}
+	}
+)
+
+// The operations.
+var (
+	StartCapture      = operation[CaptureInput, Created[CaptureCreated]](ServiceEngine, RoleCapture, http.MethodPost, "/api/v1/captures", "Start a capture")
+	ListCaptures      = operation[Nothing, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures", "List captures that run or wait")
+	StopCapture       = operation[IDInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/{id}", "Stop a capture")
+	ListFinished      = operation[Nothing, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures/finished", "List the last 100 captures that ended")
+	DeleteFinished    = operation[Nothing, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
+	CheckFilter       = operation[FilterInput, Reply[FilterCheck]](ServiceEngine, RoleViewer, http.MethodPost, "/api/v1/filter/check", "Check an expression and explain it in words")
+	ListPorts         = operation[Nothing, Reply[[]Port]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/ports", "List the ports")
+	ListProtocols     = operation[Nothing, Reply[[]ProtocolCount]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/protocols", "List the protocols that were seen")
+	GetConfig         = operation[Nothing, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config", "Read the configuration, as TOML")
+	PutConfig         = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPut, "/api/v1/config", "Replace the configuration")
+	CheckConfig       = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/check", "Say what a configuration would change")
+	GetMemory         = operation[Nothing, Reply[Memory]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/system/memory", "Show the memory plan")
+	RestartProcessing = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/restart-processing", "Start the engine anew; statistics begin at zero")
+	GetStatus         = operation[Nothing, Reply[Status]](ServiceWeb, RoleViewer, http.MethodGet, "/api/v1/status", "Show the state of the device")
+	ListTokens        = operation[Nothing, Reply[[]Token]](ServiceWeb, RoleAdmin, http.MethodGet, "/api/v1/tokens", "List the tokens, without their secrets")
+	MakeToken         = operation[TokenInput, Created[Token]](ServiceWeb, RoleAdmin, http.MethodPost, "/api/v1/tokens", "Make a token")
+	DeleteToken       = operation[IDInput, Nothing](ServiceWeb, RoleAdmin, http.MethodDelete, "/api/v1/tokens/{id}", "Revoke a token")
+)
+
+// The paths of the plain handlers, which stream or have a query reader of their own.
+const (
+	CaptureURLPath = "/API/data/modules/capture"
+	StreamPath     = "/api/v1/captures/{id}/stream"
+	EventsPath     = "/api/v1/events"
+	OpenAPIPath    = "/api/v1/openapi.json"
+)
+
+// Routes returns the route table.
+func Routes() []Route {
+	return []Route{
+		StartCapture.Route, ListCaptures.Route, StopCapture.Route, ListFinished.Route, DeleteFinished.Route,
+		CheckFilter.Route, ListPorts.Route, ListProtocols.Route,
+		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route,
+		GetStatus.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
+		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
+		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},
+		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events"},
+		{Method: http.MethodGet, Path: OpenAPIPath, Service: ServiceWeb, Role: RoleViewer, Summary: "This description"},
+	}
+}
