@@ -1,0 +1,130 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"galvo/services/internal/packet"
+)
+
+// A Worker moves the frames of one source through its stages. Source, Index and Stages are set before Run and not changed after.
+//
+// Everything that a worker reaches belongs to the goroutine of Run: its source, its stages and their counters. Others look at it, or
+// change it, with Do only.
+type Worker struct {
+	Source Source
+	Index  int     // from 0
+	Stages []Stage // in the order in which they see a batch
+
+	batch   Batch
+	links   []packet.LinkType // of Source.Interfaces, by Frame.Iface
+	request atomic.Pointer[request]
+
+	asking sync.Mutex // held by Do: one request at a time
+
+	mu      sync.Mutex
+	running bool // guarded by mu
+}
+
+type request struct {
+	do   func(now int64)
+	done chan struct{}
+}
+
+// Run works until the source ends, and returns nil; or until the source fails or ctx is done, and returns why. When Run returns the
+// stages have seen every batch that the source gave.
+func (w *Worker) Run(ctx context.Context) error {
+	w.start()
+	defer w.stop()
+	for {
+		if err := w.Source.Next(ctx, &w.batch); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		w.process(&w.batch)
+		if r := w.request.Load(); r != nil {
+			w.answer(r)
+		}
+	}
+}
+
+// Do calls f on the worker's goroutine between two batches, and waits for it: within 50 ms on live ports. f may read and change what
+// the worker owns, must not block, and gets the time of the last batch. While the worker does not run Do calls f itself. If ctx is
+// done before f was begun f is never called.
+func (w *Worker) Do(ctx context.Context, f func(now int64)) error {
+	w.asking.Lock()
+	defer w.asking.Unlock()
+	w.mu.Lock()
+	if !w.running {
+		defer w.mu.Unlock()
+		f(w.batch.Now)
+		return nil
+	}
+	r := &request{f, make(chan struct{})}
+	w.request.Store(r)
+	w.mu.Unlock()
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+	}
+	if w.request.CompareAndSwap(r, nil) {
+		return ctx.Err()
+	}
+	<-r.done
+	return nil
+}
+
+// answer carries out r unless its asker has given up.
+func (w *Worker) answer(r *request) {
+	if w.request.CompareAndSwap(r, nil) {
+		r.do(w.batch.Now)
+		close(r.done)
+	}
+}
+
+func (w *Worker) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running {
+		panic("pipeline: Run of a worker that runs")
+	}
+	w.running = true
+	w.batch.Worker = w.Index
+	if cap(w.batch.Packets) < BatchSize {
+		w.batch.Packets = make([]packet.Packet, 0, BatchSize)
+		w.batch.Meta = make([]Meta, 0, BatchSize)
+	}
+}
+
+func (w *Worker) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running = false
+	if r := w.request.Load(); r != nil {
+		w.answer(r)
+	}
+}
+
+// process fills in what the source did not, and hands b to the stages.
+func (w *Worker) process(b *Batch) {
+	if table := w.Source.Interfaces(); len(table) > len(w.links) {
+		for _, iface := range table[len(w.links):] {
+			w.links = append(w.links, iface.Link)
+		}
+	}
+	b.Meta = b.Meta[:len(b.Packets)]
+	for i := range b.Packets {
+		p := &b.Packets[i]
+		p.Decode(w.links[p.Iface])
+		b.Meta[i] = Meta{}
+	}
+	for _, stage := range w.Stages {
+		stage.Process(b)
+	}
+}
