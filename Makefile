@@ -1,0 +1,46 @@
+SHELL := /bin/bash
+# The only entry point. `make` alone says what there is.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   = -s -w -X main.version=$(VERSION)
+BUILD     = build
+GALVO     = $(BUILD)/galvo
+ARGS     ?=
+export CGO_ENABLED = 0
+
+.PHONY: help run build web test lint bench soak clean tools
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: web ## build the one binary, build/galvo
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(GALVO) ./services/galvo
+
+run: build ## run the product on this host; ARGS="-interface eth1" names what to capture
+	./$(GALVO) run -state $(BUILD)/state $(ARGS)
+
+web: webui/bundle/index.html ## bundle the page
+
+webui/bundle/index.html: webui/app/package-lock.json $(shell find webui/app -name node_modules -prune -o -type f -print 2>/dev/null)
+	cd webui/app && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
+test: tools web lint ## everything CI runs; ends with a table of skipped tests
+	set -o pipefail; $(GO) test -count=1 -json -timeout 14m ./... | $(GO) run ./ci/tally
+
+lint: web ## gofmt, go vet, staticcheck, strict TypeScript
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	cd webui/app && npm run --silent check
+
+tools: ## install what tests and benchmarks need from Debian, if this is root on Debian
+	@ci/tools
+
+bench: build tools ## print the benchmarks
+	$(GO) run ./ci/bench -galvo $(GALVO)
+
+soak: build ## the slow sweeps
+	$(GO) test -count=1 -tags soak -timeout 3h ./...
+
+clean: ## remove what make made
+	rm -rf $(BUILD) webui/bundle/* webui/app/node_modules

@@ -1,0 +1,204 @@
+// Package arch holds the rules of the architecture, as tests.
+package arch
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A pkg is what `go list` says of a package.
+type pkg struct {
+	ImportPath  string
+	Dir         string
+	GoFiles     []string
+	TestGoFiles []string
+	Imports     []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,TestGoFiles,Imports", "galvo/...")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %s", exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var pkgs []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); err == io.EOF {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// allowed is the import table: what a package may import of this module, with the reason for the rows that might surprise. A package
+// that is not here may not be imported by anybody but a main package, and may import nothing of the module.
+var allowed = map[string][]string{
+	// Pure: no I/O, no goroutines, no clock.
+	"services/internal/packet":  {},
+	"services/internal/flow":    {"services/internal/packet"},
+	"services/internal/l7":      {"services/internal/flow", "services/internal/packet"},
+	"services/internal/regexp":  {},
+	"services/internal/country": {},
+	"services/internal/filter":  {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
+	"services/internal/pcapng":  {"services/internal/packet"},
+
+	// One device or one store each.
+	"services/internal/memory":   {},
+	"services/internal/savefile": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
+	"services/internal/afpacket": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
+	"services/internal/handover": {"services/api", "services/config"},
+	"services/internal/sandbox":  {},
+
+	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
+	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng"},
+	"services/internal/stats":    {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
+	"services/internal/sink":     {"services/internal/pcapng"},
+	"services/internal/capture": {"services/api", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
+		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
+
+	// Processes. web reaches the others only over their sockets, so that what parses requests from the network shares no code with what parses frames.
+	"services/api":       {},
+	"services/config":    {"services/api"},
+	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
+	"services/host":      {"services/api", "services/config", "services/internal/afpacket", "services/internal/handover", "services/internal/memory"},
+	"services/engine": {"services/api", "services/config", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
+		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox"},
+	"webui":        {},
+	"webui/server": {"services/api", "services/config", "webui"},
+	"ci/need":      {},
+	"ci/rig":       {},
+}
+
+// mains only wire: they may import whatever Go lets them.
+var mains = []string{"services/galvo", "services/tool", "ci/bench", "ci/rig/play", "ci/tally"}
+
+func TestImportTable(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, "galvo/")
+		if slices.Contains(mains, name) || len(p.GoFiles) == 0 {
+			continue
+		}
+		may, ok := allowed[name]
+		if !ok {
+			t.Errorf("%s is not in the import table: give it a row that says what it may import", name)
+			continue
+		}
+		for _, i := range p.Imports {
+			if rest, ours := strings.CutPrefix(i, "galvo/"); ours && !slices.Contains(may, rest) {
+				t.Errorf("%s imports %s: the import table does not allow it", name, rest)
+			}
+		}
+	}
+}
+
+// forbidden names imports that a group of packages must not have, and why.
+var forbidden = []struct{ under, imported, why string }{
+	{"services/", "github.com/google/gopacket", "it panics on random input, so it never parses a byte of traffic in the product"},
+	{"webui/", "github.com/google/gopacket", "it panics on random input, so it never parses a byte of traffic in the product"},
+	{"services/internal/packet", "unsafe", "unsafe stands only in afpacket"},
+	{"services/internal/flow", "unsafe", "unsafe stands only in afpacket"},
+	{"services/internal/filter", "unsafe", "unsafe stands only in afpacket"},
+	{"services/internal/pcapng", "unsafe", "unsafe stands only in afpacket"},
+	{"services/internal/packet", "time", "pure packages have no clock"},
+	{"services/internal/pcapng", "time", "pure packages have no clock"},
+	{"services/internal/packet", "os", "pure packages do no I/O"},
+	{"services/internal/flow", "os", "pure packages do no I/O"},
+	{"services/internal/l7", "os", "pure packages do no I/O"},
+	{"services/internal/filter", "os", "pure packages do no I/O"},
+	{"services/internal/pcapng", "os", "pure packages do no I/O"},
+	{"", "C", "the product is built without cgo"},
+}
+
+func TestForbiddenImports(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, "galvo/")
+		for _, f := range forbidden {
+			if !strings.HasPrefix(name, f.under) {
+				continue
+			}
+			for _, i := range p.Imports {
+				if i == f.imported || strings.HasPrefix(i, f.imported+"/") {
+					t.Errorf("%s imports %s: %s", name, i, f.why)
+				}
+			}
+		}
+	}
+}
+
+// A package says what it is for, in exactly one file, beginning as godoc wants it.
+func TestEveryPackageHasOneComment(t *testing.T) {
+	for _, p := range packages(t) {
+		var comments []string
+		files := p.GoFiles
+		if len(files) == 0 {
+			files = p.TestGoFiles
+		}
+		for _, f := range files {
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if parsed.Doc == nil || strings.HasPrefix(parsed.Doc.Text(), "go:build") {
+				continue
+			}
+			comments = append(comments, f)
+			text := parsed.Doc.Text()
+			if parsed.Name.Name != "main" && !strings.HasPrefix(text, "Package "+parsed.Name.Name+" ") {
+				t.Errorf("%s/%s: the package comment does not begin with %q", p.ImportPath, f, "Package "+parsed.Name.Name)
+			}
+		}
+		if len(comments) != 1 {
+			t.Errorf("%s has %d package comments (%s), want 1", p.ImportPath, len(comments), strings.Join(comments, ", "))
+		}
+	}
+}
+
+// No package has a name that would become a drawer.
+func TestNoDrawers(t *testing.T) {
+	for _, p := range packages(t) {
+		base := filepath.Base(p.ImportPath)
+		if slices.Contains([]string{"util", "utils", "common", "base", "helpers", "manager", "types", "misc"}, base) {
+			t.Errorf("%s: name the package after its noun", p.ImportPath)
+		}
+	}
+}
+
+// No package has work in init: tables that cost time are built at first use.
+func TestNoInit(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, f := range p.GoFiles {
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range parsed.Decls {
+				if isInit(d) {
+					t.Errorf("%s/%s has an init function", p.ImportPath, f)
+				}
+			}
+		}
+	}
+}
+
+func isInit(d any) bool {
+	fn, ok := d.(*ast.FuncDecl)
+	return ok && fn.Recv == nil && fn.Name.Name == "init"
+}
