@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"galvo/services/api"
+)
+
+// A captureQuery is the query of a capture URL.
+type captureQuery struct {
+	api.CaptureRequest
+	FormExpression    string // the expression with its unencoded + read as blanks, as form encoding has it
+	FromCaptureBuffer bool
+	CaptureToMedia    bool
+	Device            string
+}
+
+// captureParameters are the parameters of the capture URL, by lower-case name.
+var captureParameters = map[string]func(q *captureQuery, value string, now int64) error{
+	"starttime": func(q *captureQuery, v string, now int64) (err error) {
+		q.StartTime, err = microseconds(v, now)
+		return err
+	},
+	"endtime": func(q *captureQuery, v string, now int64) (err error) {
+		q.EndTime, err = microseconds(v, now)
+		return err
+	},
+	"expression": func(q *captureQuery, v string, _ int64) error {
+		q.Expression = v
+		return nil
+	},
+	"snappacketlength": func(q *captureQuery, v string, _ int64) error {
+		n, err := strconv.ParseUint(v, 10, 32)
+		if err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("%q is not a number from 1 to 65535", v)
+		}
+		q.SnapLength = uint32(n)
+		return nil
+	},
+	"fromcapturebuffer":  func(q *captureQuery, v string, _ int64) error { return truth(v, &q.FromCaptureBuffer) },
+	"capturetomedia":     func(q *captureQuery, v string, _ int64) error { return truth(v, &q.CaptureToMedia) },
+	"usesingleinterface": func(q *captureQuery, v string, _ int64) error { return truth(v, &q.UseSingleInterface) },
+	"format": func(q *captureQuery, v string, _ int64) error {
+		return oneOf(v, &q.Format, "pcapng", "pcap", "pcap-ns")
+	},
+	"undecided":  func(q *captureQuery, v string, _ int64) error { return oneOf(v, &q.Undecided, "skip", "hold") },
+	"maxbytes":   func(q *captureQuery, v string, _ int64) error { return count(v, &q.MaxBytes) },
+	"maxpackets": func(q *captureQuery, v string, _ int64) error { return count(v, &q.MaxPackets) },
+	"device": func(q *captureQuery, v string, _ int64) error {
+		q.Device = v
+		return nil
+	},
+}
+
+// captureParameterNames are the names as the manual spells them, for messages.
+var captureParameterNames = []string{"startTime", "endTime", "expression", "snapPacketLength", "fromCaptureBuffer", "captureToMedia",
+	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "device"}
+
+// parseCaptureQuery reads the raw query of a capture URL. It is not form encoding: inside the expression an unencoded && is no
+// separator, nor is a single & between quotes; a semicolon is data, and a plus stays a plus. now is in microseconds.
+func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
+	q := new(captureQuery)
+	var seen []string
+	for raw != "" {
+		name, encoded, rest := cutParameter(raw)
+		raw = rest
+		if name == "" && encoded == "" {
+			continue
+		}
+		value, err := url.PathUnescape(encoded)
+		if err != nil {
+			return nil, badRequest("%s: %v", name, err)
+		}
+		key := strings.ToLower(name)
+		set, ok := captureParameters[key]
+		if !ok {
+			return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("unknown parameter %q", name), Expected: captureParameterNames}
+		}
+		if slices.Contains(seen, key) {
+			return nil, badRequest("the parameter %s is given twice", name)
+		}
+		seen = append(seen, key)
+		if err := set(q, value, now); err != nil {
+			return nil, badRequest("%s: %v", name, err)
+		}
+		if key == "expression" {
+			q.FormExpression, _ = url.QueryUnescape(encoded)
+		}
+	}
+	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime < q.StartTime {
+		return nil, badRequest("endTime is before startTime: the capture would be empty")
+	}
+	return q, nil
+}
+
+// cutParameter cuts the first parameter, still encoded, off a raw query.
+func cutParameter(raw string) (name, value, rest string) {
+	name, after, ok := strings.Cut(raw, "=")
+	if strings.Contains(name, "&") || !ok {
+		name, rest, _ = strings.Cut(raw, "&")
+		return name, "", rest
+	}
+	end := strings.IndexByte(after, '&')
+	if strings.EqualFold(name, "expression") {
+		end = expressionEnd(after)
+	}
+	if end < 0 {
+		return name, after, ""
+	}
+	return name, after[:end], after[end+1:]
+}
+
+// expressionEnd returns the index of the & that ends the expression at the start of raw, or -1.
+func expressionEnd(raw string) int {
+	quoted := false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '\\':
+			i++
+		case isEscape(raw[i:], "%5C"):
+			i += len("%5C")
+			if isEscape(raw[min(i, len(raw)):], "%22") {
+				i += len("%22") - 1
+			}
+		case c == '"':
+			quoted = !quoted
+		case isEscape(raw[i:], "%22"):
+			quoted = !quoted
+		case c == '&' && !quoted && i+1 < len(raw) && raw[i+1] == '&':
+			i++
+		case c == '&' && !quoted:
+			return i
+		}
+	}
+	return -1
+}
+
+func isEscape(s, escape string) bool {
+	return len(s) >= len(escape) && strings.EqualFold(s[:len(escape)], escape)
+}
+
+func badRequest(format string, args ...any) *api.Error {
+	return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf(format, args...)}
+}
+
+func microseconds(v string, now int64) (int64, error) {
+	if strings.EqualFold(v, "now") {
+		return now, nil
+	}
+	t, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || t < 0 || t > 1<<62/1000 {
+		return 0, fmt.Errorf("%q is not a time in microseconds since 1970, nor now", v)
+	}
+	return t, nil
+}
+
+func truth(v string, b *bool) error {
+	switch strings.ToLower(v) {
+	case "true", "1":
+		*b = true
+	case "false", "0":
+		*b = false
+	default:
+		return fmt.Errorf("%q is neither true nor false", v)
+	}
+	return nil
+}
+
+func oneOf(v string, s *string, values ...string) error {
+	i := slices.IndexFunc(values, func(x string) bool { return strings.EqualFold(x, v) })
+	if i < 0 {
+		return fmt.Errorf("%q is not one of %s", v, strings.Join(values, ", "))
+	}
+	*s = values[i]
+	return nil
+}
+
+func count(v string, n *uint64) (err error) {
+	if *n, err = strconv.ParseUint(v, 10, 64); err != nil {
+		return fmt.Errorf("%q is not a number", v)
+	}
+	return nil
+}
