@@ -1,0 +1,155 @@
+package pcapng
+
+import (
+	"hash/crc32"
+
+	"galvo/services/internal/packet"
+)
+
+// A pcapFile is what the header of a pcap savefile says about its records.
+type pcapFile struct {
+	unit     int64 // ns per unit of the second timestamp field
+	head     int   // bytes of a record's header
+	captured int   // offset of the captured length in it
+	length   int   // offset of the length on the wire
+	unsure   bool  // versions whose writers disagreed on the order of the two lengths
+	max      uint32
+	fcs      uint8
+	ethernet bool
+}
+
+func (r *Reader) pcapMagic(magic uint32) bool {
+	switch magic {
+	case magicMicro:
+		r.pcap = pcapFile{unit: 1000, head: 16, captured: 8, length: 12}
+	case magicNano:
+		r.pcap = pcapFile{unit: 1, head: 16, captured: 8, length: 12}
+	case magicModified:
+		r.pcap = pcapFile{unit: 1000, head: 24, captured: 8, length: 12}
+	default:
+		return false
+	}
+	return true
+}
+
+// pcapHeader parses the file header: draft-ietf-opsawg-pcap, section 4.
+func (r *Reader) pcapHeader() error {
+	const size = 24
+	if err := r.fill(size, "pcap header"); err != nil {
+		return err
+	}
+	major, minor := r.u16(r.buf[4:]), r.u16(r.buf[6:])
+	if major != 2 && major != 543 {
+		return r.damaged("pcap version %d.%d is not known", major, minor)
+	}
+	p := &r.pcap
+	if major == 2 && minor < 3 {
+		p.captured, p.length = p.length, p.captured
+	}
+	p.unsure = major == 543 || minor == 3
+
+	network, snap := r.u32(r.buf[20:]), r.u32(r.buf[16:])
+	if network&pcapFCSPresent != 0 {
+		p.fcs = uint8(network>>28) * 2
+	}
+	in := Interface{Link: linkType(uint16(network)), SnapLen: snap, FCSLen: p.fcs}
+	p.ethernet = in.Link == packet.LinkEthernet
+	p.max = max(snap, maxCaptured(in.Link))
+	r.interfaces = []Interface{in}
+	r.pos = size
+	return nil
+}
+
+// records finds the frames of a pcap savefile.
+func (r *Reader) records(dst []packet.Packet) (n int, err error) {
+	p, pos := &r.pcap, r.pos
+	for n < len(dst) {
+		b := r.buf[pos:r.end]
+		if len(b) < p.head {
+			r.need, r.noun = p.head, "packet record's header"
+			break
+		}
+		captured, length := r.u32(b[p.captured:]), r.u32(b[p.length:])
+		if p.unsure && captured > length {
+			captured, length = length, captured
+		}
+		if captured > p.max {
+			r.pos = pos
+			return n, r.damaged("a captured length of %d bytes: the limit for this savefile is %d", captured, p.max)
+		}
+		size := p.head + int(captured)
+		if len(b) < size {
+			r.need, r.noun = size, "packet record"
+			break
+		}
+		f := &dst[n].Frame
+		f.Data = b[p.head:size:size]
+		f.Len = length
+		f.Iface = 0
+		f.Flags = 0
+		f.Time = int64(r.u32(b))*1e9 + int64(r.u32(b[4:]))*p.unit
+		if p.head > 16 {
+			f.Flags = modifiedDirection(b[22])
+		}
+		if length < captured {
+			f.Data = f.Data[:length]
+		}
+		if p.fcs != 0 {
+			stripFCS(f, uint32(p.fcs), p.ethernet)
+		}
+		pos += size
+		n++
+	}
+	r.pos = pos
+	return n, nil
+}
+
+// modifiedDirection reads the packet type of a modified pcap record, a value of packet(7).
+func modifiedDirection(packetType byte) packet.Flags {
+	const outgoing = 4
+	if packetType == outgoing {
+		return packet.DirOut
+	}
+	return packet.DirIn
+}
+
+// stripFCS leaves the frame check sequence out of a frame, and verifies it where all of it is captured and its kind is known
+// (IEEE 802.3, section 3.2.9).
+func stripFCS(f *packet.Frame, fcs uint32, ethernet bool) {
+	if f.Len < fcs {
+		return
+	}
+	f.Len -= fcs
+	sum := f.Data[min(int(f.Len), len(f.Data)):]
+	f.Data = f.Data[:len(f.Data)-len(sum)]
+	if !ethernet || len(sum) != 4 || fcs != 4 {
+		return
+	}
+	f.Flags &^= packet.FCSMask
+	crc := crc32.ChecksumIEEE(f.Data)
+	if sum[0] == byte(crc) && sum[1] == byte(crc>>8) && sum[2] == byte(crc>>16) && sum[3] == byte(crc>>24) {
+		f.Flags |= packet.FCSGood
+	} else {
+		f.Flags |= packet.FCSBad
+	}
+}
+
+// pcapFCSPresent in the link type field says that its upper four bits are the length of the FCS in units of two bytes.
+const pcapFCSPresent = 1 << 26
+
+// linkType maps the numbers that some systems' tools wrote for raw IP, their own DLT_RAW, to the one of pcap-linktype(7).
+func linkType(number uint16) packet.LinkType {
+	if number == 12 || number == 14 {
+		return packet.LinkRaw
+	}
+	return packet.LinkType(number)
+}
+
+// maxCaptured is the largest captured length that is taken for no damage: what libpcap allows for the link type.
+func maxCaptured(link packet.LinkType) uint32 {
+	switch link {
+	case 189, 220, 231, 249, 266: // USB in its forms, D-Bus
+		return 128 << 20
+	}
+	return 256 << 10
+}
