@@ -1,47 +1,322 @@
 package packet
 
+// maxOffset bounds what is searched for headers, so that offsets fit in 16 bits.
+const maxOffset = 65535
+
 // Decode locates the headers of p.Frame, which begins with link. Everything but the Frame is overwritten.
 func (p *Packet) Decode(link LinkType) {
-	p.Layers, p.EtherType, p.VLANs, p.Labels, p.Tunnel, p.Proto = 0, 0, 0, 0, NoTunnel, 0
-	p.SrcPort, p.DstPort = 0, 0
-	p.End = uint32(len(p.Data))
-	if link != LinkEthernet || len(p.Data) < 14 {
+	*p = Packet{Frame: p.Frame, Link: link, End: uint32(len(p.Data))}
+	d := p.Data
+	if len(d) > maxOffset {
+		d = d[:maxOffset]
+	}
+	if link != LinkEthernet {
+		p.otherLink(d, link)
+		return
+	}
+	p.ethernet(d)
+}
+
+func (p *Packet) ethernet(d []byte) {
+	if len(d) < 14 {
 		return
 	}
 	p.Layers = Ethernet
-	et, at := be16(p.Data, 12), 14
-	for (et == 0x8100 || et == 0x88a8 || et == 0x9100) && at+4 <= len(p.Data) {
+	p.etherType(d, be16(d, 12), 14)
+}
+
+// otherLink decodes the link types beside Ethernet. Families and protocols are those of pcap-linktype(7).
+func (p *Packet) otherLink(d []byte, link LinkType) {
+	switch link {
+	case LinkRaw, LinkRawBSD, LinkRawOBSD, LinkIPv4, LinkIPv6:
+		p.rawIP(d, 0)
+	case LinkSLL:
+		if len(d) >= 16 {
+			p.etherType(d, be16(d, 14), 16)
+		}
+	case LinkSLL2:
+		if len(d) >= 20 {
+			p.etherType(d, be16(d, 0), 20)
+		}
+	case LinkNull, LinkLoop:
+		p.loopback(d, link)
+	case LinkPPP, LinkPPPHDLC:
+		p.ppp(d, 0)
+	case LinkPPPDir:
+		p.ppp(d, 1)
+	case LinkPPPoE:
+		p.pppoe(d, 0, etPPPoESession)
+	case LinkCHDLC:
+		if len(d) >= 4 {
+			p.etherType(d, be16(d, 2), 4)
+		}
+	default:
+		if link >= minEtherType {
+			p.etherType(d, uint16(link), 0)
+		}
+	}
+}
+
+// loopback reads the address family: AF_INET is 2 everywhere, AF_INET6 differs by system (10 Linux, 23 Windows, 24 NetBSD and OpenBSD,
+// 28 FreeBSD, 30 macOS). The byte order of LinkNull is the writer's.
+func (p *Packet) loopback(d []byte, link LinkType) {
+	if len(d) < 4 {
+		return
+	}
+	family := be32(d, 0)
+	if link == LinkNull && family >= 1<<16 {
+		family = family>>24 | family>>8&0xff00 | family<<8&0xff0000 | family<<24
+	}
+	switch family {
+	case 2:
+		p.etherType(d, etIPv4, 4)
+		p.EtherType = 0
+	case 10, 23, 24, 28, 30:
+		p.etherType(d, etIPv6, 4)
+		p.EtherType = 0
+	default:
+		if family >= minEtherType && family < 1<<16 {
+			p.etherType(d, uint16(family), 4)
+		}
+	}
+}
+
+// The EtherTypes that lead on.
+const (
+	minEtherType   = 0x0600
+	maxLength      = 1500 // type fields up to here are lengths, IEEE 802.3
+	etIPv4         = 0x0800
+	etARP          = 0x0806
+	etTEB          = 0x6558 // transparent Ethernet bridging
+	etRARP         = 0x8035
+	etVLAN         = 0x8100
+	etPPP          = 0x880b
+	etIPv6         = 0x86dd
+	etMPLS         = 0x8847
+	etMPLSMulti    = 0x8848
+	etPPPoE        = 0x8863
+	etPPPoESession = 0x8864
+	etERSPAN2      = 0x88be // ERSPAN type I and II
+	etERSPAN3      = 0x22eb
+	etQinQ         = 0x88a8
+	etQinQOld      = 0x9100
+	etWCCP         = 0x883e
+)
+
+// etherType goes on at d[at:] with what the type field et announces: tags, then one network protocol.
+func (p *Packet) etherType(d []byte, et uint16, at int) {
+	for et == etVLAN || et == etQinQ || et == etQinQOld {
+		if at+4 > len(d) || p.VLANs > 0 && at != int(p.VLANAt)+4*int(p.VLANs) {
+			p.setL2End(d, at)
+			return
+		}
 		if p.VLANs == 0 {
 			p.VLANAt = uint16(at)
 		}
 		p.VLANs++
 		p.Layers |= VLAN
-		et = be16(p.Data, at+2)
+		et = be16(d, at+2)
 		at += 4
 	}
-	p.EtherType, p.L2End = et, uint16(at)
-	p.L3 = uint16(at)
-	if et == 0x0800 && len(p.Data) >= at+20 {
-		p.Layers |= IPv4
-		p.Proto = p.Data[at+9]
-		p.L4 = uint16(at + int(p.Data[at]&15)*4)
-		if end := uint32(at) + uint32(be16(p.Data, at+2)); end < p.End {
-			p.End = end
-		}
-		p.Payload = p.L4
-		if (p.Proto == 6 || p.Proto == 17) && int(p.L4)+8 <= int(p.End) {
-			p.SrcPort, p.DstPort = be16(p.Data, int(p.L4)), be16(p.Data, int(p.L4)+2)
-			if p.Proto == 17 {
-				p.Layers |= UDP
-				p.Payload = p.L4 + 8
-			} else {
-				p.Layers |= TCP
-				p.Payload = p.L4 + 20
-			}
+	p.EtherType = et
+	p.L2End = uint16(at)
+	switch et {
+	case etIPv4:
+		p.ipv4(d, at)
+	case etIPv6:
+		p.ipv6(d, at)
+	case etARP, etRARP:
+		p.arp(d, at)
+	case etMPLS, etMPLSMulti:
+		p.mpls(d, at)
+	case etPPPoE, etPPPoESession:
+		p.pppoe(d, at, et)
+	default:
+		if et <= maxLength {
+			p.length(d, et, at)
 		}
 	}
 }
 
+func (p *Packet) setL2End(d []byte, at int) { p.L2End = uint16(min(at, len(d))) }
+
+func (p *Packet) arp(d []byte, at int) {
+	if at+8 <= len(d) {
+		p.Layers |= ARP
+		p.L3 = uint16(at)
+	}
+}
+
+// length decodes an 802.3 frame: n is the length of what follows the type field, n = 0 stands for an unknown type.
+func (p *Packet) length(d []byte, n uint16, at int) {
+	if p.Link == LinkSLL || p.Link == LinkSLL2 {
+		if n != 4 { // 802.2 LLC; other small values are protocols without LLC, such as Novell raw 802.3
+			return
+		}
+	} else {
+		if n == 0 && p.VLANs == 0 {
+			return
+		}
+		d = d[:min(len(d), at+int(n))]
+	}
+	p.EtherType = 0
+	if at+3 > len(d) || be16(d, at) == 0xffff { // Novell raw 802.3
+		return
+	}
+	p.Layers |= LLC
+	p.LLCAt = uint16(at)
+	switch {
+	case be16(d, at) == 0xaaaa && d[at+2] == 3:
+		p.snap(d, at+3)
+	case d[at] == 0x06 && d[at+2]&3 == 3: // the LSAP of IP, RFC 948
+		p.setL2End(d, at+3)
+		p.ipv4(d, at+3)
+	}
+}
+
+// snap decodes the SNAP header at d[at:]. Three OUIs carry EtherTypes: RFC 1042, Cisco's bridging (0000f8) and AppleTalk (080007).
+func (p *Packet) snap(d []byte, at int) {
+	if at+5 > len(d) {
+		return
+	}
+	p.Layers |= SNAP
+	p.L2End = uint16(at + 5)
+	switch uint32(be16(d, at))<<8 | uint32(d[at+2]) {
+	case 0, 0x0000f8, 0x080007:
+		if et := be16(d, at+3); et >= minEtherType {
+			p.etherType(d, et, at+5)
+		}
+	}
+}
+
+// pppoe decodes the header of RFC 2516. A session carries PPP.
+func (p *Packet) pppoe(d []byte, at int, et uint16) {
+	if at+6 > len(d) {
+		return
+	}
+	p.Layers |= PPPoE
+	p.PPPoEAt = uint16(at)
+	p.L2End = uint16(at + 6)
+	if et == etPPPoESession {
+		p.ppp(d, at+6)
+	}
+}
+
+// ppp decodes a PPP header: address and control may be left out, and the protocol field may be one byte (RFC 1661, 6.5 and 6.6).
+func (p *Packet) ppp(d []byte, at int) {
+	if at+2 <= len(d) && be16(d, at) == 0xff03 {
+		at += 2
+	}
+	if at+2 > len(d) {
+		return
+	}
+	proto := be16(d, at)
+	if d[at]&1 != 0 {
+		proto = uint16(d[at])
+		at--
+	}
+	at += 2
+	p.L2End = uint16(at)
+	switch proto {
+	case 0x0021:
+		p.ipv4(d, at)
+	case 0x0057:
+		p.ipv6(d, at)
+	case 0x0281, 0x0283:
+		p.mpls(d, at)
+	}
+}
+
+// mpls decodes a label stack (RFC 3032) and guesses what it carries, which nothing in the stack tells: the first nibble says IPv4 or IPv6,
+// else it may be an Ethernet pseudo-wire.
+func (p *Packet) mpls(d []byte, at int) {
+	p.MPLSAt = uint16(at)
+	bottom := false
+	for !bottom && at+4 <= len(d) && p.Labels < 255 {
+		p.Labels++
+		bottom = d[at+2]&1 != 0
+		at += 4
+	}
+	if p.Labels == 0 {
+		return
+	}
+	p.Layers |= MPLS
+	p.L2End = uint16(at)
+	if !bottom || at >= len(d) {
+		return
+	}
+	switch d[at] >> 4 {
+	case 4:
+		p.ipv4(d, at)
+	case 6:
+		p.ipv6(d, at)
+	case 1: // associated channel header, RFC 5586
+	default:
+		p.pseudoWire(d, at)
+	}
+}
+
+// pseudoWire guesses whether Ethernet follows the label stack, after a control word (RFC 4448, 4.6) or at once. A known type field or a
+// length that fits decides.
+func (p *Packet) pseudoWire(d []byte, at int) {
+	switch {
+	case d[at]>>4 == 0 && looksLikeEthernet(d, at+4):
+		p.tunnel(PseudoWire, LinkEthernet, at+4)
+	case looksLikeEthernet(d, at):
+		p.tunnel(PseudoWire, LinkEthernet, at)
+	}
+}
+
+func looksLikeEthernet(d []byte, at int) bool {
+	if at+14 > len(d) {
+		return false
+	}
+	switch et := be16(d, at+12); et {
+	case etIPv4, etIPv6, etARP, etVLAN, etQinQ, etQinQOld, etMPLS, etPPPoE, etPPPoESession, 0x88cc, 0x8809, 0x88f7, 0x8892, 0x8902:
+		return true
+	default:
+		return et >= 3 && et <= maxLength && at+14+int(et) <= len(d)
+	}
+}
+
+func (p *Packet) tunnel(kind TunnelKind, link LinkType, at int) {
+	if at >= int(p.End) || at >= maxOffset {
+		return
+	}
+	p.Layers |= Tunnel
+	p.Tunnel, p.InnerLink, p.InnerAt = kind, link, uint16(at)
+}
+
 // Inner decodes what the tunnel of p carries into q and reports whether there is a tunnel. q borrows the bytes of p; its Frame
-// has the inner captured and wire length and p's time, interface and flags.
-func (p *Packet) Inner(q *Packet) bool { return false }
+// has the inner captured and wire length and p's time, interface and flags. p and q may be the same. Called on its own result until it
+// reports false it ends, because every tunnel has a header.
+func (p *Packet) Inner(q *Packet) bool {
+	if p.Layers&Tunnel == 0 {
+		return false
+	}
+	at := uint32(p.InnerAt)
+	wire := p.wireEnd()
+	f := p.Frame
+	f.Data = f.Data[at:p.End]
+	f.Len = max(wire, p.End) - at
+	link := p.InnerLink
+	q.Frame = f
+	q.Decode(link)
+	return true
+}
+
+// wireEnd returns where the IP packet ended on the wire, which may lie beyond what was captured.
+func (p *Packet) wireEnd() uint32 {
+	end := p.Len
+	switch {
+	case p.Layers&IPv4 != 0:
+		if n := uint32(be16(p.Data, int(p.L3)+2)); n != 0 {
+			end = min(end, uint32(p.L3)+n)
+		}
+	case p.Layers&IPv6 != 0:
+		if n := uint32(be16(p.Data, int(p.L3)+4)); n != 0 {
+			end = min(end, uint32(p.L3)+40+n)
+		}
+	}
+	return end
+}

@@ -11,14 +11,21 @@ import "encoding/binary"
 // A LinkType says what a frame begins with. The values are those of pcap-linktype(7).
 type LinkType uint16
 
-// The link types that Decode understands. Frames of any other link type have no layer.
+// The link types that Decode understands. Frames of any other link type have no layer. Values from 0x0600 on are EtherTypes, which no
+// savefile uses as link types: the frame begins with what the EtherType stands for. Inner needs them.
 const (
 	LinkNull     LinkType = 0   // BSD loopback: address family in the byte order of the writer
 	LinkEthernet LinkType = 1   // Ethernet, without preamble and FCS
 	LinkPPP      LinkType = 9   // PPP, with or without HDLC-like framing
+	LinkRawBSD   LinkType = 12  // LinkRaw as most BSDs number it
+	LinkRawOBSD  LinkType = 14  // LinkRaw as OpenBSD numbers it
+	LinkPPPHDLC  LinkType = 50  // PPP in HDLC-like framing
+	LinkPPPoE    LinkType = 51  // PPPoE without the Ethernet header
 	LinkRaw      LinkType = 101 // IPv4 or IPv6, told apart by the version nibble
+	LinkCHDLC    LinkType = 104 // Cisco HDLC
 	LinkLoop     LinkType = 108 // OpenBSD loopback: address family in network byte order
 	LinkSLL      LinkType = 113 // Linux cooked capture v1
+	LinkPPPDir   LinkType = 204 // PPP after a byte that tells the direction
 	LinkIPv4     LinkType = 228 // raw IPv4
 	LinkIPv6     LinkType = 229 // raw IPv6
 	LinkSLL2     LinkType = 276 // Linux cooked capture v2
@@ -51,17 +58,17 @@ type Frame struct {
 // Layers is a set of layers found in a frame.
 type Layers uint32
 
-// The layers. A bit says that the layer's fixed header, or the part of it that its accessors need, is captured.
+// The layers. A bit says that the layer's fixed header, or the part of it that is named here, is captured.
 const (
-	Ethernet      Layers = 1 << iota // destination and source MAC address at offset 0
+	Ethernet      Layers = 1 << iota // destination and source MAC address at offset 0, and the type or length field
 	VLAN                             // at least one tag; see Packet.VLANs
-	LLC                              // 802.3 length field and an LLC header
-	SNAP                             // LLC/SNAP; EtherType holds its protocol id if the OUI is 0
+	LLC                              // DSAP, SSAP and control at Packet.LLCAt; with or without an 802.3 length field before it
+	SNAP                             // LLC/SNAP; EtherType holds its protocol id if the OUI is one that carries EtherTypes
 	MPLS                             // at least one label; see Packet.Labels
-	PPPoE                            // discovery or session
-	ARP                              // over IPv4 addresses: Packet.L3 is the ARP header
-	IPv4                             // Packet.L3 is the header
-	IPv6                             // Packet.L3 is the header
+	PPPoE                            // discovery or session: the 6 bytes at Packet.PPPoEAt
+	ARP                              // ARP or RARP: Packet.L3 is the header, of which the first 8 bytes are captured
+	IPv4                             // Packet.L3 is the header, of which the fixed 20 bytes are captured and make sense
+	IPv6                             // Packet.L3 is the header, of which the fixed 40 bytes are captured
 	Fragment                         // IPv4 with MF or an offset; IPv6 with a fragment header that has M or an offset
 	LaterFragment                    // a fragment with an offset above 0: it has no layer-4 header of its own
 	TCP                              // Packet.L4 is the header; at least the ports are captured
@@ -69,9 +76,12 @@ const (
 	SCTP                             //
 	ICMP                             // at least type and code are captured
 	ICMPv6                           //
-	IGMP                             //
-	GRE                              // Packet.L4 is the header
+	IGMP                             // at least the type is captured
+	GRE                              // Packet.L4 is the header, of which flags and protocol are captured
 	Tunnel                           // Inner reaches what a tunnel carries
+	PartIPv4                         // IPv4, but the fixed header is cut off or makes no sense: only Packet.Have bytes at Packet.L3 count
+	PartIPv6                         //
+	HasProto                         // Packet.Proto is known
 )
 
 // IP is either version.
@@ -82,36 +92,43 @@ type TunnelKind uint8
 
 // The tunnels that Inner sees through.
 const (
-	NoTunnel TunnelKind = iota
-	IPinIP              // IPv4 or IPv6 directly in IPv4 or IPv6
-	GREPlain            // GRE with an IP, Ethernet or PPP payload
-	ERSPAN1             // ERSPAN type I: GRE without sequence number
-	ERSPAN2
-	ERSPAN3
-	VXLAN // Packet.VNI
-	Geneve
-	GTPU
-	L2TP
-	PseudoWire // Ethernet over MPLS
+	NoTunnel   TunnelKind = iota
+	IPinIP                // IPv4 or IPv6 directly in IPv4 or IPv6
+	GREPlain              // GRE with an IP, Ethernet or PPP payload
+	ERSPAN1               // ERSPAN type I: GRE without sequence number, no header of its own
+	ERSPAN2               // Packet.ERSPAN
+	ERSPAN3               // Packet.ERSPAN
+	VXLAN                 // Packet.VNI
+	Geneve                // Packet.VNI
+	GTPU                  // Packet.TEID
+	L2TP                  // L2TPv2 data over UDP
+	Teredo                // IPv6 over UDP port 3544
+	PseudoWire            // Ethernet over MPLS, with or without a control word
+	EtherIP               // Ethernet directly in IP, RFC 3378
 )
 
-// A Packet is a frame with its headers located. Offsets count from the start of Data and are valid if their layer is in Layers.
+// A Packet is a frame with its headers located. Offsets count from the start of Data, are at most len(Data) and at most 65535, and mean something
+// only if their layer is in Layers; headers beyond 65535 bytes are not looked at. Everything describes the outermost headers.
 type Packet struct {
 	Frame
 
 	Layers    Layers
-	EtherType uint16     // what the link layer carries after its tags and SNAP; 0 for plain LLC
+	Link      LinkType   // what Decode was told that the frame begins with
+	EtherType uint16     // what the link layer carries after its tags and SNAP; 0 for plain LLC and where the link has no EtherType
 	VLANs     uint8      // number of tags, outermost first
 	Labels    uint8      // number of MPLS labels, top first
 	VLANAt    uint16     // first tag's control information; the next one is 4 bytes on
 	MPLSAt    uint16     // top label stack entry
 	LLCAt     uint16     // LLC header
+	PPPoEAt   uint16     // PPPoE header
 	L2End     uint16     // end of the link layer with its tags, SNAP, PPPoE and MPLS: what follows is L3 or unknown
 	L3        uint16     // IPv4, IPv6 or ARP header
+	FragAt    uint16     // IPv6 fragment header; 0 where there is none
 	L4        uint16     // header after the IP header with its options and extension headers
-	Payload   uint16     // what follows the layer-4 header; after the IP header where layer 4 is not known
-	End       uint32     // end of the captured IP packet, without link-layer padding; len(Data) where there is no IP
-	Proto     uint8      // IP protocol number; the last one after IPv6 extension headers; known on every fragment
+	Payload   uint16     // what follows the TCP or UDP header; for other protocols what follows the IP header; End where the header makes no sense
+	Have      uint8      // bytes of the fixed IP header that are captured and make sense: 20 or 40, fewer with PartIPv4 and PartIPv6
+	Proto     uint8      // IP protocol number; the last one after IPv6 extension headers; known on every fragment; see HasProto
+	End       uint32     // end of the captured IP packet or UDP datagram, without padding; len(Data) where there is no IP
 	Tunnel    TunnelKind // set if Layers has Tunnel
 	InnerLink LinkType   // link type of what Inner decodes
 	InnerAt   uint16     // where it begins
@@ -171,7 +188,7 @@ func (p *Packet) TTL() uint8 {
 // TCPFlags returns the low 8 TCP flags (CWR ECE URG ACK PSH RST SYN FIN, RFC 9293); ok is false if they are not captured.
 func (p *Packet) TCPFlags() (flags uint8, ok bool) {
 	i := int(p.L4) + 13
-	if p.Layers&TCP == 0 || i >= int(p.End) {
+	if p.Layers&(TCP|LaterFragment) != TCP || i >= int(p.End) {
 		return 0, false
 	}
 	return p.Data[i], true

@@ -1,0 +1,139 @@
+package packet
+
+// HasTrafficClass reports whether TrafficClass is known.
+func (p *Packet) HasTrafficClass() bool { return p.Have >= 2 }
+
+// HasTTL reports whether TTL is known.
+func (p *Packet) HasTTL() bool { return p.Have >= 9 || p.Layers&(IPv6|PartIPv6) != 0 && p.Have >= 8 }
+
+// TPID returns the tag protocol id of tag i, 0 being the outermost: 0x8100, 0x88a8 or 0x9100. Valid for i < VLANs.
+func (p *Packet) TPID(i int) uint16 {
+	if i == 0 && p.Link == LinkSLL2 {
+		return be16(p.Data, 0)
+	}
+	return be16(p.Data, int(p.VLANAt)+4*i-2)
+}
+
+// DSAP returns the destination service access point. Valid if Layers has LLC.
+func (p *Packet) DSAP() uint8 { return p.Data[p.LLCAt] }
+
+// SSAP returns the source service access point. Valid if Layers has LLC.
+func (p *Packet) SSAP() uint8 { return p.Data[p.LLCAt+1] }
+
+// SNAP returns the OUI (24 bits) and the protocol id. Valid if Layers has SNAP.
+func (p *Packet) SNAP() (oui uint32, pid uint16) {
+	at := int(p.LLCAt) + 3
+	return be32(p.Data, at) >> 8, be16(p.Data, at+3)
+}
+
+// PPPoE returns the code (0 in sessions) and the session id. Valid if Layers has PPPoE.
+func (p *Packet) PPPoE() (code uint8, session uint16) {
+	return p.Data[p.PPPoEAt+1], be16(p.Data, int(p.PPPoEAt)+2)
+}
+
+// PPPoEPayload returns the captured bytes after the PPPoE header: PPP in sessions, TLV tags in discovery. Valid if Layers has PPPoE.
+func (p *Packet) PPPoEPayload() []byte {
+	at := int(p.PPPoEAt) + 6
+	return p.Data[at:min(len(p.Data), at+int(be16(p.Data, at-2)))]
+}
+
+// L2Payload returns the captured bytes after the link layer with its tags, SNAP, PPPoE and MPLS.
+func (p *Packet) L2Payload() []byte { return p.Data[p.L2End:] }
+
+// ARPOp returns the operation of an ARP packet: 1 request, 2 reply (RFC 826). Valid if Layers has ARP.
+func (p *Packet) ARPOp() uint16 { return be16(p.Data, int(p.L3)+6) }
+
+// ARPSender returns the sender's IPv4 address; ok is false if it is not captured or another kind of address.
+func (p *Packet) ARPSender() (addr uint32, ok bool) { return p.arpAddr(0) }
+
+// ARPTarget returns the target's IPv4 address; ok is false if it is not captured or another kind of address.
+func (p *Packet) ARPTarget() (addr uint32, ok bool) { return p.arpAddr(1) }
+
+func (p *Packet) arpAddr(i int) (uint32, bool) {
+	if p.Layers&ARP == 0 {
+		return 0, false
+	}
+	h := p.Data[p.L3:]
+	hardware := int(h[4])
+	at := 8 + hardware + i*(4+hardware)
+	if be16(h, 2) != etIPv4 || h[5] != 4 || at+4 > len(h) {
+		return 0, false
+	}
+	return be32(h, at), true
+}
+
+// DontFragment reports DF. Valid if Layers has IPv4.
+func (p *Packet) DontFragment() bool { return p.Data[p.L3+6]&0x40 != 0 }
+
+// MoreFragments reports MF of an IPv4 packet or M of an IPv6 fragment. Valid if Layers has Fragment.
+func (p *Packet) MoreFragments() bool {
+	if p.Layers&IPv4 != 0 {
+		return p.Data[p.L3+6]&0x20 != 0
+	}
+	return p.Data[p.FragAt+3]&1 != 0
+}
+
+// FragmentOffset returns the fragment's offset in bytes. Valid if Layers has Fragment.
+func (p *Packet) FragmentOffset() int {
+	if p.Layers&IPv4 != 0 {
+		return int(be16(p.Data, int(p.L3)+6)&0x1fff) * 8
+	}
+	return int(be16(p.Data, int(p.FragAt)+2) &^ 7)
+}
+
+// ID returns the identification of an IPv4 packet (16 bits) or of an IPv6 fragment (32 bits). Valid if Layers has IPv4, or IPv6 and Fragment.
+func (p *Packet) ID() uint32 {
+	if p.Layers&IPv4 != 0 {
+		return uint32(be16(p.Data, int(p.L3)+4))
+	}
+	return be32(p.Data, int(p.FragAt)+4)
+}
+
+// ICMPType returns type and code. Valid if Layers has ICMP or ICMPv6.
+func (p *Packet) ICMPType() (kind, code uint8) { return p.Data[p.L4], p.Data[p.L4+1] }
+
+// IGMPType returns the type of an IGMP message. Valid if Layers has IGMP.
+func (p *Packet) IGMPType() uint8 { return p.Data[p.L4] }
+
+// GREProto returns the protocol type of the GRE header. Valid if Layers has GRE.
+func (p *Packet) GREProto() uint16 { return be16(p.Data, int(p.L4)+2) }
+
+// GREKey returns the key of RFC 2890, or payload length and call id of version 1; ok is false if there is none or it is not captured.
+func (p *Packet) GREKey() (key uint32, ok bool) {
+	if p.Layers&GRE == 0 {
+		return 0, false
+	}
+	flags, at := be16(p.Data, int(p.L4)), int(p.L4)+4
+	if flags&0xc000 != 0 {
+		at += 4
+	}
+	if flags&0x2000 == 0 || at+4 > int(p.End) {
+		return 0, false
+	}
+	return be32(p.Data, at), true
+}
+
+// VNI returns the network identifier of VXLAN or Geneve (24 bits); ok is false for other packets.
+func (p *Packet) VNI() (vni uint32, ok bool) {
+	if p.Tunnel != VXLAN && p.Tunnel != Geneve {
+		return 0, false
+	}
+	return be32(p.Data, int(p.Payload)+4) >> 8, true
+}
+
+// TEID returns the tunnel endpoint identifier of GTP-U; ok is false for other packets.
+func (p *Packet) TEID() (teid uint32, ok bool) {
+	if p.Tunnel != GTPU {
+		return 0, false
+	}
+	return be32(p.Data, int(p.Payload)+4), true
+}
+
+// ERSPAN returns the session id (10 bits) and the VLAN of the mirrored frame; ok is false for other packets and for type I, which has neither.
+func (p *Packet) ERSPAN() (session, vlan uint16, ok bool) {
+	if p.Tunnel != ERSPAN2 && p.Tunnel != ERSPAN3 {
+		return 0, 0, false
+	}
+	at := greEnd(p.Data, int(p.L4), be16(p.Data, int(p.L4)))
+	return be16(p.Data, at+2) & 0x3ff, be16(p.Data, at) & 0xfff, true
+}

@@ -1,0 +1,81 @@
+package packet
+
+// layer4 decodes the header at d[at:], where d ends with the IP packet. at is at most len(d).
+func (p *Packet) layer4(d []byte, at int, proto uint8) {
+	h := d[at:]
+	switch proto {
+	case protoTCP:
+		p.tcp(h, at)
+	case protoUDP:
+		p.udp(d, at)
+	case protoICMP:
+		p.mark(ICMP, len(h) >= 2)
+	case protoICMPv6:
+		p.mark(ICMPv6, len(h) >= 2)
+	case protoIGMP:
+		p.mark(IGMP, len(h) >= 1)
+	case protoSCTP:
+		p.ports(SCTP, h)
+	case protoGRE:
+		p.gre(d, at)
+	case protoIPv4:
+		p.tunnel(IPinIP, LinkRaw, at)
+	case protoIPv6:
+		p.tunnel(IPinIP, LinkIPv6, at)
+	case protoEtherIP:
+		if len(h) >= 2 && h[0]>>4 == 3 {
+			p.tunnel(EtherIP, LinkEthernet, at+2)
+		}
+	case protoMPLS:
+		p.tunnel(IPinIP, etMPLS, at)
+	}
+}
+
+func (p *Packet) mark(layer Layers, captured bool) {
+	if captured {
+		p.Layers |= layer
+	}
+}
+
+func (p *Packet) ports(layer Layers, h []byte) bool {
+	if len(h) < 4 {
+		return false
+	}
+	p.Layers |= layer
+	p.SrcPort, p.DstPort = be16(h, 0), be16(h, 2)
+	return true
+}
+
+// tcp decodes RFC 9293. A data offset below 5 leaves the ports, but neither flags nor payload.
+func (p *Packet) tcp(h []byte, at int) {
+	if !p.ports(TCP, h) {
+		return
+	}
+	p.Payload = uint16(min(p.End, maxOffset))
+	if len(h) < 20 {
+		return
+	}
+	if size := int(h[12]>>4) * 4; size >= 20 && size <= len(h) {
+		p.Payload = uint16(at + size)
+	}
+}
+
+// udp decodes RFC 768. A length below 8 leaves the ports, but no payload; 0 is that of a jumbogram or of a segment that the NIC was to cut.
+func (p *Packet) udp(d []byte, at int) {
+	h := d[at:]
+	if !p.ports(UDP, h) {
+		return
+	}
+	if len(h) < 8 {
+		p.Payload = uint16(len(d))
+		return
+	}
+	p.Payload = uint16(at + 8)
+	if n := int(be16(h, 4)); n != 0 && at+n < int(p.End) {
+		p.End = uint32(at + max(n, 8))
+		d = d[:min(len(d), at+max(n, 8))]
+	}
+	if tunnelPorts[p.DstPort>>5&63] || tunnelPorts[p.SrcPort>>5&63] {
+		p.udpTunnel(d, at+8)
+	}
+}

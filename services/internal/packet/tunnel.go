@@ -1,0 +1,215 @@
+package packet
+
+// The UDP ports of tunnels.
+const (
+	portL2TP     = 1701
+	portGTPU     = 2152
+	portTeredo   = 3544
+	portVXLAN    = 4789
+	portGeneve   = 6081
+	portVXLANOld = 8472 // Linux before the port was assigned
+)
+
+// tunnelPorts holds bits 5 to 10 of the ports above: one look spares most datagrams the search.
+var tunnelPorts = [64]bool{
+	portL2TP >> 5 & 63: true, portGTPU >> 5 & 63: true, portTeredo >> 5 & 63: true,
+	portVXLAN >> 5 & 63: true, portGeneve >> 5 & 63: true, portVXLANOld >> 5 & 63: true,
+}
+
+// udpTunnel looks for a tunnel header at d[at:]. Ports are only a hint: each header is checked as far as its specification allows.
+func (p *Packet) udpTunnel(d []byte, at int) {
+	switch p.DstPort {
+	case portVXLAN, portVXLANOld:
+		p.vxlan(d, at)
+	case portGeneve:
+		p.geneve(d, at)
+	case portGTPU:
+		p.gtpu(d, at)
+	case portL2TP:
+		p.l2tp(d, at)
+	case portTeredo:
+		p.teredo(d, at)
+	default:
+		switch p.SrcPort {
+		case portGTPU:
+			p.gtpu(d, at)
+		case portL2TP:
+			p.l2tp(d, at)
+		case portTeredo:
+			p.teredo(d, at)
+		}
+	}
+}
+
+// vxlan follows RFC 7348: the I flag must be set; the other flags are ignored, as a receiver must.
+func (p *Packet) vxlan(d []byte, at int) {
+	if at+8+14 <= len(d) && d[at]&8 != 0 {
+		p.tunnel(VXLAN, LinkEthernet, at+8)
+	}
+}
+
+// geneve follows RFC 8926: version 0, options, then what an EtherType says.
+func (p *Packet) geneve(d []byte, at int) {
+	if at+8 > len(d) || d[at]>>6 != 0 {
+		return
+	}
+	body := at + 8 + int(d[at]&63)*4
+	if body > len(d) {
+		return
+	}
+	p.etherTunnel(Geneve, be16(d, at+2), body)
+}
+
+// etherTunnel is a tunnel whose header tells the EtherType of what it carries.
+func (p *Packet) etherTunnel(kind TunnelKind, et uint16, at int) {
+	switch et {
+	case etTEB:
+		p.tunnel(kind, LinkEthernet, at)
+	case etPPP:
+		p.tunnel(kind, LinkPPP, at)
+	case etIPv4, etIPv6, etMPLS, etMPLSMulti, etARP, etVLAN, etQinQ:
+		p.tunnel(kind, LinkType(et), at)
+	}
+}
+
+// gtpu follows 3GPP TS 29.281: version 1, protocol type GTP, message type G-PDU; then IP.
+func (p *Packet) gtpu(d []byte, at int) {
+	if at+8 > len(d) || d[at]>>4 != 3 || d[at+1] != 255 {
+		return
+	}
+	flags := d[at]
+	at += 8
+	if flags&7 != 0 {
+		at += 4
+		if at > len(d) {
+			return
+		}
+		for next := d[at-1]; flags&4 != 0 && next != 0; {
+			if at >= len(d) || d[at] == 0 || at+int(d[at])*4 > len(d) {
+				return
+			}
+			at += int(d[at]) * 4
+			next = d[at-1]
+		}
+	}
+	if at < len(d) && (d[at]>>4 == 4 || d[at]>>4 == 6) {
+		p.tunnel(GTPU, LinkRaw, at)
+	}
+}
+
+// l2tp follows RFC 2661, 3.1: version 2 data messages carry PPP.
+func (p *Packet) l2tp(d []byte, at int) {
+	if at+2 > len(d) || d[at+1]&15 != 2 || d[at]&0x80 != 0 {
+		return
+	}
+	flags := d[at]
+	at += 6
+	if flags&0x40 != 0 {
+		at += 2
+	}
+	if flags&0x08 != 0 {
+		at += 4
+	}
+	if flags&0x02 != 0 {
+		if at+2 > len(d) {
+			return
+		}
+		at += 2 + int(be16(d, at))
+	}
+	if at+2 <= len(d) {
+		p.tunnel(L2TP, LinkPPP, at)
+	}
+}
+
+// teredo follows RFC 4380, 5.1.1: an authentication and an origin indication may come before the IPv6 header.
+func (p *Packet) teredo(d []byte, at int) {
+	if at+4 <= len(d) && be16(d, at) == 1 {
+		at += 13 + int(d[at+2]) + int(d[at+3])
+	}
+	if at+8 <= len(d) && be16(d, at) == 0 {
+		at += 8
+	}
+	if at+40 <= len(d) && d[at]>>4 == 6 {
+		p.tunnel(Teredo, LinkIPv6, at)
+	}
+}
+
+// gre follows RFC 1701, 2784, 2890 and for version 1 RFC 2637.
+func (p *Packet) gre(d []byte, at int) {
+	if at+4 > len(d) {
+		return
+	}
+	p.Layers |= GRE
+	flags, et := be16(d, at), be16(d, at+2)
+	body := greEnd(d, at, flags)
+	if body < 0 {
+		return
+	}
+	switch et {
+	case etERSPAN2:
+		if flags&0x1000 == 0 {
+			p.tunnel(ERSPAN1, LinkEthernet, body)
+		} else if body+8 <= len(d) {
+			p.tunnel(ERSPAN2, LinkEthernet, body+8)
+		}
+	case etERSPAN3:
+		p.erspan3(d, body)
+	case etWCCP: // version 2 puts a redirect header of 4 bytes before IPv4
+		if body < len(d) && d[body]>>4 != 4 {
+			body += 4
+		}
+		if body <= len(d) {
+			p.tunnel(GREPlain, etIPv4, body)
+		}
+	default:
+		p.etherTunnel(GREPlain, et, body)
+	}
+}
+
+// greEnd returns where the GRE header at d[at:] ends, or -1 if that is not captured.
+func greEnd(d []byte, at int, flags uint16) int {
+	at += 4
+	if flags&0xc000 != 0 { // checksum, routing: both bring both fields
+		at += 4
+	}
+	if flags&0x2000 != 0 { // key
+		at += 4
+	}
+	if flags&0x1000 != 0 { // sequence number
+		at += 4
+	}
+	if flags&7 == 1 && flags&0x80 != 0 { // acknowledgment number of version 1
+		at += 4
+	}
+	for flags&0x4000 != 0 { // source route entries end with one of length 0
+		if at+4 > len(d) {
+			return -1
+		}
+		n := int(d[at+3])
+		at += 4 + n
+		if n == 0 {
+			break
+		}
+	}
+	if at > len(d) {
+		return -1
+	}
+	return at
+}
+
+// erspan3 follows draft-foschiano-erspan: 12 bytes and 8 more if the O flag is set; frame type 0 is Ethernet, 2 is IP.
+func (p *Packet) erspan3(d []byte, at int) {
+	if at+12 > len(d) {
+		return
+	}
+	body := at + 12
+	if d[at+11]&1 != 0 {
+		body += 8
+	}
+	switch d[at+10] >> 2 & 31 {
+	case 0:
+		p.tunnel(ERSPAN3, LinkEthernet, body)
+	case 2:
+		p.tunnel(ERSPAN3, LinkRaw, body)
+	}
+}
