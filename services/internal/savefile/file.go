@@ -1,0 +1,135 @@
+package savefile
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+)
+
+// maxWindow is the most memory that a zstd savefile may ask for: what the zstd program allows without being told otherwise.
+const maxWindow = 128 << 20
+
+// A file is one open savefile.
+type file struct {
+	name    string
+	order   int // among the files given
+	size    int64
+	raw     *counter
+	reader  *pcapng.Reader
+	closers []func() error
+	index   []uint16 // the file's interfaces in the Source's table
+
+	run []packet.Packet // frames in hand, for the merge
+	at  int             // the first of them that was not delivered
+}
+
+// A counter counts the bytes that were read.
+type counter struct {
+	io.Reader
+	bytes atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+func open(name string, stdin io.Reader) (*file, error) {
+	f := &file{name: name}
+	if name == "-" {
+		if stdin == nil {
+			return nil, errors.New("standard input can be read once only")
+		}
+		f.raw = &counter{Reader: stdin}
+	} else if err := f.openDisk(name); err != nil {
+		return nil, err
+	}
+	plain, err := f.decompress()
+	if err == nil {
+		f.reader, err = pcapng.NewReader(plain)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+func (f *file) openDisk(name string) error {
+	disk, err := os.Open(name)
+	if err != nil {
+		return reason(err)
+	}
+	f.closers = append(f.closers, disk.Close)
+	info, err := disk.Stat()
+	if err == nil && info.IsDir() {
+		err = errors.New("it is a directory")
+	}
+	if err != nil {
+		return errors.Join(reason(err), f.close())
+	}
+	if info.Mode().IsRegular() {
+		f.size = info.Size()
+	}
+	f.raw = &counter{Reader: disk}
+	return nil
+}
+
+// reason leaves out of an error what its reader is told anyhow: the operation and the name of the file.
+func reason(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// decompress returns the savefile's own bytes. Compression is told by the first bytes: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1.
+func (f *file) decompress() (io.Reader, error) {
+	head := make([]byte, 4)
+	n, err := io.ReadFull(f.raw, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, reason(err)
+	}
+	whole := io.MultiReader(bytes.NewReader(head[:n]), f.raw)
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(whole)
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		f.closers = append(f.closers, func() error { z.Close(); return nil })
+		return z, nil
+	}
+	return whole, nil
+}
+
+func (f *file) close() error {
+	var errs []error
+	for _, c := range f.closers {
+		errs = append(errs, c())
+	}
+	f.closers = nil
+	return errors.Join(errs...)
+}
+
+// refill reads the file's next frames. The ones that were in hand are gone.
+func (f *file) refill() error {
+	if f.run == nil {
+		f.run = make([]packet.Packet, pipeline.BatchSize)
+	}
+	n, err := f.reader.Read(f.run[:cap(f.run)])
+	f.run, f.at = f.run[:n], 0
+	return err
+}
