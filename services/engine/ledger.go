@@ -1,0 +1,127 @@
+package engine
+
+import "galvo/services/api"
+
+// maxGaps is how many intervals of loss a port remembers.
+const maxGaps = 32
+
+// A ledger accounts for the frames of one port. Every frame that the NIC handed to the kernel was processed by a worker, dropped by the kernel
+// because the worker's ring was full, lost because no engine was there, or is on its way to a worker. Frames that the NIC itself dropped come on top.
+//
+// The instants at which sockets begin to receive and at which the NIC's count is read differ by a few frames. When the port has been
+// quiet for two readings for the first time after that, nothing is on its way, and what does not add up is put right.
+type ledger struct {
+	counts
+	nic       uint64  // frames that the NIC had received at the last reading
+	nicDrops  uint64  // frames that the NIC had dropped at the last reading
+	last      total   // the last reading, to see whether the port is quiet
+	unsettled bool    // no quiet reading came since the last attach
+	away      api.Gap // the interval before the last attach, without its loss; zero if that was the first
+	gaps      []api.Gap
+}
+
+// counts are what has to outlive an engine that is killed.
+type counts struct {
+	Base    uint64 // NIC's count of received frames when accounting began
+	Frames  uint64 // processed by workers, own ones included
+	Bytes   uint64
+	Kernel  uint64 // dropped by the kernel because a ring was full
+	Engine  uint64 // lost because no engine was there
+	NIC     uint64 // dropped by the NIC while an engine was there
+	Started bool   // accounting began
+}
+
+// A total is a reading of both sides.
+type total struct{ nic, accounted uint64 }
+
+func (c *counts) accounted() uint64 { return c.Frames + c.Kernel + c.Engine }
+
+// lost returns the frames that were gone before any filter saw them.
+func (c *counts) lost() uint64 { return c.Kernel + c.Engine + c.NIC }
+
+// attach begins to account for a port whose sockets are about to receive, or goes on after a time without an engine. nic and drops are the
+// NIC's counts, since is when the engine was last there.
+func (l *ledger) attach(nic, drops uint64, since, now int64) {
+	if !l.Started {
+		l.Base, l.Started, l.away = nic, true, api.Gap{}
+	} else {
+		l.away = api.Gap{Start: since, End: now, Cause: "engine"}
+		l.miss(nic - l.Base - l.accounted())
+	}
+	l.nic, l.nicDrops, l.unsettled = nic, drops, true
+}
+
+// replaced begins anew with a device whose counts began at zero: the port was removed and came back. Frames that the device received before
+// the engine's sockets were there are lost.
+func (l *ledger) replaced(nic, drops uint64, since, now int64) {
+	l.Base = -l.accounted() // modulo 2^64, so that the new device's count begins at what is accounted for
+	l.away = api.Gap{Start: since, End: now, Cause: "port"}
+	l.miss(nic)
+	l.nic, l.nicDrops, l.unsettled = nic, drops, true
+}
+
+// read takes a reading of the NIC's counts; waiting is how many frames are in the workers' rings.
+func (l *ledger) read(nic, drops, waiting uint64, last, now int64) {
+	if drops > l.nicDrops {
+		d := drops - l.nicDrops
+		l.NIC += d
+		l.gap(api.Gap{Start: last, End: now, Lost: d, Cause: "nic"})
+	}
+	l.nic, l.nicDrops = nic, drops
+	reading := total{nic, l.accounted()}
+	if l.unsettled && waiting == 0 && reading == l.last {
+		l.settle()
+		reading.accounted = l.accounted()
+	}
+	l.last = reading
+}
+
+// settle puts right what does not add up: in the interval before the last attach if there was one, else in where counting began.
+func (l *ledger) settle() {
+	l.unsettled = false
+	off := l.nic - l.Base - l.accounted() // modulo 2^64: may stand for a negative number
+	if l.away.Cause == "" {
+		l.Base += off
+	} else {
+		l.miss(off)
+	}
+}
+
+// miss notes frames that were lost in the interval before the last attach; modulo 2^64, since settling may lower their number.
+func (l *ledger) miss(frames uint64) {
+	if frames == 0 {
+		return
+	}
+	l.Engine += frames
+	for i := range l.gaps {
+		if g := &l.gaps[i]; g.Start == l.away.Start && g.Cause == l.away.Cause {
+			g.Lost += frames
+			return
+		}
+	}
+	g := l.away
+	g.Lost = frames
+	l.gap(g)
+}
+
+// dropped notes what the kernel dropped between two times.
+func (l *ledger) dropped(frames uint64, last, now int64) {
+	if frames == 0 {
+		return
+	}
+	l.Kernel += frames
+	l.gap(api.Gap{Start: last, End: now, Lost: frames, Cause: "kernel"})
+}
+
+// gap notes an interval of loss; one that continues the last one of the same cause is joined to it.
+func (l *ledger) gap(g api.Gap) {
+	if n := len(l.gaps); n > 0 && l.gaps[n-1].Cause == g.Cause && l.gaps[n-1].End >= g.Start {
+		l.gaps[n-1].End = g.End
+		l.gaps[n-1].Lost += g.Lost
+		return
+	}
+	if len(l.gaps) == maxGaps {
+		l.gaps = append(l.gaps[:0], l.gaps[1:]...)
+	}
+	l.gaps = append(l.gaps, g)
+}

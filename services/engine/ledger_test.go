@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// A port is a NIC with a kernel ring and perhaps an engine behind it, frame by frame.
+type simulatedPort struct {
+	nic, drops      uint64 // what the NIC counts
+	ring            uint64 // received, not yet processed
+	sinceBase       uint64 // received since the first attach
+	attached        bool
+	kernel, nicLost uint64
+}
+
+func TestLedgerAddsUp(t *testing.T) {
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var l ledger
+		p := simulatedPort{nic: r.Uint64N(1000)}
+		now := int64(1)
+		var received uint64 // by the NIC since the first attach, without what it dropped
+		// Frames come between the reading of the NIC and the moment the sockets receive, in either order.
+		attach := func() {
+			first := !l.Started
+			read := p.nic
+			late := r.Uint64N(3)
+			p.nic += late
+			if !first {
+				received += late
+			}
+			l.attach(read, p.drops, now-1, now)
+			p.attached, p.ring = true, 0
+		}
+		attach()
+		l.read(p.nic, p.drops, 0, now, now)
+		l.read(p.nic, p.drops, 0, now, now)
+		for range 200 {
+			now++
+			switch n := r.Uint64N(50); r.IntN(6) {
+			case 0, 1, 2: // frames come
+				p.nic += n
+				received += n
+				if p.attached {
+					lost := r.Uint64N(n + 1)
+					p.ring += n - lost
+					l.dropped(lost, now-1, now)
+				}
+			case 3: // the worker works
+				n = min(n, p.ring)
+				p.ring -= n
+				l.Frames += n
+			case 4: // the engine is killed with frames in its ring, and comes back
+				if p.attached {
+					p.attached = false
+				} else {
+					attach()
+				}
+			case 5:
+				if p.attached {
+					l.read(p.nic, p.drops, p.ring, now-1, now)
+				}
+			}
+		}
+		if !p.attached {
+			attach()
+		}
+		l.Frames += p.ring
+		l.read(p.nic, p.drops, 0, now, now+1)
+		l.read(p.nic, p.drops, 0, now+1, now+2)
+		if got := l.Frames + l.lost(); got != received {
+			t.Fatalf("seed %d: %d frames processed and %d lost, want %d in all", seed, l.Frames, l.lost(), received)
+		}
+	}
+}
+
+func TestLedgerReplacedPort(t *testing.T) {
+	var l ledger
+	l.attach(100, 0, 0, 1)
+	l.Frames = 50
+	l.read(150, 7, 0, 1, 2)
+	l.replaced(4, 0, 2, 3)
+	l.Frames += 10
+	l.read(14, 0, 0, 3, 4)
+	l.read(14, 0, 0, 4, 5)
+	if l.Frames != 60 || l.lost() != 7+4 {
+		t.Errorf("%d frames processed and %d lost, want 60 and 11", l.Frames, l.lost())
+	}
+	if len(l.gaps) != 2 || l.gaps[1].Cause != "port" || l.gaps[1].Lost != 4 {
+		t.Errorf("gaps are %+v", l.gaps)
+	}
+}
