@@ -1,0 +1,91 @@
+// Package handover carries packet sockets, and what the engine must know of the machine, from `galvo host` to `galvo engine`.
+//
+// The two speak over one SOCK_SEQPACKET unix socket: every message is one JSON value of at most MaxMessage bytes, and the sockets of a port's workers
+// travel beside it as SCM_RIGHTS (unix(7)). The conversation:
+//
+//	engine -> host   ready   once, with the number of workers that it has
+//	host -> engine   config  first, and again after each change that is in effect at once
+//	host -> engine   port    each port of the configuration, with a fresh socket per worker, or without any and the reason; again when it comes back
+//	host -> engine   gone    the port's link vanished, or was taken down: its sockets receive nothing any more
+//	host -> engine   stats   each port's counters, once a second
+//
+// A member of a fanout group cannot be bound again, and a copy kept by the sender would go on taking frames from its group. So sockets are made anew
+// for every engine and every return of a port, Send closes the sender's copies whether it succeeds or not, and the receiver of a message owns its sockets.
+//
+// The package opens no packet socket and reads none.
+package handover
+
+import (
+	"net/netip"
+
+	"galvo/services/config"
+)
+
+// MaxMessage is the most bytes that a message may have. It is above what the longest valid configuration takes.
+const MaxMessage = 1 << 20
+
+// maxSockets is the most descriptors that Linux takes with one message (SCM_MAX_FD).
+const maxSockets = 253
+
+// A Message is one of its fields; the others are nil.
+type Message struct {
+	Ready  *Ready  `json:",omitempty"`
+	Config *Config `json:",omitempty"`
+	Port   *Port   `json:",omitempty"`
+	Gone   *Gone   `json:",omitempty"`
+	Stats  *Stats  `json:",omitempty"`
+}
+
+// Ready asks for the configuration and the ports.
+type Ready struct {
+	Workers int // sockets wanted per port, 1 to 253
+}
+
+// A Config is what the engine may know of the configuration.
+type Config struct {
+	Config config.Config
+	// Listen is where the device's own services listen; an unspecified address stands for every address of the machine. Frames of TCP connections with
+	// one of these are Galvo's own.
+	Listen []netip.AddrPort
+}
+
+// A Port is a port of the configuration as it is now.
+type Port struct {
+	ID        int    // from 1, in the order of the configuration
+	Name      string // the kernel's name of the link; the configuration's wording while it is absent
+	Index     int    // the kernel's index of the link; 0 while it is absent
+	Driver    string
+	MAC       string
+	SpeedMbps int          // 0 is unknown
+	MTU       int          // bytes on layer 3
+	Link      int          // ports with the same number form a link; 0 is none
+	Direction string       // in or both, never empty
+	Addresses []netip.Addr // the port's own
+	CanFCS    bool         // frames arrive with their FCS, and bad ones too
+	State     string       // up, down, absent, or failed
+	Reason    string       // why it is not up, or what its NIC cannot do
+
+	// Stats are the counters of the link at the moment before the sockets began to receive.
+	Stats Stats
+
+	// Sockets are the descriptors of the packet sockets, one per worker and in worker order, bound and in one fanout group; empty unless the port is up.
+	Sockets []int `json:"-"`
+}
+
+// Gone says that a port receives nothing any more.
+type Gone struct {
+	ID     int
+	Reason string
+}
+
+// Stats are the counters of a link, from when it was made.
+type Stats struct {
+	ID        int
+	Time      int64 // ns since the epoch
+	RxPackets uint64
+	RxBytes   uint64
+	NicDrops  uint64 // frames that the NIC had no room for; not in RxPackets
+	// Dropped is the kernel's rx_dropped: on a software link (veth) frames that found the backlog full, which are not in RxPackets; and everywhere frames
+	// in RxPackets of a protocol that nobody took, which happens only while no packet socket is there.
+	Dropped uint64
+}
