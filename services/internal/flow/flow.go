@@ -2,28 +2,35 @@
 //
 // The table has fixed memory, no locks and no pointers inside its records; one worker owns it. A tunnelled packet belongs to the
 // flow of its innermost headers, which is what protocol recognition needs, and besides to the flow of its outermost headers,
-// which is what the packet operands of a filter look at.
+// which is what the packet operands of a filter look at. Levels between the two have no record.
+//
+// Everything follows from the packets' times and order: the same packets give the same flows live and from a savefile, in batches of any
+// size. Only a full table also looks at batches, because it may not take back what the current one was given. Times may step back a little,
+// as merged savefiles do.
+//
+// The package does not reassemble, and it does not look at payload.
 package flow
-
-import "galvo/services/internal/packet"
 
 // An Endpoint is the index of one side of a flow: 0 is the sender of the first packet seen.
 type Endpoint uint8
 
 // A Record is one flow. It has at most 128 bytes and no pointer. It belongs to the table's worker; a record that was handed out
-// for a packet stays the flow's until the next Begin.
+// for a packet stays the flow's until the next Begin. The key comes first, so that a look-up touches one cache line.
 type Record struct {
-	ID      uint64      // unique within the table's life
-	First   int64       // ns since the epoch, of the first packet
-	Last    int64       // of the last packet
-	Addr    [2][16]byte // IPv4 addresses in the first 4 bytes
+	Addr    [2][16]byte // IPv4 addresses in the first 4 bytes, the others 0
 	Port    [2]uint16   // 0 where the protocol has none
-	Packets [2]uint32   // sent by the endpoint; saturating
-	Bytes   [2]uint64   // length on the wire
 	Proto   uint8       // IP protocol
 	Flags   RecordFlags
-	TCP     [2]uint8 // union of the TCP flags that the endpoint sent
-	L7      [20]byte // owned by package l7; all zero in a new record
+	TCP     [2]uint8  // union of the TCP flags that the endpoint sent
+	batch   uint32    // number of the batch that was given the record last
+	isn     uint32    // sequence number of the SYN that opened the flow
+	number  uint32    // index in the table
+	Last    int64     // ns since the epoch, of the last packet
+	ID      uint64    // unique within the table's life, ascending, from 1
+	First   int64     // ns since the epoch, of the first packet
+	Bytes   [2]uint64 // length on the wire of the frames
+	Packets [2]uint32 // sent by the endpoint; saturating
+	L7      [20]byte  // owned by package l7; all zero in a new record
 }
 
 // RecordFlags are facts about a flow.
@@ -35,10 +42,13 @@ const (
 	Server1                          // endpoint 1 is the server side, else endpoint 0; fixed at the first packet
 	Outside                          // the flow is only the outside of a tunnel
 	Finished                         // FIN from both sides, or RST
+	Ended                            // out of the table: expired, evicted, or its 5-tuple was opened anew
+	opened                           // isn is known
 )
 
-// Server returns the endpoint that is the server side of the flow: the receiver of a SYN or sender of a SYN-ACK; else the
-// destination of the first packet unless only its source is a well-known port (see Table).
+// Server returns the endpoint that is the server side of the flow: the receiver of a SYN or the sender of a SYN-ACK. Without either, in the
+// middle of a TCP connection: the side whose port is well known if only one is, else the lower port, else the receiver. For other protocols the
+// receiver of the first packet, unless only its sender's port is well known.
 func (r *Record) Server() Endpoint {
 	if r.Flags&Server1 != 0 {
 		return 1
@@ -46,13 +56,11 @@ func (r *Record) Server() Endpoint {
 	return 0
 }
 
-// A Ref says which flow a packet belongs to. Records are nil where there is no IP, the headers are cut off, or the table is full.
+// A Ref says which flow a packet belongs to. Records are nil where there is no IP, where ports that the protocol has are not known (cut off,
+// or a fragment without its first one), and where the table is full.
 type Ref struct {
 	Flow      *Record  // of the innermost headers
 	Outer     *Record  // of the outermost headers; the same as Flow unless the packet is tunnelled
 	From      Endpoint // the sender within Flow
 	OuterFrom Endpoint
 }
-
-// ensure the import is used until the table is here
-var _ packet.Layers
