@@ -1,0 +1,114 @@
+package l7
+
+import (
+	"sync"
+
+	"galvo/services/internal/flow"
+)
+
+// A payload is what a dissector sees: the datagram, or the stream from the first byte that was kept on, and what is known around it.
+type payload struct {
+	data     []byte // never empty. Of a stream it begins with the first kept segment
+	packet   []byte // the payload of this packet alone
+	cut      bool   // the wire had more of this packet than was captured
+	tcp      bool
+	begun    bool   // TCP: the handshake was seen, so that nth counts from the beginning of the stream
+	joined   bool   // TCP: data is more than this packet
+	toServer bool   // by the flow's own notion of its server
+	dir      uint8  // endpoint that sent it
+	nth      uint8  // this is its nth packet with payload, from 1
+	src, dst uint16 // ports
+	seq      uint32 // TCP: of packet[0]
+	now      int64
+	row      uint8 // of the dissector that is being asked
+	flow     *flow.Record
+	engine   *Engine
+}
+
+// on reports whether either port is n. It may only make a strong pattern stronger; it decides nothing.
+func (v *payload) on(n uint16) bool { return v.src == n || v.dst == n }
+
+// memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
+// dissector holds them. A dissector loses them when it answers no, or when the next packet cannot be its own by the first byte.
+func (v *payload) memory() *[4]byte {
+	s := &v.flow.L7
+	if s[1] != 0 && s[1] != v.row+1 {
+		return nil
+	}
+	return hint(s)
+}
+
+// scratch returns room for a host name, valid until the next packet.
+func (v *payload) scratch() []byte { return v.engine.host[:0] }
+
+// An outcome is what a dissector makes of a payload.
+type outcome uint8
+
+const (
+	no      outcome = iota // not this protocol
+	more                   // may be: wants to see the stream with its next segment
+	weak                   // may be: has written its memory, and wants to see further packets
+	partial                // it is, and the name of the server or the application may follow
+	final                  // it is
+)
+
+// An answer is an outcome with what goes into the verdict.
+type answer struct {
+	outcome outcome
+	proto   ID     // if another one than the dissector's own
+	app     ID     // what it carries
+	host    []byte // name of the server; borrowed
+}
+
+// A dissector recognises one protocol, or a family. inspect must not keep v, must bear any bytes, and must not allocate.
+type dissector struct {
+	proto   ID
+	l4      transport
+	first   string // bytes with which a payload may begin; empty = any
+	inspect func(v *payload) answer
+}
+
+// A transport is a set of layer-4 protocols.
+type transport uint8
+
+const (
+	udp transport = 1 << iota
+	tcp
+)
+
+// A dispatch holds the rows of dissectors worth asking, by layer 4 and first byte.
+type dispatch [2][256][]uint8
+
+func (d *dispatch) candidates(v *payload) []uint8 {
+	if v.tcp {
+		return d[1][v.data[0]]
+	}
+	return d[0][v.data[0]]
+}
+
+var dispatchTable = sync.OnceValue(func() *dispatch {
+	var d dispatch
+	for i := range dissectors {
+		row := &dissectors[i]
+		for l4, is := range []transport{udp, tcp} {
+			if row.l4&is == 0 {
+				continue
+			}
+			for b := range 256 {
+				if row.first == "" || containsByte(row.first, byte(b)) {
+					d[l4][b] = append(d[l4][b], uint8(i))
+				}
+			}
+		}
+	}
+	return &d
+})
+
+func containsByte(s string, b byte) bool {
+	for i := range len(s) {
+		if s[i] == b {
+			return true
+		}
+	}
+	return false
+}

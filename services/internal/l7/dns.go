@@ -1,0 +1,222 @@
+package l7
+
+import "encoding/binary"
+
+// inspectDNS knows messages of the DNS (RFC 1035) and of what shares its format: multicast DNS (RFC 6762), LLMNR (RFC 4795) and the name service
+// of NetBIOS (RFC 1002).
+func inspectDNS(v *payload) answer {
+	b := v.data
+	if len(b) < 12 {
+		return answer{}
+	}
+	m, ok := readDNS(b, v.cut, v.scratch())
+	if !ok {
+		return answer{}
+	}
+	home := v.on(53) || v.on(5353) || v.on(5355) || v.on(137)
+	if !home && !(m.plain && m.whole) {
+		return answer{}
+	}
+	proto := DNS
+	switch {
+	case m.netbios:
+		return answer{outcome: final, proto: NetBIOS, host: m.name}
+	case v.on(5353):
+		proto = MDNS
+	case v.on(5355):
+		proto = LLMNR
+	case v.on(137):
+		return answer{}
+	}
+	return answer{outcome: final, proto: proto, host: m.name}
+}
+
+// inspectDNSOverTCP knows messages with their length in front (RFC 1035 section 4.2.2).
+func inspectDNSOverTCP(v *payload) answer {
+	b := v.data
+	if len(b) < 14 {
+		if v.on(53) && (len(b) < 2 || plausibleLength(b)) {
+			return answer{outcome: more}
+		}
+		return answer{}
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if n < 12 {
+		return answer{}
+	}
+	b = b[2:]
+	cut := v.cut || n > len(b)
+	m, ok := readDNS(b[:min(n, len(b))], cut, v.scratch())
+	if !ok || m.netbios || !v.on(53) && !(m.plain && m.whole) {
+		return answer{}
+	}
+	return answer{outcome: final, host: m.name}
+}
+
+func plausibleLength(b []byte) bool { return binary.BigEndian.Uint16(b) >= 12 }
+
+// A dnsMessage is what readDNS found out.
+type dnsMessage struct {
+	name    []byte // the first name asked for, or else the first that is answered
+	plain   bool   // nothing in it is unusual
+	whole   bool   // it ends where the datagram ends
+	netbios bool
+}
+
+// readDNS reads a message; ok is false if it cannot be one. cut says that it was longer on the wire. The name goes to room.
+func readDNS(b []byte, cut bool, room []byte) (m dnsMessage, ok bool) {
+	flags := binary.BigEndian.Uint16(b[2:])
+	response, opcode, rcode := flags&0x8000 != 0, flags>>11&15, flags&15
+	var counts [4]int
+	total := 0
+	for i := range counts {
+		counts[i] = int(binary.BigEndian.Uint16(b[4+2*i:]))
+		total += counts[i]
+	}
+	if total == 0 {
+		return m, response && len(b) == 12 && rcode != 0 && rcode <= 5 && opcode == 0 && !cut
+	}
+	if opcode > 9 || counts[0] > 64 || counts[1] > 512 || counts[2] > 128 || counts[3] > 128 || !response && counts[0] == 0 && counts[1] == 0 {
+		return m, false
+	}
+	m.plain = opcode == 0 && counts[0] == 1 && (response && rcode <= 5 || !response && counts[1] == 0 && rcode == 0 && flags&0x0680 == 0)
+	at := 12
+	for i := range counts {
+		for range counts[i] {
+			name, next, st := readName(b, at, room)
+			if st == nameCut {
+				return m, (cut || i > 0) && (at > 12 || m.name != nil)
+			}
+			if st == nameBad {
+				return m, false
+			}
+			if m.name == nil {
+				m.name, room = name.text, nil
+				m.netbios = name.netbios
+			}
+			m.plain = m.plain && name.plain
+			fixed := 4
+			if i > 0 {
+				fixed = 10
+			}
+			if next+fixed > len(b) {
+				return m, cut
+			}
+			kind, class := binary.BigEndian.Uint16(b[next:]), binary.BigEndian.Uint16(b[next+2:])&0x7fff
+			opt := kind == 41 && i > 0
+			if kind == 0 || !opt && class != 1 && class != 3 && class != 4 && class != 254 && class != 255 {
+				return m, false
+			}
+			m.plain = m.plain && (opt || class == 1 && kind <= 260)
+			at = next + fixed
+			if i > 0 {
+				at += int(binary.BigEndian.Uint16(b[next+8:]))
+				if at > len(b) {
+					return m, cut
+				}
+			}
+		}
+	}
+	m.whole = at == len(b)
+	return m, true
+}
+
+type nameStatus uint8
+
+const (
+	nameOK nameStatus = iota
+	nameCut
+	nameBad
+)
+
+type dnsName struct {
+	text    []byte // labels with dots between them, lower case
+	plain   bool   // of the characters that host names have
+	netbios bool
+}
+
+// readName reads the name at b[at:], following compression, and returns where the name ends in place. A nil room is for names that are only
+// to be skipped.
+func readName(b []byte, at int, room []byte) (n dnsName, next int, st nameStatus) {
+	n.plain, n.text = true, room
+	total := 0
+	for jumps := 0; ; {
+		if at >= len(b) {
+			return n, 0, nameCut
+		}
+		l := int(b[at])
+		switch {
+		case l == 0:
+			if next == 0 {
+				next = at + 1
+			}
+			return n, next, nameOK
+		case l >= 0xc0:
+			if at+2 > len(b) {
+				return n, 0, nameCut
+			}
+			if next == 0 {
+				next = at + 2
+			}
+			to := int(binary.BigEndian.Uint16(b[at:])) & 0x3fff
+			if jumps++; jumps > 8 || to >= at || to < 12 {
+				return n, 0, nameBad
+			}
+			at = to
+			continue
+		case l > 63:
+			return n, 0, nameBad
+		}
+		if at+1+l > len(b) {
+			return n, 0, nameCut
+		}
+		label := b[at+1 : at+1+l]
+		if total += l + 1; total > 254 {
+			return n, 0, nameBad
+		}
+		if total == l+1 && l == 32 {
+			n.netbios = halfASCII(label)
+		}
+		n.plain = n.plain && hostLabel(label)
+		if room != nil {
+			n.text = appendLabel(n.text, label)
+		}
+		at += 1 + l
+	}
+}
+
+func appendLabel(text, label []byte) []byte {
+	if len(text) > 0 {
+		text = append(text, '.')
+	}
+	for _, c := range label {
+		text = append(text, lower(c))
+	}
+	return text
+}
+
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+func hostLabel(label []byte) bool {
+	for _, c := range label {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// halfASCII reports whether a label is a NetBIOS name, each of whose 16 bytes is written as two letters from A to P (RFC 1001 section 14.1).
+func halfASCII(label []byte) bool {
+	for _, c := range label {
+		if c < 'A' || c > 'P' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,364 @@
+package l7
+
+import (
+	"cmp"
+	"encoding/binary"
+	"time"
+
+	"galvo/services/internal/flow"
+	"galvo/services/internal/packet"
+)
+
+// A Config says how long the engine tries and how much memory it may use. What is zero takes its default.
+type Config struct {
+	Bytes          int           // memory of the side buffers and host names; default 32 MB, fixed at New
+	PayloadPackets int           // gives up after so many packets with payload in both directions each, or after so many in one; default 12
+	Packets        int           // or after so many packets of the flow at all; default 32
+	PayloadBytes   int           // or after so many bytes of payload; default 8192
+	Window         time.Duration // or so long after the first packet with payload, by the packets' time; default 5 s
+	GuessByPort    bool          // name what was given up by its port, as Guessed; default no
+}
+
+func (c Config) withDefaults() Config {
+	c.Bytes = cmp.Or(c.Bytes, 32_000_000)
+	c.PayloadPackets = min(cmp.Or(c.PayloadPackets, 12), 255)
+	c.Packets = min(cmp.Or(c.Packets, 32), 255)
+	c.PayloadBytes = min(cmp.Or(c.PayloadBytes, 8192), 65535)
+	c.Window = cmp.Or(c.Window, 5*time.Second)
+	return c
+}
+
+// An Engine recognises the flows of one worker.
+type Engine struct {
+	config Config
+	store  store
+	rows   *dispatch
+	view   payload           // of the packet that is being looked at
+	host   [maxHost + 1]byte // scratch
+	hello  [slotBytes]byte   // scratch
+}
+
+// New returns an engine with the memory that c allows.
+func New(c Config) *Engine {
+	c = c.withDefaults()
+	return &Engine{config: c, store: newStore(c.Bytes), rows: dispatchTable()}
+}
+
+// Inspect takes the next packet of the worker and returns what is known about its flow, this packet included. inner is p decoded down to its
+// innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself.
+func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
+	if inner.Layers&packet.IP == 0 {
+		if id := linkProtocol(inner); id != 0 {
+			return Verdict{Proto: id, State: Final}
+		}
+		return Verdict{}
+	}
+	r := ref.Flow
+	if r == nil {
+		return Verdict{}
+	}
+	s := &r.L7
+	if s[0]&settled != 0 {
+		return verdict(s)
+	}
+	return e.open(inner, r, ref.From&1)
+}
+
+// open takes a packet of a flow that is not settled.
+func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verdict {
+	s := &r.L7
+	if stateOf(s) == NoFlow {
+		setState(s, Pending)
+	}
+	count(&s[8])
+	if id := byIPProtocol[r.Proto]; id != 0 {
+		e.name(r, id, 0)
+		e.settle(r, Final)
+		return verdict(s)
+	}
+	if flags, ok := p.TCPFlags(); ok && flags&2 != 0 {
+		s[0] |= sawSYN
+	}
+	data := p.L7()
+	if p.Layers&(packet.TCP|packet.UDP) != 0 && len(data) > 0 && p.Layers&packet.LaterFragment == 0 {
+		if !e.inTime(r, p.Time) {
+			e.giveUp(r)
+			return verdict(s)
+		}
+		count(&s[6+from])
+		e.look(p, r, from, data)
+		if total := int(get16(s, 10)) + len(data); total > 65535 {
+			put16(s, 10, 65535)
+		} else {
+			put16(s, 10, uint16(total))
+		}
+	}
+	if s[0]&settled == 0 && e.exhausted(s) {
+		e.giveUp(r)
+	}
+	return verdict(s)
+}
+
+// inTime notes the first packet with payload, and reports whether now is within the window after it.
+func (e *Engine) inTime(r *flow.Record, now int64) bool {
+	s := &r.L7
+	since := min(max(now-r.First, 0)/tick, 65535)
+	if s[6]|s[7] == 0 {
+		put16(s, 14, uint16(since))
+		return true
+	}
+	return (since-int64(get16(s, 14)))*tick <= int64(e.config.Window)
+}
+
+// exhausted reports whether the flow has had its chance.
+func (e *Engine) exhausted(s *state) bool {
+	most := e.config.PayloadPackets
+	return int(s[6]) >= most || int(s[7]) >= most || int(s[8]) >= e.config.Packets || int(get16(s, 10)) >= e.config.PayloadBytes
+}
+
+// look shows a packet's payload to the dissectors.
+func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data []byte) {
+	s, v := &r.L7, &e.view
+	*v = payload{
+		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: s[6+from],
+		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: s[0]&sawSYN != 0,
+		now: p.Time, toServer: r.Server() != from,
+	}
+	v.cut = wirePayload(p) > len(data)
+	if v.tcp {
+		if int(p.L4)+8 > len(p.Data) {
+			return
+		}
+		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
+		e.rejoin(v)
+	} else if n := udpPayload(p); n < len(data) {
+		v.data, v.packet = data[:n], data[:n]
+	}
+	if len(v.data) == 0 {
+		return
+	}
+	if stateOf(s) == Partial {
+		if sl := e.slotOf(v); sl == nil || sl.dir == v.dir {
+			v.row = s[1] - 1
+			e.conclude(v, dissectors[v.row].inspect(v))
+		}
+		return
+	}
+	e.ask(v)
+}
+
+// ask shows a payload of a flow without a name to all the dissectors that its first byte admits, until one knows it.
+func (e *Engine) ask(v *payload) {
+	s := &v.flow.L7
+	holder, keep := s[1], false
+	for _, v.row = range e.rows.candidates(v) {
+		a := dissectors[v.row].inspect(v)
+		if a.outcome == weak && (s[1] == 0 || s[1] == v.row+1) {
+			s[1], holder = v.row+1, 0
+		}
+		if e.conclude(v, a) {
+			return
+		}
+		keep = keep || a.outcome == more
+	}
+	if holder != 0 {
+		s[1], *hint(s) = 0, [4]byte{} // it did not know this packet
+	}
+	if keep {
+		e.keep(v)
+	} else if v.joined {
+		e.releaseSlot(s, v.flow.ID)
+	}
+}
+
+// conclude writes an answer to the flow's state, and reports whether the flow has a name now.
+func (e *Engine) conclude(v *payload, a answer) bool {
+	s := &v.flow.L7
+	switch a.outcome {
+	case partial, final:
+		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), a.app)
+		e.keepHost(s, a.host)
+		if a.outcome == final {
+			e.settle(v.flow, Final)
+			return true
+		}
+		setState(s, Partial)
+		s[1] = v.row + 1
+		if v.tcp {
+			e.keep(v)
+		}
+		return true
+	case no:
+		if stateOf(s) == Partial {
+			e.settle(v.flow, Final)
+		}
+	}
+	return false
+}
+
+// name writes carrier and application to the state, and notes which packet it was if they are new.
+func (e *Engine) name(r *flow.Record, proto, app ID) {
+	s := &r.L7
+	if protoOf(s) == proto && appOf(s) == app {
+		return
+	}
+	if protoOf(s) == 0 {
+		setHostBlock(s, 0) // until now the hint was there
+	}
+	setNames(s, proto, app)
+	s[9] = s[8]
+}
+
+func (e *Engine) keepHost(s *state, host []byte) {
+	if len(host) == 0 {
+		return
+	}
+	e.store.dropName(hostBlock(s))
+	setHostBlock(s, e.store.keepName(host))
+}
+
+// settle ends the search with a state.
+func (e *Engine) settle(r *flow.Record, to State) {
+	s := &r.L7
+	e.releaseSlot(s, r.ID)
+	setState(s, to)
+	s[0] |= settled
+	if protoOf(s) == 0 {
+		setHostBlock(s, 0)
+	}
+}
+
+// giveUp ends the search without an answer: what has a carrier will get no application, the rest is guessed, if that is wanted, or unknown.
+func (e *Engine) giveUp(r *flow.Record) {
+	s := &r.L7
+	if stateOf(s) == Partial {
+		e.settle(r, Final)
+		return
+	}
+	if e.config.GuessByPort {
+		if id := byPort(r); id != 0 {
+			setHostBlock(s, 0)
+			setNames(s, id, 0)
+			e.settle(r, Guessed)
+			return
+		}
+	}
+	e.settle(r, Unknown)
+}
+
+// Finish gives up on a flow that has ended or is about to be reported, and returns its last verdict.
+func (e *Engine) Finish(r *flow.Record) Verdict {
+	if r.L7[0]&settled == 0 {
+		if id := byIPProtocol[r.Proto]; id != 0 && protoOf(&r.L7) == 0 {
+			e.name(r, id, 0)
+			e.settle(r, Final)
+		} else {
+			e.giveUp(r)
+		}
+	}
+	return verdict(&r.L7)
+}
+
+// End gives back what the engine keeps for a flow. The flow table calls it when it recycles the record.
+func (e *Engine) End(r *flow.Record) {
+	s := &r.L7
+	e.releaseSlot(s, r.ID)
+	if protoOf(s) != 0 {
+		e.store.dropName(hostBlock(s))
+	}
+	*s = state{}
+}
+
+// HostName returns the name of the server that the flow told: TLS or QUIC server name, HTTP host, the name asked for in DNS; empty if there is none,
+// or no room was left to keep it. The bytes are valid until the engine is used again.
+func (e *Engine) HostName(r *flow.Record) []byte {
+	if protoOf(&r.L7) == 0 {
+		return nil
+	}
+	return e.store.nameAt(hostBlock(&r.L7))
+}
+
+// rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.
+func (e *Engine) rejoin(v *payload) {
+	sl := e.slotOf(v)
+	if sl == nil || sl.dir != v.dir {
+		return
+	}
+	sl.put(int(int32(v.seq-sl.base)), v.data)
+	v.data, v.joined = sl.head(), true
+}
+
+// keep stores the stream from this segment on, unless it is kept already.
+func (e *Engine) keep(v *payload) {
+	if v.joined || v.cut {
+		return
+	}
+	sl := e.slotOf(v)
+	if sl == nil {
+		if sl = e.takeSlot(v); sl == nil {
+			return
+		}
+	}
+	sl.base, sl.dir, sl.spans = v.seq, v.dir, [8]span{}
+	sl.put(0, v.packet)
+}
+
+func (e *Engine) slotOf(v *payload) *slot {
+	i := get16(&v.flow.L7, 12)
+	if i == 0 {
+		return nil
+	}
+	return e.store.at(i-1, v.flow.ID)
+}
+
+func (e *Engine) takeSlot(v *payload) *slot {
+	i, ok := e.store.take(v.flow.ID)
+	if !ok {
+		return nil
+	}
+	put16(&v.flow.L7, 12, i+1)
+	return &e.store.slots[i]
+}
+
+func (e *Engine) releaseSlot(s *state, id uint64) {
+	if i := get16(s, 12); i != 0 {
+		e.store.release(i-1, id)
+		put16(s, 12, 0)
+	}
+}
+
+// wirePayload returns the length of the payload on the wire; 0 if the headers do not say.
+func wirePayload(p *packet.Packet) int {
+	at := int(p.L3)
+	switch {
+	case p.Layers&packet.IPv4 != 0 && at+4 <= len(p.Data):
+		return at + int(binary.BigEndian.Uint16(p.Data[at+2:])) - int(p.Payload)
+	case p.Layers&packet.IPv6 != 0 && at+6 <= len(p.Data):
+		return at + 40 + int(binary.BigEndian.Uint16(p.Data[at+4:])) - int(p.Payload)
+	}
+	return 0
+}
+
+// udpPayload returns the length of the payload by the UDP header, which may be less than what IP carries.
+func udpPayload(p *packet.Packet) int {
+	at := int(p.L4) + 4
+	if at+2 > len(p.Data) {
+		return 0
+	}
+	n := int(binary.BigEndian.Uint16(p.Data[at:])) - 8
+	if n < 0 {
+		return 1 << 16 // RFC 2675 jumbograms, and nonsense: believe IP
+	}
+	return n
+}
+
+// byPort returns the protocol that is usually found at the server's port, or else at the other one.
+func byPort(r *flow.Record) ID {
+	l4 := map[uint8]uint32{6: 1 << 16, 17: 0}
+	base, ok := l4[r.Proto]
+	if !ok {
+		return 0
+	}
+	server := r.Server()
+	return cmp.Or(portTable()[base|uint32(r.Port[server])], portTable()[base|uint32(r.Port[1-server])])
+}

@@ -1,0 +1,162 @@
+package l7
+
+import "bytes"
+
+// inspectHTTP knows requests and responses of HTTP/1 (RFC 9112), and waits for the Host field of a request.
+func inspectHTTP(v *payload) answer {
+	line, rest, whole := cutLine(v.data)
+	if hasPrefix(line, "HTTP/1.") {
+		if len(line) < 12 {
+			return unlessWhole(whole)
+		}
+		if (line[7] == '0' || line[7] == '1') && line[8] == ' ' && digits(line[9:12]) {
+			return answer{outcome: final}
+		}
+		return answer{}
+	}
+	if v.begun && v.nth > 2 && !v.joined && stateOf(&v.flow.L7) != Partial {
+		return answer{} // a line like a request in the middle of something else
+	}
+	if !whole {
+		return halfRequest(v, line)
+	}
+	method := token(line)
+	if method < 2 || method > 24 || len(line) < method+11 || line[method] != ' ' {
+		return answer{}
+	}
+	version := line[len(line)-9:]
+	if string(version) != " HTTP/1.1" && string(version) != " HTTP/1.0" {
+		return answer{}
+	}
+	return findHost(v, rest)
+}
+
+// halfRequest judges a request line whose end has not come yet.
+func halfRequest(v *payload, line []byte) answer {
+	method := token(line)
+	if method == len(line) {
+		if method <= 24 && knownMethod(line, true) {
+			return answer{outcome: more}
+		}
+		return answer{}
+	}
+	if line[method] != ' ' || !knownMethod(line[:method], false) {
+		return answer{}
+	}
+	target := line[method+1:]
+	switch {
+	case len(target) == 0:
+		return answer{outcome: more}
+	case target[0] != '/' && !hasPrefix(target, "http://") && string(line[:method]) != "CONNECT" && target[0] != '*':
+		return answer{}
+	case bytes.IndexByte(target, 0) >= 0:
+		return answer{}
+	case bytes.IndexByte(target, ' ') >= 0 && !hasPrefix(target[bytes.IndexByte(target, ' ')+1:], "HTTP/1.") && v.cut:
+		return answer{}
+	case v.cut, len(target) >= 256:
+		return answer{outcome: partial}
+	}
+	return answer{outcome: more}
+}
+
+// findHost looks for the Host field among the header fields that have come.
+func findHost(v *payload, rest []byte) answer {
+	for {
+		field, next, whole := cutLine(rest)
+		switch {
+		case !whole && !v.cut && len(v.data) < slotBytes:
+			return answer{outcome: partial}
+		case len(field) == 0 || !whole && v.cut:
+			return answer{outcome: final}
+		case len(field) > 5 && equalFold(field[:5], "host:"):
+			return answer{outcome: final, host: hostField(v.scratch(), field[5:])}
+		case !whole:
+			return answer{outcome: final}
+		}
+		rest = next
+	}
+}
+
+// hostField copies the name of a Host field, without its port, in lower case.
+func hostField(room, value []byte) []byte {
+	value = bytes.TrimSpace(value)
+	if i := bytes.LastIndexByte(value, ':'); i >= 0 && digits(value[i+1:]) && bytes.IndexByte(value[:i], ':') < 0 {
+		value = value[:i]
+	}
+	for _, c := range value[:min(len(value), maxHost)] {
+		room = append(room, lower(c))
+	}
+	return room
+}
+
+// methods of HTTP: RFC 9110, PATCH (5789), WebDAV (4918, 3253, 3648, 3744, 5323, 5842), and those of UPnP, Icecast, Subversion and Microsoft.
+var methods = [...]string{
+	"GET", "POST", "HEAD", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK",
+	"VERSION-CONTROL", "REPORT", "CHECKOUT", "CHECKIN", "UNCHECKOUT", "MKWORKSPACE", "UPDATE", "LABEL", "MERGE", "BASELINE-CONTROL", "MKACTIVITY",
+	"ORDERPATCH", "ACL", "SEARCH", "BIND", "REBIND", "UNBIND", "MKCALENDAR", "LINK", "UNLINK", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "M-SEARCH", "SOURCE", "PURGE",
+	"POLL", "BMOVE", "BCOPY", "BPROPFIND", "BPROPPATCH", "BDELETE", "X-MS-ENUMATTS", "RPC_CONNECT", "RPC_IN_DATA", "RPC_OUT_DATA", "SSTP_DUPLEX_POST",
+}
+
+// knownMethod reports whether b is a method, or may become one if begun.
+func knownMethod(b []byte, begun bool) bool {
+	for _, m := range methods {
+		if string(b) == m || begun && len(b) < len(m) && string(b) == m[:len(b)] {
+			return true
+		}
+	}
+	return false
+}
+
+// token returns how many bytes of b are letters, digits and such as methods are made of.
+func token(b []byte) int {
+	for i, c := range b {
+		if (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// cutLine splits b behind its first line, whose end (LF or CR LF) it drops. whole is false if the end has not come: then line is all of b.
+func cutLine(b []byte) (line, rest []byte, whole bool) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		return b, nil, false
+	}
+	line = b[:i]
+	if i > 0 && line[i-1] == '\r' {
+		line = line[:i-1]
+	}
+	return line, b[i+1:], true
+}
+
+func unlessWhole(whole bool) answer {
+	if whole {
+		return answer{}
+	}
+	return answer{outcome: more}
+}
+
+func hasPrefix(b []byte, s string) bool { return len(b) >= len(s) && string(b[:len(s)]) == s }
+
+func digits(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// equalFold compares b with s, which is in lower case.
+func equalFold(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i := range b {
+		if lower(b[i]) != s[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,157 @@
+package l7
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// A Layer says where a protocol is at home.
+type Layer uint8
+
+// The layers of the protocol table.
+const (
+	LayerLink        Layer = 2 // straight on the link layer: no flow, the frame is the verdict
+	LayerNetwork     Layer = 3 // told by the IP protocol number
+	LayerApplication Layer = 7 // recognised from payload
+)
+
+// A Protocol is a row of the table: a name that a filter, a statistic or an export can say.
+type Protocol struct {
+	ID       ID
+	Name     string // spelled as network engineers' tools spell it
+	Category string // "Web", "Network", "VoIP", ...
+	Layer    Layer
+	Master   ID       // the family that this protocol belongs to, 0 = none: a flow of PTPv2 is PTP too
+	Aliases  []string // other spellings that Lookup takes
+	Ports    []string // "udp:53": where the protocol is usually found. Only a guess may use it
+}
+
+// Protocols returns the table in order of ID. It must not be changed.
+func Protocols() []Protocol { return protocols[1:] }
+
+// Name returns the name of id, or "" for 0 and for numbers that the table does not have.
+func Name(id ID) string {
+	if int(id) >= len(protocols) {
+		return ""
+	}
+	return protocols[id].Name
+}
+
+// Category returns the category of id, or "".
+func Category(id ID) string {
+	if int(id) >= len(protocols) {
+		return ""
+	}
+	return protocols[id].Category
+}
+
+// Lookup finds a protocol by name or alias, whatever the case.
+func Lookup(name string) (ID, bool) {
+	id, ok := byName()[strings.ToLower(name)]
+	return id, ok
+}
+
+// Nearest returns at most n names of the table for somebody who mistyped one, the best first. Names that are too far away to be what was meant
+// are left out.
+func Nearest(name string, n int) []string {
+	type guess struct {
+		name string
+		far  int
+	}
+	name = strings.ToLower(name)
+	best := make(map[ID]guess)
+	for known, id := range byName() {
+		far := distance(name, known)
+		if strings.HasPrefix(known, name) && name != "" {
+			far = min(far, 1)
+		}
+		if far > 1+len(name)/3 {
+			continue
+		}
+		if g, ok := best[id]; !ok || far < g.far {
+			best[id] = guess{Name(id), far}
+		}
+	}
+	var list []guess
+	for _, g := range best {
+		list = append(list, g)
+	}
+	slices.SortFunc(list, func(a, b guess) int {
+		return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.name, b.name))
+	})
+	var out []string
+	for _, g := range list[:min(n, len(list))] {
+		out = append(out, g.name)
+	}
+	return out
+}
+
+// Is reports whether the verdict names id: as carrier, as what is carried, or as the family of either. It is false while nothing is known.
+func (v Verdict) Is(id ID) bool {
+	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id))
+}
+
+func belongs(member, family ID) bool {
+	for member != 0 && int(member) < len(protocols) {
+		if member == family {
+			return true
+		}
+		member = protocols[member].Master
+	}
+	return false
+}
+
+var byName = sync.OnceValue(func() map[string]ID {
+	m := make(map[string]ID, 2*len(protocols))
+	for _, p := range Protocols() {
+		m[strings.ToLower(p.Name)] = p.ID
+		for _, a := range p.Aliases {
+			m[strings.ToLower(a)] = p.ID
+		}
+	}
+	return m
+})
+
+// portTable maps a port, with bit 16 set for TCP, to the protocol whose row names it.
+var portTable = sync.OnceValue(func() map[uint32]ID {
+	m := make(map[uint32]ID)
+	for _, p := range Protocols() {
+		for _, at := range p.Ports {
+			l4, number, _ := strings.Cut(at, ":")
+			n, _ := strconv.ParseUint(number, 10, 16)
+			key := uint32(n)
+			if l4 == "tcp" {
+				key |= 1 << 16
+			}
+			m[key] = p.ID
+		}
+	}
+	return m
+})
+
+// distance is the number of letters to insert, delete, replace or swap with their neighbour to get from a to b.
+func distance(a, b string) int {
+	var old, last, now []int
+	for j := range len(b) + 1 {
+		last = append(last, j)
+	}
+	for i := range len(a) {
+		now = append(make([]int, 0, len(b)+1), i+1)
+		for j := range len(b) {
+			d := last[j]
+			if a[i] != b[j] {
+				d++
+			}
+			d = min(d, last[j+1]+1, now[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				d = min(d, old[j-1]+1)
+			}
+			now = append(now, d)
+		}
+		old, last = last, now
+	}
+	return last[len(b)]
+}

@@ -1,0 +1,81 @@
+package l7
+
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/flow"
+)
+
+// A state is what the engine keeps of a flow in its record (flow.Record.L7), 20 bytes without pointers:
+//
+//	 0     State in the low 4 bits, flags in the high 4
+//	 1     dissector that goes on with a partial flow, or that holds the hint of a pending one: its row + 1
+//	 2-3   carrier
+//	 4-5   application
+//	 6-7   packets with payload, per endpoint; saturating
+//	 8     packets of both directions while undecided; saturating
+//	 9     the same at the last change of carrier or application
+//	10-11  payload bytes so far; saturating
+//	12-13  slot of the store that keeps the flow's bytes, + 1
+//	14-15  first packet with payload: time since the record's First, in ticks; saturating
+//	16-19  pending: hint of the dissector; later: first block of the host name, + 1
+type state = [20]byte
+
+// tick is the unit of the time that a state can hold: 67 ms, so that 16 bits reach 73 minutes.
+const tick = 1 << 26
+
+// The flags in a state's first byte.
+const (
+	sawSYN  = 1 << 4 // the beginning of the TCP connection was seen
+	settled = 1 << 5 // nothing more is looked at
+)
+
+func stateOf(s *state) State { return State(s[0] & 15) }
+
+func setState(s *state, to State) { s[0] = s[0]&^15 | byte(to) }
+
+func protoOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[2:])) }
+
+func appOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[4:])) }
+
+func setNames(s *state, proto, app ID) {
+	binary.LittleEndian.PutUint16(s[2:], uint16(proto))
+	binary.LittleEndian.PutUint16(s[4:], uint16(app))
+}
+
+func get16(s *state, at int) uint16 { return binary.LittleEndian.Uint16(s[at:]) }
+
+func put16(s *state, at int, v uint16) { binary.LittleEndian.PutUint16(s[at:], v) }
+
+func hint(s *state) *[4]byte { return (*[4]byte)(s[16:20]) }
+
+func hostBlock(s *state) uint32 { return binary.LittleEndian.Uint32(s[16:]) }
+
+func setHostBlock(s *state, b uint32) { binary.LittleEndian.PutUint32(s[16:], b) }
+
+// count adds one to a byte that stays at 255.
+func count(b *byte) {
+	if *b != 255 {
+		*b++
+	}
+}
+
+func verdict(s *state) Verdict {
+	st := stateOf(s)
+	if st == NoFlow {
+		st = Pending
+	}
+	return Verdict{protoOf(s), appOf(s), st}
+}
+
+// VerdictOf returns what is known about a flow now. A record that the engine has not met is Pending.
+func VerdictOf(r *flow.Record) Verdict { return verdict(&r.L7) }
+
+// DPIPackets returns the number of packets of the flow, in both directions, up to the one that decided its carrier and application; 0 without
+// a verdict, or if that was given up.
+func DPIPackets(r *flow.Record) int {
+	if s := stateOf(&r.L7); s != Partial && s != Final {
+		return 0
+	}
+	return int(r.L7[9])
+}

@@ -1,0 +1,194 @@
+package l7
+
+import "encoding/binary"
+
+// The content types of TLS records (RFC 8446 section 5.1).
+const (
+	tlsCipherSpec  = 20
+	tlsAlert       = 21
+	tlsHandshake   = 22
+	tlsApplication = 23
+)
+
+// inspectTLS knows SSL 3.0 and TLS by its records, from the beginning of a connection or in its middle, and the hello of SSL 2.0. It waits for the whole
+// ClientHello to learn the server's name.
+func inspectTLS(v *payload) answer {
+	b := v.data
+	if b[0]&0x80 != 0 {
+		return inspectSSL2(v)
+	}
+	if len(b) < 6 {
+		if len(b) > 1 && b[1] != 3 || len(b) > 2 && b[2] > 4 || v.cut || !v.begun || v.nth > 4 {
+			return answer{}
+		}
+		return answer{outcome: more}
+	}
+	if !tlsRecord(b) {
+		return answer{}
+	}
+	n := 5 + int(binary.BigEndian.Uint16(b[3:]))
+	switch b[0] {
+	case tlsHandshake:
+		return inspectHandshake(v, b, n)
+	case tlsAlert:
+		if n == 7 && (len(b) < 7 || b[5] != 1 && b[5] != 2) {
+			return answer{}
+		}
+	case tlsCipherSpec:
+		if n != 6 || b[5] != 1 {
+			return answer{}
+		}
+	}
+	if len(b) > n && !tlsRecord(b[n:]) {
+		return answer{}
+	}
+	return answer{outcome: final}
+}
+
+// tlsRecord reports whether b begins with the header of a record, as much of it as is there.
+func tlsRecord(b []byte) bool {
+	if b[0] < tlsCipherSpec || b[0] > tlsApplication+1 || len(b) > 1 && b[1] != 3 || len(b) > 2 && b[2] > 4 {
+		return false
+	}
+	if len(b) < 5 {
+		return true
+	}
+	n := int(binary.BigEndian.Uint16(b[3:]))
+	return n > 0 && n <= 1<<14+2048
+}
+
+// inspectHandshake judges a record of handshake messages; n is its length with the header.
+func inspectHandshake(v *payload, b []byte, n int) answer {
+	if len(b) < 9 {
+		if v.begun && !v.cut {
+			return answer{outcome: more}
+		}
+		return answer{}
+	}
+	body := int(b[6])<<16 | int(binary.BigEndian.Uint16(b[7:]))
+	switch b[5] {
+	case 1:
+		if n < 9 || body < 38 || len(b) >= 11 && (b[9] != 3 || b[10] > 4) {
+			return answer{}
+		}
+		return inspectClientHello(v, b, n, body)
+	case 2:
+		if body < 38 || len(b) >= 11 && (b[9] != 3 && b[9] != 0x7f) {
+			return answer{}
+		}
+		return answer{outcome: final}
+	case 0, 3, 4, 5, 6, 8, 11, 12, 13, 14, 15, 16, 20, 21, 22:
+		if n-5 >= body+4 || body > n-9 && body < 1<<17 && b[5] == 11 {
+			return answer{outcome: final}
+		}
+	}
+	if len(b) == n || len(b) > n && tlsRecord(b[n:]) {
+		return answer{outcome: final} // encrypted
+	}
+	return answer{}
+}
+
+// inspectClientHello takes the name out of a ClientHello, which may be spread over several records; b begins with the first one's header.
+func inspectClientHello(v *payload, b []byte, n, body int) answer {
+	if n >= 9+body {
+		b = b[9:min(len(b), 9+body)]
+	} else {
+		b = joinRecords(b, v.engine.hello[:0])
+		if len(b) < 4 {
+			return answer{outcome: partial}
+		}
+		b = b[4:min(len(b), 4+body)]
+	}
+	name, ok := serverName(b)
+	whole := len(b) == body
+	if name != nil || whole || !ok || v.cut || len(v.data) >= slotBytes {
+		return answer{outcome: final, host: lowerName(v.scratch(), name)}
+	}
+	return answer{outcome: partial}
+}
+
+// joinRecords copies the bodies of the handshake records at the beginning of b.
+func joinRecords(b, room []byte) []byte {
+	for len(b) >= 5 && b[0] == tlsHandshake && tlsRecord(b) {
+		n := int(binary.BigEndian.Uint16(b[3:]))
+		part := b[5:min(len(b), 5+n)]
+		room = append(room, part[:min(len(part), cap(room)-len(room))]...)
+		b = b[5+len(part):]
+	}
+	return room
+}
+
+// serverName finds the server_name extension (RFC 6066 section 3) in the body of a ClientHello, as much of it as has come. ok is false if
+// it cannot be one.
+func serverName(b []byte) (name []byte, ok bool) {
+	at := 2 + 32
+	for _, width := range [3]int{1, 2, 1} { // session id, cipher suites, compression methods
+		n, next := vector(b, at, width)
+		if next < 0 {
+			return nil, true
+		}
+		if width == 2 && (n == 0 || n%2 != 0) {
+			return nil, false
+		}
+		at = next
+	}
+	_, end := vector(b, at, 2)
+	if end < 0 {
+		end = len(b)
+	}
+	for at += 2; at+4 <= end; {
+		kind := binary.BigEndian.Uint16(b[at:])
+		n := int(binary.BigEndian.Uint16(b[at+2:]))
+		at += 4
+		if at+n > end {
+			return nil, true
+		}
+		if kind == 0 {
+			if n < 5 || b[at+2] != 0 {
+				return nil, true
+			}
+			l := int(binary.BigEndian.Uint16(b[at+3:]))
+			if l > n-5 {
+				return nil, true
+			}
+			return b[at+5 : at+5+l], true
+		}
+		at += n
+	}
+	return nil, true
+}
+
+// vector returns the length of the vector at b[at:], whose length has width bytes, and where it ends; that is -1 if it is not all there.
+func vector(b []byte, at, width int) (n, end int) {
+	if at+width > len(b) {
+		return 0, -1
+	}
+	for _, c := range b[at : at+width] {
+		n = n<<8 | int(c)
+	}
+	if end = at + width + n; end > len(b) {
+		return n, -1
+	}
+	return n, end
+}
+
+func lowerName(room, name []byte) []byte {
+	for _, c := range name[:min(len(name), maxHost)] {
+		room = append(room, lower(c))
+	}
+	return room
+}
+
+// inspectSSL2 knows the CLIENT-HELLO of SSL 2.0, which later versions sent to old servers (RFC 5246 appendix E.2).
+func inspectSSL2(v *payload) answer {
+	b := v.data
+	if len(b) < 11 || b[2] != 1 || b[3] > 3 || b[3] == 3 && b[4] > 4 || b[3] != 3 && (b[3] != 0 || b[4] != 2) {
+		return answer{}
+	}
+	n := int(binary.BigEndian.Uint16(b)) & 0x7fff
+	ciphers, session, challenge := int(binary.BigEndian.Uint16(b[5:])), int(binary.BigEndian.Uint16(b[7:])), int(binary.BigEndian.Uint16(b[9:]))
+	if ciphers == 0 || ciphers%3 != 0 || challenge < 16 || challenge > 32 || n != 9+ciphers+session+challenge {
+		return answer{}
+	}
+	return answer{outcome: final}
+}
