@@ -1,0 +1,144 @@
+// The replies of /api/v1/, as services/api defines them, and how to ask for them.
+
+export interface Counters {
+  captured: number;
+  dropped: number;
+  ignored: number;
+  held: number;
+  lost: number;
+}
+
+export interface Capture extends Counters {
+  id: string;
+  user: string;
+  client: string;
+  sink: string;
+  source: string;
+  expression: string;
+  state: "waiting" | "running" | "finished" | "interrupted" | "failed";
+  reason?: string;
+  startTime: number;
+  endTime?: number;
+  bytes: number;
+  bitRate: number;
+}
+
+export interface Gap {
+  start: number;
+  end: number;
+  lost: number;
+  cause: string;
+}
+
+export interface Port {
+  id: number;
+  name: string;
+  driver: string;
+  link: number;
+  direction: string;
+  state: string;
+  reason?: string;
+  speedMbps: number;
+  rxPackets: number;
+  rxBytes: number;
+  lostNic: number;
+  lostKernel: number;
+  ownPackets: number;
+  bitRate: number;
+  packetRate: number;
+  gaps: Gap[];
+}
+
+export interface Protocol {
+  layer: "mac" | "l4" | "l7";
+  name: string;
+  packets: number;
+  bytes: number;
+  bitRate: number;
+  filter: string;
+}
+
+export interface Snapshot {
+  time: number;
+  ports: Port[];
+  captures: Capture[];
+  finished: Capture[];
+  protocols: Protocol[];
+}
+
+export interface Status {
+  name: string;
+  version: string;
+  state: "ok" | "degraded";
+  problems: string[] | null;
+}
+
+export interface Failure {
+  error: string;
+  kind: string;
+  pos: number;
+  len: number;
+  expected: string[] | null;
+}
+
+export interface FilterCheck {
+  canonical: string;
+  words: string;
+  needsL7: boolean;
+  error?: Failure;
+}
+
+export interface CaptureRequest {
+  expression: string;
+  undecided: string;
+  snapLength: number;
+  format: string;
+  maxSeconds: number;
+  maxBytes: number;
+  maxPackets: number;
+  useSingleInterface: boolean;
+  comment: string;
+}
+
+export interface CaptureCreated {
+  id: string;
+  stream?: string;
+}
+
+// A Refusal is an answer of the device that is not the one asked for.
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly failure: Failure,
+  ) {
+    super(failure.error);
+  }
+}
+
+export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const headers: Record<string, string> = { "X-Requested-With": "galvo" };
+  const init: RequestInit = { method, headers };
+  if (body !== undefined) {
+    headers["Content-Type"] = "application/json";
+    init.body = JSON.stringify(body);
+  }
+  let reply: Response;
+  try {
+    reply = await fetch("/api/v1" + path, init);
+  } catch {
+    throw new Refusal(0, { error: "The device does not answer.", kind: "unavailable", pos: 0, len: 0, expected: null });
+  }
+  const text = await reply.text();
+  if (!reply.ok) {
+    throw new Refusal(reply.status, failureOf(text, reply));
+  }
+  return (text === "" ? undefined : JSON.parse(text)) as T;
+}
+
+function failureOf(text: string, reply: Response): Failure {
+  try {
+    return JSON.parse(text) as Failure;
+  } catch {
+    return { error: `${reply.status} ${reply.statusText}`, kind: "internal", pos: 0, len: 0, expected: null };
+  }
+}
