@@ -32,10 +32,10 @@ func (v *payload) on(n uint16) bool { return v.src == n || v.dst == n }
 // dissector holds them. A dissector loses them when it answers no, or when the next packet cannot be its own by the first byte.
 func (v *payload) memory() *[4]byte {
 	s := &v.flow.L7
-	if s[1] != 0 && s[1] != v.row+1 {
+	if s[1] != 0 && s[1] != v.row+1 || s[0]&hasName != 0 {
 		return nil
 	}
-	return hint(s)
+	return memory(s)
 }
 
 // scratch returns room for a host name, valid until the next packet.

@@ -3,9 +3,28 @@ package l7
 // dissectors is asked from top to bottom: the strict ones first, those that need several packets last. A new one is a file with its function
 // and a row here.
 var dissectors = []dissector{
-	{TLS, tcp, "\x14\x15\x16\x17\x80\x81", inspectTLS},
-	{HTTP, tcp, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", inspectHTTP},
+	{TLS, tcp, "\x14\x15\x16\x17" + high, inspectTLS},
+	{SIP, udp | tcp, upper + "\r", inspectSIP},
+	{SSH, tcp, "S", inspectSSH},
+	{HTTP, tcp, upper, inspectHTTP},
+	{SSDP, udp, "MNH", inspectSSDP},
 	{DHCP, udp, "\x01\x02", inspectDHCP},
+	{SNMP, udp, "\x30", inspectSNMP},
+	{QUIC, udp, "", inspectQUIC},
+	{DTLS, udp, "\x14\x15\x16\x17\x18\x19", inspectDTLS},
+	{STUN, udp | tcp, "", inspectSTUN},
+	{DCERPC, udp, "\x04", inspectDCERPC},
+	{DCERPC, tcp, "\x05", inspectDCERPCStream},
+	{PTPv2, udp, "", inspectPTP},
+	{NTP, udp, "", inspectNTP},
+	{DHCPv6, udp, "", inspectDHCPv6},
 	{DNS, udp, "", inspectDNS},
 	{DNS, tcp, "", inspectDNSOverTCP},
+	{RTP, udp, "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f" +
+		"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7\xb8\xb9\xba\xbb\xbc\xbd\xbe\xbf", inspectRTP},
 }
+
+const (
+	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	high  = "\x80\x81" // first byte of an SSL 2.0 record of up to 511 bytes
+)

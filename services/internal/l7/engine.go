@@ -36,6 +36,8 @@ type Engine struct {
 	view   payload           // of the packet that is being looked at
 	host   [maxHost + 1]byte // scratch
 	hello  [slotBytes]byte   // scratch
+	header [2048]byte        // scratch
+	plain  [2048]byte        // scratch
 }
 
 // New returns an engine with the memory that c allows.
@@ -131,8 +133,6 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 		}
 		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
 		e.rejoin(v)
-	} else if n := udpPayload(p); n < len(data) {
-		v.data, v.packet = data[:n], data[:n]
 	}
 	if len(v.data) == 0 {
 		return
@@ -162,7 +162,7 @@ func (e *Engine) ask(v *payload) {
 		keep = keep || a.outcome == more
 	}
 	if holder != 0 {
-		s[1], *hint(s) = 0, [4]byte{} // it did not know this packet
+		s[1], *memory(s) = 0, [4]byte{} // it did not know this packet
 	}
 	if keep {
 		e.keep(v)
@@ -202,9 +202,6 @@ func (e *Engine) name(r *flow.Record, proto, app ID) {
 	if protoOf(s) == proto && appOf(s) == app {
 		return
 	}
-	if protoOf(s) == 0 {
-		setHostBlock(s, 0) // until now the hint was there
-	}
 	setNames(s, proto, app)
 	s[9] = s[8]
 }
@@ -223,9 +220,6 @@ func (e *Engine) settle(r *flow.Record, to State) {
 	e.releaseSlot(s, r.ID)
 	setState(s, to)
 	s[0] |= settled
-	if protoOf(s) == 0 {
-		setHostBlock(s, 0)
-	}
 }
 
 // giveUp ends the search without an answer: what has a carrier will get no application, the rest is guessed, if that is wanted, or unknown.
@@ -237,7 +231,6 @@ func (e *Engine) giveUp(r *flow.Record) {
 	}
 	if e.config.GuessByPort {
 		if id := byPort(r); id != 0 {
-			setHostBlock(s, 0)
 			setNames(s, id, 0)
 			e.settle(r, Guessed)
 			return
@@ -263,18 +256,13 @@ func (e *Engine) Finish(r *flow.Record) Verdict {
 func (e *Engine) End(r *flow.Record) {
 	s := &r.L7
 	e.releaseSlot(s, r.ID)
-	if protoOf(s) != 0 {
-		e.store.dropName(hostBlock(s))
-	}
+	e.store.dropName(hostBlock(s))
 	*s = state{}
 }
 
 // HostName returns the name of the server that the flow told: TLS or QUIC server name, HTTP host, the name asked for in DNS; empty if there is none,
 // or no room was left to keep it. The bytes are valid until the engine is used again.
 func (e *Engine) HostName(r *flow.Record) []byte {
-	if protoOf(&r.L7) == 0 {
-		return nil
-	}
 	return e.store.nameAt(hostBlock(&r.L7))
 }
 
@@ -329,25 +317,17 @@ func (e *Engine) releaseSlot(s *state, id uint64) {
 
 // wirePayload returns the length of the payload on the wire; 0 if the headers do not say.
 func wirePayload(p *packet.Packet) int {
-	at := int(p.L3)
+	at, n := int(p.L3), 0
 	switch {
-	case p.Layers&packet.IPv4 != 0 && at+4 <= len(p.Data):
-		return at + int(binary.BigEndian.Uint16(p.Data[at+2:])) - int(p.Payload)
-	case p.Layers&packet.IPv6 != 0 && at+6 <= len(p.Data):
-		return at + 40 + int(binary.BigEndian.Uint16(p.Data[at+4:])) - int(p.Payload)
+	case p.Layers&packet.IPv4 != 0:
+		n = at + int(binary.BigEndian.Uint16(p.Data[at+2:])) - int(p.Payload)
+	case p.Layers&packet.IPv6 != 0:
+		n = at + 40 + int(binary.BigEndian.Uint16(p.Data[at+4:])) - int(p.Payload)
 	}
-	return 0
-}
-
-// udpPayload returns the length of the payload by the UDP header, which may be less than what IP carries.
-func udpPayload(p *packet.Packet) int {
-	at := int(p.L4) + 4
-	if at+2 > len(p.Data) {
-		return 0
-	}
-	n := int(binary.BigEndian.Uint16(p.Data[at:])) - 8
-	if n < 0 {
-		return 1 << 16 // RFC 2675 jumbograms, and nonsense: believe IP
+	if p.Layers&packet.UDP != 0 && int(p.L4)+6 <= len(p.Data) {
+		if u := int(binary.BigEndian.Uint16(p.Data[p.L4+4:])) - 8; u > 0 && p.Layers&packet.Fragment == 0 {
+			n = min(n, u)
+		}
 	}
 	return n
 }

@@ -16,3 +16,21 @@ func ptpVersion(b []byte) ID {
 	}
 	return PTP
 }
+
+// inspectPTP knows PTP over UDP (IEEE 1588-2008 annex D) at its ports.
+func inspectPTP(v *payload) answer {
+	b := v.data
+	if !v.on(319) && !v.on(320) || len(b) < 34 && !v.cut || len(b) < 4 {
+		return answer{}
+	}
+	switch id := ptpVersion(b); {
+	case id == PTPv2 && (int(binary.BigEndian.Uint16(b[2:])) <= len(b) || v.cut) && ptpMessage(b[0]&15):
+		return answer{outcome: final}
+	case id == PTPv1 && len(b) >= 40:
+		return answer{outcome: final, proto: PTPv1}
+	}
+	return answer{}
+}
+
+// ptpMessage reports whether a message type is assigned (IEEE 1588-2008 table 19).
+func ptpMessage(kind byte) bool { return kind <= 3 || kind >= 8 && kind <= 13 }

@@ -9,7 +9,7 @@ import (
 // A state is what the engine keeps of a flow in its record (flow.Record.L7), 20 bytes without pointers:
 //
 //	 0     State in the low 4 bits, flags in the high 4
-//	 1     dissector that goes on with a partial flow, or that holds the hint of a pending one: its row + 1
+//	 1     dissector that goes on with a partial flow, or that holds the memory of a pending one: its row + 1
 //	 2-3   carrier
 //	 4-5   application
 //	 6-7   packets with payload, per endpoint; saturating
@@ -18,7 +18,7 @@ import (
 //	10-11  payload bytes so far; saturating
 //	12-13  slot of the store that keeps the flow's bytes, + 1
 //	14-15  first packet with payload: time since the record's First, in ticks; saturating
-//	16-19  pending: hint of the dissector; later: first block of the host name, + 1
+//	16-19  memory of the dissector; with hasName first block of the host name, + 1
 type state = [20]byte
 
 // tick is the unit of the time that a state can hold: 67 ms, so that 16 bits reach 73 minutes.
@@ -28,6 +28,7 @@ const tick = 1 << 26
 const (
 	sawSYN  = 1 << 4 // the beginning of the TCP connection was seen
 	settled = 1 << 5 // nothing more is looked at
+	hasName = 1 << 6 // the last four bytes are the host name's, else a dissector's memory
 )
 
 func stateOf(s *state) State { return State(s[0] & 15) }
@@ -47,11 +48,20 @@ func get16(s *state, at int) uint16 { return binary.LittleEndian.Uint16(s[at:]) 
 
 func put16(s *state, at int, v uint16) { binary.LittleEndian.PutUint16(s[at:], v) }
 
-func hint(s *state) *[4]byte { return (*[4]byte)(s[16:20]) }
+func memory(s *state) *[4]byte { return (*[4]byte)(s[16:20]) }
 
-func hostBlock(s *state) uint32 { return binary.LittleEndian.Uint32(s[16:]) }
+// hostBlock returns the first block of the host name + 1, 0 if there is none.
+func hostBlock(s *state) uint32 {
+	if s[0]&hasName == 0 {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(s[16:])
+}
 
-func setHostBlock(s *state, b uint32) { binary.LittleEndian.PutUint32(s[16:], b) }
+func setHostBlock(s *state, b uint32) {
+	s[0] |= hasName
+	binary.LittleEndian.PutUint32(s[16:], b)
+}
 
 // count adds one to a byte that stays at 255.
 func count(b *byte) {

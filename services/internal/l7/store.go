@@ -24,7 +24,8 @@ type slot struct {
 	dir        uint8
 	used       bool
 	prev, next uint16
-	spans      [8]span // what has come, sorted, not touching each other; empty ones at the end
+	spans      [8]span  // what has come, sorted, not touching each other; empty ones at the end
+	note       [21]byte // of the dissector: length and bytes
 	data       [slotBytes]byte
 }
 
@@ -38,7 +39,7 @@ type block struct {
 }
 
 func newStore(bytes int) store {
-	slots := min(max(bytes/4*3, 0)/(slotBytes+64), 1<<16-2)
+	slots := min(max(bytes/4*3, 0)/(slotBytes+96), 1<<16-2)
 	blocks := max(bytes/4, 0) / 64
 	s := store{slots: make([]slot, slots), blocks: make([]block, blocks)}
 	for i := range s.slots {
@@ -56,6 +57,7 @@ func (s *store) take(owner uint64) (uint16, bool) {
 	i := s.slots[s.newest].prev
 	sl := &s.slots[i]
 	sl.owner, sl.used, sl.base, sl.dir = owner, true, 0, 0
+	sl.note[0] = 0
 	sl.spans = [8]span{}
 	s.newest = i
 	return i, true

@@ -1,0 +1,399 @@
+package l7
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// A quicVersion says how a version of QUIC protects its Initial packets.
+type quicVersion struct {
+	version, mask uint32 // it is this one if its bits under mask are those of version
+	salt          string
+	labels        string // prefix of the key labels
+	initial       byte   // the two type bits of an Initial packet
+	gquic         bool   // the handshake is Google's, not TLS
+}
+
+const (
+	saltV1      = "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a" // RFC 9001
+	saltV2      = "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9" // RFC 9369
+	saltDraft29 = "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99"
+	saltDraft23 = "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02"
+	saltQ050    = "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7\xf0\xd3\xb5\x6b\x45"
+	saltT050    = "\x7f\xf5\x79\xe5\xac\xd0\x72\x91\x55\x80\x30\x4c\x43\xa2\x36\x7c\x60\x48\x83\x10"
+	saltT051    = "\x7a\x4e\xde\xf4\xe7\xcc\xee\x5f\xa4\x50\x6c\x19\x12\x4f\xc8\xcc\xda\x6e\x03\x3d"
+)
+
+// quicVersions lists what has long headers in the form of RFC 8999. An empty salt is tried with those of its time.
+var quicVersions = [...]quicVersion{
+	{0x00000001, 0xffffffff, saltV1, "quic", 0, false},
+	{0x6b3343cf, 0xffffffff, saltV2, "quicv2", 1, false},
+	{0xff000021, 0xffffffff, saltV1, "quic", 0, false},
+	{0xff000022, 0xffffffff, saltV1, "quic", 0, false},
+	{0xff00001d, 0xffffffff, saltDraft29, "quic", 0, false},
+	{0xff00001e, 0xfffffffe, saltDraft29, "quic", 0, false},
+	{0xff000020, 0xffffffff, saltDraft29, "quic", 0, false},
+	{0xff000016, 0xfffffffe, saltDraft23, "quic", 0, false}, // 22 (of another salt, not read) and 23
+	{0xff000018, 0xfffffffc, saltDraft23, "quic", 0, false}, // 24 to 27
+	{0xff00001c, 0xffffffff, saltDraft23, "quic", 0, false},
+	{0xfaceb000, 0xffffffe0, "", "quic", 0, false}, // mvfst
+	{0x51303530, 0xffffffff, saltQ050, "quic", 0, true},
+	{0x51303539, 0xffffffff, saltQ050, "quic", 0, true},
+	{0x54303530, 0xffffffff, saltT050, "quic", 0, false},
+	{0x54303531, 0xffffffff, saltT051, "quic", 0, false},
+	{0x51303430, 0xfffffff0, "none", "quic", 0, true}, // Q04x: not protected
+}
+
+// inspectQUIC knows long headers of QUIC (RFC 8999, 9000, 9369) and of Google's QUIC, and opens the client's Initial packets (RFC 9001 section 5) to
+// learn the server's name. Packets with short headers say nothing.
+func inspectQUIC(v *payload) answer {
+	b := v.data
+	if b[0]&0x80 == 0 {
+		return inspectPublicHeader(v)
+	}
+	h, ok := readLongHeader(b)
+	if !ok {
+		return answer{}
+	}
+	if h.version == 0 {
+		return inspectNegotiation(b[h.end:], v.cut)
+	}
+	ver := quicVersionOf(h.version)
+	if ver == nil || ver.gquic && b[0]&0x40 == 0 || !ver.gquic && b[0]&0x40 == 0 && stateOf(&v.flow.L7) != Partial {
+		return answer{}
+	}
+	if ver.salt == "none" {
+		return answer{outcome: final, host: chloName(v.scratch(), b)}
+	}
+	if b[0]>>4&3 != ver.initial {
+		if stateOf(&v.flow.L7) == Partial || b[0]>>4&3 == (ver.initial+1)&3 {
+			return answer{outcome: partial} // 0-RTT: the Initial may be late
+		}
+		return answer{outcome: final}
+	}
+	return openInitials(v, ver)
+}
+
+// A longHeader is what RFC 8999 fixes for all versions.
+type longHeader struct {
+	version    uint32
+	dcid, scid []byte
+	end        int
+}
+
+func readLongHeader(b []byte) (h longHeader, ok bool) {
+	if len(b) < 7 {
+		return h, false
+	}
+	h.version = binary.BigEndian.Uint32(b[1:])
+	if h.version == 0x51303436 { // Q046 packs both lengths into one byte
+		h.end = 6
+		for _, n := range [2]byte{b[5] >> 4, b[5] & 15} {
+			if n != 0 {
+				h.end += int(n) + 3
+			}
+		}
+		return h, h.end <= len(b)
+	}
+	at := 5
+	for _, id := range [2]*[]byte{&h.dcid, &h.scid} {
+		if at >= len(b) || b[at] > 20 || at+1+int(b[at]) > len(b) {
+			return h, false
+		}
+		*id = b[at+1 : at+1+int(b[at])]
+		at += 1 + int(b[at])
+	}
+	h.end = at
+	return h, true
+}
+
+func quicVersionOf(version uint32) *quicVersion {
+	for i := range quicVersions {
+		if v := &quicVersions[i]; version&v.mask == v.version {
+			return v
+		}
+	}
+	return nil
+}
+
+// inspectNegotiation judges the list of a Version Negotiation packet.
+func inspectNegotiation(list []byte, cut bool) answer {
+	if len(list) == 0 || len(list)%4 != 0 && !cut || len(list) > 256 {
+		return answer{}
+	}
+	for ; len(list) >= 4; list = list[4:] {
+		n := binary.BigEndian.Uint32(list)
+		if n&0x0f0f0f0f != 0x0a0a0a0a && quicVersionOf(n) == nil && n>>8 != 0xff0000 {
+			return answer{}
+		}
+	}
+	return answer{outcome: final}
+}
+
+// openInitials opens the Initial packets of a datagram and collects their CRYPTO frames until the ClientHello has come.
+func openInitials(v *payload, ver *quicVersion) answer {
+	e, b := v.engine, v.data
+	sl := e.slotOf(v)
+	for b != nil {
+		h, ok := readLongHeader(b)
+		if !ok || b[0]>>4&3 != ver.initial || h.version&ver.mask != ver.version {
+			break
+		}
+		number, size, ok := initialBody(b, h.end)
+		if !ok {
+			break
+		}
+		p := initial{b: b[:min(len(b), size)], number: number, ver: ver}
+		plain := e.openInitial(sl, h.dcid, &p)
+		if plain == nil {
+			break
+		}
+		if ver.gquic {
+			return answer{outcome: final, host: chloName(v.scratch(), plain)}
+		}
+		if sl == nil {
+			if sl = e.takeSlot(v); sl == nil {
+				return answer{outcome: final}
+			}
+			sl.dir = v.dir
+		}
+		sl.note[0] = byte(copy(sl.note[1:], p.dcid))
+		if !cryptoFrames(sl, plain) {
+			break
+		}
+		b = b[min(len(b), size):]
+		if len(b) < 7 || b[0]&0x80 == 0 {
+			b = nil
+		}
+	}
+	if sl == nil {
+		return answer{outcome: final} // the server's, or damaged: no name to come from here
+	}
+	head := sl.head()
+	if len(head) < 4 {
+		return answer{outcome: partial}
+	}
+	if head[0] != 1 {
+		return answer{outcome: final}
+	}
+	body := int(head[1])<<16 | int(binary.BigEndian.Uint16(head[2:]))
+	hello := head[4:min(len(head), 4+body)]
+	name, fine := serverName(hello)
+	if name != nil || !fine || len(hello) == body || len(head) == slotBytes {
+		return answer{outcome: final, host: lowerName(v.scratch(), name)}
+	}
+	return answer{outcome: partial}
+}
+
+// initialBody finds the packet number of an Initial packet whose connection ids end at b[at:], and the packet's size.
+func initialBody(b []byte, at int) (number, size int, ok bool) {
+	token, at := varint(b, at)
+	if at < 0 || token > uint64(len(b)) {
+		return 0, 0, false
+	}
+	n, at := varint(b, at+int(token))
+	if at < 0 || n < 20 || n > 1<<16 || at+20 > len(b) {
+		return 0, 0, false
+	}
+	return at, at + int(n), true
+}
+
+// varint reads a variable-length integer (RFC 9000 section 16) and returns where it ends, -1 if it is not all there.
+func varint(b []byte, at int) (uint64, int) {
+	if at < 0 || at >= len(b) {
+		return 0, -1
+	}
+	n := 1 << (b[at] >> 6)
+	if at+n > len(b) {
+		return 0, -1
+	}
+	x := uint64(b[at] & 0x3f)
+	for _, c := range b[at+1 : at+n] {
+		x = x<<8 | uint64(c)
+	}
+	return x, at + n
+}
+
+// cryptoFrames puts the CRYPTO frames of an Initial packet into sl; false if there are frames that an Initial packet does not have.
+func cryptoFrames(sl *slot, b []byte) bool {
+	for at := 0; at >= 0 && at < len(b); {
+		kind := b[at]
+		at++
+		switch kind {
+		case 0, 1: // PADDING, PING
+		case 2, 3:
+			at = skipACK(b, at, kind == 3)
+		case 6:
+			var off, n uint64
+			off, at = varint(b, at)
+			n, at = varint(b, at)
+			if at < 0 || n > uint64(len(b)-at) {
+				return false
+			}
+			if off < slotBytes {
+				sl.put(int(off), b[at:at+int(n)])
+			}
+			at += int(n)
+		default: // CONNECTION_CLOSE ends the packet
+			return kind == 0x1c
+		}
+	}
+	return true
+}
+
+func skipACK(b []byte, at int, ecn bool) int {
+	_, at = varint(b, at)
+	_, at = varint(b, at)
+	ranges, at := varint(b, at)
+	if ranges > 256 {
+		return -1
+	}
+	n := 1 + 2*int(ranges)
+	if ecn {
+		n += 3
+	}
+	for range n {
+		_, at = varint(b, at)
+	}
+	return at
+}
+
+// An initial is an Initial packet that is to be opened.
+type initial struct {
+	b      []byte // the packet alone
+	number int    // where the packet number begins
+	ver    *quicVersion
+	dcid   []byte // the connection id whose keys fitted
+}
+
+// openInitial removes the protection of p with the keys of the first packet's connection id, which the slot remembers, or with its own: the client
+// changes the id when the server has answered, and the keys only after a Retry. The result is valid until the next packet.
+func (e *Engine) openInitial(sl *slot, dcid []byte, p *initial) []byte {
+	if sl != nil && sl.note[0] != 0 {
+		p.dcid = sl.note[1 : 1+min(sl.note[0], 20)]
+		if plain := e.decrypt(p, p.ver.salt); plain != nil {
+			return plain
+		}
+	}
+	p.dcid = dcid
+	if p.ver.salt != "" {
+		return e.decrypt(p, p.ver.salt)
+	}
+	for _, salt := range [...]string{saltDraft23, saltDraft29, saltV1} {
+		if plain := e.decrypt(p, salt); plain != nil {
+			return plain
+		}
+	}
+	return nil
+}
+
+// decrypt derives the client's keys (RFC 9001 section 5.2), removes header protection (5.4) and opens the packet (5.3); nil if it is not the client's.
+func (e *Engine) decrypt(p *initial, salt string) []byte {
+	if p.number+20 > len(p.b) || p.number+4 > len(e.header) || len(p.b) > len(e.plain) {
+		return nil
+	}
+	secret := hmac256([]byte(salt), p.dcid)
+	secret = expand(&secret, 32, "client in", "")
+	hp := expand(&secret, 16, p.ver.labels, " hp")
+	key := expand(&secret, 16, p.ver.labels, " key")
+	iv := expand(&secret, 12, p.ver.labels, " iv")
+	mask, err := aes.NewCipher(hp[:16])
+	if err != nil {
+		return nil
+	}
+	var m [16]byte
+	mask.Encrypt(m[:], p.b[p.number+4:p.number+20])
+	header := e.header[:copy(e.header[:], p.b[:p.number+4])]
+	header[0] ^= m[0] & 15
+	n := int(header[0]&3) + 1
+	header = header[:p.number+n]
+	for i := range n {
+		header[p.number+i] ^= m[1+i]
+		iv[12-n+i] ^= header[p.number+i]
+	}
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		return nil
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil
+	}
+	plain, err := gcm.Open(e.plain[:0], iv[:12], p.b[p.number+n:], header)
+	if err != nil {
+		return nil
+	}
+	return plain
+}
+
+// hmac256 is HMAC-SHA-256 (RFC 2104) of a short message under a key of at most 64 bytes, on the stack.
+func hmac256(key, message []byte) [32]byte {
+	var in [64 + 128]byte
+	var out [64 + 32]byte
+	copy(in[:], key)
+	copy(out[:], key)
+	for i := range 64 {
+		in[i] ^= 0x36
+		out[i] ^= 0x5c
+	}
+	n := copy(in[64:], message)
+	inner := sha256.Sum256(in[:64+n])
+	copy(out[64:], inner[:])
+	return sha256.Sum256(out[:])
+}
+
+// expand is HKDF-Expand-Label (RFC 8446 section 7.1) for n bytes, at most 32.
+func expand(secret *[32]byte, n int, prefix, label string) [32]byte {
+	var info [64]byte
+	b := append(info[:0], 0, byte(n), byte(6+len(prefix)+len(label)))
+	b = append(b, "tls13 "...)
+	b = append(b, prefix...)
+	b = append(b, label...)
+	b = append(b, 0, 1)
+	return hmac256(secret[:], b)
+}
+
+// inspectPublicHeader knows the public header of gQUIC up to version 43 while it carries the version: flags, connection id, version.
+func inspectPublicHeader(v *payload) answer {
+	b := v.data
+	if b[0]&0xc1 != 1 || len(b) < 13 {
+		return answer{}
+	}
+	at := 1
+	if b[0]&8 != 0 {
+		at = 9
+	}
+	if b[at] != 'Q' || b[at+1] != '0' || !digits(b[at+2:at+4]) {
+		return answer{}
+	}
+	return answer{outcome: final, host: chloName(v.scratch(), b)}
+}
+
+// chloName finds the server name in gQUIC's client hello: "CHLO", the number of tags, padding, then a table of tags and the ends of their values.
+func chloName(room, b []byte) []byte {
+	at := 0
+	for limit := min(len(b)-8, 128); ; at++ {
+		if at >= limit {
+			return nil
+		}
+		if string(b[at:at+4]) == "CHLO" {
+			break
+		}
+	}
+	tags := int(binary.LittleEndian.Uint16(b[at+4:]))
+	table := b[at+8:]
+	if tags > 128 || len(table) < 8*tags {
+		return nil
+	}
+	values, from := table[8*tags:], uint32(0)
+	for ; tags > 0; tags-- {
+		to := binary.LittleEndian.Uint32(table[4:])
+		if string(table[:4]) == "SNI\x00" && from <= to && to <= uint32(len(values)) {
+			return lowerName(room, values[from:to])
+		}
+		table, from = table[8:], to
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package l7
+
+import "encoding/binary"
+
+// inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on.
+func inspectRTP(v *payload) answer {
+	if isRTCP(v.data, v.cut) {
+		return answer{outcome: final, proto: RTCP}
+	}
+	hint := v.memory()
+	if hint == nil || !isRTP(v.data) {
+		return answer{}
+	}
+	return rtpStream(v, hint)
+}
+
+// isRTP reports whether b may be an RTP packet: version, payload type, and room for what the header announces.
+func isRTP(b []byte) bool {
+	if len(b) < 13 || b[0]>>6 != 2 {
+		return false
+	}
+	kind := b[1] & 0x7f
+	if kind > 34 && kind < 96 { // not assigned, or RTCP's (RFC 5761 section 4)
+		return false
+	}
+	at := 12 + 4*int(b[0]&15)
+	if b[0]&0x10 != 0 {
+		if at+4 > len(b) {
+			return false
+		}
+		at += 4 + 4*int(binary.BigEndian.Uint16(b[at+2:]))
+	}
+	if at > len(b) || binary.BigEndian.Uint32(b[8:]) == 0 {
+		return false
+	}
+	return b[0]&0x20 == 0 || b[len(b)-1] != 0
+}
+
+// rtpStream compares a packet with the last one that the hint tells of: 13 bits of source and payload type, direction, number of
+// packets so far, and the sequence number.
+func rtpStream(v *payload, hint *[4]byte) answer {
+	b := v.data
+	id := (binary.BigEndian.Uint32(b[8:]) ^ uint32(b[1]&0x7f)<<24) * 0x9e3779b1 >> 19
+	seq := binary.BigEndian.Uint16(b[2:])
+	tag, last := binary.BigEndian.Uint16(hint[:]), binary.BigEndian.Uint16(hint[2:])
+	n, dir := tag>>14, uint8(tag>>13&1)
+	switch {
+	case n == 0 || dir == v.dir && (tag&0x1fff != uint16(id) || seq-last-1 >= 64):
+		n = 1
+	case dir != v.dir:
+		return answer{outcome: weak}
+	case n == 2:
+		return answer{outcome: final, proto: RTP}
+	default:
+		n = 2
+	}
+	binary.BigEndian.PutUint16(hint[:], n<<14|uint16(v.dir)<<13|uint16(id))
+	binary.BigEndian.PutUint16(hint[2:], seq)
+	return answer{outcome: weak}
+}
+
+// isRTCP reports whether b is a compound RTCP packet: it begins with a sender or receiver report whose number of blocks fits its length (RFC 3550 section
+// 6.4). What follows it may be encrypted (RFC 3711).
+func isRTCP(b []byte, cut bool) bool {
+	if len(b) < 8 || b[0]>>6 != 2 || b[0]&0x20 != 0 && len(b) < 12 {
+		return false
+	}
+	words, blocks := int(binary.BigEndian.Uint16(b[2:])), int(b[0]&31)
+	switch b[1] {
+	case 200:
+		if words < 6+6*blocks || words > 6+6*blocks+64 {
+			return false
+		}
+	case 201:
+		if words < 1+6*blocks || words > 1+6*blocks+64 {
+			return false
+		}
+	default:
+		return false
+	}
+	n := 4 * (words + 1)
+	if n > len(b) {
+		return cut
+	}
+	if n+4 <= len(b) && b[n]>>6 == 2 {
+		return true
+	}
+	return n == len(b) || len(b)-n >= 8 && len(b)-n <= 32 || b[1] == 200 && len(b)-n > 0
+}

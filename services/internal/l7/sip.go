@@ -1,0 +1,48 @@
+package l7
+
+import "bytes"
+
+// inspectSIP knows requests and responses of SIP (RFC 3261 section 7).
+func inspectSIP(v *payload) answer {
+	b := v.data
+	if v.tcp {
+		for len(b) > 1 && b[0] == '\r' && b[1] == '\n' { // keep-alives before the message (RFC 5626 section 3.5.1)
+			b = b[2:]
+		}
+	}
+	line, _, whole := cutLine(b)
+	if hasPrefix(line, "SIP/2.0") {
+		if len(line) >= 11 && line[7] == ' ' && digits(line[8:11]) {
+			return answer{outcome: final}
+		}
+		return sipMore(v, whole)
+	}
+	n := token(line)
+	if n < 3 || n > 16 || n+5 > len(line) || line[n] != ' ' || !sipTarget(line[n+1:]) {
+		return answer{}
+	}
+	if whole {
+		if len(line) > 8 && string(line[len(line)-8:]) == " SIP/2.0" {
+			return answer{outcome: final}
+		}
+		return answer{}
+	}
+	if v.cut && bytes.IndexByte(line[n+1:], ' ') < 0 && len(line) > 32 {
+		return answer{outcome: final}
+	}
+	return sipMore(v, whole)
+}
+
+func sipMore(v *payload, whole bool) answer {
+	if whole || !v.tcp {
+		return answer{}
+	}
+	return answer{outcome: more}
+}
+
+// sipTarget reports whether b begins with a URI that requests go to.
+func sipTarget(b []byte) bool {
+	return hasFold(b, "sip:") || hasFold(b, "sips:") || hasFold(b, "tel:") || hasFold(b, "urn:")
+}
+
+func hasFold(b []byte, s string) bool { return len(b) >= len(s) && equalFold(b[:len(s)], s) }
