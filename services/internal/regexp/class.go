@@ -42,6 +42,9 @@ const (
 // class parses a bracket expression; its opening bracket at start is already read. It is a set of bytes; characters beyond ASCII
 // become alternatives beside it, each with all its bytes, which is only possible where the class is not negated and they are no end of a range.
 func (p *parser) class(start int) *node {
+	if name, _, ok := strings.Cut(p.rest(), ":]"); ok && len(name) > 1 && name[0] == ':' && posixClasses[strings.TrimPrefix(name[1:], "^")] != (set{}) {
+		return p.fail(start, len(name)+3, "class [%s:] must stand within brackets: [[%s:]]", name, name)
+	}
 	negated := p.accept("^")
 	var s set
 	var texts []*node
@@ -135,6 +138,11 @@ func (p *parser) classItem(quoted bool) classItem {
 	case !quoted && p.accept(`\`):
 		return p.classEscape(start)
 	}
+	return p.classCharacter()
+}
+
+func (p *parser) classCharacter() classItem {
+	start := p.pos
 	_, size := utf8.DecodeRuneInString(p.rest())
 	p.pos += size
 	if size > 1 {
@@ -182,6 +190,9 @@ func (p *parser) classEscape(start int) classItem {
 		return classItem{}
 	}
 	c := p.src[p.pos]
+	if c >= utf8.RuneSelf {
+		return p.classCharacter()
+	}
 	if s, ok := classEscapes[c]; ok {
 		p.pos++
 		return classItem{kind: classSet, set: s}

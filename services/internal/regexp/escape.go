@@ -2,6 +2,7 @@ package regexp
 
 import (
 	"strings"
+	"unicode/utf8"
 )
 
 // classEscapes are the escapes that stand for a set, inside and outside of brackets.
@@ -35,6 +36,9 @@ func (p *parser) escape(start int) *node {
 		return p.fail(start, 1, `backslash at the end of the pattern`)
 	}
 	c := p.src[p.pos]
+	if c >= utf8.RuneSelf {
+		return p.literal()
+	}
 	if s, ok := classEscapes[c]; ok {
 		p.pos++
 		return &node{op: opSet, set: s}
@@ -46,6 +50,9 @@ func (p *parser) escape(start int) *node {
 	switch c {
 	case 'N':
 		p.pos++
+		if _, _, counted := p.peekRepeat(); p.looking("{") && !counted {
+			return p.failed(start, `\N{...} (named character) is not supported: the search is over bytes`)
+		}
 		return &node{op: opSet, set: newlineSet.negated()}
 	case 'C':
 		p.pos++
@@ -104,10 +111,6 @@ func (p *parser) quotation() *node {
 // byteEscape parses an escape that stands for one byte; the backslash at start is already read.
 func (p *parser) byteEscape(start int) (b byte, ok bool) {
 	c := p.src[p.pos]
-	if c >= 0x80 {
-		p.failed(start, "backslash before a character that needs none")
-		return 0, false
-	}
 	p.pos++
 	if b, ok := controlEscapes[c]; ok {
 		return b, true
@@ -138,7 +141,7 @@ func (p *parser) byteEscape(start int) (b byte, ok bool) {
 		return b ^ 0x40, true
 	case c >= '0' && c <= '7':
 		return p.octal(start)
-	case c < 0x80 && wordSet.has(c) && c != '_':
+	case wordSet.has(c) && c != '_':
 		p.failed(start, "unknown escape %s", p.since(start))
 		return 0, false
 	}

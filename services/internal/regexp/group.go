@@ -119,6 +119,6 @@ func (p *parser) options(start int) (alone bool) {
 			return true
 		}
 	}
-	p.fail(start, 2, "group %s is not complete", p.src[start:])
+	p.failed(start, "group %s is not complete", p.src[start:])
 	return true
 }

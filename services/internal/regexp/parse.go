@@ -190,7 +190,7 @@ func (p *parser) quantified(start int, n *node) *node {
 		p.accept("?")
 		n = &node{op: opRepeat, min: min, max: max, subs: []*node{n}}
 		if p.more() && strings.IndexByte("*+?", p.src[p.pos]) >= 0 {
-			return p.failed(start, "nested quantifiers in %s: put the inner one into (?:)", p.src[start:p.pos+1])
+			return p.fail(start, p.pos+1-start, "nested quantifiers in %s: put the inner one into (?:)", p.src[start:p.pos+1])
 		}
 	}
 }
