@@ -1,0 +1,309 @@
+// Package capture runs captures: each has a filter, limits, one sink and five counters, and copies the packets that match out of the
+// pipeline into a bounded queue of its own, from which its sink is fed.
+//
+// The wire never waits for a sink. A worker's stage looks at a packet for all captures at once, and encodes it into the room of every
+// capture that wants it; where there is none the packet is counted as dropped. The goroutine that calls Run merges the workers' packets
+// by time and writes them to the sink. Only a capture that reads savefiles may ask to block the source instead.
+//
+// What a worker touches per packet belongs to it: no lock, no channel, no allocation, no system call. Counters are shown once a batch.
+// For every capture captured + dropped + ignored + held is the number of frames that its lanes looked at, at every moment.
+//
+// The package starts no goroutine. It reads no configuration, opens no sink and knows no port.
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/sink"
+)
+
+// The states of a capture, as api.Capture has them.
+const (
+	Waiting     = "waiting"     // for its start time, or for its sink
+	Running     = "running"     //
+	Finished    = "finished"    // by a limit, by its end, or because somebody stopped it
+	Interrupted = "interrupted" // by the end of the engine
+	Failed      = "failed"      // by its sink, or because it could not keep a promise
+)
+
+// A Filter decides about a packet: yes, no, or not yet. *filter.Filter is one.
+type Filter interface {
+	Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) filter.Result
+}
+
+// A Spec says what to capture. Times are ns since the epoch.
+type Spec struct {
+	User     string // who asked
+	Client   string // address and port of who asked
+	Sink     string // "http", ...: for lists
+	Source   string // "live", ...: for lists
+	FileName string // for lists
+
+	Expression string // canonical form of Filter, for lists and for the savefile
+	Filter     Filter // nil takes everything
+	Hold       bool   // packets whose flow has no verdict yet wait for it; else they are ignored
+
+	Start       int64         // the first frame of this time or later starts; 0, and for live sources the past, is at once
+	End         int64         // the first frame of this time or later ends; 0 is never
+	MaxDuration time.Duration // after the start; 0 is no limit
+	MaxPackets  uint64        // in the output; 0 is no limit
+	MaxBytes    uint64        // of packets in the output, after snapping; 0 is no limit
+
+	SnapLen         uint32 // bytes kept of each packet, from layer 2 on without FCS; 0 is all
+	Format          Format // "" is Pcapng
+	SingleInterface bool   // one interface in the output, whatever port a packet came from
+	Comment         string // of the section
+	DeviceInfo      string // appended to the comment
+
+	QueueBytes uint64 // room for packets that the sink has not taken yet
+	HoldBytes  uint64 // room for packets that wait for a verdict
+	Block      bool   // the source waits for the sink: for savefiles only. Time is that of the frames, never the clock
+}
+
+// A Capture is one that runs, waits, or has just ended.
+type Capture struct {
+	id   string
+	spec Spec
+	of   *Captures
+
+	snap        int
+	format      encoding
+	oneLink     bool  // all packets must have the same link type
+	limited     bool  // admit must be asked
+	from        int64 // frames in [from, until) are looked at; fixed when the capture is attached to the stages
+	until       int64
+	untilReason string
+	link        atomic.Int32 // link type of all packets + 1, if oneLink and known
+	pool        *pool
+	lanes       []*lane // by worker
+
+	packets atomic.Uint64 // tickets given out, counted only if there is such a limit
+	bytes   atomic.Uint64
+	blocked atomic.Int32 // workers that wait for room
+
+	wake chan struct{}          // a lane has filled a chunk
+	room chan struct{}          // a chunk was given back; only if spec.Block
+	over chan struct{}          // closed with ended
+	end  atomic.Pointer[ending] // why the lanes look at no more
+	done chan struct{}          // closed when the capture is in the list of finished ones
+
+	delivered      atomic.Uint64 // packets that the sink took
+	deliveredBytes atomic.Uint64
+
+	mu sync.Mutex
+
+	created  int64     // guarded by mu, as everything below
+	started  int64     // when it was attached; 0 before
+	lostThen []uint64  // lost by interface when it was attached
+	sink     sink.Sink // once attached
+	fetch    *time.Timer
+}
+
+// An ending says why a capture ended.
+type ending struct {
+	state, reason string
+	time          int64
+}
+
+// ID names the capture in lists and calls.
+func (c *Capture) ID() string { return c.id }
+
+// Done is closed when the capture has ended and is in the list of finished ones.
+func (c *Capture) Done() <-chan struct{} { return c.done }
+
+// Finish ends the capture as finished, for a reason in plain words, if it has not ended yet. What its queue holds is still delivered,
+// at the speed of its sink.
+func (c *Capture) Finish(reason string) { c.finish(Finished, reason) }
+
+// finish says that no more is looked at, and reports whether it was the first to say so.
+func (c *Capture) finish(state, reason string) bool {
+	if !c.end.CompareAndSwap(nil, &ending{state, reason, time.Now().UnixNano()}) {
+		return false
+	}
+	close(c.over)
+	return true
+}
+
+// stop ends the capture and gives its sink a last moment to take what waits.
+func (c *Capture) stop(state, reason string, grace time.Duration) {
+	c.finish(state, reason)
+	c.mu.Lock()
+	s := c.sink
+	c.mu.Unlock()
+	if s != nil {
+		s.Interrupt(time.Now().Add(grace))
+		return
+	}
+	c.of.abandon(c)
+}
+
+// admit hands out tickets for one packet of so many bytes, and reports whether the limits allow it and whether it is the last one that
+// they do.
+func (c *Capture) admit(bytes int) (ok, last bool) {
+	if limit := c.spec.MaxPackets; limit != 0 {
+		n := c.packets.Add(1)
+		if n > limit {
+			return false, true
+		}
+		last = n == limit
+	}
+	limit := c.spec.MaxBytes
+	if limit == 0 {
+		return true, last
+	}
+	for {
+		used := c.bytes.Load()
+		now := used + uint64(bytes)
+		if now > limit {
+			c.finish(Finished, "byte limit")
+			return false, true
+		}
+		if c.bytes.CompareAndSwap(used, now) {
+			return true, last || now == limit
+		}
+	}
+}
+
+// limitReason says which limit the last packet has reached.
+func (c *Capture) limitReason() string {
+	if limit := c.spec.MaxPackets; limit != 0 && c.packets.Load() >= limit {
+		return "packet limit"
+	}
+	return "byte limit"
+}
+
+// window decides from when and until when frames are looked at.
+func (c *Capture) window(now int64) {
+	s := &c.spec
+	c.from, c.until = math.MinInt64, math.MaxInt64
+	if s.Block && s.Start != 0 || s.Start > now {
+		c.from = s.Start
+	}
+	if s.End != 0 {
+		c.until, c.untilReason = s.End, "end time"
+	}
+	if d := int64(s.MaxDuration); d != 0 && max(now, c.from)+d < c.until {
+		c.until, c.untilReason = max(now, c.from)+d, "time limit"
+	}
+}
+
+// attach fixes the window of time and gives the capture to the stages.
+func (c *Capture) attach(s sink.Sink) error {
+	now := time.Now().UnixNano()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.started != 0 {
+		return errors.New("the packets of this capture are already being fetched")
+	}
+	if c.end.Load() != nil {
+		return errors.New("this capture has ended")
+	}
+	c.fetch.Stop()
+	c.sink, c.started, c.lostThen = s, now, c.of.Lost()
+	c.window(now)
+	c.of.attach(c)
+	return nil
+}
+
+// Run feeds s until the capture ends, and returns when everything is written and the capture is in the list of finished ones. It returns
+// nil if the stream is complete, and else why it is not; a capture can be run once. When ctx is done the capture ends at once: the
+// cause of ctx is the reason, or else that the client disconnected.
+func (c *Capture) Run(ctx context.Context, s sink.Sink) error {
+	if err := c.attach(s); err != nil {
+		return fmt.Errorf("capture %s: %w", c.id, err)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		reason := "client disconnected"
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+			reason = cause.Error()
+		}
+		c.finish(Finished, reason)
+		s.Interrupt(time.Now())
+	})
+	defer stop()
+	d := newDrain(c, s)
+	err := d.run()
+	c.of.retire(c)
+	return err
+}
+
+// view returns the capture as lists show it.
+func (c *Capture) view() api.Capture {
+	total := c.counts()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.describe()
+	v.State = Running
+	now := time.Now().UnixNano()
+	if c.started == 0 || c.from > now && total.looked == 0 {
+		v.State = Waiting
+	}
+	for _, n := range c.lostSince() {
+		v.Lost += n
+	}
+	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
+	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
+	v.Bytes, v.BitRate = total.bytes, total.rate*8
+	if e := c.end.Load(); e != nil {
+		v.Reason, v.BitRate = e.reason, 0
+	}
+	return v
+}
+
+// describe returns what does not change. c.mu is held.
+func (c *Capture) describe() api.Capture {
+	s := &c.spec
+	v := api.Capture{ID: c.id, User: s.User, Client: s.Client, Sink: s.Sink, Source: s.Source, Expression: s.Expression, Undecided: "skip",
+		Format: string(s.Format), FileName: s.FileName}
+	if s.Hold {
+		v.Undecided = "hold"
+	}
+	start := c.created
+	if c.started != 0 {
+		start = c.started
+	}
+	v.StartTime = max(start, s.Start) / 1000
+	if s.Block && s.Start != 0 {
+		v.StartTime = s.Start / 1000
+	}
+	v.EndTime = s.End / 1000
+	if c.started != 0 && c.until != math.MaxInt64 {
+		v.EndTime = c.until / 1000
+	}
+	return v
+}
+
+// counts returns the sum over the lanes. It is exact while no worker is inside its stage.
+func (c *Capture) counts() (total counts) {
+	for _, l := range c.lanes {
+		n := l.shown.load()
+		total.add(&n)
+	}
+	return total
+}
+
+// lostSince returns the frames lost since the capture began, by interface.
+func (c *Capture) lostSince() []uint64 {
+	if c.started == 0 {
+		return nil
+	}
+	lost := slices.Clone(c.of.Lost())
+	for i, n := range c.lostThen {
+		if i < len(lost) {
+			lost[i] -= min(n, lost[i])
+		}
+	}
+	return lost
+}

@@ -1,0 +1,241 @@
+package capture
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"galvo/services/api"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// frame returns an Ethernet frame of size bytes, whose bytes from 14 on say its number.
+func frame(number uint64, size int, time int64, iface uint16) packet.Packet {
+	b := make([]byte, size)
+	b[12], b[13] = 0x88, 0xb5
+	binary.BigEndian.PutUint64(b[14:], number)
+	p := packet.Packet{Frame: packet.Frame{Data: b, Len: uint32(size), Time: time, Iface: iface, Flags: packet.DirIn}}
+	p.Decode(packet.LinkEthernet)
+	return p
+}
+
+func number(b []byte) uint64 { return binary.BigEndian.Uint64(b[14:]) }
+
+func batchOf(worker int, packets ...packet.Packet) *pipeline.Batch {
+	b := &pipeline.Batch{Packets: packets, Meta: make([]pipeline.Meta, len(packets)), Worker: worker}
+	if n := len(packets); n > 0 {
+		b.Now = packets[n-1].Time
+	}
+	return b
+}
+
+var ethernet = []pipeline.Interface{{Port: 1, Name: "eth1", Link: packet.LinkEthernet}, {Port: 2, Name: "eth2", Link: packet.LinkEthernet}}
+
+func newCaptures(t testing.TB, o Options) *Captures {
+	t.Helper()
+	if o.Interfaces == nil {
+		o.Interfaces = func() []pipeline.Interface { return ethernet }
+	}
+	if o.Max == 0 {
+		o.Max = 4
+	}
+	if o.Workers == 0 {
+		o.Workers = 1
+	}
+	cs, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cs
+}
+
+// run starts a capture into a buffer and returns it when the stages see it.
+func run(t testing.TB, cs *Captures, spec Spec, s sink.Sink) (c *Capture, wait func() error) {
+	t.Helper()
+	if spec.QueueBytes == 0 {
+		spec.QueueBytes = 4 << 20
+	}
+	c, err := cs.Start(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() { result <- c.Run(t.Context(), s) }()
+	for {
+		c.mu.Lock()
+		attached := c.started != 0
+		c.mu.Unlock()
+		if attached {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return c, sync.OnceValue(func() error { return <-result })
+}
+
+// read returns the packets of a savefile.
+func read(t testing.TB, file []byte) (packets []packet.Packet, interfaces []pcapng.Interface) {
+	t.Helper()
+	r, err := pcapng.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := make([]packet.Packet, 16)
+	for {
+		n, err := r.Read(batch)
+		for _, p := range batch[:n] {
+			p.Data = bytes.Clone(p.Data)
+			packets = append(packets, p)
+		}
+		if errors.Is(err, io.EOF) {
+			return packets, r.Interfaces()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// numbers is a filter that decides by the number in the frame.
+type numbers func(n uint64) filter.Result
+
+func (f numbers) Match(p *packet.Packet, _ *flow.Ref, _ l7.Verdict) filter.Result {
+	return f(number(p.Data))
+}
+
+func every(k uint64) numbers {
+	return func(n uint64) filter.Result {
+		if n%k == 0 {
+			return filter.Yes
+		}
+		return filter.No
+	}
+}
+
+func TestCaptureOfEverything(t *testing.T) {
+	for _, format := range []Format{Pcapng, Pcap, PcapNanos} {
+		t.Run(string(format), func(t *testing.T) {
+			cs := newCaptures(t, Options{Workers: 2})
+			var out bytes.Buffer
+			c, wait := run(t, cs, Spec{Format: format}, sink.NewWriter(&out, "buffer"))
+			const count = 5000
+			for i := range uint64(count) {
+				w := int(i % 2)
+				cs.Stage(w).Process(batchOf(w, frame(i, 60+int(i%1400), 1_000_000_000+int64(i)*1000, uint16(w))))
+			}
+			c.Finish("stopped")
+			if err := wait(); err != nil {
+				t.Fatal(err)
+			}
+			packets, _ := read(t, out.Bytes())
+			if len(packets) != count {
+				t.Fatalf("the file has %d packets, want %d", len(packets), count)
+			}
+			for i, p := range packets {
+				if number(p.Data) != uint64(i) || p.Time != 1_000_000_000+int64(i)*1000 || len(p.Data) != 60+i%1400 {
+					t.Fatalf("packet %d is number %d, time %d, %d bytes", i, number(p.Data), p.Time, len(p.Data))
+				}
+				if format == Pcapng && int(p.Iface) != i%2 {
+					t.Fatalf("packet %d is of interface %d", i, p.Iface)
+				}
+			}
+			f := cs.Finished()
+			if len(f) != 1 || f[0].Captured != count || f[0].State != Finished || f[0].Reason != "stopped" {
+				t.Errorf("finished: %+v", f)
+			}
+			if len(cs.List()) != 0 {
+				t.Errorf("running: %+v", cs.List())
+			}
+		})
+	}
+}
+
+func TestLimitsAreExact(t *testing.T) {
+	cs := newCaptures(t, Options{Workers: 2})
+	var out bytes.Buffer
+	_, wait := run(t, cs, Spec{Filter: every(3), Expression: "x", MaxPackets: 10}, sink.NewWriter(&out, "buffer"))
+	var workers sync.WaitGroup
+	for w := range 2 {
+		workers.Go(func() {
+			for i := range uint64(1000) {
+				cs.Stage(w).Process(batchOf(w, frame(i, 100, int64(i), 0), frame(i+1, 100, int64(i), 0)))
+			}
+		})
+	}
+	workers.Wait()
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	packets, _ := read(t, out.Bytes())
+	f := cs.Finished()[0]
+	if len(packets) != 10 || f.Captured != 10 || f.Reason != "packet limit" {
+		t.Errorf("the file has %d packets, want 10; %+v", len(packets), f)
+	}
+}
+
+func TestByteLimit(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	_, wait := run(t, cs, Spec{MaxBytes: 1000, SnapLen: 90}, sink.NewWriter(&out, "buffer"))
+	for i := range uint64(1000) {
+		cs.Stage(0).Process(batchOf(0, frame(i, 60+int(rand.N(100)), int64(i), 0)))
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	packets, _ := read(t, out.Bytes())
+	total := 0
+	for _, p := range packets {
+		total += len(p.Data)
+		if len(p.Data) > 90 {
+			t.Errorf("a packet has %d bytes", len(p.Data))
+		}
+	}
+	if f := cs.Finished()[0]; total > 1000 || total <= 910 || f.Bytes != uint64(total) || f.Reason != "byte limit" {
+		t.Errorf("the file has %d bytes of packets; %+v", total, f)
+	}
+}
+
+func TestTooManyCaptures(t *testing.T) {
+	cs := newCaptures(t, Options{Max: 2})
+	for range 2 {
+		if _, err := cs.Start(Spec{QueueBytes: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := cs.Start(Spec{QueueBytes: 1})
+	if e := api.ErrorOf(err); err == nil || e.Kind != api.TooManyCaptures {
+		t.Errorf("a third capture: %v", err)
+	}
+	if n := len(cs.List()); n != 2 {
+		t.Errorf("%d captures are listed", n)
+	}
+	for _, c := range cs.List() {
+		if c.State != Waiting {
+			t.Errorf("state %s", c.State)
+		}
+		if err := cs.Stop(c.ID, "stopped by admin"); err != nil {
+			t.Error(err)
+		}
+	}
+	if f := cs.Finished(); len(f) != 2 || f[0].Reason != "stopped by admin" {
+		t.Errorf("finished: %+v", f)
+	}
+	cs.Close(context.Background(), "test")
+}

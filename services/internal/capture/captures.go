@@ -1,0 +1,315 @@
+package capture
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
+)
+
+// fetchTime is how long a capture waits for Run before it is given up.
+const fetchTime = 30 * time.Second
+
+// stopTime is how long the sink of a capture that was stopped may go on to take what waits.
+const stopTime = 2 * time.Second
+
+// keepFinished is the number of finished captures that are kept.
+const keepFinished = 100
+
+// Options are what captures need to know of the engine. The functions may be called from any goroutine, at any time.
+type Options struct {
+	Workers int
+	Live    bool // the source is live ports: an idle worker's clock is ahead of its frames
+	Max     int  // captures that may run or wait at once
+
+	Interfaces func() []pipeline.Interface // the table that Frame.Iface indexes; it may grow, and never changes
+	Lost       func() []uint64             // frames lost before any stage saw them, since ever, by interface; nil is none
+
+	Application string // what writes the savefile, with its version
+	Hardware    string
+	OS          string
+
+	Directory string // where finished captures, and the counters of running ones, are kept; "" keeps them in memory only
+}
+
+// Captures is all captures of an engine: those that run or wait, and the last 100 that ended.
+type Captures struct {
+	Options
+	stages []*Stage
+	list   atomic.Pointer[list]
+
+	mu sync.Mutex
+
+	max      int           // guarded by mu, as everything below
+	slots    []*Capture    // that run or wait, oldest first
+	attached []*Capture    // those of slots that the stages look at
+	finished []api.Capture // newest first
+}
+
+// New returns captures without any that runs. The error says what could not be read of the finished ones; the captures are usable then.
+func New(o Options) (*Captures, error) {
+	if o.Interfaces == nil {
+		o.Interfaces = func() []pipeline.Interface { return nil }
+	}
+	if o.Lost == nil {
+		o.Lost = func() []uint64 { return nil }
+	}
+	cs := &Captures{Options: o, max: o.Max}
+	for i := range o.Workers {
+		s := &Stage{of: cs, worker: i}
+		s.mark.Store(math.MinInt64)
+		cs.stages = append(cs.stages, s)
+	}
+	cs.list.Store(&list{workers: make([]work, o.Workers)})
+	return cs, nil
+}
+
+// Stage returns the stage of a worker, from 0.
+func (cs *Captures) Stage(worker int) *Stage { return cs.stages[worker] }
+
+// SetMax changes how many captures may run or wait at once. Those that do already go on.
+func (cs *Captures) SetMax(n int) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.max = n
+}
+
+// Start makes a capture, which waits for its Run: for 30 seconds, then it is given up. An error is an *api.Error, and leaves no trace in
+// any list: the number of captures is at its limit, or the request cannot be met.
+func (cs *Captures) Start(spec Spec) (*Capture, error) {
+	c, err := cs.make(spec)
+	if err != nil {
+		return nil, err
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if n := len(cs.slots); n >= cs.max {
+		return nil, &api.Error{Kind: api.TooManyCaptures, Text: fmt.Sprintf(
+			"%d captures run or wait already, and the limit is %d: stop one, or raise the setting captures.max", n, cs.max)}
+	}
+	c.pool = newPool(c.spec.QueueBytes, cs.Workers)
+	for range cs.Workers {
+		l := &lane{c: c}
+		l.queue.pool = c.pool
+		c.lanes = append(c.lanes, l)
+	}
+	c.fetch = time.AfterFunc(fetchTime, func() {
+		if c.finish(Failed, "nobody fetched the packets within 30 seconds") {
+			cs.abandon(c)
+		}
+	})
+	cs.slots = append(cs.slots, c)
+	return c, nil
+}
+
+// make checks a spec.
+func (cs *Captures) make(spec Spec) (*Capture, error) {
+	spec.Format = cmp.Or(spec.Format, Pcapng)
+	if !slices.Contains([]Format{Pcapng, Pcap, PcapNanos}, spec.Format) {
+		return nil, badRequest("the format is %q, and must be pcapng, pcap or pcap-ns", spec.Format)
+	}
+	if spec.End != 0 && spec.End < spec.Start {
+		return nil, badRequest("the end time is before the start time: the capture would be empty")
+	}
+	if spec.SnapLen == 65535 {
+		spec.SnapLen = 0
+	}
+	c := &Capture{
+		id:      strings.ToLower(rand.Text()[:10]),
+		spec:    spec,
+		of:      cs,
+		snap:    maxSnap,
+		format:  encoding{spec.Format == Pcapng, spec.Format == PcapNanos, spec.SingleInterface},
+		oneLink: spec.Format != Pcapng || spec.SingleInterface,
+		limited: spec.MaxPackets != 0 || spec.MaxBytes != 0,
+		from:    math.MinInt64,
+		until:   math.MaxInt64,
+		wake:    make(chan struct{}, 1),
+		room:    make(chan struct{}, cs.Workers),
+		over:    make(chan struct{}),
+		done:    make(chan struct{}),
+		created: time.Now().UnixNano(),
+	}
+	if spec.SnapLen != 0 {
+		c.snap = min(c.snap, int(spec.SnapLen))
+	}
+	if c.oneLink {
+		table := cs.Interfaces()
+		for i := range table {
+			if table[i].Link != table[0].Link {
+				return nil, badRequest("%s", otherLink(table[0].Link, table[i].Link))
+			}
+		}
+	}
+	return c, nil
+}
+
+// Get returns a capture that runs or waits, or an *api.Error.
+func (cs *Captures) Get(id string) (*Capture, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.slots {
+		if c.id == id {
+			return c, nil
+		}
+	}
+	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("no capture %s runs or waits", id)}
+}
+
+// Stop ends a capture for a reason in plain words: "stopped by admin". Its sink has 2 seconds to take what waits.
+func (cs *Captures) Stop(id, reason string) error {
+	c, err := cs.Get(id)
+	if err != nil {
+		return err
+	}
+	c.stop(Finished, reason, stopTime)
+	return nil
+}
+
+// Close ends all captures as interrupted, and waits for them until ctx is done.
+func (cs *Captures) Close(ctx context.Context, reason string) {
+	cs.mu.Lock()
+	slots := slices.Clone(cs.slots)
+	cs.mu.Unlock()
+	for _, c := range slots {
+		c.stop(Interrupted, reason, stopTime/4)
+	}
+	for _, c := range slots {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// List returns the captures that run or wait, newest first.
+func (cs *Captures) List() []api.Capture {
+	cs.mu.Lock()
+	slots := slices.Clone(cs.slots)
+	cs.mu.Unlock()
+	views := make([]api.Capture, 0, len(slots))
+	for _, c := range slices.Backward(slots) {
+		views = append(views, c.view())
+	}
+	return views
+}
+
+// Finished returns the last captures that ended, newest first.
+func (cs *Captures) Finished() []api.Capture {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Clone(cs.finished)
+}
+
+// DeleteFinished empties the list of captures that ended.
+func (cs *Captures) DeleteFinished() error {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.finished = nil
+	return cs.save()
+}
+
+// attach gives c to the stages.
+func (cs *Captures) attach(c *Capture) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.attached = append(cs.attached, c)
+	cs.publish()
+}
+
+// detach takes c from the stages, and returns when no worker looks at it any more.
+func (cs *Captures) detach(c *Capture) {
+	cs.mu.Lock()
+	cs.attached = slices.DeleteFunc(cs.attached, func(o *Capture) bool { return o == c })
+	cs.publish()
+	cs.mu.Unlock()
+	for _, s := range cs.stages {
+		// A worker that is inside now may have loaded the list before.
+		for inside := s.inside.Load(); inside&1 != 0 && s.inside.Load() == inside; {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+}
+
+// publish makes a list of the attached captures. cs.mu is held.
+func (cs *Captures) publish() {
+	l := &list{all: slices.Clone(cs.attached), workers: make([]work, cs.Workers)}
+	var everything, skip, hold []*Capture
+	for _, c := range l.all {
+		switch {
+		case c.spec.Filter == nil:
+			everything = append(everything, c)
+		case c.spec.Hold:
+			hold = append(hold, c)
+		default:
+			skip = append(skip, c)
+		}
+	}
+	for i := range l.workers {
+		w := &l.workers[i]
+		w.lanes, w.everything, w.skip, w.hold = lanes(l.all, i), lanes(everything, i), lanes(skip, i), lanes(hold, i)
+		for _, c := range slices.Concat(skip, hold) {
+			w.set.filters = append(w.set.filters, c.spec.Filter)
+		}
+	}
+	cs.list.Store(l)
+}
+
+func lanes(captures []*Capture, worker int) []*lane {
+	var l []*lane
+	for _, c := range captures {
+		l = append(l, c.lanes[worker])
+	}
+	return l
+}
+
+// abandon ends a capture that never ran.
+func (cs *Captures) abandon(c *Capture) {
+	c.mu.Lock()
+	c.fetch.Stop()
+	c.mu.Unlock()
+	cs.retire(c)
+}
+
+// retire moves a capture that has ended to the list of finished ones. What was queued and not delivered counts as dropped.
+func (cs *Captures) retire(c *Capture) {
+	v := c.view()
+	e := c.end.Load()
+	undelivered := v.Captured - c.delivered.Load()
+	v.Captured -= undelivered
+	v.Dropped += undelivered
+	v.Bytes = c.deliveredBytes.Load()
+	v.State, v.Reason, v.EndTime = e.state, e.reason, e.time/1000
+	if took := v.EndTime - v.StartTime; took > 0 {
+		v.BitRate = uint64(float64(v.Bytes) * 8 / (float64(took) / 1e6))
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if !slices.Contains(cs.slots, c) {
+		return
+	}
+	cs.slots = slices.DeleteFunc(cs.slots, func(o *Capture) bool { return o == c })
+	cs.finished = slices.Insert(cs.finished, 0, v)
+	if len(cs.finished) > keepFinished {
+		cs.finished = cs.finished[:keepFinished]
+	}
+	cs.save()
+	close(c.done)
+}
+
+func (cs *Captures) save() error { return nil }
+
+var _ filter.Result
+var _ sink.Sink

@@ -1,0 +1,81 @@
+package capture
+
+import (
+	"fmt"
+	"strings"
+
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+)
+
+// section returns what the section header says: who wrote it, the user's comment, and what was scanned if nothing was found.
+func (c *Capture) section(scanned string) pcapng.Section {
+	var lines []string
+	for _, s := range []string{c.spec.Comment, c.spec.DeviceInfo, scanned} {
+		if s != "" {
+			lines = append(lines, s)
+		}
+	}
+	return pcapng.Section{
+		Hardware:    c.of.Hardware,
+		OS:          c.of.OS,
+		Application: c.of.Application,
+		Comment:     strings.Join(lines, "\n"),
+	}
+}
+
+// iface returns the description of interface i of the output. All have the same snap length, because libpcap refuses others; a frame
+// check sequence is never part of a packet.
+func (c *Capture) iface(table []pipeline.Interface, i int) pcapng.Interface {
+	out := pcapng.Interface{Filter: c.spec.Expression, SnapLen: c.spec.SnapLen, Link: table[i].Link}
+	if c.format.single {
+		out.Name = "any"
+		return out
+	}
+	in := &table[i]
+	out.Name, out.Description, out.MAC, out.SpeedBits = in.Name, in.Description, in.MAC, in.SpeedBits
+	return out
+}
+
+// scanned says why there is no packet in the output.
+func (c *Capture) scanned() string {
+	total := c.counts()
+	what := "no filter"
+	if c.spec.Expression != "" {
+		what = "the filter " + c.spec.Expression
+	}
+	source := c.spec.Source
+	if source == "" {
+		source = "the input"
+	}
+	s := fmt.Sprintf("No packet captured: %d frames of %s were compared with %s: %d did not match",
+		total.looked, source, what, total.looked-total.captured-total.dropped-total.held)
+	if n := total.dropped + total.captured; n != 0 {
+		s += fmt.Sprintf(", %d were dropped", n)
+	}
+	if total.held != 0 {
+		s += fmt.Sprintf(", %d wait for the verdict of their flow", total.held)
+	}
+	return s + "."
+}
+
+// statistics returns what was counted for interface i of the output. The lanes are at rest.
+func (c *Capture) statistics(i int) pcapng.Statistics {
+	var s pcapng.Statistics
+	for _, l := range c.lanes {
+		for k, n := range l.ifaces {
+			if k == i || c.format.single {
+				s.Received += n.looked
+				s.Accepted += n.accepted + n.dropped
+				s.Dropped += n.dropped
+			}
+		}
+	}
+	for k, lost := range c.lostSince() {
+		if k == i || c.format.single {
+			s.Lost += lost
+		}
+	}
+	s.Received += s.Lost
+	return s
+}

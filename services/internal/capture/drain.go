@@ -1,0 +1,337 @@
+package capture
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/sink"
+)
+
+// Bounds of the time that packets wait in a queue without need. Together with those of the source they make a packet reach its sink
+// within 200 ms.
+const (
+	tick      = 40 * time.Millisecond  // between two looks into the queue
+	orderWait = 80 * time.Millisecond  // for a worker that lags behind, so that packets leave in the order of time
+	endSlack  = 250 * time.Millisecond // after the end time by the clock, for frames in receive rings
+)
+
+// outSize is the size of the buffer in which runs of several workers are put in order.
+const outSize = 128 << 10
+
+// A drain takes the packets out of a capture's queue and writes them to its sink.
+type drain struct {
+	c    *Capture
+	sink sink.Sink
+	err  error // of the sink; nothing is written after it
+
+	header    bool // was written
+	described int  // interfaces that were written
+	unflushed bool
+	stuck     time.Time // since when packets wait for a lagging worker
+	start     int64
+
+	heads     [][]byte // by lane: a snapshot of what can be read
+	marks     []int64  // by lane: up to where its worker had come before the snapshot
+	out       []byte
+	delivered []uint64 // by interface of the output
+}
+
+func newDrain(c *Capture, s sink.Sink) *drain {
+	return &drain{c: c, sink: s, heads: make([][]byte, len(c.lanes)), marks: make([]int64, len(c.lanes))}
+}
+
+// run writes the stream from its header to its statistics.
+func (d *drain) run() error {
+	if !d.c.spec.Block {
+		d.writeHeader("")
+	}
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for d.c.end.Load() == nil {
+		for d.pass(false) {
+		}
+		d.flush()
+		if d.err != nil || d.expired() {
+			break
+		}
+		select {
+		case <-d.c.wake:
+		case <-t.C:
+		case <-d.c.over:
+		}
+	}
+	if d.err != nil {
+		d.failed()
+	}
+	d.c.of.detach(d.c)
+	for d.pass(true) {
+	}
+	d.trailer()
+	d.flush()
+	return d.err
+}
+
+// expired reports whether the end time has come, and ends the capture then.
+func (d *drain) expired() bool {
+	c := d.c
+	if c.until == math.MaxInt64 {
+		return false
+	}
+	over := !c.spec.Block && time.Now().Add(-endSlack).UnixNano() >= c.until
+	if !over {
+		over = true
+		for i := range c.lanes {
+			over = over && c.of.stages[i].mark.Load() >= c.until
+		}
+	}
+	if over {
+		c.finish(Finished, c.untilReason)
+	}
+	return over
+}
+
+// pass writes what the queue holds now, in the order of time, and reports whether it wrote anything. Without force packets wait for
+// workers that may still bring older ones, within bounds.
+func (d *drain) pass(force bool) bool {
+	c := d.c
+	for i := range c.lanes {
+		d.marks[i] = c.of.stages[i].mark.Load()
+	}
+	waiting := false
+	for i, l := range c.lanes {
+		d.heads[i] = l.queue.peek()
+		waiting = waiting || d.heads[i] != nil
+	}
+	if !waiting {
+		d.stuck = time.Time{}
+		return false
+	}
+	if d.err != nil {
+		return false
+	}
+	d.describe()
+	force = force || d.hurry()
+	moved := false
+	for {
+		i, bound := d.next(force)
+		if i < 0 {
+			break
+		}
+		n := c.format.until(d.heads[i], bound)
+		d.emit(d.heads[i][:n])
+		d.heads[i] = d.heads[i][n:]
+		c.lanes[i].queue.take(n)
+		moved = true
+		if len(d.heads[i]) == 0 {
+			break // there may be more: look again
+		}
+	}
+	d.spill()
+	d.giveRoom()
+	if moved {
+		d.stuck = time.Time{}
+	} else if d.stuck.IsZero() {
+		d.stuck = time.Now()
+	}
+	return moved && d.err == nil
+}
+
+// next returns the lane whose first packet comes next, and the time up to which its packets come before those of the others; or -1 if that
+// is not known yet.
+func (d *drain) next(force bool) (lane int, bound int64) {
+	lane, bound = -1, math.MaxInt64
+	first := int64(math.MaxInt64)
+	for i, b := range d.heads {
+		t := d.marks[i]
+		if len(b) != 0 {
+			t = d.c.format.read(b).time
+		} else if force {
+			continue
+		}
+		switch {
+		case len(b) != 0 && (lane < 0 || t < first):
+			if lane >= 0 {
+				bound = min(bound, first)
+			}
+			lane, first = i, t
+		default:
+			bound = min(bound, t)
+		}
+	}
+	if lane >= 0 && first > bound {
+		return -1, 0
+	}
+	return lane, bound
+}
+
+// hurry reports whether packets may leave out of order rather than wait for a worker that lags behind.
+func (d *drain) hurry() bool {
+	c := d.c
+	if c.blocked.Load() != 0 {
+		return true
+	}
+	if c.spec.Block {
+		return false
+	}
+	return !d.stuck.IsZero() && time.Since(d.stuck) > orderWait || int(c.pool.left.Load()) < len(c.pool.chunks)/4
+}
+
+// giveRoom tells workers that wait that chunks were given back.
+func (d *drain) giveRoom() {
+	for range d.c.blocked.Load() {
+		select {
+		case d.c.room <- struct{}{}:
+		default:
+			return
+		}
+	}
+}
+
+// emit writes a run of packets; a short one together with the ones after it.
+func (d *drain) emit(run []byte) {
+	if len(d.heads) == 1 || len(run) > outSize/4 {
+		d.spill()
+		d.write(run)
+		return
+	}
+	if len(d.out)+len(run) > outSize {
+		d.spill()
+	}
+	if d.out == nil {
+		d.out = make([]byte, 0, outSize)
+	}
+	d.out = append(d.out, run...)
+}
+
+// spill writes what emit has collected.
+func (d *drain) spill() {
+	if len(d.out) != 0 {
+		d.write(d.out)
+		d.out = d.out[:0]
+	}
+}
+
+// write writes whole packets and counts those that the sink took.
+func (d *drain) write(run []byte) {
+	if d.err != nil {
+		return
+	}
+	var n int
+	n, d.err = d.sink.Write(run)
+	d.unflushed = true
+	var packets, bytes uint64
+	for at := 0; at < n; {
+		r := d.c.format.read(run[at:])
+		if at += r.size; at > n {
+			break
+		}
+		packets++
+		bytes += uint64(r.captured)
+		for r.iface >= len(d.delivered) {
+			d.delivered = append(d.delivered, 0)
+		}
+		d.delivered[r.iface]++
+	}
+	d.c.deliveredBytes.Add(bytes)
+	d.c.delivered.Add(packets)
+}
+
+// writeRaw writes what is not a packet.
+func (d *drain) writeRaw(b []byte) {
+	if d.err == nil && len(b) != 0 {
+		_, d.err = d.sink.Write(b)
+		d.unflushed = true
+	}
+}
+
+func (d *drain) flush() {
+	if d.unflushed && d.err == nil {
+		d.err = d.sink.Flush()
+		d.unflushed = false
+	}
+}
+
+// writeHeader begins the savefile. A pcap one without interfaces yet waits for the first packet.
+func (d *drain) writeHeader(scanned string) {
+	c := d.c
+	if c.format.pcapng {
+		d.header = true
+		d.writeRaw(pcapng.AppendSection(nil, c.section(scanned)))
+		d.describe()
+		d.flush()
+		return
+	}
+	link := c.link.Load()
+	if table := c.of.Interfaces(); link == 0 && len(table) != 0 && !c.spec.Block {
+		c.link.CompareAndSwap(0, int32(table[0].Link)+1)
+		link = c.link.Load()
+	}
+	if link == 0 {
+		return
+	}
+	d.header = true
+	d.writeRaw(pcapng.AppendPcapHeader(nil, packet.LinkType(link-1), c.spec.SnapLen, c.format.nanos))
+	d.flush()
+}
+
+// describe writes the header, if that is still to be done, and the interfaces that are new in the table.
+func (d *drain) describe() {
+	c := d.c
+	if !d.header {
+		d.writeHeader("")
+		return
+	}
+	if !c.format.pcapng {
+		return
+	}
+	table := c.of.Interfaces()
+	if c.format.single && len(table) > 0 {
+		table = table[:1]
+	}
+	for ; d.described < len(table); d.described++ {
+		d.writeRaw(pcapng.AppendInterface(nil, c.iface(table, d.described)))
+	}
+}
+
+// trailer ends the savefile: with a header if nothing else was written, and statistics.
+func (d *drain) trailer() {
+	if d.err != nil {
+		return
+	}
+	c := d.c
+	scanned := ""
+	if c.delivered.Load() == 0 {
+		scanned = c.scanned()
+	}
+	if !d.header {
+		if !c.format.pcapng {
+			c.link.CompareAndSwap(0, int32(packet.LinkEthernet)+1)
+		}
+		d.writeHeader(scanned)
+	}
+	if !c.format.pcapng {
+		return
+	}
+	d.describe()
+	now := time.Now().UnixNano()
+	for i := range d.described {
+		s := c.statistics(i)
+		s.Time, s.Start, s.End, s.Comment = now, d.c.started, now, scanned
+		if i < len(d.delivered) {
+			s.Delivered = d.delivered[i]
+		}
+		d.writeRaw(pcapng.AppendStatistics(nil, uint32(i), s))
+	}
+}
+
+// failed ends the capture because of its sink.
+func (d *drain) failed() {
+	state, end := Failed, (*sink.End)(nil)
+	if errors.As(d.err, &end) && !end.Failed {
+		state = Finished
+	}
+	d.c.finish(state, d.err.Error())
+}

@@ -1,0 +1,101 @@
+package capture
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"galvo/services/api"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+)
+
+// A Format is the format of a savefile.
+type Format string
+
+// The formats.
+const (
+	Pcapng    Format = "pcapng"  // nanoseconds, any number of interfaces and link types
+	Pcap      Format = "pcap"    // microseconds, one link type
+	PcapNanos Format = "pcap-ns" // nanoseconds, one link type
+)
+
+// An encoding is how packets lie in a queue: as in the savefile.
+type encoding struct {
+	pcapng bool
+	nanos  bool // of pcap
+	single bool // all packets are of interface 0
+}
+
+// size returns how many bytes encode writes for n captured bytes.
+func (e encoding) size(n int, flags packet.Flags) int {
+	if e.pcapng {
+		return pcapng.PacketSize(n, flags, "")
+	}
+	return pcapng.PcapPacketSize(n)
+}
+
+// encode writes the first n bytes of a frame to room, which is large enough.
+func (e encoding) encode(room []byte, f *packet.Frame, n int) {
+	if !e.pcapng {
+		pcapng.AppendPcapPacket(room[:0:len(room)], f.Time, f.Data[:n], f.Len, e.nanos)
+		return
+	}
+	iface := uint32(f.Iface)
+	if e.single {
+		iface = 0
+	}
+	pcapng.AppendPacket(room[:0:len(room)], iface, f.Time, f.Data[:n], f.Len, f.Flags, "")
+}
+
+var le = binary.LittleEndian
+
+// A record is what can be read off the encoded packet at the start of a run.
+type record struct {
+	size     int
+	captured int
+	iface    int // always 0 in pcap
+	time     int64
+}
+
+// read reads the packet at the start of b, which encode has written.
+func (e encoding) read(b []byte) record {
+	if e.pcapng {
+		return record{
+			size:     int(le.Uint32(b[4:])),
+			iface:    int(le.Uint32(b[8:])),
+			time:     int64(le.Uint32(b[12:]))<<32 | int64(le.Uint32(b[16:])),
+			captured: int(le.Uint32(b[20:])),
+		}
+	}
+	n := int(le.Uint32(b[8:]))
+	fraction := int64(le.Uint32(b[4:]))
+	if !e.nanos {
+		fraction *= 1000
+	}
+	return record{size: pcapng.PcapPacketSize(n), captured: n, time: int64(le.Uint32(b))*1e9 + fraction}
+}
+
+// until returns the length of the run at the start of b whose packets are not later than t: at least the first packet.
+func (e encoding) until(b []byte, t int64) int {
+	n := e.read(b).size
+	if t == math.MaxInt64 {
+		return len(b)
+	}
+	for n < len(b) {
+		r := e.read(b[n:])
+		if r.time > t {
+			return n
+		}
+		n += r.size
+	}
+	return n
+}
+
+func otherLink(first, other packet.LinkType) string {
+	return fmt.Sprintf("a packet has link type %d, the ones before have %d, and the output can hold only one: use the format pcapng with all interfaces", other, first)
+}
+
+func badRequest(format string, args ...any) error {
+	return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf(format, args...)}
+}

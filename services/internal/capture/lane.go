@@ -1,0 +1,176 @@
+package capture
+
+import (
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// A lane is a capture's part in one worker. All of it but the reading end of its queue and shown belongs to the worker.
+type lane struct {
+	c *Capture
+	queue
+	counts
+	shown  shown
+	last   counts      // as stored in shown
+	ifaces []ifaceStat // by index of the interface table
+	links  []pipeline.Interface
+
+	// of the batch at hand
+	on      bool // the capture looks at this batch
+	partial bool // some frames of the batch lie outside the capture's window
+	seen    int  // packets of the batch up to which the capture looks
+
+	second    int64 // of the clock, for the rate
+	thatBytes uint64
+}
+
+// An ifaceStat counts the frames of one interface.
+type ifaceStat struct{ looked, accepted, dropped, delivered uint64 }
+
+// begin prepares for a batch with frames from lo to hi.
+func (l *lane) begin(b *pipeline.Batch, lo, hi int64) {
+	c := l.c
+	l.on = len(b.Packets) != 0 && hi >= c.from && lo < c.until && c.end.Load() == nil
+	l.partial = lo < c.from || hi >= c.until
+	l.seen = len(b.Packets)
+}
+
+// finish counts what was looked at and shows the counters and packets of the batch.
+func (l *lane) finish(b *pipeline.Batch) {
+	if l.seen != 0 && (l.on || l.seen < len(b.Packets)) {
+		l.look(b)
+	}
+	l.on = false
+	l.tick(b.Now)
+	if l.counts == l.last {
+		return
+	}
+	l.queue.publish()
+	l.shown.store(&l.counts)
+	l.last = l.counts
+}
+
+// look counts the frames of the batch that lie in the capture's window and before its end.
+func (l *lane) look(b *pipeline.Batch) {
+	for i := range b.Packets[:l.seen] {
+		f := &b.Packets[i].Frame
+		if l.partial && !l.inWindow(f.Time) {
+			continue
+		}
+		l.looked++
+		l.iface(f.Iface).looked++
+	}
+}
+
+func (l *lane) inWindow(t int64) bool { return t >= l.c.from && t < l.c.until }
+
+// tick takes the rate once a second.
+func (l *lane) tick(now int64) {
+	second := now / 1e9
+	if second == l.second {
+		return
+	}
+	l.rate = 0
+	if second == l.second+1 {
+		l.rate = l.bytes - l.thatBytes
+	}
+	l.second, l.thatBytes = second, l.bytes
+}
+
+func (l *lane) iface(i uint16) *ifaceStat {
+	for int(i) >= len(l.ifaces) {
+		l.ifaces = append(l.ifaces, ifaceStat{})
+	}
+	return &l.ifaces[i]
+}
+
+// An outcome says what became of a packet of which the filter said yes.
+type outcome uint8
+
+const (
+	counted outcome = iota // as captured or dropped
+	final                  // captured, and the capture ends behind it
+	refused                // the capture ended before it: it was not looked at
+)
+
+// put queues a packet of which the filter said yes, or counts it as dropped.
+func (l *lane) put(f *packet.Frame) outcome {
+	c := l.c
+	if c.oneLink && !l.sameLink(f.Iface) {
+		return refused
+	}
+	n := min(len(f.Data), c.snap)
+	size := c.format.size(n, f.Flags)
+	room := l.queue.room(size)
+	if room == nil && c.spec.Block {
+		room = l.wait(size)
+	}
+	if room == nil {
+		l.dropped++
+		l.iface(f.Iface).dropped++
+		return counted
+	}
+	ok, last := true, false
+	if c.limited {
+		ok, last = c.admit(n)
+	}
+	if !ok {
+		return refused
+	}
+	c.format.encode(room, f, n)
+	if l.queue.n == 0 {
+		c.kick()
+	}
+	l.queue.wrote(size)
+	l.captured++
+	l.bytes += uint64(n)
+	l.iface(f.Iface).accepted++
+	if !last {
+		return counted
+	}
+	c.finish(Finished, c.limitReason())
+	return final
+}
+
+// wait blocks the worker until there is room, or returns nil when the capture has ended.
+func (l *lane) wait(size int) []byte {
+	c := l.c
+	l.queue.publish()
+	c.blocked.Add(1)
+	defer c.blocked.Add(-1)
+	for {
+		c.kick()
+		if room := l.queue.room(size); room != nil {
+			return room
+		}
+		select {
+		case <-c.room:
+		case <-c.over:
+			return nil
+		}
+	}
+}
+
+// kick wakes the goroutine that drains, if it sleeps.
+func (c *Capture) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sameLink reports whether the interface has the link type of all packets before; the first one decides.
+func (l *lane) sameLink(iface uint16) bool {
+	if int(iface) >= len(l.links) {
+		l.links = l.c.of.Interfaces()
+	}
+	var link packet.LinkType
+	if int(iface) < len(l.links) {
+		link = l.links[iface].Link
+	}
+	if l.c.link.CompareAndSwap(0, int32(link)+1) || l.c.link.Load() == int32(link)+1 {
+		return true
+	}
+	l.c.finish(Failed, otherLink(packet.LinkType(l.c.link.Load()-1), link))
+	return false
+}

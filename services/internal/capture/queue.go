@@ -1,0 +1,140 @@
+package capture
+
+import "sync/atomic"
+
+// chunkSize is the size of the pieces that a capture's queue is made of: room for the largest packet of a savefile with its block.
+const chunkSize = maxSnap + 128
+
+// maxSnap is the largest number of bytes that a capture keeps of a packet: the largest one that libpcap reads.
+const maxSnap = 262144
+
+// A chunk is a run of encoded packets of one lane. Its writer is the lane's worker, its reader the goroutine that drains the capture:
+// bytes up to filled belong to the reader, the others to the writer.
+type chunk struct {
+	buf    []byte
+	filled atomic.Uint32         // final once next is set
+	next   atomic.Pointer[chunk] // of the same lane
+	free   atomic.Uint32         // while in the pool: index of the next free chunk + 1
+	number uint32                // index in the pool
+}
+
+// A pool is the room of one capture: a fixed number of chunks, shared by its lanes. The one put back last is taken first, so that a
+// capture whose sink keeps up touches little memory. It has no lock: workers take, the draining goroutine puts back.
+type pool struct {
+	chunks []chunk
+	head   atomic.Uint64 // index of the first free chunk + 1, and in the upper half a count that makes every change a new value
+	left   atomic.Int32  // free chunks
+}
+
+func newPool(bytes uint64, lanes int) *pool {
+	n := max(int(bytes/chunkSize), 2*lanes)
+	p := &pool{chunks: make([]chunk, n)}
+	room := make([]byte, n*chunkSize)
+	for i := range p.chunks {
+		c := &p.chunks[i]
+		c.number = uint32(i)
+		c.buf = room[i*chunkSize : (i+1)*chunkSize : (i+1)*chunkSize]
+	}
+	for i := n - 1; i >= 0; i-- {
+		p.put(&p.chunks[i])
+	}
+	return p
+}
+
+// get takes a free chunk, or returns nil.
+func (p *pool) get() *chunk {
+	for {
+		head := p.head.Load()
+		i := uint32(head)
+		if i == 0 {
+			return nil
+		}
+		c := &p.chunks[i-1]
+		if p.head.CompareAndSwap(head, (head>>32+1)<<32|uint64(c.free.Load())) {
+			p.left.Add(-1)
+			c.filled.Store(0)
+			c.next.Store(nil)
+			return c
+		}
+	}
+}
+
+// put gives a chunk back.
+func (p *pool) put(c *chunk) {
+	for {
+		head := p.head.Load()
+		c.free.Store(uint32(head))
+		if p.head.CompareAndSwap(head, (head>>32+1)<<32|uint64(c.number+1)) {
+			p.left.Add(1)
+			return
+		}
+	}
+}
+
+// A queue is the lane's part of a capture's queue: a list of chunks from the pool. Appending belongs to the worker, reading to the
+// goroutine that drains.
+type queue struct {
+	pool  *pool
+	first atomic.Pointer[chunk] // set once, by the worker
+
+	// of the worker
+	last *chunk
+	n    int // bytes written to last; published at the end of a batch
+
+	// of the reader
+	at  *chunk
+	pos int
+}
+
+// room returns the unwritten rest of a chunk with room for size bytes, or nil.
+func (q *queue) room(size int) []byte {
+	if q.last != nil && len(q.last.buf)-q.n >= size {
+		return q.last.buf[q.n:]
+	}
+	c := q.pool.get()
+	if c == nil {
+		return nil
+	}
+	if q.last == nil {
+		q.first.Store(c)
+	} else {
+		q.publish()
+		q.last.next.Store(c)
+	}
+	q.last, q.n = c, 0
+	return c.buf
+}
+
+// wrote says that size bytes of room were written.
+func (q *queue) wrote(size int) { q.n += size }
+
+// publish gives the reader what was written.
+func (q *queue) publish() {
+	if q.last != nil && q.last.filled.Load() != uint32(q.n) {
+		q.last.filled.Store(uint32(q.n))
+	}
+}
+
+// peek returns the bytes that were published and not yet taken, as far as they lie in one chunk.
+func (q *queue) peek() []byte {
+	if q.at == nil {
+		if q.at = q.first.Load(); q.at == nil {
+			return nil
+		}
+	}
+	for {
+		next := q.at.next.Load() // before filled, which is final if there is a next one
+		filled := int(q.at.filled.Load())
+		if q.pos < filled {
+			return q.at.buf[q.pos:filled]
+		}
+		if next == nil {
+			return nil
+		}
+		q.pool.put(q.at)
+		q.at, q.pos = next, 0
+	}
+}
+
+// take says that n bytes of peek's were consumed.
+func (q *queue) take(n int) { q.pos += n }
