@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/term"
+
+	"galvo/services/api"
+)
+
+// remoteCapture captures from a remote device to a file or standard output.
+func remoteCapture(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("capture", flag.ContinueOnError)
+	device := f.String("d", "", "`URL` of the device, for example https://galvo-1234")
+	user := f.String("u", "admin", "`user` for the password in GALVO_PASSWORD; a token in GALVO_TOKEN needs none")
+	expression := f.String("filter", "", "expert filter `expression`")
+	out := f.String("w", "-", "`file` to write; - is standard output")
+	duration := f.Duration("duration", 0, "stop after this `time`, such as 30s or 5m")
+	maxBytes := f.Uint64("max-bytes", 0, "stop before more than `N` bytes of packets")
+	maxPackets := f.Uint64("max-packets", 0, "stop after `N` packets")
+	snap := f.Uint("snaplen", 65535, "keep `N` bytes of each packet")
+	from := f.String("from", "", "start `time`: RFC 3339, 2006-01-02 15:04:05, microseconds since 1970, or now-10m")
+	to := f.String("to", "", "end `time`, likewise")
+	insecure := f.Bool("k", false, "do not check the device's certificate")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	start, errFrom := parseTime(*from, now)
+	end, errTo := parseTime(*to, now)
+	switch {
+	case len(rest) > 0:
+		return wrongUsage("unexpected argument %q", rest[0])
+	case *device == "":
+		return wrongUsage("-d says which device to capture from")
+	case errFrom != nil:
+		return wrongUsage("-from: %v", errFrom)
+	case errTo != nil:
+		return wrongUsage("-to: %v", errTo)
+	case *snap < 1 || *snap > 65535:
+		return wrongUsage("-snaplen is 1 to 65535")
+	case *duration < 0 || *duration > 0 && *duration < time.Second:
+		return wrongUsage("-duration is at least 1s")
+	}
+	r, err := newRemote(*device, *user, *insecure)
+	if err != nil {
+		return err
+	}
+	return r.capture(ctx, *out, api.CaptureRequest{
+		Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
+		MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
+	})
+}
+
+// source is where packets of a start time are: the past is in a ring.
+func source(start int64, now time.Time) string {
+	if start != 0 && start < now.UnixMicro() {
+		return "ring"
+	}
+	return "live"
+}
+
+// parseTime returns microseconds since the epoch, or 0 for no time.
+func parseTime(s string, now time.Time) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
+		return n, nil
+	}
+	if after, ok := strings.CutPrefix(s, "now"); ok {
+		if after == "" {
+			return now.UnixMicro(), nil
+		}
+		d, err := time.ParseDuration(after)
+		return now.Add(d).UnixMicro(), err
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t.UnixMicro(), nil
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t.UnixMicro(), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not a time such as 2006-01-02 15:04:05, RFC 3339, microseconds since 1970, or now-10m", s)
+}
+
+// A remote is a device that is reached over its API.
+type remote struct {
+	base   string
+	http   *http.Client
+	header http.Header
+}
+
+func newRemote(device, user string, insecure bool) (*remote, error) {
+	if !strings.Contains(device, "://") {
+		device = "https://" + device
+	}
+	u, err := url.Parse(device)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, wrongUsage("-d %q is not a URL such as https://galvo-1234", device)
+	}
+	r := &remote{base: u.Scheme + "://" + u.Host, header: http.Header{}}
+	r.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: insecure}, DisableCompression: true}}
+	if token := os.Getenv("GALVO_TOKEN"); token != "" {
+		r.header.Set("Authorization", "Bearer "+token)
+		return r, nil
+	}
+	password, ok := os.LookupEnv("GALVO_PASSWORD")
+	if !ok {
+		if password, err = askPassword(user); err != nil {
+			return nil, err
+		}
+	}
+	basic := http.Request{Header: r.header}
+	basic.SetBasicAuth(user, password)
+	return r, nil
+}
+
+// askPassword asks on the terminal, whatever standard input and output are.
+func askPassword(user string) (string, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return "", errors.New("no password: set GALVO_PASSWORD or GALVO_TOKEN, or call it from a terminal")
+	}
+	defer tty.Close()
+	fmt.Fprintf(tty, "Password of %s: ", user)
+	b, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(tty)
+	return string(b), err
+}
+
+// do sends a request and returns a reply with status 2xx.
+func (r *remote) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, r.base+path, in)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = r.header.Clone()
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := r.http.Do(req)
+	if err != nil {
+		var unknown *tls.CertificateVerificationError
+		if errors.As(err, &unknown) {
+			return nil, fmt.Errorf("%w (the device's certificate is self-made unless you gave it one: -k does not check it)", err)
+		}
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, api.ReadError(resp)
+	}
+	return resp, nil
+}
+
+func (r *remote) capture(ctx context.Context, out string, request api.CaptureRequest) error {
+	resp, err := r.do(ctx, http.MethodPost, "/api/v1/captures", request)
+	if err != nil {
+		return explain(err, request.Expression)
+	}
+	var made api.CaptureCreated
+	err = json.NewDecoder(resp.Body).Decode(&made)
+	resp.Body.Close()
+	if err != nil {
+		return fmt.Errorf("read the answer of the device: %w", err)
+	}
+	begin := time.Now()
+	stream, err := r.do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, nil)
+	if err != nil {
+		return err
+	}
+	defer stream.Body.Close()
+	file, err := create(out)
+	if err != nil {
+		return err
+	}
+
+	// Ctrl-C stops the capture on the device, so that the file ends with its statistics.
+	done := make(chan struct{})
+	var received atomic.Uint64
+	go func() {
+		defer close(done)
+		_, err = io.Copy(file, io.TeeReader(stream.Body, counter{&received}))
+	}()
+	r.attend(ctx, made.ID, &received, begin, done)
+	err = errors.Join(err, file.Close())
+	c := r.finished(made.ID)
+	if c.Reason != "" {
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%s\n", c.Reason)
+	}
+	printCounters(os.Stderr, c.Counters, c.Bytes, time.Since(begin))
+	if err == nil && c.State == "failed" {
+		return fmt.Errorf("the capture failed: %s", c.Reason)
+	}
+	return err
+}
+
+// attend shows the progress until done, and asks the device to stop when ctx is cancelled.
+func (r *remote) attend(ctx context.Context, id string, received *atomic.Uint64, begin time.Time, done <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	cancelled := ctx.Done()
+	for {
+		select {
+		case <-done:
+			return
+		case <-cancelled:
+			cancelled = nil
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			if resp, err := r.do(stop, http.MethodDelete, "/api/v1/captures/"+id, nil); err == nil {
+				resp.Body.Close()
+			}
+			cancel()
+		case <-tick.C:
+			if term.IsTerminal(int(os.Stderr.Fd())) {
+				fmt.Fprintf(os.Stderr, "\r\x1b[K%.0f s, %.1f MB", time.Since(begin).Seconds(), float64(received.Load())/1e6)
+			}
+		}
+	}
+}
+
+// finished returns the entry of a capture in the list of finished ones, which it enters at once when its stream ends.
+func (r *remote) finished(id string) (c api.Capture) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		resp, err := r.do(ctx, http.MethodGet, "/api/v1/captures/finished", nil)
+		if err != nil {
+			return c
+		}
+		var list api.CaptureList
+		err = json.NewDecoder(resp.Body).Decode(&list)
+		resp.Body.Close()
+		if err != nil {
+			return c
+		}
+		for _, c := range list.Captures {
+			if c.ID == id {
+				return c
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return c
+}
+
+// create makes the file of -w.
+func create(name string) (io.WriteCloser, error) {
+	if name == "-" {
+		return os.Stdout, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+type counter struct{ n *atomic.Uint64 }
+
+func (c counter) Write(b []byte) (int, error) {
+	c.n.Add(uint64(len(b)))
+	return len(b), nil
+}
+
+// printCounters writes the line with which read and capture end.
+func printCounters(w io.Writer, c api.Counters, bytes uint64, took time.Duration) {
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "captured=%d dropped=%d ignored=%d held=%d lost=%d bytes=%d seconds=%.3f\n",
+		c.Captured, c.Dropped, c.Ignored, c.Held, c.Lost, bytes, took.Seconds())
+	b.Flush()
+}
+
+// explain shows where in the expression the device found an error.
+func explain(err error, expression string) error {
+	var e *api.Error
+	if !errors.As(err, &e) || e.Kind != api.BadExpression {
+		return err
+	}
+	fmt.Fprint(os.Stderr, point(expression, e.Text, e.Pos, e.Len, e.Expected))
+	return errReported
+}
