@@ -12,22 +12,22 @@ import (
 // A blockKind is what the Reader knows about a type of block. Blocks without a read function are skipped: name resolution,
 // statistics, secrets, custom and local-use blocks.
 type blockKind struct {
-	name  string
+	name  string // with its article, for errors
 	min   int  // bytes of the fixed part of the body
 	frame bool // read fills in a frame
-	read  func(r *Reader, f *packet.Frame, body []byte) error
+	read  func(r *Reader, f *packet.Frame, body []byte) error // f is nil unless frame
 }
 
 var blockKinds = [...]blockKind{
-	blockInterface: {"interface description block", 8, false, (*Reader).describe},
-	blockObsolete:  {"packet block", 20, true, (*Reader).obsolete},
-	blockSimple:    {"simple packet block", 4, true, (*Reader).simple},
-	blockEnhanced:  {"enhanced packet block", 20, true, (*Reader).enhanced},
+	blockInterface: {"an interface description block", 8, false, (*Reader).describe},
+	blockObsolete:  {"a packet block", 20, true, (*Reader).obsolete},
+	blockSimple:    {"a simple packet block", 4, true, (*Reader).simple},
+	blockEnhanced:  {"an enhanced packet block", 20, true, (*Reader).enhanced},
 }
 
 var (
-	sectionKind = blockKind{"section header block", 16, false, (*Reader).section}
-	otherKind   = blockKind{"block", 0, false, func(*Reader, *packet.Frame, []byte) error { return nil }}
+	sectionKind = blockKind{"a section header block", 16, false, (*Reader).section}
+	otherKind   = blockKind{"a block", 0, false, func(*Reader, *packet.Frame, []byte) error { return nil }}
 )
 
 func kindOf(blockType uint32) *blockKind {
@@ -52,11 +52,10 @@ type localInterface struct {
 // blocks finds the frames of a pcapng savefile. Blocks that hold no packet are read even where dst has no room left, up to the
 // next packet.
 func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
-	var none packet.Frame
 	for {
 		b := r.buf[r.pos:r.end]
 		if len(b) < 12 {
-			r.need, r.noun = 12, "block header"
+			r.need, r.noun = 12, "a block header"
 			return n, nil
 		}
 		kind := kindOf(r.u32(b))
@@ -67,7 +66,7 @@ func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
 		}
 		total := r.u32(b[4:])
 		if total < 12 || total > MaxBlockBytes || int(total) < 12+kind.min {
-			return n, r.damaged("a %s with a length of %d bytes", kind.name, total)
+			return n, r.damaged("%s with a length of %d bytes", kind.name, total)
 		}
 		size := pad4(int(total)) // some writers leave the padding out of the length
 		if len(b) < size {
@@ -75,9 +74,9 @@ func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
 			return n, nil
 		}
 		if last := r.u32(b[size-4:]); last != total {
-			return n, r.damaged("a %s begins with a length of %d and ends with %d", kind.name, total, last)
+			return n, r.damaged("%s begins with a length of %d and ends with %d", kind.name, total, last)
 		}
-		f := &none
+		var f *packet.Frame
 		if kind.frame {
 			if n == len(dst) {
 				return n, nil
@@ -89,7 +88,7 @@ func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
 			if kind.frame {
 				n--
 			}
-			return n, r.damaged("a %s: %v", kind.name, err)
+			return n, r.damaged("%s: %v", kind.name, err)
 		}
 		r.pos += size
 	}

@@ -35,7 +35,7 @@ func (r *Reader) pcapMagic(magic uint32) bool {
 // pcapHeader parses the file header: draft-ietf-opsawg-pcap, section 4.
 func (r *Reader) pcapHeader() error {
 	const size = 24
-	if err := r.fill(size, "pcap header"); err != nil {
+	if err := r.fill(size, "a pcap header"); err != nil {
 		return err
 	}
 	major, minor := r.u16(r.buf[4:]), r.u16(r.buf[6:])
@@ -48,13 +48,13 @@ func (r *Reader) pcapHeader() error {
 	}
 	p.unsure = major == 543 || minor == 3
 
-	network, snap := r.u32(r.buf[20:]), r.u32(r.buf[16:])
+	network := r.u32(r.buf[20:])
 	if network&pcapFCSPresent != 0 {
 		p.fcs = uint8(network>>28) * 2
 	}
-	in := Interface{Link: linkType(uint16(network)), SnapLen: snap, FCSLen: p.fcs}
+	in := Interface{Link: linkType(uint16(network)), SnapLen: r.u32(r.buf[16:]), FCSLen: p.fcs}
 	p.ethernet = in.Link == packet.LinkEthernet
-	p.max = max(snap, maxCaptured(in.Link))
+	p.max = maxCaptured(in.Link)
 	r.interfaces = []Interface{in}
 	r.pos = size
 	return nil
@@ -66,7 +66,7 @@ func (r *Reader) records(dst []packet.Packet) (n int, err error) {
 	for n < len(dst) {
 		b := r.buf[pos:r.end]
 		if len(b) < p.head {
-			r.need, r.noun = p.head, "packet record's header"
+			r.need, r.noun = p.head, "a packet record's header"
 			break
 		}
 		captured, length := r.u32(b[p.captured:]), r.u32(b[p.length:])
@@ -75,11 +75,11 @@ func (r *Reader) records(dst []packet.Packet) (n int, err error) {
 		}
 		if captured > p.max {
 			r.pos = pos
-			return n, r.damaged("a captured length of %d bytes: the limit for this savefile is %d", captured, p.max)
+			return n, r.damaged("a captured length of %d bytes, at most %d are possible", captured, p.max)
 		}
 		size := p.head + int(captured)
 		if len(b) < size {
-			r.need, r.noun = size, "packet record"
+			r.need, r.noun = size, "a packet record"
 			break
 		}
 		f := &dst[n].Frame
@@ -145,7 +145,8 @@ func linkType(number uint16) packet.LinkType {
 	return packet.LinkType(number)
 }
 
-// maxCaptured is the largest captured length that is taken for no damage: what libpcap allows for the link type.
+// maxCaptured is the largest captured length that is not taken for damage: what libpcap allows for the link type, whatever the snap
+// length in the header says.
 func maxCaptured(link packet.LinkType) uint32 {
 	switch link {
 	case 189, 220, 231, 249, 266: // USB in its forms, D-Bus
