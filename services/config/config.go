@@ -1,7 +1,8 @@
 // Package config is the schema of the configuration: types, defaults, limits, checks, differences, and reading and writing TOML.
 //
 // The doc comment of each field is its manual and is written into the file. A tag `takes` says when a change is in effect: live, restart (of the
-// processing), or reboot. The package opens no files and keeps no state; `galvo host` is the only writer.
+// processing), or reboot. A tag `limit` holds the least and the greatest value of a number, or of each number in a list. The package keeps no state;
+// `galvo host` is the only writer, through Store.
 package config
 
 // A Config is the whole configuration. The zero value is not valid; Default returns one.
@@ -21,64 +22,78 @@ type Device struct {
 	Name string `toml:"name" takes:"live"`
 }
 
-// A Port is a NIC port to capture from, found by exactly one of name, MAC address and PCI address. The order gives the ids, from 1.
+// A Port is a NIC port to capture from, found by exactly one of name, MAC address and PCI address. The order gives the ids, from 1; at most 64.
 type Port struct {
+	// Name is the kernel's name of the link, such as eth1.
 	Name string `toml:"name,omitempty" takes:"live"`
-	MAC  string `toml:"mac,omitempty" takes:"live"`
-	PCI  string `toml:"pci,omitempty" takes:"live"`
-	// Link is the number that the two ports of a link share; 0 is none.
-	Link int `toml:"link,omitempty" takes:"live"`
+	// MAC is the permanent address of the NIC, such as 02:00:00:00:00:01.
+	MAC string `toml:"mac,omitempty" takes:"live"`
+	// PCI is the address of the NIC on its bus, such as 0000:01:00.0.
+	PCI string `toml:"pci,omitempty" takes:"live"`
+	// Link is the number, 1 to 32, that the two ports of a link share; 0 is none.
+	Link int `toml:"link,omitempty" takes:"live" limit:"0..32"`
 	// Direction is in, received frames only, or both. Empty is both for a port with an address and in for any other.
 	Direction string `toml:"direction,omitempty" takes:"live"`
 }
 
-// A Group gives a name to traffic: what matches one of the values of every key that is not empty. The first group that matches wins.
+// A Group gives a name to traffic: what matches one of the values of every key that is not empty. The first group that matches wins; at most 100.
 type Group struct {
-	Name       string `toml:"name" takes:"live"`
-	Interfaces []int  `toml:"interfaces,omitempty" takes:"live"`
-	Links      []int  `toml:"links,omitempty" takes:"live"`
-	VLANs      []int  `toml:"vlans,omitempty" takes:"live"`
-	MPLS       []int  `toml:"mpls,omitempty" takes:"live"`
+	// Name is what the filter's operand group compares; it is unique, and not default, which is the traffic of no group.
+	Name string `toml:"name" takes:"live"`
+	// Interfaces are ids of ports.
+	Interfaces []int `toml:"interfaces,omitempty" takes:"live" limit:"1..64"`
+	// Links are numbers of links.
+	Links []int `toml:"links,omitempty" takes:"live" limit:"1..32"`
+	// VLANs are tags, inner and outer ones.
+	VLANs []int `toml:"vlans,omitempty" takes:"live" limit:"0..4095"`
+	// MPLS are labels.
+	MPLS []int `toml:"mpls,omitempty" takes:"live" limit:"0..1048575"`
 }
 
 // A Storage is a directory or a disk for captures and rings.
 type Storage struct {
-	Name      string `toml:"name" takes:"live"`
+	// Name is what captures and rings call it; it is unique.
+	Name string `toml:"name" takes:"live"`
+	// Directory lies below the state directory. A storage has a directory or a disk.
 	Directory string `toml:"directory,omitempty" takes:"live"`
-	Disk      string `toml:"disk,omitempty" takes:"live"`
+	// Disk is a whole disk, as /dev/disk/by-id/...
+	Disk string `toml:"disk,omitempty" takes:"live"`
 }
 
 // Captures are the settings of captures.
 type Captures struct {
 	// Max is how many captures may run or wait at once, 4 to 64. Each costs QueueBytes of memory.
-	Max int `toml:"max" takes:"live"`
+	Max int `toml:"max" takes:"live" limit:"4..64"`
 	// SplitBytes begins a new file on disk after so many bytes; 0 is never.
-	SplitBytes uint64 `toml:"splitBytes" takes:"live"`
+	SplitBytes uint64 `toml:"splitBytes" takes:"live" limit:"0..9000000000000000000"`
 	// SplitSeconds begins a new file on disk after so many seconds; 0 is never.
-	SplitSeconds uint64 `toml:"splitSeconds" takes:"live"`
-	// QueueBytes is the room for packets that a capture's destination has not taken yet.
-	QueueBytes uint64 `toml:"queueBytes" takes:"live"`
+	SplitSeconds uint64 `toml:"splitSeconds" takes:"live" limit:"0..1000000000"`
+	// QueueBytes is the room for packets that a capture's destination has not taken yet, at least 1 MB.
+	QueueBytes uint64 `toml:"queueBytes" takes:"live" limit:"1000000..1000000000000"`
 	// HoldBytes is the room of each capture for packets that wait for the verdict of their flow.
-	HoldBytes uint64 `toml:"holdBytes" takes:"live"`
-	// StallSeconds ends a capture whose client took nothing for so long.
-	StallSeconds uint64 `toml:"stallSeconds" takes:"live"`
+	HoldBytes uint64 `toml:"holdBytes" takes:"live" limit:"0..1000000000000"`
+	// StallSeconds ends a capture whose client took nothing for so long, 1 to 86400.
+	StallSeconds uint64 `toml:"stallSeconds" takes:"live" limit:"1..86400"`
 }
 
 // Rings are the settings of packet ring buffers.
 type Rings struct {
-	Max          int    `toml:"max" takes:"restart"`
-	QueueBytes   uint64 `toml:"queueBytes" takes:"restart"`
-	ReorderBytes uint64 `toml:"reorderBytes" takes:"live"`
+	// Max is how many rings may record at once, 0 to 16. Each costs QueueBytes of memory.
+	Max int `toml:"max" takes:"restart" limit:"0..16"`
+	// QueueBytes is the room for packets that a ring's disks have not taken yet, at least 1 MB.
+	QueueBytes uint64 `toml:"queueBytes" takes:"restart" limit:"1000000..1000000000000"`
+	// ReorderBytes is the room in which a reader of rings restores the order of packets, at least 1 MB.
+	ReorderBytes uint64 `toml:"reorderBytes" takes:"live" limit:"1000000..1000000000000"`
 }
 
 // Engine are the settings of the processing.
 type Engine struct {
-	// Workers is how many cores receive and analyse; 0 is one fewer than the machine has, at least 1.
-	Workers int `toml:"workers" takes:"restart"`
-	// MemoryPercent is the share of the machine's memory that Galvo may use.
-	MemoryPercent int `toml:"memoryPercent" takes:"restart"`
+	// Workers is how many cores receive and analyse, at most 64; 0 is one fewer than the machine has, at least 1.
+	Workers int `toml:"workers" takes:"restart" limit:"0..64"`
+	// MemoryPercent is the share of the machine's memory that Galvo may use, 5 to 90.
+	MemoryPercent int `toml:"memoryPercent" takes:"restart" limit:"5..90"`
 	// Flows is the size of the flow table over all workers; 0 is what the memory plan gives.
-	Flows int `toml:"flows" takes:"restart"`
+	Flows int `toml:"flows" takes:"restart" limit:"0..1000000000"`
 	// L7 recognises application protocols. Without it the filter's l7Protocol has no answer.
 	L7 bool `toml:"l7" takes:"restart"`
 	// Geoip is the folder with the files geoip and geoip6 of Debian's tor-geoipdb; empty is the usual places.

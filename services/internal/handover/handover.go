@@ -5,8 +5,9 @@
 //
 //	engine -> host   ready   once, with the number of workers that it has
 //	host -> engine   config  first, and again after each change that is in effect at once
-//	host -> engine   port    each port of the configuration, with a fresh socket per worker, or without any and the reason; again when it comes back
-//	host -> engine   gone    the port's link vanished, or was taken down: its sockets receive nothing any more
+//	host -> engine   port    each port of the configuration, with a fresh socket per worker; without sockets it changes what is known of the port, and the
+//	                         sockets that came before, if any, stay in use (a link that goes down and up again keeps its sockets)
+//	host -> engine   gone    the sockets of a port are to be closed: its link was removed, or new ones follow
 //	host -> engine   stats   each port's counters, once a second
 //
 // A member of a fanout group cannot be bound again, and a copy kept by the sender would go on taking frames from its group. So sockets are made anew
@@ -68,11 +69,11 @@ type Port struct {
 	// Stats are the counters of the link at the moment before the sockets began to receive.
 	Stats Stats
 
-	// Sockets are the descriptors of the packet sockets, one per worker and in worker order, bound and in one fanout group; empty unless the port is up.
+	// Sockets are the descriptors of the packet sockets, one per worker and in worker order, and bound to the link.
 	Sockets []int `json:"-"`
 }
 
-// Gone says that a port receives nothing any more.
+// Gone says that the sockets of a port are to be closed.
 type Gone struct {
 	ID     int
 	Reason string
