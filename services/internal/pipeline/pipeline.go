@@ -42,7 +42,8 @@ type Source interface {
 	Interfaces() []Interface
 }
 
-// A Stage sees each batch of one worker, in order. It must not block or keep b.
+// A Stage sees each batch of one worker, in order, the empty ones too, and may act on b.Now: on live ports it is called every 50 ms at least. It
+// must not block or keep b.
 type Stage interface{ Process(b *Batch) }
 
 // An Interface describes where frames came from: an interface description block of pcapng, or a port.

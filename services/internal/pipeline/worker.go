@@ -7,17 +7,24 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 )
 
-// A Worker moves the frames of one source through its stages. Source, Index and Stages are set before Run and not changed after.
+// expireBudget is how many flow records an empty batch looks at: an idle table of the default size is seen once in 13 s.
+const expireBudget = 256
+
+// A Worker moves the frames of one source through its stages. The exported fields are set before Run and not changed after.
 //
-// Everything that a worker reaches belongs to the goroutine of Run: its source, its stages and their counters. Others look at it, or
-// change it, with Do only.
+// Everything that a worker reaches belongs to the goroutine of Run: source, flow table, l7 engine, stages and their counters. Others look
+// at it, or change it, with Do only.
 type Worker struct {
 	Source Source
-	Index  int     // from 0
-	Stages []Stage // in the order in which they see a batch
+	Index  int         // from 0
+	Flows  *flow.Table // may be nil: then packets have no flow
+	L7     *l7.Engine  // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
+	Stages []Stage     // in the order in which they see a batch
 
 	batch   Batch
 	links   []packet.LinkType // of Source.Interfaces, by Frame.Iface
@@ -122,9 +129,28 @@ func (w *Worker) process(b *Batch) {
 	for i := range b.Packets {
 		p := &b.Packets[i]
 		p.Decode(w.links[p.Iface])
-		b.Meta[i] = Meta{}
 	}
+	w.follow(b)
 	for _, stage := range w.Stages {
 		stage.Process(b)
+	}
+}
+
+// follow finds the flows of b and what is known about them.
+func (w *Worker) follow(b *Batch) {
+	if w.Flows == nil {
+		clear(b.Meta) // nothing is ever written to it
+		return
+	}
+	w.Flows.Begin()
+	if len(b.Packets) == 0 {
+		w.Flows.Expire(b.Now, expireBudget)
+	}
+	for i := range b.Packets {
+		p, m := &b.Packets[i], &b.Meta[i]
+		m.Ref = w.Flows.Find(p)
+		if w.L7 != nil { // else m.L7 is as empty as it was made
+			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
+		}
 	}
 }
