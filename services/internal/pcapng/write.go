@@ -90,28 +90,24 @@ func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uin
 	le.PutUint32(b[12:], uint32(ticks>>32))
 	le.PutUint32(b[16:], uint32(ticks))
 	le.PutUint32(b[20:], uint32(len(data)))
+	end := enhancedHead + pad4(len(data))
+	le.PutUint32(b[end-4:], 0) // the padding, where there is any
 	le.PutUint32(b[24:], wireLen)
-	end := enhancedHead + copy(b[enhancedHead:], data)
-	for end&3 != 0 {
-		b[end] = 0
-		end++
+	copy(b[enhancedHead:], data)
+
+	if word := epbFlags(flags); word != 0 {
+		le.PutUint32(b[end:], optFlags|4<<16)
+		le.PutUint32(b[end+4:], word)
+		end += 8
+	}
+	if comment != "" {
+		end += len(appendText(b[end:end], optComment, comment))
 	}
 	if end < size-4 {
-		packetOptions(b[end:end], flags, comment)
+		le.PutUint32(b[end:], optEnd)
 	}
 	le.PutUint32(b[size-4:], uint32(size))
 	return dst
-}
-
-// packetOptions fills the room between a frame's data and the end of its block.
-func packetOptions(dst []byte, flags packet.Flags, comment string) {
-	if word := epbFlags(flags); word != 0 {
-		dst = le.AppendUint16(dst, optFlags)
-		dst = le.AppendUint16(dst, 4)
-		dst = le.AppendUint32(dst, word)
-	}
-	dst = appendText(dst, optComment, comment)
-	le.AppendUint32(dst, optEnd)
 }
 
 func epbFlags(flags packet.Flags) uint32 {
