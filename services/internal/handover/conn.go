@@ -159,7 +159,7 @@ func decode(b []byte, sockets int) (Message, error) {
 		return Message{}, err
 	}
 	fields := 0
-	for _, set := range []bool{m.Ready != nil, m.Config != nil, m.Port != nil, m.Gone != nil, m.Stats != nil} {
+	for _, set := range []bool{m.Ready != nil, m.Config != nil, m.Port != nil, m.Gone != nil, m.Stats != nil, m.Restart != nil} {
 		if set {
 			fields++
 		}

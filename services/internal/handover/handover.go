@@ -3,12 +3,15 @@
 // The two speak over one SOCK_SEQPACKET unix socket: every message is one JSON value of at most MaxMessage bytes, and the sockets of a port's workers
 // travel beside it as SCM_RIGHTS (unix(7)). The conversation:
 //
-//	engine -> host   ready   once, with the number of workers that it has
-//	host -> engine   config  first, and again after each change that is in effect at once
-//	host -> engine   port    each port of the configuration, with a fresh socket per worker; without sockets it changes what is known of the port, and the
-//	                         sockets that came before, if any, stay in use (a link that goes down and up again keeps its sockets)
-//	host -> engine   gone    the sockets of a port are to be closed: its link was removed, or new ones follow
-//	host -> engine   stats   each port's counters, once a second
+//	host -> engine   config  first, and again after each change; of a later one only the fields that take effect live are to be followed
+//	engine -> host   ready   then, once, with the number of workers that it has
+//	host -> engine   port    each port of the configuration: with a fresh socket per worker, or without any and why; again when that changes, and
+//	                         then the sockets that came before are to be closed
+//	host -> engine   gone    a port's link was removed: its sockets receive nothing any more
+//	host -> engine   stats   counters and state of each port that has a link, once a second
+//	host -> engine   restart the engine is to end, so that it is started anew
+//
+// A link that goes down and up again, or loses its carrier, keeps its sockets.
 //
 // A member of a fanout group cannot be bound again, and a copy kept by the sender would go on taking frames from its group. So sockets are made anew
 // for every engine and every return of a port, Send closes the sender's copies whether it succeeds or not, and the receiver of a message owns its sockets.
@@ -35,6 +38,8 @@ type Message struct {
 	Port   *Port   `json:",omitempty"`
 	Gone   *Gone   `json:",omitempty"`
 	Stats  *Stats  `json:",omitempty"`
+
+	Restart *Restart `json:",omitempty"`
 }
 
 // Ready asks for the configuration and the ports.
@@ -45,9 +50,11 @@ type Ready struct {
 // A Config is what the engine may know of the configuration.
 type Config struct {
 	Config config.Config
-	// Listen is where the device's own services listen; an unspecified address stands for every address of the machine. Frames of TCP connections with
-	// one of these are Galvo's own.
+	// Listen is where the device's own services listen. Frames of TCP connections with one of these are Galvo's own.
 	Listen []netip.AddrPort
+	// Instance is the same for every engine and host of one `galvo run`, and another for the next one: what an engine left behind
+	// means something only within one.
+	Instance uint64
 }
 
 // A Port is a port of the configuration as it is now.
@@ -73,16 +80,22 @@ type Port struct {
 	Sockets []int `json:"-"`
 }
 
-// Gone says that the sockets of a port are to be closed.
+// Gone says that a port's link was removed.
 type Gone struct {
 	ID     int
 	Reason string
 }
 
-// Stats are the counters of a link, from when it was made.
+// Restart asks the engine to end.
+type Restart struct{ Reason string }
+
+// Stats are the state of a link, and its counters from when it was made.
 type Stats struct {
 	ID        int
-	Time      int64 // ns since the epoch
+	Time      int64  // ns since the epoch
+	State     string // up or down
+	Reason    string // why it is not up, or what its NIC cannot do
+	SpeedMbps int    // 0 is unknown
 	RxPackets uint64
 	RxBytes   uint64
 	NicDrops  uint64 // frames that the NIC had no room for; not in RxPackets

@@ -53,10 +53,11 @@ func TestMessages(t *testing.T) {
 		c.Groups = append(c.Groups, config.Group{Name: strings.Repeat("g", 64), VLANs: make([]int, 256)})
 	}
 	toEngine := []Message{
-		{Config: &Config{*c, []netip.AddrPort{netip.MustParseAddrPort("[::]:8443")}}},
+		{Config: &Config{*c, []netip.AddrPort{netip.MustParseAddrPort("[::]:8443")}, 1 << 63}},
 		{Port: &Port{ID: 2, Name: "eth1", Direction: "in", State: "absent", Reason: "no such link"}},
 		{Stats: &Stats{ID: 2, Time: 5, RxPackets: 1 << 63}},
-		{Gone: &Gone{ID: 2, Reason: "taken down"}},
+		{Gone: &Gone{ID: 2, Reason: "removed"}},
+		{Restart: &Restart{"asked for"}},
 	}
 	for _, m := range toEngine {
 		if err := host.Send(m); err != nil {
