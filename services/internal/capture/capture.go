@@ -14,7 +14,6 @@ package capture
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -109,6 +108,7 @@ type Capture struct {
 	lostThen []uint64  // lost by interface when it was attached
 	sink     sink.Sink // once attached
 	fetch    *time.Timer
+	file     *file // nil if there is none
 }
 
 // An ending says why a capture ended.
@@ -119,6 +119,9 @@ type ending struct {
 
 // ID names the capture in lists and calls.
 func (c *Capture) ID() string { return c.id }
+
+// FileName is the name that a savefile of the capture should have.
+func (c *Capture) FileName() string { return c.spec.FileName }
 
 // Done is closed when the capture has ended and is in the list of finished ones.
 func (c *Capture) Done() <-chan struct{} { return c.done }
@@ -205,10 +208,10 @@ func (c *Capture) attach(s sink.Sink) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.started != 0 {
-		return errors.New("the packets of this capture are already being fetched")
+		return &api.Error{Kind: api.Conflict, Text: "the packets of capture " + c.id + " are fetched already"}
 	}
 	if c.end.Load() != nil {
-		return errors.New("this capture has ended")
+		return &api.Error{Kind: api.Conflict, Text: "capture " + c.id + " has ended"}
 	}
 	c.fetch.Stop()
 	c.sink, c.started, c.lostThen = s, now, c.of.Lost()
@@ -218,11 +221,12 @@ func (c *Capture) attach(s sink.Sink) error {
 }
 
 // Run feeds s until the capture ends, and returns when everything is written and the capture is in the list of finished ones. It returns
-// nil if the stream is complete, and else why it is not; a capture can be run once. When ctx is done the capture ends at once: the
+// nil if the stream is complete, and else why it is not. A capture can be run once: an *api.Error says that it was already, or has
+// ended, and then nothing was written to s. When ctx is done the capture ends at once: the
 // cause of ctx is the reason, or else that the client disconnected.
 func (c *Capture) Run(ctx context.Context, s sink.Sink) error {
 	if err := c.attach(s); err != nil {
-		return fmt.Errorf("capture %s: %w", c.id, err)
+		return err
 	}
 	stop := context.AfterFunc(ctx, func() {
 		reason := "client disconnected"
@@ -236,6 +240,9 @@ func (c *Capture) Run(ctx context.Context, s sink.Sink) error {
 	d := newDrain(c, s)
 	err := d.run()
 	c.of.retire(c)
+	if e := c.end.Load(); err == nil && e.state == Failed {
+		err = errors.New(e.reason)
+	}
 	return err
 }
 
@@ -250,9 +257,7 @@ func (c *Capture) view() api.Capture {
 	if c.started == 0 || c.from > now && total.looked == 0 {
 		v.State = Waiting
 	}
-	for _, n := range c.lostSince() {
-		v.Lost += n
-	}
+	v.Lost = c.lostTotal()
 	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
 	v.Bytes, v.BitRate = total.bytes, total.rate*8
@@ -306,4 +311,11 @@ func (c *Capture) lostSince() []uint64 {
 		}
 	}
 	return lost
+}
+
+func (c *Capture) lostTotal() (total uint64) {
+	for _, n := range c.lostSince() {
+		total += n
+	}
+	return total
 }

@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"galvo/services/api"
-	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
-	"galvo/services/internal/sink"
 )
 
 // fetchTime is how long a capture waits for Run before it is given up.
@@ -40,7 +38,8 @@ type Options struct {
 	Hardware    string
 	OS          string
 
-	Directory string // where finished captures, and the counters of running ones, are kept; "" keeps them in memory only
+	Directory string      // where finished captures, and the counters of running ones, are kept; "" keeps them in memory only
+	Report    func(error) // what went wrong with the files there; nil ignores it
 }
 
 // Captures is all captures of an engine: those that run or wait, and the last 100 that ended.
@@ -62,6 +61,9 @@ func New(o Options) (*Captures, error) {
 	if o.Interfaces == nil {
 		o.Interfaces = func() []pipeline.Interface { return nil }
 	}
+	if o.Report == nil {
+		o.Report = func(error) {}
+	}
 	if o.Lost == nil {
 		o.Lost = func() []uint64 { return nil }
 	}
@@ -72,7 +74,7 @@ func New(o Options) (*Captures, error) {
 		cs.stages = append(cs.stages, s)
 	}
 	cs.list.Store(&list{workers: make([]work, o.Workers)})
-	return cs, nil
+	return cs, cs.recover()
 }
 
 // Stage returns the stage of a worker, from 0.
@@ -102,8 +104,12 @@ func (cs *Captures) Start(spec Spec) (*Capture, error) {
 	for range cs.Workers {
 		l := &lane{c: c}
 		l.queue.pool = c.pool
+		if spec.Hold && spec.Filter != nil {
+			l.hold = newHold(spec.HoldBytes/uint64(cs.Workers), spec.Block)
+		}
 		c.lanes = append(c.lanes, l)
 	}
+	cs.remember(c)
 	c.fetch = time.AfterFunc(fetchTime, func() {
 		if c.finish(Failed, "nobody fetched the packets within 30 seconds") {
 			cs.abandon(c)
@@ -218,7 +224,7 @@ func (cs *Captures) DeleteFinished() error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.finished = nil
-	return cs.save()
+	return cs.saveFinished()
 }
 
 // attach gives c to the stages.
@@ -287,14 +293,11 @@ func (cs *Captures) abandon(c *Capture) {
 func (cs *Captures) retire(c *Capture) {
 	v := c.view()
 	e := c.end.Load()
-	undelivered := v.Captured - c.delivered.Load()
-	v.Captured -= undelivered
-	v.Dropped += undelivered
-	v.Bytes = c.deliveredBytes.Load()
-	v.State, v.Reason, v.EndTime = e.state, e.reason, e.time/1000
-	if took := v.EndTime - v.StartTime; took > 0 {
-		v.BitRate = uint64(float64(v.Bytes) * 8 / (float64(took) / 1e6))
-	}
+	delivered := c.delivered.Load()
+	v.Dropped += v.Captured - delivered
+	v.Captured, v.Bytes = delivered, c.deliveredBytes.Load()
+	v.EndTime = e.time / 1000
+	finishView(&v, e.state, e.reason)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if !slices.Contains(cs.slots, c) {
@@ -305,11 +308,18 @@ func (cs *Captures) retire(c *Capture) {
 	if len(cs.finished) > keepFinished {
 		cs.finished = cs.finished[:keepFinished]
 	}
-	cs.save()
+	if err := cs.saveFinished(); err != nil {
+		cs.Report(err)
+	} else if err := c.file.remove(); err != nil {
+		cs.Report(err)
+	}
 	close(c.done)
 }
 
-func (cs *Captures) save() error { return nil }
-
-var _ filter.Result
-var _ sink.Sink
+// finishView completes the entry of a capture that has ended: its rate is the average now.
+func finishView(v *api.Capture, state, reason string) {
+	v.State, v.Reason, v.BitRate = state, reason, 0
+	if took := v.EndTime - v.StartTime; took > 0 {
+		v.BitRate = uint64(float64(v.Bytes) * 8 / (float64(took) / 1e6))
+	}
+}

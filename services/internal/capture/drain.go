@@ -30,8 +30,8 @@ type drain struct {
 	header    bool // was written
 	described int  // interfaces that were written
 	unflushed bool
+	lost      uint64    // since the capture began, as last asked
 	stuck     time.Time // since when packets wait for a lagging worker
-	start     int64
 
 	heads     [][]byte // by lane: a snapshot of what can be read
 	marks     []int64  // by lane: up to where its worker had come before the snapshot
@@ -45,28 +45,31 @@ func newDrain(c *Capture, s sink.Sink) *drain {
 
 // run writes the stream from its header to its statistics.
 func (d *drain) run() error {
-	if !d.c.spec.Block {
+	c := d.c
+	if !c.spec.Block {
 		d.writeHeader("")
 	}
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	for d.c.end.Load() == nil {
+	for c.end.Load() == nil {
 		for d.pass(false) {
 		}
 		d.flush()
+		d.lost = c.lostTotal()
+		d.save()
 		if d.err != nil || d.expired() {
 			break
 		}
 		select {
-		case <-d.c.wake:
+		case <-c.wake:
 		case <-t.C:
-		case <-d.c.over:
+		case <-c.over:
 		}
 	}
 	if d.err != nil {
 		d.failed()
 	}
-	d.c.of.detach(d.c)
+	c.of.detach(c)
 	for d.pass(true) {
 	}
 	d.trailer()
@@ -237,6 +240,16 @@ func (d *drain) write(run []byte) {
 	}
 	d.c.deliveredBytes.Add(bytes)
 	d.c.delivered.Add(packets)
+	d.save()
+}
+
+// save notes what the sink took and what was lost in the file that outlives the engine.
+func (d *drain) save() {
+	c := d.c
+	if c.file == nil {
+		return
+	}
+	c.file.cell(0).store(c.delivered.Load(), c.deliveredBytes.Load(), d.lost, uint64(c.started/1000), uint64(time.Now().UnixMicro()))
 }
 
 // writeRaw writes what is not a packet.

@@ -9,9 +9,11 @@ import (
 type lane struct {
 	c *Capture
 	queue
+	hold *hold // if the capture holds packets
 	counts
 	shown  shown
 	last   counts      // as stored in shown
+	saved  *cell       // of the file that outlives the engine; nil if there is none
 	ifaces []ifaceStat // by index of the interface table
 	links  []pipeline.Interface
 
@@ -41,13 +43,22 @@ func (l *lane) finish(b *pipeline.Batch) {
 		l.look(b)
 	}
 	l.on = false
+	if l.hold != nil && l.c.end.Load() == nil {
+		l.expire(b.Now)
+	}
 	l.tick(b.Now)
+	l.show()
+}
+
+// show gives others the counters and the queued packets.
+func (l *lane) show() {
 	if l.counts == l.last {
 		return
 	}
-	l.queue.publish()
-	l.shown.store(&l.counts)
 	l.last = l.counts
+	l.saved.store(l.looked, l.captured, l.dropped, l.held, l.bytes)
+	l.shown.store(&l.counts)
+	l.queue.publish() // last, so that nothing is delivered that was not counted
 }
 
 // look counts the frames of the batch that lie in the capture's window and before its end.

@@ -58,7 +58,7 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 			if !l.on {
 				break
 			}
-			l.take(b, i, filter.Yes)
+			l.take(b, i)
 		}
 	}
 	if len(w.skip)+len(w.hold) != 0 {
@@ -81,22 +81,19 @@ func (s *Stage) filtered(w *work, b *pipeline.Batch) {
 		w.set.match(p, m, results)
 		for k, r := range results[:len(w.skip)] {
 			if r == filter.Yes {
-				w.skip[k].take(b, i, r)
+				w.skip[k].take(b, i)
 			}
 		}
 		for k, l := range w.hold {
-			l.take(b, i, results[len(w.skip)+k])
+			l.takeOrHold(b, i, results[len(w.skip)+k])
 		}
 	}
 }
 
-// take does with packet i of the batch what the filter's result says.
-func (l *lane) take(b *pipeline.Batch, i int, r filter.Result) {
+// take queues packet i of the batch, of which the filter said yes.
+func (l *lane) take(b *pipeline.Batch, i int) {
 	p := &b.Packets[i]
 	if !l.on || l.partial && !l.inWindow(p.Time) {
-		return
-	}
-	if r != filter.Yes {
 		return
 	}
 	l.ended(i, l.put(&p.Frame))
@@ -126,8 +123,19 @@ func (s *Stage) advance(b *pipeline.Batch) {
 	}
 }
 
-// Finish says that the worker's source has ended.
-func (s *Stage) Finish() { s.mark.Store(math.MaxInt64) }
+// Finish says that the worker's source has ended, after its last batch. Captures of savefiles learn that what they hold will not get a
+// verdict any more; in captures of live ports it stays held.
+func (s *Stage) Finish() {
+	s.inside.Add(1)
+	for _, l := range s.of.list.Load().workers[s.worker].hold {
+		if l.c.spec.Block && l.c.end.Load() == nil {
+			l.release()
+			l.show()
+		}
+	}
+	s.mark.Store(math.MaxInt64)
+	s.inside.Add(1)
+}
 
 // span returns the earliest and the latest time of the packets.
 func span(packets []packet.Packet) (lo, hi int64) {

@@ -16,10 +16,14 @@ const DefaultName = "galvo_%Y-%m-%d_%H-%M-%S"
 // maxName is the longest file name, in bytes: what ext4 takes, less room for an index and an extension that others append.
 const maxName = 200
 
-// FileName returns the name of a savefile: pattern with its strftime fields filled in from the start of the capture, or the default name
-// with the filter if pattern is empty. extension, such as ".pcapng", is put behind a name that does not end with it. Whatever the
+// FileName returns the name of a savefile in the format ("pcapng", "pcap", "pcap-ns"): pattern with its strftime fields filled in from the
+// start of the capture, or the default name with the filter if pattern is empty, and an extension if it has not got that yet. Whatever the
 // pattern holds, the result is one name that every file system takes.
-func FileName(pattern string, start time.Time, filter, extension string) string {
+func FileName(pattern, filter string, start time.Time, format string) string {
+	extension := ".pcapng"
+	if strings.HasPrefix(format, "pcap") && format != "pcapng" {
+		extension = ".pcap"
+	}
 	name := strftime.Format(pattern, start)
 	if pattern == "" {
 		name = strftime.Format(DefaultName, start)

@@ -23,7 +23,7 @@ func TestFileName(t *testing.T) {
 		{"Büro %H:%M", "", "Büro_07_08.pcapng"},
 		{strings.Repeat("ä", 300), "", strings.Repeat("ä", (maxName-7)/2) + ".pcapng"},
 	} {
-		if got := FileName(c.pattern, start, c.filter, ".pcapng"); got != c.want {
+		if got := FileName(c.pattern, c.filter, start, ""); got != c.want {
 			t.Errorf("FileName(%q, %q) = %q, want %q", c.pattern, c.filter, got, c.want)
 		}
 	}
@@ -42,7 +42,7 @@ func FuzzFileName(f *testing.F) {
 	f.Add("galvo_%Y", "ip == 1.2.3.4")
 	f.Add("%D\x00/..", "\xff")
 	f.Fuzz(func(t *testing.T, pattern, filter string) {
-		got := FileName(pattern, time.Unix(0, 0), filter, ".pcap")
+		got := FileName(pattern, filter, time.Unix(0, 0), "pcap")
 		if strings.ContainsAny(got, "/\\\x00\n") || len(got) > maxName+len("galvo_") || !utf8.ValidString(got) || strings.HasPrefix(got, ".") {
 			t.Errorf("FileName(%q, %q) = %q", pattern, filter, got)
 		}

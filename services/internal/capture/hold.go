@@ -1,0 +1,284 @@
+package capture
+
+import (
+	"time"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// How long a packet waits for the verdict of its flow before its filter is asked as if there never were one.
+const (
+	holdLive = int64(5 * time.Second)   // the window of package l7
+	holdPast = int64(120 * time.Second) // what ends a silent flow: the past has the time
+)
+
+// A hold keeps packets of flows without a verdict, in memory of fixed size. It belongs to a lane.
+//
+// Packets leave when the verdict of their flow changes, as a later packet shows, or when they are too old. Their filter is asked again,
+// packet by packet, because it may look at more than the verdict. A packet that matches waits as long as an older one of its flow does,
+// so within a flow the order is right; packets of other flows overtake.
+type hold struct {
+	ring []byte // the packets' bytes, oldest first
+	tail uint64 // bytes ever put into the ring, with gaps at its end
+
+	items       []item // in a ring by number
+	first, next uint64 // numbers of the oldest item and of the one to come
+	longest     int64  // ns that an item may wait
+
+	flows []heldFlow // open addressing by id, at most half full; id 0 is free
+	used  int
+
+	none flow.Ref // of packets whose records belong to other flows by now
+}
+
+// An item is a packet that waits. Its Data lies in the ring at at.
+type item struct {
+	packet packet.Packet
+	at     uint64
+	n      int
+	ref    flow.Ref
+	flow   uint64 // id of ref.Flow
+	outer  uint64 // id of ref.Outer
+	later  uint64 // number of the next item of the flow + 1, 0 = none
+	gone   bool
+}
+
+// A heldFlow is a flow with packets that wait.
+type heldFlow struct {
+	id          uint64
+	first, last uint64 // numbers of its items
+	verdict     l7.Verdict
+}
+
+// newHold divides the memory evenly between bytes and what is noted of each packet.
+func newHold(bytes uint64, past bool) *hold {
+	n := int(max(bytes/512, 64))
+	slots := 1
+	for slots < 2*n {
+		slots *= 2
+	}
+	h := &hold{ring: make([]byte, max(bytes/2, 2*maxSnap)), items: make([]item, n), flows: make([]heldFlow, slots), longest: holdLive}
+	if past {
+		h.longest = holdPast
+	}
+	return h
+}
+
+// takeOrHold does with packet i of the batch what the filter's result says, and with the held packets of its flow what the verdict says.
+func (l *lane) takeOrHold(b *pipeline.Batch, i int, r filter.Result) {
+	p, m := &b.Packets[i], &b.Meta[i]
+	if !l.on || l.partial && !l.inWindow(p.Time) {
+		return
+	}
+	if o := l.expire(p.Time); o != counted {
+		l.ended(i, refused)
+		return
+	}
+	f := l.hold.find(m.Flow)
+	if f != nil && f.verdict != m.L7 {
+		if l.resolve(f, m.L7) != counted {
+			l.ended(i, refused)
+			return
+		}
+		f = l.hold.find(m.Flow)
+	}
+	switch {
+	case r == filter.Unknown && m.Flow != nil, r == filter.Yes && f != nil:
+		if !l.hold.add(p, m) {
+			l.dropped++
+			l.iface(p.Iface).dropped++
+			return
+		}
+		l.held++
+	case r == filter.Yes:
+		l.ended(i, l.put(&p.Frame))
+	}
+}
+
+// expire asks the filter about the packets that are too old at a time as if their flow will never be recognised.
+func (l *lane) expire(now int64) outcome {
+	h := l.hold
+	for h.first != h.next {
+		it := h.item(h.first)
+		switch {
+		case it.gone:
+			h.first++
+		case now-it.packet.Time < h.longest:
+			return counted
+		default:
+			if o := l.resolve(h.lookup(it.flow), lastVerdict(it)); o != counted {
+				return o
+			}
+		}
+	}
+	return counted
+}
+
+// lastVerdict is what is known about the flow of a packet if nothing more will be known.
+func lastVerdict(it *item) l7.Verdict {
+	var v l7.Verdict
+	if it.ref.Flow.ID == it.flow { // else the record is another flow's by now
+		v = l7.VerdictOf(it.ref.Flow)
+	}
+	switch v.State {
+	case l7.Partial:
+		v.State = l7.Final
+	case l7.NoFlow, l7.Pending:
+		v.State = l7.Unknown
+	}
+	return v
+}
+
+// resolve asks the filter again about the held packets of a flow, oldest first, up to the first one that goes on waiting.
+func (l *lane) resolve(f *heldFlow, v l7.Verdict) outcome {
+	h, id := l.hold, f.id
+	f.verdict = v
+	for {
+		it := h.item(f.first)
+		it.packet.Data = h.bytes(it)
+		r := l.c.spec.Filter.Match(&it.packet, h.refOf(it), v)
+		if r == filter.Unknown && !settled(v) {
+			it.packet.Data = nil
+			return counted
+		}
+		var o outcome
+		if r == filter.Yes {
+			if o = l.put(&it.packet.Frame); o == refused {
+				return o
+			}
+		}
+		l.held--
+		it.packet.Data, it.gone = nil, true
+		later := it.later
+		if later == 0 {
+			h.remove(id)
+			return o
+		}
+		f.first = later - 1
+		if o != counted {
+			return o
+		}
+	}
+}
+
+// refOf returns the flow of a packet that waited, as far as its records are still there.
+func (h *hold) refOf(it *item) *flow.Ref {
+	if it.ref.Flow.ID != it.flow || it.ref.Outer != nil && it.ref.Outer.ID != it.outer {
+		return &h.none
+	}
+	return &it.ref
+}
+
+// settled reports whether a verdict will not change.
+func settled(v l7.Verdict) bool { return v.State != l7.Pending && v.State != l7.Partial }
+
+// release asks the filter about all held packets as if nothing more will be known about their flows.
+func (l *lane) release() {
+	h := l.hold
+	for ; h.first != h.next; h.first++ {
+		it := h.item(h.first)
+		if !it.gone && l.resolve(h.lookup(it.flow), lastVerdict(it)) != counted {
+			return
+		}
+	}
+}
+
+func (h *hold) item(number uint64) *item { return &h.items[number%uint64(len(h.items))] }
+
+func (h *hold) bytes(it *item) []byte {
+	at := it.at % uint64(len(h.ring))
+	return h.ring[at : at+uint64(it.n)]
+}
+
+// add keeps a packet, or reports false if there is no room.
+func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
+	for h.first != h.next && h.item(h.first).gone {
+		h.first++
+	}
+	n := min(len(p.Data), maxSnap)
+	at, ok := h.place(n)
+	if !ok || h.next-h.first == uint64(len(h.items)) {
+		return false
+	}
+	number := h.next
+	h.next++
+	h.tail = at + uint64(n)
+	it := h.item(number)
+	*it = item{packet: *p, at: at, n: n, ref: m.Ref, flow: m.Flow.ID}
+	if m.Outer != nil {
+		it.outer = m.Outer.ID
+	}
+	it.packet.Data = nil
+	copy(h.bytes(it), p.Data)
+	f := h.slot(m.Flow.ID)
+	if f.id == 0 {
+		*f = heldFlow{id: m.Flow.ID, first: number, verdict: m.L7}
+		h.used++
+	} else {
+		h.item(f.last).later = number + 1
+	}
+	f.last = number
+	return true
+}
+
+// place finds n bytes in a row behind the newest ones.
+func (h *hold) place(n int) (at uint64, ok bool) {
+	size := uint64(len(h.ring))
+	at = h.tail
+	if rest := size - at%size; rest < uint64(n) {
+		at += rest
+	}
+	oldest := at
+	if h.first != h.next {
+		oldest = h.item(h.first).at
+	}
+	return at, at+uint64(n)-oldest <= size
+}
+
+// find returns the held flow of a record, or nil.
+func (h *hold) find(r *flow.Record) *heldFlow {
+	if h.used == 0 || r == nil {
+		return nil
+	}
+	return h.lookup(r.ID)
+}
+
+func (h *hold) lookup(id uint64) *heldFlow {
+	if f := h.slot(id); f.id != 0 {
+		return f
+	}
+	return nil
+}
+
+// slot returns the place of a flow in the table, or the free one where it belongs. Ids start at 1 and count up, which spreads them well.
+func (h *hold) slot(id uint64) *heldFlow {
+	mask := uint64(len(h.flows) - 1)
+	for i := home(id) & mask; ; i = (i + 1) & mask {
+		if f := &h.flows[i]; f.id == id || f.id == 0 {
+			return f
+		}
+	}
+}
+
+func home(id uint64) uint64 { return id * 0x9e3779b97f4a7c15 >> 32 }
+
+// remove takes a flow out of the table, and moves up those that were pushed on by it.
+func (h *hold) remove(id uint64) {
+	mask := uint64(len(h.flows) - 1)
+	i := home(id) & mask
+	for h.flows[i].id != id {
+		i = (i + 1) & mask
+	}
+	h.used--
+	for j := (i + 1) & mask; h.flows[j].id != 0; j = (j + 1) & mask {
+		if want := home(h.flows[j].id) & mask; (j-want)&mask >= (j-i)&mask {
+			h.flows[i] = h.flows[j]
+			i = j
+		}
+	}
+	h.flows[i] = heldFlow{}
+}
