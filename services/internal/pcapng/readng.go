@@ -12,9 +12,9 @@ import (
 // A blockKind is what the Reader knows about a type of block. Blocks without a read function are skipped: name resolution,
 // statistics, secrets, custom and local-use blocks.
 type blockKind struct {
-	name  string // with its article, for errors
-	min   int  // bytes of the fixed part of the body
-	frame bool // read fills in a frame
+	name  string                                              // with its article, for errors
+	min   int                                                 // bytes of the fixed part of the body
+	frame bool                                                // read fills in a frame
 	read  func(r *Reader, f *packet.Frame, body []byte) error // f is nil unless frame
 }
 
