@@ -1,9 +1,18 @@
 // Package filter is the expert filter language: scan, parse, check, compile, one file each, and a canonical printer.
 //
-// An expression compiles to closures with three-valued results. Matching allocates nothing, takes no lock and keeps no packet.
-// A Filter is immutable and may be used by several workers at once; a Set, which shares work between the filters of many captures,
-// belongs to one worker.
+// The operands of the language are rows of a table, a file per subject; LANGUAGE.md is made from them. An expression compiles to
+// closures with three-valued results. Matching allocates nothing, takes no lock and keeps no packet. A Filter is immutable and may be
+// used by several workers at once; a Set, which shares work between the filters of many captures, belongs to one worker.
+//
+// The package looks at one packet at a time. What it knows beside the packet's own bytes is the flow record (the server side, the ports of
+// later fragments), the verdict of package l7, and the Env that an expression was compiled with.
 package filter
+
+import (
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+)
 
 // A Result is the value of an expression for a packet: Kleene's three values.
 type Result uint8
@@ -14,3 +23,50 @@ const (
 	Yes
 	Unknown
 )
+
+// A Filter is a compiled expression.
+type Filter struct {
+	tree *node // nil takes every packet
+	env  *Env
+	test test
+}
+
+// Compile makes a filter of an expression. An empty or blank one takes every packet. A nil env is that of a savefile without configuration.
+// The error is an *Error.
+func Compile(expression string, env *Env) (*Filter, error) {
+	if env == nil {
+		env = &Env{}
+	}
+	tree, err := parse(expression)
+	if err != nil {
+		return nil, err
+	}
+	f := &Filter{env: env}
+	if tree == nil {
+		f.test = func(*packet.Packet, *flow.Ref, l7.Verdict) Result { return Yes }
+		return f, nil
+	}
+	if err := (&checker{env: env, source: expression}).check(tree); err != nil {
+		return nil, err
+	}
+	f.tree = simplify(tree)
+	f.test = compile(f.tree, env, leaf)
+	return f, nil
+}
+
+// Match evaluates the filter for p, which was decoded, with the flow that ref names and that flow's verdict. ref may be nil.
+func (f *Filter) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
+	return f.test(p, ref, v)
+}
+
+// NeedsL7 reports whether the result depends on the verdict of the flow, and so may be Unknown.
+func (f *Filter) NeedsL7() bool { return f.needs(needsL7) }
+
+// NeedsFCS reports whether the result depends on the frame check sequence, which only some ports can tell.
+func (f *Filter) NeedsFCS() bool { return f.needs(needsFCS) }
+
+func (f *Filter) needs(what need) bool {
+	found := false
+	f.tree.walk(func(c *comparison) { found = found || c.operand.needs&what != 0 })
+	return found
+}

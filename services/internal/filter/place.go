@@ -1,0 +1,260 @@
+package filter
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"galvo/services/internal/packet"
+)
+
+var (
+	interfaceIDs = &numbers{max: 65535, what: "an interface id from 1", ranges: true, check: checkInterface}
+	linkNumbers  = &numbers{max: 65535, what: "a link number from 1", check: checkLink}
+)
+
+var placeOperands = []operand{
+	{
+		name: "interface", aliases: []string{"iface"}, subject: "Place", values: "port ids from 1, ranges", frame: true,
+		example: "interface == 1,3-5", meaning: "The port that received the frame. In a savefile the index of the interface description + 1, counted through the files.",
+		is: "receiving interface is", oracle: "frame.interface_id in {0,2..4}", prune: Prune{ByKey, "interface"},
+		read: interfaceIDs.read,
+		header: func(s *set, env *Env) func(*packet.Packet) bool {
+			return func(p *packet.Packet) bool { return s.has(uint32(env.portID(p.Iface))) }
+		},
+	},
+	{
+		name: "link", subject: "Place", values: "link numbers from 1", frame: true,
+		example: "link == 1", meaning: "The frame was received by either port of the link.",
+		is: "link is", oracle: "frame.interface_id in {0,1}", prune: Prune{ByKey, "interface"},
+		read: linkNumbers.read,
+		header: func(s *set, env *Env) func(*packet.Packet) bool {
+			links := env.links()
+			return func(p *packet.Packet) bool {
+				id := env.portID(p.Iface)
+				return id < len(links) && links[id] != 0 && s.has(uint32(links[id]))
+			}
+		},
+	},
+	{
+		name: "group", subject: "Place", values: "the name of a configured group; `default`", whole: true,
+		example: `group == "branch office"`, meaning: "The virtual link group that the frame belongs to: the first of the configuration whose every key has one of its values. `default` is a frame of no group.",
+		is: "group is", oracle: "none", read: readGroup,
+		header: func(s *set, env *Env) func(*packet.Packet) bool {
+			groupOf := env.groupOf()
+			return func(p *packet.Packet) bool { return s.has(uint32(groupOf(p))) }
+		},
+	},
+	{
+		name: "countryCode", subject: "Place", values: "ISO 3166 codes of two letters; `private`, `unknown`", cost: scan,
+		example: "countryCode == US", meaning: "The country of the source or the destination address. `private` is an address that is not routed on the internet (RFC 1918, 6598, 3927, 4193, link-local, loopback), `unknown` one that the country table does not have.",
+		is: "country of source or destination is", isNot: "neither country of source nor of destination is",
+		oracle: `ip.geoip.country_iso == "US" || ipv6.geoip.country_iso == "US"`,
+		read:   readCountry, header: countryTest,
+	},
+}
+
+func checkInterface(c *checker, it item, r interval) *Error {
+	if r.hi == 0 {
+		return c.wrong(it, "interface ids count from 1", "an interface id")
+	}
+	if !c.env.Live {
+		return nil
+	}
+	var known []string
+	for _, p := range c.env.Ports {
+		if uint32(p.ID) >= r.lo && uint32(p.ID) <= r.hi {
+			return nil
+		}
+		known = append(known, strings.TrimSpace(fmt.Sprintf("%d %s", p.ID, p.Name)))
+	}
+	return c.wrong(it, "there is no interface "+strings.TrimSpace(it.text), known...)
+}
+
+func checkLink(c *checker, it item, r interval) *Error {
+	if len(c.env.link(int(r.lo))) > 0 {
+		return nil
+	}
+	var known []string
+	for _, p := range c.env.Ports {
+		if name := strconv.Itoa(p.Link); p.Link != 0 && !slices.Contains(known, name) {
+			known = append(known, name)
+		}
+	}
+	message := "there is no link " + strings.TrimSpace(it.text)
+	if len(known) == 0 {
+		message += ": the configuration gives no port a link"
+	}
+	return c.wrong(it, message, known...)
+}
+
+// links returns the link number by port id.
+func (e *Env) links() []int {
+	highest := 0
+	for _, p := range e.Ports {
+		highest = max(highest, p.ID)
+	}
+	links := make([]int, highest+1)
+	for _, p := range e.Ports {
+		links[p.ID] = p.Link
+	}
+	return links
+}
+
+func readGroup(c *checker, it item) *Error {
+	name := strings.TrimSpace(it.text)
+	known := make([]string, 0, len(c.env.Groups)+1)
+	found := -1
+	for i, g := range c.env.Groups {
+		known = append(known, g.Name)
+		if g.Name == name || found < 0 && strings.EqualFold(g.Name, name) {
+			found = i
+		}
+	}
+	switch {
+	case found >= 0:
+		name = c.env.Groups[found].Name
+	case strings.EqualFold(name, "default"):
+		found, name = len(c.env.Groups), "default"
+	default:
+		known = append(known, "default")
+		near := nearest(name, known, 3)
+		expected := near
+		if len(near) == 0 {
+			expected = known[max(0, len(known)-10):]
+		}
+		return c.wrong(it, fmt.Sprintf("there is no group %q%s", short(name), didYouMean(near)), expected...)
+	}
+	c.set.ranges = append(c.set.ranges, interval{uint32(found), uint32(found)})
+	c.add(quoteIfNeeded(name))
+	return nil
+}
+
+// groupOf returns a function that gives the index of a packet's group; the number of groups where it has none.
+func (e *Env) groupOf() func(p *packet.Packet) int {
+	type rule struct{ ports, vlans, labels *set }
+	numbersOf := func(list []int) *set {
+		if len(list) == 0 {
+			return nil
+		}
+		s := &set{}
+		for _, n := range list {
+			s.ranges = append(s.ranges, interval{uint32(n), uint32(n)})
+		}
+		s.settle()
+		return s
+	}
+	rules := make([]rule, len(e.Groups))
+	for i, g := range e.Groups {
+		rules[i] = rule{e.groupPorts(g), numbersOf(g.VLANs), numbersOf(g.MPLS)}
+	}
+	return func(p *packet.Packet) int {
+		id := uint32(e.portID(p.Iface))
+		for i, r := range rules {
+			if (r.ports == nil || r.ports.has(id)) && (r.vlans == nil || anyTag(r.vlans, p)) && (r.labels == nil || label(r.labels, p, 0, int(p.Labels))) {
+				return i
+			}
+		}
+		return len(rules)
+	}
+}
+
+// groupPorts is the set of ports that a group's interfaces and links come to: both keys must hold. Nil is any port.
+func (e *Env) groupPorts(g Group) *set {
+	if len(g.Interfaces) == 0 && len(g.Links) == 0 {
+		return nil
+	}
+	var linked []int
+	for _, l := range g.Links {
+		linked = append(linked, e.link(l)...)
+	}
+	ids := linked
+	if len(g.Links) == 0 {
+		ids = g.Interfaces
+	}
+	s := &set{}
+	for _, id := range ids {
+		if len(g.Interfaces) == 0 || slices.Contains(g.Interfaces, id) {
+			s.ranges = append(s.ranges, interval{uint32(id), uint32(id)})
+		}
+	}
+	s.settle()
+	return s
+}
+
+func anyTag(s *set, p *packet.Packet) bool {
+	for i := range int(p.VLANs) {
+		if s.has(uint32(p.TCI(i) & 0xfff)) {
+			return true
+		}
+	}
+	return false
+}
+
+func readCountry(c *checker, it item) *Error {
+	text := strings.ToUpper(strings.TrimSpace(it.text))
+	switch text {
+	case "PRIVATE":
+		c.set.private = true
+		c.add("private")
+		return nil
+	case "UNKNOWN":
+		c.set.unknown = true
+		c.add("unknown")
+	case "UK":
+		return c.wrong(it, `"UK" is not a country code (did you mean GB?)`, "GB")
+	default:
+		if len(text) != 2 || text[0] < 'A' || text[0] > 'Z' || text[1] < 'A' || text[1] > 'Z' {
+			return c.wrong(it, fmt.Sprintf("%q is not a country code", short(strings.TrimSpace(it.text))), "two letters of ISO 3166, such as US", "private", "unknown")
+		}
+		c.set.codes = append(c.set.codes, code(text[0], text[1]))
+		c.add(text)
+	}
+	if c.env.Country == nil {
+		return c.wrong(it, "the country table is not loaded, so only private addresses can be told", "private")
+	}
+	return nil
+}
+
+func code(a, b byte) uint16 { return uint16(a)<<8 | uint16(b) }
+
+// countryTest looks up only addresses that are not private.
+func countryTest(s *set, env *Env) func(p *packet.Packet) bool {
+	table := env.Country
+	in := func(a ipAddr) bool {
+		if a.private() {
+			return s.private
+		}
+		var c [2]byte
+		ok := false
+		switch {
+		case table == nil:
+			return false
+		case a.v6:
+			c, ok = table.Lookup6(a.hi, a.lo)
+		default:
+			c, ok = table.Lookup4(uint32(a.lo))
+		}
+		if !ok || c == [2]byte{'?', '?'} {
+			return s.unknown
+		}
+		return slices.Contains(s.codes, code(c[0], c[1]))
+	}
+	return func(p *packet.Packet) bool {
+		src, dst, hasSrc, hasDst := addresses(p)
+		return hasSrc && in(src) || hasDst && in(dst)
+	}
+}
+
+// private reports whether an address is never routed on the internet: RFC 1918, 6598, 3927, 1122 (loopback), 4193, 4291 (link-local, loopback).
+func (a ipAddr) private() bool {
+	if a.v6 {
+		return a.hi>>57 == 0xfc>>1 || a.hi>>54 == 0xfe80>>6 || a.hi == 0 && a.lo == 1
+	}
+	switch n := uint32(a.lo); {
+	case n>>24 == 10, n>>24 == 127, n>>20 == 0xac1, n>>16 == 0xc0a8, n>>22 == 0x6440>>6, n>>16 == 0xa9fe:
+		return true
+	}
+	return false
+}
