@@ -28,28 +28,30 @@ func (p *Packet) ethernet(d []byte) {
 // otherLink decodes the link types beside Ethernet. Families and protocols are those of pcap-linktype(7).
 func (p *Packet) otherLink(d []byte, link LinkType) {
 	switch link {
-	case LinkRaw, LinkRawBSD, LinkRawOBSD, LinkIPv4, LinkIPv6:
-		p.rawIP(d, 0)
+	case LinkRaw, LinkRawBSD, LinkRawOBSD:
+		p.rawIP(d)
+	case LinkIPv4:
+		p.ip(d, 0)
+	case LinkIPv6:
+		p.ipv6(d, 0)
 	case LinkSLL:
-		if len(d) >= 16 {
+		if len(d) >= 16 && be16(d, 2) != arphrdNetlink {
 			p.etherType(d, be16(d, 14), 16)
 		}
 	case LinkSLL2:
-		if len(d) >= 20 {
+		if len(d) >= 20 && be16(d, 8) != arphrdNetlink {
 			p.etherType(d, be16(d, 0), 20)
 		}
 	case LinkNull, LinkLoop:
 		p.loopback(d, link)
 	case LinkPPP, LinkPPPHDLC:
-		p.ppp(d, 0)
+		p.serial(d, 0)
 	case LinkPPPDir:
-		p.ppp(d, 1)
+		p.serial(d, 1)
 	case LinkPPPoE:
 		p.pppoe(d, 0, etPPPoESession)
 	case LinkCHDLC:
-		if len(d) >= 4 {
-			p.etherType(d, be16(d, 2), 4)
-		}
+		p.serial(d, 0)
 	default:
 		if link >= minEtherType {
 			p.etherType(d, uint16(link), 0)
@@ -57,8 +59,11 @@ func (p *Packet) otherLink(d []byte, link LinkType) {
 	}
 }
 
-// loopback reads the address family: AF_INET is 2 everywhere, AF_INET6 differs by system (10 Linux, 23 Windows, 24 NetBSD and OpenBSD,
-// 28 FreeBSD, 30 macOS). The byte order of LinkNull is the writer's.
+// arphrdNetlink marks cooked frames that carry netlink messages and no network protocol.
+const arphrdNetlink = 824
+
+// loopback reads the address family: AF_INET is 2 everywhere, AF_INET6 differs by system (24 NetBSD, OpenBSD and Npcap, 28 FreeBSD,
+// 30 macOS). The byte order of LinkNull is the writer's.
 func (p *Packet) loopback(d []byte, link LinkType) {
 	if len(d) < 4 {
 		return
@@ -71,7 +76,7 @@ func (p *Packet) loopback(d []byte, link LinkType) {
 	case 2:
 		p.etherType(d, etIPv4, 4)
 		p.EtherType = 0
-	case 10, 23, 24, 28, 30:
+	case 24, 28, 30:
 		p.etherType(d, etIPv6, 4)
 		p.EtherType = 0
 	default:
@@ -106,7 +111,7 @@ const (
 // etherType goes on at d[at:] with what the type field et announces: tags, then one network protocol.
 func (p *Packet) etherType(d []byte, et uint16, at int) {
 	for et == etVLAN || et == etQinQ || et == etQinQOld {
-		if at+4 > len(d) || p.VLANs > 0 && at != int(p.VLANAt)+4*int(p.VLANs) {
+		if at+2 > len(d) || p.VLANs > 0 && at != int(p.VLANAt)+4*int(p.VLANs) || p.VLANs == 255 {
 			p.setL2End(d, at)
 			return
 		}
@@ -115,6 +120,10 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 		}
 		p.VLANs++
 		p.Layers |= VLAN
+		if at+4 > len(d) {
+			p.setL2End(d, at+4)
+			return
+		}
 		et = be16(d, at+2)
 		at += 4
 	}
@@ -122,7 +131,7 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 	p.L2End = uint16(at)
 	switch et {
 	case etIPv4:
-		p.ipv4(d, at)
+		p.ip(d, at)
 	case etIPv6:
 		p.ipv6(d, at)
 	case etARP, etRARP:
@@ -165,16 +174,21 @@ func (p *Packet) length(d []byte, n uint16, at int) {
 	}
 	p.Layers |= LLC
 	p.LLCAt = uint16(at)
-	switch {
-	case be16(d, at) == 0xaaaa && d[at+2] == 3:
+	if be16(d, at) == 0xaaaa && d[at+2] == 3 {
 		p.snap(d, at+3)
-	case d[at] == 0x06 && d[at+2]&3 == 3: // the LSAP of IP, RFC 948
-		p.setL2End(d, at+3)
-		p.ipv4(d, at+3)
+		return
+	}
+	at += 3
+	if d[at-1]&3 != 3 { // information and supervisory frames have two bytes of control
+		at++
+	}
+	p.setL2End(d, at)
+	if d[p.LLCAt] == 0x06 && d[p.LLCAt+2]&3 != 1 { // the LSAP of IP, RFC 948
+		p.ip(d, int(p.L2End))
 	}
 }
 
-// snap decodes the SNAP header at d[at:]. Three OUIs carry EtherTypes: RFC 1042, Cisco's bridging (0000f8) and AppleTalk (080007).
+// snap decodes the SNAP header at d[at:]. Two OUIs carry EtherTypes: RFC 1042 and bridging over it (0000f8).
 func (p *Packet) snap(d []byte, at int) {
 	if at+5 > len(d) {
 		return
@@ -182,7 +196,7 @@ func (p *Packet) snap(d []byte, at int) {
 	p.Layers |= SNAP
 	p.L2End = uint16(at + 5)
 	switch uint32(be16(d, at))<<8 | uint32(d[at+2]) {
-	case 0, 0x0000f8, 0x080007:
+	case 0, 0x0000f8:
 		if et := be16(d, at+3); et >= minEtherType {
 			p.etherType(d, et, at+5)
 		}
@@ -197,16 +211,34 @@ func (p *Packet) pppoe(d []byte, at int, et uint16) {
 	p.Layers |= PPPoE
 	p.PPPoEAt = uint16(at)
 	p.L2End = uint16(at + 6)
-	if et == etPPPoESession {
-		p.ppp(d, at+6)
+	if et != etPPPoESession {
+		return
+	}
+	if end := at + 6 + int(be16(d, at+4)); end < int(p.End) {
+		p.End = uint32(end)
+		d = d[:min(len(d), end)]
+	}
+	p.ppp(d, at+6)
+}
+
+// serial decodes what a synchronous line carries: PPP, whose address and control fields may be left out (RFC 1661, 6.6), or Cisco HDLC, told by
+// its first byte.
+func (p *Packet) serial(d []byte, at int) {
+	if at+4 > len(d) {
+		return
+	}
+	switch {
+	case d[at] == 0x0f || d[at] == 0x8f || p.Link == LinkCHDLC:
+		p.etherType(d, be16(d, at+2), at+4)
+	case be16(d, at) == 0xff03:
+		p.ppp(d, at+2)
+	default:
+		p.ppp(d, at)
 	}
 }
 
-// ppp decodes a PPP header: address and control may be left out, and the protocol field may be one byte (RFC 1661, 6.5 and 6.6).
+// ppp decodes a PPP header from the protocol field on, which may be one byte (RFC 1661, 6.5).
 func (p *Packet) ppp(d []byte, at int) {
-	if at+2 <= len(d) && be16(d, at) == 0xff03 {
-		at += 2
-	}
 	if at+2 > len(d) {
 		return
 	}
@@ -219,7 +251,7 @@ func (p *Packet) ppp(d []byte, at int) {
 	p.L2End = uint16(at)
 	switch proto {
 	case 0x0021:
-		p.ipv4(d, at)
+		p.ip(d, at)
 	case 0x0057:
 		p.ipv6(d, at)
 	case 0x0281, 0x0283:

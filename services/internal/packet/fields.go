@@ -1,7 +1,9 @@
 package packet
 
 // HasTrafficClass reports whether TrafficClass is known.
-func (p *Packet) HasTrafficClass() bool { return p.Have >= 2 }
+func (p *Packet) HasTrafficClass() bool {
+	return p.Have >= 4 || p.Have >= 2 && p.Layers&(IPv4|PartIPv4) != 0
+}
 
 // HasTTL reports whether TTL is known.
 func (p *Packet) HasTTL() bool { return p.Have >= 9 || p.Layers&(IPv6|PartIPv6) != 0 && p.Have >= 8 }
@@ -43,12 +45,13 @@ func (p *Packet) L2Payload() []byte { return p.Data[p.L2End:] }
 // ARPOp returns the operation of an ARP packet: 1 request, 2 reply (RFC 826). Valid if Layers has ARP.
 func (p *Packet) ARPOp() uint16 { return be16(p.Data, int(p.L3)+6) }
 
-// ARPSender returns the sender's IPv4 address; ok is false if it is not captured or another kind of address.
+// ARPSender returns the sender's IPv4 address; ok is false if the addresses are not all captured or of another kind.
 func (p *Packet) ARPSender() (addr uint32, ok bool) { return p.arpAddr(0) }
 
-// ARPTarget returns the target's IPv4 address; ok is false if it is not captured or another kind of address.
+// ARPTarget returns the target's IPv4 address; ok is false if the addresses are not all captured or of another kind.
 func (p *Packet) ARPTarget() (addr uint32, ok bool) { return p.arpAddr(1) }
 
+// arpAddr knows the layout of RFC 826; that of ATM (hardware type 19, RFC 2225) is another one. AX.25 calls IPv4 0xcc.
 func (p *Packet) arpAddr(i int) (uint32, bool) {
 	if p.Layers&ARP == 0 {
 		return 0, false
@@ -56,7 +59,7 @@ func (p *Packet) arpAddr(i int) (uint32, bool) {
 	h := p.Data[p.L3:]
 	hardware := int(h[4])
 	at := 8 + hardware + i*(4+hardware)
-	if be16(h, 2) != etIPv4 || h[5] != 4 || at+4 > len(h) {
+	if pro := be16(h, 2); pro != etIPv4 && pro != 0xcc || be16(h, 0) == 19 || h[5] != 4 || 16+2*hardware > len(h) {
 		return 0, false
 	}
 	return be32(h, at), true
@@ -67,7 +70,7 @@ func (p *Packet) DontFragment() bool { return p.Data[p.L3+6]&0x40 != 0 }
 
 // MoreFragments reports MF of an IPv4 packet or M of an IPv6 fragment. Valid if Layers has Fragment.
 func (p *Packet) MoreFragments() bool {
-	if p.Layers&IPv4 != 0 {
+	if p.Layers&(IPv4|PartIPv4) != 0 {
 		return p.Data[p.L3+6]&0x20 != 0
 	}
 	return p.Data[p.FragAt+3]&1 != 0
@@ -75,7 +78,7 @@ func (p *Packet) MoreFragments() bool {
 
 // FragmentOffset returns the fragment's offset in bytes. Valid if Layers has Fragment.
 func (p *Packet) FragmentOffset() int {
-	if p.Layers&IPv4 != 0 {
+	if p.Layers&(IPv4|PartIPv4) != 0 {
 		return int(be16(p.Data, int(p.L3)+6)&0x1fff) * 8
 	}
 	return int(be16(p.Data, int(p.FragAt)+2) &^ 7)
@@ -83,14 +86,14 @@ func (p *Packet) FragmentOffset() int {
 
 // ID returns the identification of an IPv4 packet (16 bits) or of an IPv6 fragment (32 bits). Valid if Layers has IPv4, or IPv6 and Fragment.
 func (p *Packet) ID() uint32 {
-	if p.Layers&IPv4 != 0 {
+	if p.Layers&(IPv4|PartIPv4) != 0 {
 		return uint32(be16(p.Data, int(p.L3)+4))
 	}
 	return be32(p.Data, int(p.FragAt)+4)
 }
 
-// ICMPType returns type and code. Valid if Layers has ICMP or ICMPv6.
-func (p *Packet) ICMPType() (kind, code uint8) { return p.Data[p.L4], p.Data[p.L4+1] }
+// ICMPType returns the type. Valid if Layers has ICMP or ICMPv6.
+func (p *Packet) ICMPType() uint8 { return p.Data[p.L4] }
 
 // IGMPType returns the type of an IGMP message. Valid if Layers has IGMP.
 func (p *Packet) IGMPType() uint8 { return p.Data[p.L4] }

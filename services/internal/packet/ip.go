@@ -1,12 +1,16 @@
 package packet
 
-// rawIP decodes IPv4 or IPv6 by the version nibble.
-func (p *Packet) rawIP(d []byte, at int) {
-	if at >= len(d) {
-		return
+// rawIP decodes IPv4 or IPv6 by the version.
+func (p *Packet) rawIP(d []byte) {
+	if len(d) > 0 && (d[0]>>4 == 4 || d[0]>>4 == 6) {
+		p.ip(d, 0)
 	}
+}
+
+// ip decodes what a type field calls IPv4. It may be IPv6: Wireshark believes the version more than the type there, though not the other way round.
+func (p *Packet) ip(d []byte, at int) {
 	p.L2End = uint16(at)
-	if d[at]>>4 == 6 {
+	if at < len(d) && d[at]>>4 == 6 {
 		p.ipv6(d, at)
 		return
 	}
@@ -36,12 +40,8 @@ func (p *Packet) ipv4(d []byte, at int) {
 	}
 	at = min(at+header, len(d))
 	p.L4, p.Payload = uint16(at), uint16(at)
-	if frag := be16(h, 6) & 0x3fff; frag != 0 {
-		p.Layers |= Fragment
-		if frag&0x1fff != 0 {
-			p.Layers |= LaterFragment
-			return
-		}
+	if p.fragment4(h) {
+		return
 	}
 	if p.Proto == protoAH {
 		p.ah4(d, at)
@@ -53,13 +53,13 @@ func (p *Packet) ipv4(d []byte, at int) {
 // partIPv4 takes from a header that is cut off or senseless what Wireshark shows of it: a version other than 4 or a header length below 20
 // spoils the header, a total length below the header length what follows it.
 func (p *Packet) partIPv4(h []byte) {
-	if len(h) == 0 || h[0]>>4 != 4 {
+	if len(h) == 0 {
 		return
 	}
 	p.Layers |= PartIPv4
 	have := len(h)
 	switch {
-	case h[0]&15 < 5:
+	case h[0]>>4 != 4 || h[0]&15 < 5:
 		have = 1
 	case have >= 4:
 		if total := be16(h, 2); total != 0 && int(total) < int(h[0]&15)*4 {
@@ -67,10 +67,27 @@ func (p *Packet) partIPv4(h []byte) {
 		}
 	}
 	p.Have = uint8(min(have, 20))
+	if have >= 8 {
+		p.fragment4(h)
+	}
 	if have >= 10 {
 		p.Proto = h[9]
 		p.Layers |= HasProto
 	}
+}
+
+// fragment4 looks at flags and offset of the header h and reports whether it is that of a later fragment.
+func (p *Packet) fragment4(h []byte) bool {
+	frag := be16(h, 6) & 0x3fff
+	if frag == 0 {
+		return false
+	}
+	p.Layers |= Fragment
+	if frag&0x1fff == 0 {
+		return false
+	}
+	p.Layers |= LaterFragment
+	return true
 }
 
 // ah4 looks behind the authentication header (RFC 4302) of an IPv4 packet for ports; Proto stays what the IP header says.
@@ -110,16 +127,23 @@ const (
 	protoDestOpts = 60
 	protoEtherIP  = 97
 	protoSCTP     = 132
-	protoMobility = 135
 	protoMPLS     = 137
-	protoHIP      = 139
 	protoShim6    = 140
 )
 
 // maxExtensions bounds the walk over extension headers.
 const maxExtensions = 32
 
-// ipv6 decodes RFC 8200 with its extension headers. Payload length 0 stands for a jumbogram (RFC 2675) or for a segment that the NIC was to cut.
+// payload6 returns the length of what follows the fixed header h; that of a jumbogram is in its first hop-by-hop option (RFC 2675).
+func payload6(h []byte) int {
+	n := int(be16(h, 4))
+	if n == 0 && h[6] == protoHopByHop && len(h) >= 48 && be16(h, 42) == 0xc204 {
+		n = int(be32(h, 44))
+	}
+	return n
+}
+
+// ipv6 decodes RFC 8200 with its extension headers.
 func (p *Packet) ipv6(d []byte, at int) {
 	p.L3 = uint16(at)
 	h := d[at:]
@@ -129,9 +153,9 @@ func (p *Packet) ipv6(d []byte, at int) {
 	}
 	p.Layers |= IPv6 | HasProto
 	p.Have = 40
-	if n := int(be16(h, 4)); n != 0 && at+40+n < int(p.End) {
-		p.End = uint32(at + 40 + n)
-		d = d[:min(len(d), at+40+n)]
+	if end := at + 40 + payload6(h); end < int(p.End) {
+		p.End = uint32(end)
+		d = d[:min(len(d), end)]
 	}
 	p.extensions(d, h[6], at+40)
 }
@@ -148,14 +172,14 @@ func (p *Packet) partIPv6(h []byte) {
 	}
 }
 
-// extensions walks the extension headers from d[at:] on. A header that is cut off ends the walk with its own number as Proto, and so does
-// "no next header" after the headers that are protocols of their own (mobility, HIP, shim6).
+// extensions walks the extension headers from d[at:] on. A header that is cut off ends the walk with its own number as Proto, and so do those that
+// must be the last ones (mobility, RFC 6275; HIP, RFC 7401; ESP, which hides the next one), and shim6 (RFC 5533) without a next one.
 func (p *Packet) extensions(d []byte, proto uint8, at int) {
 	p.Proto = proto
 	for range maxExtensions {
 		size := 0
 		switch proto {
-		case protoHopByHop, protoRouting, protoDestOpts, protoMobility, protoHIP, protoShim6:
+		case protoHopByHop, protoRouting, protoDestOpts, protoShim6:
 			if at+2 <= len(d) {
 				size = (int(d[at+1]) + 1) * 8
 			}
@@ -174,7 +198,7 @@ func (p *Packet) extensions(d []byte, proto uint8, at int) {
 			break
 		}
 		next := d[at]
-		if next == protoNone && proto >= protoMobility {
+		if next == protoNone && proto == protoShim6 {
 			break
 		}
 		p.Proto = next

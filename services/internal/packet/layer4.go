@@ -11,11 +11,13 @@ func (p *Packet) layer4(d []byte, at int, proto uint8) {
 	case protoICMP:
 		p.mark(ICMP, len(h) >= 2)
 	case protoICMPv6:
-		p.mark(ICMPv6, len(h) >= 2)
+		p.mark(ICMPv6, len(h) >= 1)
 	case protoIGMP:
 		p.mark(IGMP, len(h) >= 1)
 	case protoSCTP:
-		p.ports(SCTP, h)
+		if len(h) >= 12 {
+			p.ports(SCTP, h)
+		}
 	case protoGRE:
 		p.gre(d, at)
 	case protoIPv4:
@@ -60,21 +62,21 @@ func (p *Packet) tcp(h []byte, at int) {
 	}
 }
 
-// udp decodes RFC 768. A length below 8 leaves the ports, but no payload; 0 is that of a jumbogram or of a segment that the NIC was to cut.
+// udp decodes RFC 768. A length of 8 and below leaves the ports, but no payload; over IPv6 0 is that of a jumbogram (RFC 2675).
+// A length that ends before the IP packet does is ignored, as Wireshark does.
 func (p *Packet) udp(d []byte, at int) {
 	h := d[at:]
 	if !p.ports(UDP, h) {
 		return
 	}
+	p.Payload = uint16(len(d))
 	if len(h) < 8 {
-		p.Payload = uint16(len(d))
+		return
+	}
+	if n := be16(h, 4); n <= 8 && (n != 0 || p.Layers&IPv6 == 0) {
 		return
 	}
 	p.Payload = uint16(at + 8)
-	if n := int(be16(h, 4)); n != 0 && at+n < int(p.End) {
-		p.End = uint32(at + max(n, 8))
-		d = d[:min(len(d), at+max(n, 8))]
-	}
 	if tunnelPorts[p.DstPort>>5&63] || tunnelPorts[p.SrcPort>>5&63] {
 		p.udpTunnel(d, at+8)
 	}

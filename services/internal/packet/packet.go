@@ -62,20 +62,20 @@ type Layers uint32
 const (
 	Ethernet      Layers = 1 << iota // destination and source MAC address at offset 0, and the type or length field
 	VLAN                             // at least one tag; see Packet.VLANs
-	LLC                              // DSAP, SSAP and control at Packet.LLCAt; with or without an 802.3 length field before it
+	LLC                              // DSAP, SSAP and control at Packet.LLCAt, after an 802.3 length field on Ethernet
 	SNAP                             // LLC/SNAP; EtherType holds its protocol id if the OUI is one that carries EtherTypes
 	MPLS                             // at least one label; see Packet.Labels
 	PPPoE                            // discovery or session: the 6 bytes at Packet.PPPoEAt
-	ARP                              // ARP or RARP: Packet.L3 is the header, of which the first 8 bytes are captured
+	ARP                              // ARP or RARP: Packet.L3 is the header, of which the first 8 bytes are captured; see ARPSender
 	IPv4                             // Packet.L3 is the header, of which the fixed 20 bytes are captured and make sense
 	IPv6                             // Packet.L3 is the header, of which the fixed 40 bytes are captured
 	Fragment                         // IPv4 with MF or an offset; IPv6 with a fragment header that has M or an offset
 	LaterFragment                    // a fragment with an offset above 0: it has no layer-4 header of its own
 	TCP                              // Packet.L4 is the header; at least the ports are captured
 	UDP                              //
-	SCTP                             //
+	SCTP                             // the common header is captured
 	ICMP                             // at least type and code are captured
-	ICMPv6                           //
+	ICMPv6                           // at least the type is captured
 	IGMP                             // at least the type is captured
 	GRE                              // Packet.L4 is the header, of which flags and protocol are captured
 	Tunnel                           // Inner reaches what a tunnel carries
@@ -126,9 +126,9 @@ type Packet struct {
 	FragAt    uint16     // IPv6 fragment header; 0 where there is none
 	L4        uint16     // header after the IP header with its options and extension headers
 	Payload   uint16     // what follows the TCP or UDP header; for other protocols what follows the IP header; End where the header makes no sense
-	Have      uint8      // bytes of the fixed IP header that are captured and make sense: 20 or 40, fewer with PartIPv4 and PartIPv6
+	Have      uint8      // bytes of the fixed IP header that are captured and make sense: 20 or 40, fewer with PartIPv4 and PartIPv6, whose accessors may be used as far as it goes
 	Proto     uint8      // IP protocol number; the last one after IPv6 extension headers; known on every fragment; see HasProto
-	End       uint32     // end of the captured IP packet or UDP datagram, without padding; len(Data) where there is no IP
+	End       uint32     // end of the captured IP packet, without padding; len(Data) where there is no IP
 	Tunnel    TunnelKind // set if Layers has Tunnel
 	InnerLink LinkType   // link type of what Inner decodes
 	InnerAt   uint16     // where it begins
@@ -169,29 +169,30 @@ func (p *Packet) Dst6() (hi, lo uint64) {
 	return be64(p.Data, int(p.L3)+24), be64(p.Data, int(p.L3)+32)
 }
 
-// TrafficClass returns the IPv4 TOS or IPv6 traffic class byte. Valid if Layers has IPv4 or IPv6.
+// TrafficClass returns the IPv4 TOS or IPv6 traffic class byte. Valid if Layers has IPv4 or IPv6, or HasTrafficClass.
 func (p *Packet) TrafficClass() uint8 {
-	if p.Layers&IPv4 != 0 {
+	if p.Layers&(IPv4|PartIPv4) != 0 {
 		return p.Data[p.L3+1]
 	}
 	return uint8(be16(p.Data, int(p.L3)) >> 4)
 }
 
-// TTL returns the IPv4 time to live or IPv6 hop limit. Valid if Layers has IPv4 or IPv6.
+// TTL returns the IPv4 time to live or IPv6 hop limit. Valid if Layers has IPv4 or IPv6, or HasTTL.
 func (p *Packet) TTL() uint8 {
-	if p.Layers&IPv4 != 0 {
+	if p.Layers&(IPv4|PartIPv4) != 0 {
 		return p.Data[p.L3+8]
 	}
 	return p.Data[p.L3+7]
 }
 
-// TCPFlags returns the low 8 TCP flags (CWR ECE URG ACK PSH RST SYN FIN, RFC 9293); ok is false if they are not captured.
+// TCPFlags returns the low 8 TCP flags (CWR ECE URG ACK PSH RST SYN FIN, RFC 9293); ok is false if the header is not captured as far as the
+// window behind them, which is where Wireshark believes in them, or has a data offset below 5.
 func (p *Packet) TCPFlags() (flags uint8, ok bool) {
-	i := int(p.L4) + 13
-	if p.Layers&(TCP|LaterFragment) != TCP || i >= int(p.End) {
+	i := int(p.L4) + 12
+	if p.Layers&(TCP|LaterFragment) != TCP || i+4 > int(p.End) || p.Data[i] < 5<<4 {
 		return 0, false
 	}
-	return p.Data[i], true
+	return p.Data[i+1], true
 }
 
 // L7 returns the captured bytes after the layer-4 header, or after the IP header where layer 4 is not known. It is empty for
