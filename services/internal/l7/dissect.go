@@ -29,7 +29,7 @@ type payload struct {
 func (v *payload) on(n uint16) bool { return v.src == n || v.dst == n }
 
 // memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
-// dissector holds them. A dissector loses them when it answers no, or when the next packet cannot be its own by the first byte.
+// dissector holds them. A dissector gives them up when it answers no.
 func (v *payload) memory() *[4]byte {
 	s := &v.flow.L7
 	if s[1] != 0 && s[1] != v.row+1 || s[0]&hasName != 0 {

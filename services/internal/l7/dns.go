@@ -19,8 +19,9 @@ func inspectDNS(v *payload) answer {
 	}
 	proto := DNS
 	switch {
-	case m.netbios:
+	case m.netbios && !v.on(53):
 		return answer{outcome: final, proto: NetBIOS, host: m.name}
+	case v.on(53):
 	case v.on(5353):
 		proto = MDNS
 	case v.on(5355):

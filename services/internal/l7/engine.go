@@ -126,7 +126,7 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: s[0]&sawSYN != 0,
 		now: p.Time, toServer: r.Server() != from,
 	}
-	v.cut = wirePayload(p) > len(data)
+	v.cut = p.Layers&packet.Fragment != 0 || wirePayload(p) > len(data)
 	if v.tcp {
 		if int(p.L4)+8 > len(p.Data) {
 			return
@@ -150,19 +150,19 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 // ask shows a payload of a flow without a name to all the dissectors that its first byte admits, until one knows it.
 func (e *Engine) ask(v *payload) {
 	s := &v.flow.L7
-	holder, keep := s[1], false
+	keep := false
 	for _, v.row = range e.rows.candidates(v) {
 		a := dissectors[v.row].inspect(v)
-		if a.outcome == weak && (s[1] == 0 || s[1] == v.row+1) {
-			s[1], holder = v.row+1, 0
+		switch {
+		case a.outcome == weak && (s[1] == 0 || s[1] == v.row+1):
+			s[1] = v.row + 1
+		case a.outcome == no && s[1] == v.row+1:
+			s[1], *memory(s) = 0, [4]byte{}
 		}
 		if e.conclude(v, a) {
 			return
 		}
 		keep = keep || a.outcome == more
-	}
-	if holder != 0 {
-		s[1], *memory(s) = 0, [4]byte{} // it did not know this packet
 	}
 	if keep {
 		e.keep(v)
@@ -325,7 +325,7 @@ func wirePayload(p *packet.Packet) int {
 		n = at + 40 + int(binary.BigEndian.Uint16(p.Data[at+4:])) - int(p.Payload)
 	}
 	if p.Layers&packet.UDP != 0 && int(p.L4)+6 <= len(p.Data) {
-		if u := int(binary.BigEndian.Uint16(p.Data[p.L4+4:])) - 8; u > 0 && p.Layers&packet.Fragment == 0 {
+		if u := int(binary.BigEndian.Uint16(p.Data[p.L4+4:])) - 8; u > 0 {
 			n = min(n, u)
 		}
 	}

@@ -30,17 +30,16 @@ func linkProtocol(p *packet.Packet) ID {
 	if p.Layers&packet.ARP != 0 {
 		return ARP
 	}
-	if p.Layers&packet.LLC != 0 && p.EtherType == 0 {
-		return llcProtocol(p)
+	if p.Layers&packet.LLC != 0 {
+		if id := llcProtocol(p); id != 0 {
+			return id
+		}
 	}
 	at := int(p.L2End)
 	if at > len(p.Data) {
 		return 0
 	}
 	body := p.Data[at:]
-	if p.Layers&packet.SNAP != 0 && p.EtherType == 0x2000 {
-		return CDP
-	}
 	switch id := byEtherType[p.EtherType]; id {
 	case SlowProtocols:
 		if len(body) > 0 && body[0] == 1 {
@@ -64,7 +63,13 @@ func llcProtocol(p *packet.Packet) ID {
 	case 0x4242:
 		return STP
 	case 0xaaaa: // a SNAP header with the organisation's own protocol number
-		if at+8 <= len(p.Data) && string(p.Data[at+3:at+8]) == "\x00\x00\x0c\x20\x00" {
+		if at+8 > len(p.Data) || string(p.Data[at+3:at+6]) != "\x00\x00\x0c" {
+			return 0
+		}
+		switch binary.BigEndian.Uint16(p.Data[at+6:]) {
+		case 0x010b: // per VLAN
+			return STP
+		case 0x2000:
 			return CDP
 		}
 	}

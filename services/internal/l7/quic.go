@@ -61,6 +61,9 @@ func inspectQUIC(v *payload) answer {
 		return inspectNegotiation(b[h.end:], v.cut)
 	}
 	ver := quicVersionOf(h.version)
+	if reserved(h.version) {
+		return yes(b[0]&0x40 != 0 && len(b) >= 1200 && len(h.dcid) >= 8) // asks for the versions that the server knows
+	}
 	if ver == nil || ver.gquic && b[0]&0x40 == 0 || !ver.gquic && b[0]&0x40 == 0 && stateOf(&v.flow.L7) != Partial {
 		return answer{}
 	}
@@ -118,6 +121,9 @@ func quicVersionOf(version uint32) *quicVersion {
 	return nil
 }
 
+// reserved reports whether a version is one of those that exist only to provoke negotiation (RFC 9000 section 15).
+func reserved(version uint32) bool { return version&0x0f0f0f0f == 0x0a0a0a0a }
+
 // inspectNegotiation judges the list of a Version Negotiation packet.
 func inspectNegotiation(list []byte, cut bool) answer {
 	if len(list) == 0 || len(list)%4 != 0 && !cut || len(list) > 256 {
@@ -125,7 +131,7 @@ func inspectNegotiation(list []byte, cut bool) answer {
 	}
 	for ; len(list) >= 4; list = list[4:] {
 		n := binary.BigEndian.Uint32(list)
-		if n&0x0f0f0f0f != 0x0a0a0a0a && quicVersionOf(n) == nil && n>>8 != 0xff0000 {
+		if !reserved(n) && quicVersionOf(n) == nil && n>>8 != 0xff0000 {
 			return answer{}
 		}
 	}

@@ -8,10 +8,15 @@ func inspectRTP(v *payload) answer {
 		return answer{outcome: final, proto: RTCP}
 	}
 	hint := v.memory()
-	if hint == nil || !isRTP(v.data) {
+	switch {
+	case hint == nil:
 		return answer{}
+	case isRTP(v.data):
+		return rtpStream(v, hint)
+	case *hint != [4]byte{} && isFeedback(v.data):
+		return answer{outcome: weak}
 	}
-	return rtpStream(v, hint)
+	return answer{}
 }
 
 // isRTP reports whether b may be an RTP packet: version, payload type, and room for what the header announces.
@@ -45,9 +50,9 @@ func rtpStream(v *payload, hint *[4]byte) answer {
 	tag, last := binary.BigEndian.Uint16(hint[:]), binary.BigEndian.Uint16(hint[2:])
 	n, dir := tag>>14, uint8(tag>>13&1)
 	switch {
-	case n == 0 || dir == v.dir && (tag&0x1fff != uint16(id) || seq-last-1 >= 64):
+	case n == 0 || dir == v.dir && (tag&0x1fff != uint16(id) || seq-last > 64):
 		n = 1
-	case dir != v.dir:
+	case dir != v.dir, seq == last:
 		return answer{outcome: weak}
 	case n == 2:
 		return answer{outcome: final, proto: RTP}
@@ -58,6 +63,9 @@ func rtpStream(v *payload, hint *[4]byte) answer {
 	binary.BigEndian.PutUint16(hint[2:], seq)
 	return answer{outcome: weak}
 }
+
+// isFeedback reports whether b may be an RTCP packet of any type among the packets of a stream.
+func isFeedback(b []byte) bool { return len(b) >= 8 && b[0]>>6 == 2 && b[1] >= 192 && b[1] <= 223 }
 
 // isRTCP reports whether b is a compound RTCP packet: it begins with a sender or receiver report whose number of blocks fits its length (RFC 3550 section
 // 6.4). What follows it may be encrypted (RFC 3711).
