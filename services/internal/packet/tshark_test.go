@@ -362,6 +362,30 @@ var checks = []check{
 		}
 		return ""
 	}},
+	{"vxlan.vni", func(p *packet.Packet) string {
+		if v, ok := p.VNI(); ok && p.Tunnel == packet.VXLAN {
+			return num(v)
+		}
+		return ""
+	}},
+	{"geneve.vni", func(p *packet.Packet) string {
+		if v, ok := p.VNI(); ok && p.Tunnel == packet.Geneve {
+			return fmt.Sprintf("0x%06x", v)
+		}
+		return ""
+	}},
+	{"gtp.teid", func(p *packet.Packet) string {
+		if v, ok := p.TEID(); ok {
+			return fmt.Sprintf("0x%08x", v)
+		}
+		return ""
+	}},
+	{"erspan.spanid", func(p *packet.Packet) string {
+		if v, _, ok := p.ERSPAN(); ok {
+			return num(v)
+		}
+		return ""
+	}},
 	{"tcp.payload", has(packet.TCP, func(p *packet.Packet) string { return hex.EncodeToString(p.L7()) })},
 	{"udp.payload", has(packet.UDP, func(p *packet.Packet) string { return hex.EncodeToString(p.L7()) })},
 }
@@ -403,7 +427,7 @@ func compare(p *packet.Packet, r row) []string {
 
 func TestCorpusAgainstTshark(t *testing.T) {
 	corpus := need.Corpus(t)
-	samples := readAll(t, filepath.Join(corpus, "protocols", "*.pcap*"), filepath.Join(corpus, "protocols", "*.dmp"))
+	samples := readAll(t, filepath.Join(corpus, "protocols", "*.pcap*"), filepath.Join(corpus, "protocols", "*.dmp"), filepath.Join(corpus, "l7", "pcap", "*"))
 	report(t, samples, dissect(t, samples))
 }
 
@@ -444,6 +468,35 @@ func damage(s sample, random *rand.Rand) []sample {
 		all = append(all, sample{name, s.link, data, max(uint32(len(data)), s.wire)})
 	}
 	return all
+}
+
+// TestInnerAgainstTshark compares the addresses of all levels of tunnels.
+func TestInnerAgainstTshark(t *testing.T) {
+	corpus := need.Corpus(t)
+	samples := readAll(t, filepath.Join(corpus, "protocols", "*.pcap*"), filepath.Join(corpus, "l7", "pcap", "*tun*"), filepath.Join(corpus, "l7", "pcap", "g*"))
+	samples = slices.DeleteFunc(samples, func(s sample) bool { return s.decode().Layers&packet.Tunnel == 0 })
+	rows := dissect(t, samples)
+	wrong := 0
+	for i, s := range samples {
+		p, r := s.decode(), rows[i]
+		var src4, src6 []string
+		for ok := true; ok; ok = p.Inner(p) {
+			if p.Layers&packet.IPv4 != 0 {
+				src4 = append(src4, addr4(p.Src4()))
+			}
+			if p.Layers&packet.IPv6 != 0 {
+				src6 = append(src6, addr6(p.Src6()))
+			}
+		}
+		got4, got6 := strings.Join(src4, ","), strings.Join(src6, ",")
+		if p.Layers&(packet.ICMP|packet.ICMPv6) != 0 || got4 == r.get("ip.src") && got6 == r.get("ipv6.src") {
+			continue
+		}
+		if wrong++; wrong < 50 {
+			t.Errorf("%s (%s): sources %s %s, tshark %s %s", s.name, r.get("frame.protocols"), got4, got6, r.get("ip.src"), r.get("ipv6.src"))
+		}
+	}
+	t.Logf("%d tunnelled frames compared, %d differ", len(samples), wrong)
 }
 
 func TestDamageAgainstTshark(t *testing.T) {
@@ -500,6 +553,8 @@ var differences = []difference{
 		func(_ sample, _ *packet.Packet, r row) bool {
 			return strings.HasPrefix(r.get("frame.protocols"), "null:ppp") || strings.HasPrefix(r.get("frame.protocols"), "sll:eth:")
 		}},
+	{"gtp.teid", "GTP-U without a byte of an IP packet in it is no tunnel",
+		func(_ sample, p *packet.Packet, r row) bool { return p.Layers&packet.Tunnel == 0 }},
 	{"", "EtherIP of a version other than 3 is none",
 		func(_ sample, p *packet.Packet, r row) bool {
 			return strings.Contains(r.get("frame.protocols"), "etherip") && p.Layers&packet.Tunnel == 0

@@ -43,7 +43,7 @@ func (p *Packet) udpTunnel(d []byte, at int) {
 
 // vxlan follows RFC 7348: the I flag must be set; the other flags are ignored, as a receiver must.
 func (p *Packet) vxlan(d []byte, at int) {
-	if at+8+14 <= len(d) && d[at]&8 != 0 {
+	if at+8 < len(d) && d[at]&8 != 0 {
 		p.tunnel(VXLAN, LinkEthernet, at+8)
 	}
 }
