@@ -51,7 +51,7 @@ type Spec struct {
 	FileName string // for lists
 
 	Expression string // canonical form of Filter, for lists and for the savefile
-	Filter     Filter // nil takes everything
+	Filter     Filter // nil, or an empty Expression, takes everything
 	Hold       bool   // packets whose flow has no verdict yet wait for it; else they are ignored
 
 	Start       int64         // the first frame of this time or later starts; 0, and for live sources the past, is at once
@@ -96,6 +96,7 @@ type Capture struct {
 	room chan struct{}          // a chunk was given back; only if spec.Block
 	over chan struct{}          // closed with ended
 	end  atomic.Pointer[ending] // why the lanes look at no more
+	seen chan struct{}          // closed when the stages look at packets for the capture
 	done chan struct{}          // closed when the capture is in the list of finished ones
 
 	delivered      atomic.Uint64 // packets that the sink took
@@ -122,6 +123,9 @@ func (c *Capture) ID() string { return c.id }
 
 // FileName is the name that a savefile of the capture should have.
 func (c *Capture) FileName() string { return c.spec.FileName }
+
+// Attached is closed when Run was called and every later packet is looked at.
+func (c *Capture) Attached() <-chan struct{} { return c.seen }
 
 // Done is closed when the capture has ended and is in the list of finished ones.
 func (c *Capture) Done() <-chan struct{} { return c.done }
@@ -217,6 +221,7 @@ func (c *Capture) attach(s sink.Sink) error {
 	c.sink, c.started, c.lostThen = s, now, c.of.Lost()
 	c.window(now)
 	c.of.attach(c)
+	close(c.seen)
 	return nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -77,15 +76,7 @@ func run(t testing.TB, cs *Captures, spec Spec, s sink.Sink) (c *Capture, wait f
 	}
 	result := make(chan error, 1)
 	go func() { result <- c.Run(t.Context(), s) }()
-	for {
-		c.mu.Lock()
-		attached := c.started != 0
-		c.mu.Unlock()
-		if attached {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	<-c.Attached()
 	return c, sync.OnceValue(func() error { return <-result })
 }
 

@@ -128,6 +128,9 @@ func (cs *Captures) make(spec Spec) (*Capture, error) {
 	if spec.End != 0 && spec.End < spec.Start {
 		return nil, badRequest("the end time is before the start time: the capture would be empty")
 	}
+	if spec.Expression == "" {
+		spec.Filter = nil
+	}
 	if spec.SnapLen == 65535 {
 		spec.SnapLen = 0
 	}
@@ -144,6 +147,7 @@ func (cs *Captures) make(spec Spec) (*Capture, error) {
 		wake:    make(chan struct{}, 1),
 		room:    make(chan struct{}, cs.Workers),
 		over:    make(chan struct{}),
+		seen:    make(chan struct{}),
 		done:    make(chan struct{}),
 		created: time.Now().UnixNano(),
 	}
