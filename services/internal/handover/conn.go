@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +17,9 @@ import (
 
 // sendTimeout is how long a peer may leave messages unread before it is given up.
 const sendTimeout = 5 * time.Second
+
+// Path returns where the host listens, below the runtime directory.
+func Path(run string) string { return filepath.Join(run, "handover", "socket") }
 
 // A Listener is the host's end.
 type Listener struct {

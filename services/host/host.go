@@ -1,0 +1,91 @@
+// Package host is the process with the rights that capturing needs: it owns the configuration file, finds and prepares the NICs, opens packet sockets
+// for the engine, and answers the API's part about configuration and machine on a unix socket.
+//
+// It never reads a captured byte, and listens on no network. The ports of an engine are looked after by one goroutine, which lists the machine's
+// links once a second and whenever netlink says that something changed; so a lost netlink message costs at most a second.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/config"
+	"galvo/services/internal/handover"
+)
+
+// Options are what the process is started with.
+type Options struct {
+	Config     string   // the configuration file
+	Run        string   // runtime directory, with the sockets
+	Interfaces []string // links to capture from instead of the configuration's ports
+	Listen     []string // where the device's services listen, as ADDRESS:PORT
+	EngineUser int      // the only user that gets sockets
+	WebUser    int      // the only user, beside the process's own, that may call the API
+	Instance   uint64   // see handover.Config
+	Version    string
+}
+
+// Run serves until ctx is done. A configuration file that cannot be understood is an error that names the line.
+func Run(ctx context.Context, o Options) error {
+	store, err := config.Open(o.Config)
+	if err != nil {
+		return err
+	}
+	engines, err := handover.Listen(handover.Path(o.Run), o.EngineUser)
+	if err != nil {
+		return err
+	}
+	calls, err := api.Listen(api.SocketPath(o.Run, api.ServiceHost), o.WebUser, os.Getuid())
+	if err != nil {
+		engines.Close()
+		return err
+	}
+	keeper, err := newKeeper(o, store)
+	if err != nil {
+		return errors.Join(err, engines.Close(), calls.Close())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	server := &http.Server{
+		Handler:           (&service{store: store, keeper: keeper, version: o.Version}).handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	var running sync.WaitGroup
+	running.Go(func() { watch(ctx, keeper.wake) })
+	running.Go(func() { keeper.run(ctx) })
+	running.Go(func() { cancel(fmt.Errorf("accept engines: %w", acceptAll(ctx, engines, keeper))) })
+	running.Go(func() { cancel(fmt.Errorf("serve the API: %w", server.Serve(calls))) })
+	<-ctx.Done()
+	engines.Close()
+	server.Close()
+	running.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// acceptAll makes each engine that connects known to the keeper, until the listener is closed.
+func acceptAll(ctx context.Context, l *handover.Listener, k *keeper) error {
+	var conversations sync.WaitGroup
+	defer conversations.Wait()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, func() { c.Close() })
+		conversations.Go(func() {
+			defer stop()
+			k.converse(ctx, c)
+		})
+	}
+}

@@ -1,0 +1,446 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"galvo/services/config"
+	"galvo/services/internal/afpacket"
+	"galvo/services/internal/handover"
+)
+
+// A keeper looks after the ports. Its fields belong to the goroutine of run.
+type keeper struct {
+	options Options
+	store   *config.Store
+	nics    *nics
+
+	wake    chan struct{} // something may have changed
+	engines chan *engine  // an engine connected, or said that it is ready
+	ended   chan *engine
+	restart chan string // reasons to start the engine anew
+
+	ports  []*port
+	engine *engine // nil while there is none
+	told   *handover.Config
+}
+
+// An engine is one conversation.
+type engine struct {
+	conn    *handover.Conn
+	workers int // 0 until it is ready
+}
+
+// A port is a port of the configuration as it was last seen.
+type port struct {
+	want     config.Port
+	info     handover.Port // without sockets
+	prepared int           // index of the link whose NIC was prepared
+	handed   int           // index of the link whose sockets the engine has; 0 is none
+	told     bool          // the engine knows info
+}
+
+func newKeeper(o Options, store *config.Store) (*keeper, error) {
+	n, err := openNICs()
+	if err != nil {
+		return nil, err
+	}
+	return &keeper{
+		options: o, store: store, nics: n,
+		wake: make(chan struct{}, 1), engines: make(chan *engine), ended: make(chan *engine), restart: make(chan string),
+	}, nil
+}
+
+// poke makes the keeper look at the machine and the configuration.
+func (k *keeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the ports until ctx is done, and then gives the NICs back as they were.
+func (k *keeper) run(ctx context.Context) {
+	defer k.nics.close()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		k.look(false)
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case e := <-k.engines:
+			k.adopt(e)
+		case e := <-k.ended:
+			if k.engine == e {
+				k.forget()
+			}
+		case reason := <-k.restart:
+			k.send(handover.Message{Restart: &handover.Restart{Reason: reason}})
+		case <-tick.C:
+			k.look(true)
+		}
+	}
+}
+
+// converse serves one engine until it is gone.
+func (k *keeper) converse(ctx context.Context, c *handover.Conn) {
+	e := &engine{conn: c}
+	defer c.Close()
+	announce := func(to chan *engine, e *engine) {
+		select {
+		case to <- e:
+		case <-ctx.Done():
+		}
+	}
+	announce(k.engines, e)
+	defer announce(k.ended, e)
+	for {
+		m, err := c.Next()
+		if err != nil {
+			return
+		}
+		if m.Ready != nil {
+			announce(k.engines, &engine{conn: c, workers: m.Ready.Workers})
+		}
+	}
+}
+
+// adopt takes e for the engine: at first it gets the configuration, and once it is ready the ports.
+func (k *keeper) adopt(e *engine) {
+	if k.engine != nil && k.engine.conn == e.conn {
+		k.engine.workers = e.workers
+		for _, p := range k.ports {
+			p.handed, p.told = 0, false
+		}
+		return
+	}
+	if k.engine != nil {
+		slog.Warn("a second engine takes the place of the first")
+		k.engine.conn.Close()
+	}
+	k.forget()
+	k.engine = e
+}
+
+func (k *keeper) forget() {
+	k.engine, k.told = nil, nil
+	for _, p := range k.ports {
+		p.handed, p.told = 0, false
+	}
+}
+
+// send sends m, and gives the engine up if it does not take it.
+func (k *keeper) send(m handover.Message) {
+	if k.engine == nil {
+		if m.Port != nil {
+			closeAll(m.Port.Sockets)
+		}
+		return
+	}
+	if err := k.engine.conn.Send(m); err != nil {
+		slog.Error("hand over to the engine", "error", err)
+		k.engine.conn.Close()
+		k.forget()
+	}
+}
+
+// look compares the machine with what the engine knows, and tells it what is new. With stats it sends counters too.
+func (k *keeper) look(stats bool) {
+	k.adjust()
+	links, err := machineLinks()
+	if err != nil {
+		slog.Error("list the links of the machine", "error", err)
+		return
+	}
+	k.tellConfig(links)
+	for _, p := range k.ports {
+		k.keep(p, links)
+	}
+	if !stats || k.engine == nil || k.engine.workers == 0 {
+		return
+	}
+	for _, p := range k.ports {
+		if p.handed != 0 {
+			s := p.info.Stats
+			k.send(handover.Message{Stats: &s})
+		}
+	}
+}
+
+// adjust makes the list of ports follow the configuration. A port whose wording changed is a new one under the same id.
+func (k *keeper) adjust() {
+	wanted := k.wanted()
+	for len(k.ports) > len(wanted) {
+		last := k.ports[len(k.ports)-1]
+		k.ports = k.ports[:len(k.ports)-1]
+		k.send(handover.Message{Gone: &handover.Gone{ID: last.info.ID, Reason: "the configuration has no such port any more"}})
+	}
+	for i, w := range wanted {
+		if i == len(k.ports) {
+			k.ports = append(k.ports, &port{})
+		}
+		if p := k.ports[i]; p.info.ID == 0 || p.want != w {
+			if p.handed != 0 {
+				k.send(handover.Message{Gone: &handover.Gone{ID: i + 1, Reason: "the configuration of the port changed"}})
+			}
+			*p = port{want: w, info: handover.Port{ID: i + 1}}
+		}
+	}
+}
+
+// wanted returns the ports to capture from.
+func (k *keeper) wanted() []config.Port {
+	if len(k.options.Interfaces) == 0 {
+		return k.store.Current().Ports
+	}
+	var ports []config.Port
+	for _, name := range k.options.Interfaces {
+		ports = append(ports, config.Port{Name: name})
+	}
+	return ports
+}
+
+// tellConfig sends the configuration when the engine does not have it as it is.
+func (k *keeper) tellConfig(links []link) {
+	if k.engine == nil {
+		return
+	}
+	c := &handover.Config{Config: *k.store.Current(), Listen: listening(k.options.Listen, links), Instance: k.options.Instance}
+	c.Config.Ports = k.wanted()
+	if k.told != nil && len(config.Diff(&k.told.Config, &c.Config)) == 0 && slices.Equal(k.told.Listen, c.Listen) {
+		return
+	}
+	k.told = c
+	k.send(handover.Message{Config: c})
+}
+
+// listening returns where the services listen, with every address of the machine in the place of an unspecified one.
+func listening(listen []string, links []link) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, s := range listen {
+		l, err := netip.ParseAddrPort(s)
+		if err != nil {
+			continue
+		}
+		if !l.Addr().IsUnspecified() {
+			out = append(out, netip.AddrPortFrom(l.Addr().Unmap(), l.Port()))
+			continue
+		}
+		for _, link := range links {
+			for _, a := range link.addresses {
+				out = append(out, netip.AddrPortFrom(a, l.Port()))
+			}
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out)
+}
+
+// keep brings one port and what the engine knows of it up to date.
+func (k *keeper) keep(p *port, links []link) {
+	before := p.info
+	l := k.find(p.want, links)
+	if p.handed != 0 && (l == nil || l.index != p.handed) {
+		k.send(handover.Message{Gone: &handover.Gone{ID: p.info.ID, Reason: "the link was removed"}})
+		p.handed = 0
+	}
+	if l == nil {
+		p.prepared = 0
+		p.info = handover.Port{ID: before.ID, Name: wording(p.want), MAC: before.MAC, Driver: before.Driver, Link: p.want.Link, Direction: direction(p.want, nil),
+			State: "absent", Reason: "the machine has no such link now: see `ip link` for the names"}
+		k.tell(p, before)
+		return
+	}
+	k.describe(p, l)
+	if p.handed == 0 || p.info.Direction != before.Direction {
+		k.handOver(p)
+	}
+}
+
+// describe fills in what is known of a port's link, and prepares its NIC when it is new.
+func (k *keeper) describe(p *port, l *link) {
+	info := &p.info
+	if p.prepared != l.index {
+		*info = handover.Port{ID: info.ID, Name: l.name, Index: l.index, MAC: l.mac, MTU: l.mtu, Link: p.want.Link}
+		info.Direction = direction(p.want, l)
+		info.Driver, info.CanFCS, info.Reason = k.nics.prepare(l, info.Direction == "both")
+		p.prepared = l.index
+		p.told = false
+		for _, r := range strings.Split(info.Reason, "; ") {
+			if r != "" {
+				slog.Warn("port", "id", info.ID, "name", l.name, "reason", r)
+			}
+		}
+	}
+	info.Name, info.MTU, info.Addresses, info.Direction = l.name, l.mtu, l.addresses, direction(p.want, l)
+	state, why := l.state()
+	if info.State != state {
+		info.SpeedMbps = k.nics.speed(l.name)
+	}
+	info.State = state
+	info.Stats = l.stats
+	info.Stats.ID, info.Stats.State, info.Stats.SpeedMbps = info.ID, state, info.SpeedMbps
+	info.Stats.Reason = join(why, info.Reason)
+}
+
+func join(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), "; ")
+}
+
+// handOver gives the engine fresh sockets of p.
+func (k *keeper) handOver(p *port) {
+	if k.engine == nil || k.engine.workers == 0 {
+		return
+	}
+	m := p.info
+	m.Reason = m.Stats.Reason
+	sockets, err := afpacket.Open(m.Index, k.engine.workers)
+	if err != nil {
+		if !p.told {
+			slog.Error("port", "id", m.ID, "name", m.Name, "error", err)
+		}
+		m.State, m.Reason = "failed", failure(err)
+		p.info.State = "failed"
+		k.tellOnce(p, m)
+		return
+	}
+	m.Sockets = sockets
+	p.handed, p.told = m.Index, true
+	k.send(handover.Message{Port: &m})
+	slog.Info("port", "id", m.ID, "name", m.Name, "driver", m.Driver, "direction", m.Direction, "state", m.State, "workers", len(sockets))
+}
+
+func failure(err error) string {
+	if errors.Is(err, os.ErrPermission) {
+		return "no right to capture: start galvo run as root"
+	}
+	return err.Error()
+}
+
+// tell sends a port without sockets if the engine does not know it so.
+func (k *keeper) tell(p *port, before handover.Port) {
+	if p.info.State != before.State {
+		p.told = false
+		slog.Warn("port", "id", p.info.ID, "name", p.info.Name, "state", p.info.State)
+	}
+	k.tellOnce(p, p.info)
+}
+
+func (k *keeper) tellOnce(p *port, m handover.Port) {
+	if p.told || k.engine == nil || k.engine.workers == 0 {
+		return
+	}
+	p.told = true
+	k.send(handover.Message{Port: &m})
+}
+
+// find returns the link that a port of the configuration names, or nil.
+func (k *keeper) find(want config.Port, links []link) *link {
+	for i := range links {
+		l := &links[i]
+		switch {
+		case want.Name != "" && l.name == want.Name,
+			want.MAC != "" && sameMAC(want.MAC, l),
+			want.PCI != "" && k.nics.bus(l.name) == want.PCI:
+			return l
+		}
+	}
+	return nil
+}
+
+// sameMAC prefers the permanent address, which stays when a link is enslaved or renamed.
+func sameMAC(want string, l *link) bool {
+	a, err := net.ParseMAC(want)
+	if err != nil {
+		return false
+	}
+	if l.permanent != "" {
+		return a.String() == l.permanent
+	}
+	return a.String() == l.mac
+}
+
+func wording(p config.Port) string { return p.Name + p.MAC + p.PCI }
+
+// direction says what is captured of a port: what the configuration says, else both directions of a port with an address, and received frames of
+// any other. A frame on the loopback link is both sent and received, so one direction has them all.
+func direction(want config.Port, l *link) string {
+	if want.Direction != "" {
+		return want.Direction
+	}
+	if l != nil && !l.loopback && slices.ContainsFunc(l.addresses, func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() || a.Is4() }) {
+		return "both"
+	}
+	return "in"
+}
+
+// A link is a link of the machine.
+type link struct {
+	index     int
+	name      string
+	kind      string // of software links: veth, bridge, dummy
+	mac       string
+	permanent string
+	mtu       int
+	loopback  bool
+	up        bool // switched on
+	carrier   bool
+	addresses []netip.Addr
+	stats     handover.Stats
+}
+
+func (l *link) state() (state, reason string) {
+	switch {
+	case !l.up:
+		return "down", fmt.Sprintf("the link is switched off: `ip link set %s up` switches it on", l.name)
+	case !l.carrier:
+		return "down", "no carrier: check the cable and the other end"
+	}
+	return "up", ""
+}
+
+// machineLinks lists the links of the network namespace with their addresses and counters.
+func machineLinks() ([]link, error) {
+	found, err := netlink.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UnixNano()
+	links := make([]link, 0, len(found))
+	for _, f := range found {
+		a := f.Attrs()
+		l := link{
+			index: a.Index, name: a.Name, kind: f.Type(), mac: a.HardwareAddr.String(), permanent: a.PermHWAddr.String(), mtu: a.MTU,
+			loopback: a.RawFlags&unix.IFF_LOOPBACK != 0, up: a.RawFlags&unix.IFF_UP != 0, carrier: a.RawFlags&unix.IFF_RUNNING != 0,
+		}
+		for _, addr := range addrs {
+			if ip, ok := netip.AddrFromSlice(addr.IP); ok && addr.LinkIndex == a.Index {
+				l.addresses = append(l.addresses, ip.Unmap())
+			}
+		}
+		if s := a.Statistics; s != nil {
+			// Drivers put a full receive ring in one of these, or the same number in several.
+			drops := max(s.RxMissedErrors, s.RxFifoErrors, s.RxOverErrors)
+			l.stats = handover.Stats{Time: now, RxPackets: s.RxPackets, RxBytes: s.RxBytes, NicDrops: drops, Dropped: s.RxDropped}
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
