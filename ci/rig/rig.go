@@ -9,11 +9,13 @@
 package rig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"time"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -130,6 +132,25 @@ func (e *End) Up(up bool) error {
 		}
 		return netlink.LinkSetDown(l)
 	})
+}
+
+// WaitUp waits until frames go through the pair. A veth has its carrier back some time after both ends are up.
+func (e *End) WaitUp(ctx context.Context) error {
+	for {
+		up := false
+		err := e.link(func(l netlink.Link) error {
+			up = l.Attrs().OperState == netlink.OperUp
+			return nil
+		})
+		if err != nil || up {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Remove removes the pair.

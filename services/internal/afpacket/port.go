@@ -14,7 +14,7 @@ import (
 // Options of a port.
 type Options struct {
 	Direction Direction
-	Blocks    int // blocks of BlockSize per worker; 0 means 64
+	Blocks    int // blocks of BlockSize per worker; 0 means 64. A worker may be late for 20 ms per block, however few frames come
 }
 
 // BlockSize is the size of a ring's blocks in bytes: large enough that waking up costs little per frame, and no frame is larger.
