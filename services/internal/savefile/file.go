@@ -3,6 +3,7 @@ package savefile
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
@@ -71,11 +72,11 @@ func (f *file) openDisk(name string) error {
 	}
 	f.closers = append(f.closers, disk.Close)
 	info, err := disk.Stat()
-	if err == nil && info.IsDir() {
-		err = errors.New("it is a directory")
-	}
 	if err != nil {
 		return errors.Join(reason(err), f.close())
+	}
+	if info.IsDir() {
+		return errors.Join(errors.New("it is a directory"), f.close())
 	}
 	if info.Mode().IsRegular() {
 		f.size = info.Size()
@@ -100,7 +101,8 @@ func (f *file) decompress() (io.Reader, error) {
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, reason(err)
 	}
-	whole := io.MultiReader(bytes.NewReader(head[:n]), f.raw)
+	head = head[:n]
+	whole := io.MultiReader(bytes.NewReader(head), f.raw)
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return gzip.NewReader(whole)
@@ -112,7 +114,23 @@ func (f *file) decompress() (io.Reader, error) {
 		f.closers = append(f.closers, func() error { z.Close(); return nil })
 		return z, nil
 	}
+	for _, other := range otherCompressions {
+		if bytes.HasPrefix(head, other.magic) {
+			return nil, fmt.Errorf("it is compressed with %s: only gzip and zstd are read, so unpack it first", other.name)
+		}
+	}
 	return whole, nil
+}
+
+// otherCompressions are those that a savefile may come in, and that a person expects to work.
+var otherCompressions = []struct {
+	name  string
+	magic []byte
+}{
+	{"xz", []byte("\xfd7zX")},
+	{"bzip2", []byte("BZh")},
+	{"lz4", []byte("\x04\x22\x4d\x18")},
+	{"zip", []byte("PK\x03\x04")},
 }
 
 func (f *file) close() error {

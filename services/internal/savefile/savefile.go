@@ -10,6 +10,9 @@
 //
 // A damaged savefile does not end the others: everything before the damage is delivered, and the errors come where io.EOF would.
 //
+// Plain files are read, not mapped: reading chunk by chunk into the second-level cache is twice as fast as walking a mapping, and a file
+// that is cut while it is read is an error and no signal.
+//
 // Frames borrow the chunk of their file's reader until the next Next. A Source has one reader: only Interfaces and Progress may be
 // called from elsewhere.
 package savefile
