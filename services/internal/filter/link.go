@@ -45,7 +45,7 @@ var linkOperands = []operand{
 		name: "vlan", subject: "Link layer", values: "0 to 4095" + wordsAnyNone, ordered: true,
 		example: "vlan == 10,20", meaning: "The id of a tag is the number, of the outer or an inner one. Tags have the types 0x8100, 0x88a8 and 0x9100. `any` is at least one tag, `none` no tag.",
 		is: "VLAN id is", isNot: "no VLAN id is", oracle: "vlan.id == 10 || ieee8021ad.id == 10", prune: Prune{ByKey, "vlan"},
-		read: tagIDs.read, keys: vlanKeys,
+		read: tagIDs.read, keys: anyTagKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
 				if p.VLANs == 0 {
@@ -64,7 +64,7 @@ var linkOperands = []operand{
 		name: "outervlan", subject: "Link layer", values: "as `vlan`", ordered: true,
 		example: "outervlan == 10", meaning: "The id of the first tag is the number.",
 		is: "outer VLAN id is", oracle: "vlan.id#1 == 10 && !ieee8021ad || ieee8021ad.id#1 == 10", prune: Prune{ByKey, "vlan"},
-		read: tagIDs.read, keys: vlanKeys,
+		read: tagIDs.read, keys: someTagKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return tag(s, p, 0) }
 		},
@@ -73,7 +73,7 @@ var linkOperands = []operand{
 		name: "innervlan", subject: "Link layer", values: "as `vlan`", ordered: true,
 		example: "innervlan == none", meaning: "The id of the second tag is the number. `none` is a frame with fewer than two tags.",
 		is: "inner VLAN id is", oracle: "vlan.id#2 == 20 || ieee8021ad && vlan.id#1 == 20", prune: Prune{ByKey, "vlan"},
-		read: tagIDs.read, keys: vlanKeys,
+		read: tagIDs.read, keys: someTagKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return tag(s, p, 1) }
 		},

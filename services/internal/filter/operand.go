@@ -15,25 +15,26 @@ type test func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result
 
 // An operand is a row of the language: what a comparison may say, what it means, how it is evaluated.
 type operand struct {
-	name     string
-	aliases  []string
-	subject  string   // heading in LANGUAGE.md
-	values   string   // what may be compared with it
-	example  string   // an expression
-	meaning  string   // when == holds
-	is       string   // "==" in words, before the values
-	isNot    string   // "!=" in words
-	oracle   string   // the display filter of tshark that selects the same frames
-	prune    Prune    // how an index of a ring can use it
-	cost     cost     // of one evaluation
-	needs    need     // beside the packet
-	frame    bool     // of the frame or its flow, whatever headers the tunnel view names
-	ordered  bool     // < <= > >= and ranges have a meaning
-	whole    bool     // a comma in quotes belongs to the value
-	opaque   bool     // the value is one text to the next blank; commas belong to it even without quotes
-	whatElse string   // set if this build cannot evaluate it: why, and what to write instead
-	read     reader   // parses one item of the value list
-	keys     keysFunc // what a packet must have one of for == to hold; nil if nothing that a Set looks up
+	name       string
+	aliases    []string
+	subject    string   // heading in LANGUAGE.md
+	values     string   // what may be compared with it
+	example    string   // an expression
+	meaning    string   // when == holds
+	is         string   // "==" in words, before the values
+	isNot      string   // "!=" in words
+	oracle     string   // the display filter of tshark that selects the same frames
+	prune      Prune    // how an index of a ring can use it
+	cost       cost     // of one evaluation
+	needs      need     // beside the packet
+	frame      bool     // of the frame or its flow, whatever headers the tunnel view names
+	configured bool     // the configuration's tables decide
+	ordered    bool     // < <= > >= and ranges have a meaning
+	whole      bool     // a comma in quotes belongs to the value
+	opaque     bool     // the value is one text to the next blank; commas belong to it even without quotes
+	whatElse   string   // set if this build cannot evaluate it: why, and what to write instead
+	read       reader   // parses one item of the value list
+	keys       keysFunc // what a packet must have one of for == to hold; nil if nothing that a Set looks up
 
 	// One of the two evaluates ==; the complement is made from it.
 	header func(s *set, env *Env) func(p *packet.Packet) bool

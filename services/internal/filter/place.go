@@ -16,7 +16,7 @@ var (
 
 var placeOperands = []operand{
 	{
-		name: "interface", aliases: []string{"iface"}, subject: "Place", values: "port ids from 1, ranges", frame: true,
+		name: "interface", aliases: []string{"iface"}, subject: "Place", values: "port ids from 1, ranges", frame: true, configured: true,
 		example: "interface == 1,3-5", meaning: "The port that received the frame. In a savefile the index of the interface description + 1, counted through the files.",
 		is: "receiving interface is", oracle: "frame.interface_id in {0,2..4}", prune: Prune{ByKey, "interface"},
 		read: interfaceIDs.read,
@@ -25,7 +25,7 @@ var placeOperands = []operand{
 		},
 	},
 	{
-		name: "link", subject: "Place", values: "link numbers from 1", frame: true,
+		name: "link", subject: "Place", values: "link numbers from 1", frame: true, configured: true,
 		example: "link == 1", meaning: "The frame was received by either port of the link.",
 		is: "link is", oracle: "frame.interface_id in {0,1}", prune: Prune{ByKey, "interface"},
 		read: linkNumbers.read,
@@ -38,7 +38,7 @@ var placeOperands = []operand{
 		},
 	},
 	{
-		name: "group", subject: "Place", values: "the name of a configured group; `default`", whole: true,
+		name: "group", subject: "Place", values: "the name of a configured group; `default`", whole: true, frame: true, configured: true,
 		example: `group == "branch office"`, meaning: "The virtual link group that the frame belongs to: the first of the configuration whose every key has one of its values. `default` is a frame of no group.",
 		is: "group is", oracle: "none", read: readGroup,
 		header: func(s *set, env *Env) func(*packet.Packet) bool {
@@ -47,7 +47,7 @@ var placeOperands = []operand{
 		},
 	},
 	{
-		name: "countryCode", subject: "Place", values: "ISO 3166 codes of two letters; `private`, `unknown`", cost: scan,
+		name: "countryCode", subject: "Place", values: "ISO 3166 codes of two letters; `private`, `unknown`", cost: scan, configured: true,
 		example: "countryCode == US", meaning: "The country of the source or the destination address. `private` is an address that is not routed on the internet (RFC 1918, 6598, 3927, 4193, link-local, loopback), `unknown` one that the country table does not have.",
 		is: "country of source or destination is", isNot: "neither country of source nor of destination is",
 		oracle: `ip.geoip.country_iso == "US" || ipv6.geoip.country_iso == "US"`,

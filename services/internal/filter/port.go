@@ -17,33 +17,33 @@ var portOperands = []operand{
 		example: "port == 80", meaning: "The TCP or UDP source or destination port is the number.",
 		is: "TCP or UDP source or destination port is", isNot: "neither TCP or UDP source nor destination port is",
 		oracle: "(tcp.port == 80 || udp.port == 80) && !icmp && !icmpv6", prune: Prune{ByKey, "port"},
-		read: portNumbers.read, keys: portKeys, header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, eitherSide) },
+		read: portNumbers.read, keys: portKeys(eitherSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, eitherSide) },
 	},
 	{
 		name: "srcport", subject: "Ports", values: "0 to 65535", ordered: true,
 		example: "srcport == 53", meaning: "The TCP or UDP source port is the number.",
 		is: "TCP or UDP source port is", oracle: "(tcp.srcport == 53 || udp.srcport == 53) && !icmp && !icmpv6", prune: Prune{ByKey, "port"},
-		read: portNumbers.read, keys: portKeys, header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, sourceSide) },
+		read: portNumbers.read, keys: portKeys(sourceSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, sourceSide) },
 	},
 	{
 		name: "dstport", subject: "Ports", values: "0 to 65535", ordered: true,
 		example: "dstport == 53", meaning: "The TCP or UDP destination port is the number.",
 		is: "TCP or UDP destination port is", oracle: "(tcp.dstport == 53 || udp.dstport == 53) && !icmp && !icmpv6", prune: Prune{ByKey, "port"},
-		read: portNumbers.read, keys: portKeys, header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, destinationSide) },
+		read: portNumbers.read, keys: portKeys(destinationSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, destinationSide) },
 	},
 	{
 		name: "portrange", subject: "Ports", values: "numbers and ranges; `-10` is 0-10, `65000-` is 65000-65535",
 		example: "portrange == 80,100-120,-10,65000-", meaning: "The TCP or UDP source or destination port is in the set.",
 		is: "TCP or UDP source or destination port is in", isNot: "neither TCP or UDP source nor destination port is in",
 		oracle: "(tcp.port in {80,100..120,0..10,65000..65535} || udp.port in {80,100..120,0..10,65000..65535}) && !icmp && !icmpv6", prune: Prune{ByRange, "port"},
-		read: portRanges.read, keys: portKeys, header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, eitherSide) },
+		read: portRanges.read, keys: portKeys(eitherSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, eitherSide) },
 	},
 	{
 		name: "serverport", subject: "Ports", values: "numbers and ranges", ordered: true,
 		example: "serverport == 443",
 		meaning: "The port of the server side of the packet's TCP or UDP flow is in the set, in both directions. The server side receives the SYN or sends the SYN-ACK; where no handshake was seen it is what the first packet was sent to, unless only the other port is a well-known one. It stays what it is for the flow's life. Packets without a flow never match.",
 		is:      "port of the flow's server side is", oracle: "tcp.stream in { streams of tcp.flags.syn == 1 && tcp.flags.ack == 0 && tcp.dstport == 443 }", prune: Prune{ByRange, "port"},
-		read: portRanges.read, keys: portKeys, flow: serverPort,
+		read: portRanges.read, keys: serverPortKeys, flow: serverPort,
 	},
 }
 

@@ -1,15 +1,299 @@
 package filter
 
-type key struct {
-	kind uint8
-	a, b uint64
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+)
+
+// A Set evaluates several filters on each packet and shares their work. What a filter must find in a packet to match (an address, a port, a
+// protocol) is looked up once for all of them, only those that found theirs are evaluated, and a comparison that several filters make is evaluated
+// once. A Set belongs to one worker.
+type Set struct {
+	parts []dispatch // of 64 filters each
+	count int
 }
 
-type keysFunc func(s *set) []key
+// NewSet makes a Set of filters, which may be none.
+func NewSet(filters []*Filter) *Set {
+	s := &Set{count: len(filters)}
+	for len(filters) > 0 {
+		n := min(64, len(filters))
+		s.parts = append(s.parts, newDispatch(filters[:n]))
+		filters = filters[n:]
+	}
+	return s
+}
 
-func addressKeys(s *set) []key  { return nil }
-func macKeys(s *set) []key      { return nil }
-func portKeys(s *set) []key     { return nil }
-func vlanKeys(s *set) []key     { return nil }
-func protocolKeys(s *set) []key { return nil }
-func verdictKeys(s *set) []key  { return nil }
+// Match evaluates every filter for p and stores the results, in the order of NewSet, which must fit. ref may be nil.
+func (s *Set) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict, results []Result) {
+	clear(results[:s.count])
+	for i := range s.parts {
+		s.parts[i].match(p, ref, v, results)
+		results = results[min(64, len(results)):]
+	}
+}
+
+// A dispatch is at most 64 filters; bit i of a mask is filter i.
+type dispatch struct {
+	always  uint64 // to be evaluated whatever the packet has
+	sure    uint64 // what was found makes them Yes
+	cut     uint64 // to be evaluated where the IP header is cut off
+	verdict uint64 // to be evaluated where the verdict is pending, unknown or guessed
+	tables  [fields]lookupTable
+	tests   [64]test
+	twins   [64]uint64 // the filter itself and those that say the same
+	memos   memos
+}
+
+func newDispatch(filters []*Filter) dispatch {
+	d := dispatch{memos: memos{epoch: new(uint32), uses: make(map[string]int), made: make(map[string]*memo)}}
+	first := make(map[string]int)
+	for i, f := range filters {
+		name := f.String() + f.env.identity(f.configured())
+		if twin, ok := first[name]; ok {
+			d.twins[twin] |= 1 << i
+			continue
+		}
+		first[name] = i
+		d.twins[i] = 1 << i
+		f.tree.walk(func(c *comparison) { d.memos.uses[c.identity(f.env)]++ })
+	}
+	for i, f := range filters {
+		if d.twins[i] != 0 {
+			d.add(i, f)
+		}
+	}
+	for i := range d.tables {
+		d.tables[i].settle()
+	}
+	return d
+}
+
+func (f *Filter) configured() bool {
+	found := false
+	f.tree.walk(func(c *comparison) { found = found || c.operand.configured })
+	return found
+}
+
+func (d *dispatch) add(i int, f *Filter) {
+	bit := uint64(1) << i
+	if f.tree == nil {
+		d.always |= bit
+		d.tests[i] = f.test
+		return
+	}
+	d.tests[i] = compile(f.tree, f.env, d.memos.leaf)
+	guards, enough := f.tree.guards(f.env)
+	if guards == nil {
+		d.always |= bit
+		return
+	}
+	if enough {
+		d.sure |= bit
+	}
+	for _, g := range guards {
+		d.tables[g.field].add(g.lo, g.hi, bit)
+		switch {
+		case g.field <= net6destination:
+			d.cut |= bit
+		case g.field == protocolName:
+			d.verdict |= bit
+		}
+	}
+}
+
+func (d *dispatch) match(p *packet.Packet, ref *flow.Ref, v l7.Verdict, results []Result) {
+	*d.memos.epoch++
+	if *d.memos.epoch == 0 {
+		d.memos.forget()
+	}
+	found := d.lookup(p, v)
+	sure := found & d.sure
+	for m := sure; m != 0; m &= m - 1 {
+		d.store(bits.TrailingZeros64(m), Yes, results)
+	}
+	rest := (found | d.always) &^ sure
+	if p.Layers&(packet.PartIPv4|packet.PartIPv6) != 0 {
+		rest |= d.cut &^ sure
+	}
+	if v.State == l7.Pending || v.State >= l7.Guessed {
+		rest |= d.verdict &^ sure
+	}
+	for m := rest; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(m)
+		if r := d.tests[i](p, ref, v); r != No {
+			d.store(i, r, results)
+		}
+	}
+}
+
+func (d *dispatch) store(i int, r Result, results []Result) {
+	for m := d.twins[i]; m != 0; m &= m - 1 {
+		results[bits.TrailingZeros64(m)] = r
+	}
+}
+
+// lookup returns the filters that p has a key of.
+func (d *dispatch) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
+	t := &d.tables
+	switch {
+	case p.Layers&packet.IPv4 != 0:
+		found = t[source4].find(uint64(p.Src4())) | t[destination4].find(uint64(p.Dst4()))
+	case p.Layers&packet.IPv6 != 0:
+		hi, lo := p.Src6()
+		found = t[host6source].find(mix(hi, lo)) | t[net6source].find(hi)
+		hi, lo = p.Dst6()
+		found |= t[host6destination].find(mix(hi, lo)) | t[net6destination].find(hi)
+	}
+	if p.Layers&(packet.TCP|packet.UDP) != 0 {
+		found |= t[sourcePort].find(uint64(p.SrcPort)) | t[destinationPort].find(uint64(p.DstPort))
+	}
+	if p.Layers&packet.HasProto != 0 {
+		found |= t[ipProtocol].find(uint64(p.Proto))
+	}
+	if p.Layers&packet.Ethernet != 0 && t[sourceMAC].any|t[destinationMAC].any != 0 {
+		found |= t[sourceMAC].find(p.SrcMAC()) | t[destinationMAC].find(p.DstMAC())
+	}
+	for i := range int(p.VLANs) {
+		found |= t[tagID].find(uint64(p.TCI(i) & 0xfff))
+	}
+	if d.verdict != 0 {
+		found |= t[protocolName].find(uint64(v.Proto)) | t[protocolName].find(uint64(v.App))
+	}
+	return found
+}
+
+// A lookupTable finds the filters that look for a value: single values by hash, ranges one by one.
+type lookupTable struct {
+	any    uint64 // all filters in the table
+	shift  uint8
+	slots  []slot // open addressing, at most a quarter full
+	ranges []guarded
+	single map[uint64]uint64 // until settle
+}
+
+type slot struct{ value, mask uint64 }
+
+type guarded struct{ lo, size, mask uint64 }
+
+func (t *lookupTable) add(lo, hi, mask uint64) {
+	t.any |= mask
+	if lo == hi {
+		if t.single == nil {
+			t.single = make(map[uint64]uint64)
+		}
+		t.single[lo] |= mask
+		return
+	}
+	t.ranges = append(t.ranges, guarded{lo, hi - lo, mask})
+}
+
+func (t *lookupTable) settle() {
+	if len(t.single) == 0 {
+		return
+	}
+	width := bits.Len(uint(4*len(t.single) - 1))
+	t.shift = uint8(64 - width)
+	t.slots = make([]slot, 1<<width)
+	for value, mask := range t.single {
+		i := t.hash(value)
+		for t.slots[i].mask != 0 {
+			i = (i + 1) % uint64(len(t.slots))
+		}
+		t.slots[i] = slot{value, mask}
+	}
+	t.single = nil
+}
+
+func (t *lookupTable) hash(value uint64) uint64 { return value * 0x9e3779b97f4a7c15 >> t.shift }
+
+func (t *lookupTable) find(value uint64) uint64 {
+	if t.any == 0 {
+		return 0
+	}
+	return t.search(value)
+}
+
+func (t *lookupTable) search(value uint64) (found uint64) {
+	if len(t.slots) > 0 {
+		for i := t.hash(value); t.slots[i].mask != 0; i = (i + 1) & uint64(len(t.slots)-1) {
+			if t.slots[i].value == value {
+				found = t.slots[i].mask
+				break
+			}
+		}
+	}
+	for i := range t.ranges {
+		if r := &t.ranges[i]; value-r.lo <= r.size {
+			found |= r.mask
+		}
+	}
+	return found
+}
+
+// memos keep the results of comparisons that several filters make for the packet at hand.
+type memos struct {
+	epoch *uint32 // of the packet at hand
+	uses  map[string]int
+	made  map[string]*memo
+}
+
+type memo struct {
+	epoch  uint32
+	result Result // of ==
+	test   test
+}
+
+func (m *memos) forget() {
+	for _, made := range m.made {
+		made.epoch = 0
+	}
+	*m.epoch = 1
+}
+
+// leaf makes the closure of a comparison; if it is made elsewhere too, or as its complement, one evaluation serves both.
+func (m *memos) leaf(c *comparison, env *Env) test {
+	name := c.identity(env)
+	if m.uses[name] < 2 {
+		return leaf(c, env)
+	}
+	made := m.made[name]
+	if made == nil {
+		made = &memo{test: c.operand.compile(c.set, env)}
+		m.made[name] = made
+	}
+	epoch := m.epoch
+	shared := func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
+		if made.epoch != *epoch {
+			made.epoch, made.result = *epoch, made.test(p, ref, v)
+		}
+		return made.result
+	}
+	if c.op == "!=" {
+		return negate(shared)
+	}
+	return shared
+}
+
+// identity is equal for comparisons that mean the same or the opposite.
+func (c *comparison) identity(env *Env) string {
+	op := c.op
+	if op == "!=" {
+		op = "=="
+	}
+	return c.operand.name + op + strings.Join(c.set.text, ",") + env.identity(c.operand.configured)
+}
+
+// identity is equal for environments in which the same text means the same.
+func (e *Env) identity(configured bool) string {
+	id := fmt.Sprintf(" %v %d %v %d", e.Guesses, e.Tunnels, e.SCTP, e.Split)
+	if configured {
+		id += fmt.Sprintf(" %p", e)
+	}
+	return id
+}
