@@ -27,7 +27,7 @@ type lane struct {
 }
 
 // An ifaceStat counts the frames of one interface.
-type ifaceStat struct{ looked, accepted, dropped, delivered uint64 }
+type ifaceStat struct{ looked, accepted, dropped uint64 }
 
 // begin prepares for a batch with frames from lo to hi.
 func (l *lane) begin(b *pipeline.Batch, lo, hi int64) {

@@ -1,0 +1,126 @@
+package stats
+
+import (
+	"fmt"
+	"strconv"
+
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+)
+
+// Keys of the link layer that are no EtherType: what a frame carries or is wrapped in besides.
+const (
+	keyIPv4 = 1<<16 + iota
+	keyIPv6
+	keyVLAN
+	keyMPLS
+	keyPPPoE
+	keyLLC
+	keySNAP
+	keySTP
+	keyOther // neither an EtherType nor LLC: link types without one, and frames cut off before it
+	linkKeys
+)
+
+var linkNames = map[uint32]string{
+	keyIPv4: "IPv4", keyIPv6: "IPv6", keyVLAN: "VLAN", keyMPLS: "MPLS", keyPPPoE: "PPPoE", keyLLC: "LLC", keySNAP: "SNAP", keySTP: "STP", keyOther: "other",
+	0x0806: "ARP", 0x8035: "RARP", 0x88cc: "LLDP", 0x8809: "SLOW", 0x88f7: "PTP", 0x8892: "PROFINET", 0x88a4: "EtherCAT", 0x88ab: "POWERLINK",
+	0x88cd: "SERCOS", 0x88b8: "GOOSE", 0x88ba: "SV", 0x88e3: "MRP", 0x88fb: "PRP", 0x892f: "HSR", 0x8902: "CFM", 0x888e: "EAPOL", 0x88e5: "MACsec",
+	0x8906: "FCoE", 0x8914: "FIP", 0x8915: "RoCE", 0x88a2: "AoE", 0x22f0: "AVTP", 0x22ea: "MSRP", 0x88f5: "MVRP", 0x88e1: "HomePlug", 0x8137: "IPX",
+	0x809b: "AppleTalk", 0x6003: "DECnet", 0x9000: "Loopback", 0x8808: "PAUSE", 0x0842: "WoL", 0x22f3: "TRILL", 0x894f: "NSH",
+}
+
+// addLink counts a frame under every name of the filter's macProtocol that it has: what it carries, and what that is wrapped in.
+func addLink(t *table, p *packet.Packet) {
+	const wrapped = packet.LLC | packet.SNAP | packet.PPPoE
+	if p.VLANs > 0 {
+		t.add(keyVLAN, p.Len)
+	}
+	if p.Labels > 0 {
+		t.add(keyMPLS, p.Len)
+	}
+	if p.Layers&wrapped != 0 {
+		addWrapping(t, p)
+	}
+	switch {
+	case p.Layers&(packet.IPv4|packet.PartIPv4) != 0:
+		t.add(keyIPv4, p.Len)
+	case p.Layers&(packet.IPv6|packet.PartIPv6) != 0:
+		t.add(keyIPv6, p.Len)
+	case p.EtherType > 1500 && p.Labels == 0 && p.Layers&packet.PPPoE == 0:
+		t.add(uint32(p.EtherType), p.Len)
+	case p.Labels == 0 && p.Layers&wrapped == 0:
+		t.add(keyOther, p.Len)
+	}
+}
+
+func addWrapping(t *table, p *packet.Packet) {
+	if p.Layers&packet.PPPoE != 0 {
+		t.add(keyPPPoE, p.Len)
+	}
+	if p.Layers&packet.LLC != 0 {
+		t.add(keyLLC, p.Len)
+	}
+	stp := p.Layers&(packet.LLC|packet.SNAP) == packet.LLC && p.DSAP() == 0x42
+	if p.Layers&packet.SNAP != 0 {
+		t.add(keySNAP, p.Len)
+		oui, id := p.SNAP()
+		stp = oui == 0x00000c && id == 0x010b
+	}
+	if stp {
+		t.add(keySTP, p.Len)
+	}
+}
+
+func linkName(key uint32) (name, filter string) {
+	name, ok := linkNames[key]
+	if !ok {
+		name = fmt.Sprintf("0x%04x", key)
+	}
+	if key == keyOther || key == overflow {
+		return "other", ""
+	}
+	return name, "macProtocol == " + name
+}
+
+var protocolNames = map[uint32]string{
+	0: "HOPOPT", 1: "ICMP", 2: "IGMP", 4: "IPIP", 6: "TCP", 8: "EGP", 9: "IGP", 17: "UDP", 27: "RDP", 33: "DCCP", 41: "IPv6", 46: "RSVP", 47: "GRE",
+	50: "ESP", 51: "AH", 58: "ICMPv6", 59: "IPv6-NoNxt", 88: "EIGRP", 89: "OSPF", 97: "EtherIP", 103: "PIM", 108: "IPComp", 112: "VRRP", 113: "PGM",
+	115: "L2TP", 132: "SCTP", 135: "Mobility", 136: "UDPLite", 137: "MPLS-in-IP", 139: "HIP", 143: "Ethernet",
+}
+
+func protocolName(key uint32) (name, filter string) {
+	name, ok := protocolNames[key]
+	if !ok {
+		name = strconv.Itoa(int(key))
+	}
+	return name, "l4Protocol == " + name
+}
+
+// keyUnknown is the key of flows that were given up; ids of protocols are above 0.
+const keyUnknown = 0
+
+// addVerdict counts a packet under every name that its verdict has: carrier, application, and the families of both.
+func addVerdict(t *table, v l7.Verdict, bytes uint32) {
+	if v.State == l7.Unknown || v.State == l7.Guessed {
+		t.add(keyUnknown, bytes)
+		return
+	}
+	for id := v.Proto; id != 0; id = master(id) {
+		t.add(uint32(id), bytes)
+	}
+	carrier := l7.Verdict{Proto: v.Proto}
+	for id := v.App; id != 0 && !carrier.Is(id); id = master(id) {
+		t.add(uint32(id), bytes)
+	}
+}
+
+func master(id l7.ID) l7.ID { return l7.Protocols()[id-1].Master }
+
+func verdictName(key uint32) (name, filter string) {
+	if key == keyUnknown {
+		return "unknown", "l7Protocol == unknown"
+	}
+	name = l7.Name(l7.ID(key))
+	return name, "l7Protocol == " + name
+}

@@ -1,0 +1,251 @@
+// Package stats counts traffic by port and by protocol: frames, bytes, lengths, rates.
+//
+// Each worker counts for itself, in a stage that adds a batch to counters that only it writes; readers sum over the workers, and see whole
+// batches. Memory is taken by New and does not grow. Rates are taken by Tick, which somebody calls about once a second.
+//
+// A frame counts under every name that the expert filter would find it by: an IPv4 frame with a tag is IPv4 and VLAN. So a row is what its
+// filter captures, and the rows of a layer do not sum up to the frames. Protocols of layer 7 are counted from the packet that brought the
+// verdict on. Bytes are those on the wire, without FCS. There is no history.
+package stats
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"galvo/services/api"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// sizeClasses are the lengths up to which api.Port.Sizes counts; the last class is above 1518.
+const sizeClasses = 7
+
+// maxPorts is the number of interfaces that are counted apart; the others share the last one.
+const maxPorts = 256
+
+// maxRows is the number of EtherTypes that are counted apart.
+const maxRows = 512
+
+// Stats is the counters of all workers.
+type Stats struct {
+	stages []*Stage
+
+	mu sync.Mutex
+
+	ticked  int64 // of the last Tick; guarded by mu, as everything below
+	layers  [3]map[uint32]rated
+	traffic map[int]rated // by port
+}
+
+type rated struct {
+	count
+	bitRate, packetRate uint64
+}
+
+// New returns counters for so many workers, all zero.
+func New(workers int) *Stats {
+	s := &Stats{traffic: map[int]rated{}}
+	for range workers {
+		s.stages = append(s.stages, newStage())
+	}
+	return s
+}
+
+// Stage returns the stage of a worker, from 0.
+func (s *Stats) Stage(worker int) *Stage { return s.stages[worker] }
+
+// A Stage counts for one worker. It is a pipeline.Stage.
+type Stage struct {
+	layers [3]*table
+	ports  [maxPorts]atomic.Pointer[port]
+	last   *port // of the interface number lastIface
+	iface  int
+}
+
+// The layers, in the order of Protocols.
+const (
+	layerMAC = iota
+	layerL4
+	layerL7
+)
+
+var layerNames = [3]string{"mac", "l4", "l7"}
+
+func newStage() *Stage {
+	ids := len(l7.Protocols()) + 1
+	return &Stage{iface: -1, layers: [3]*table{newTable(linkKeys, maxRows), newTable(256, 256), newTable(ids, ids)}}
+}
+
+// A port counts the frames of one interface.
+type port struct {
+	packets, bytes atomic.Uint64
+	sizes          [sizeClasses]atomic.Uint64
+
+	newBytes uint64 // of the batch
+	newSizes [sizeClasses]uint64
+}
+
+// Process counts a batch.
+func (s *Stage) Process(b *pipeline.Batch) {
+	mac, l4, seven := s.layers[layerMAC], s.layers[layerL4], s.layers[layerL7]
+	for i := range b.Packets {
+		p := &b.Packets[i]
+		if int(p.Iface) != s.iface {
+			s.change(p.Iface)
+		}
+		s.last.newBytes += uint64(p.Len)
+		s.last.newSizes[sizeClass(p.Len)]++
+		addLink(mac, p)
+		if p.Layers&packet.HasProto != 0 {
+			l4.add(uint32(p.Proto), p.Len)
+		}
+		if v := b.Meta[i].L7; v.State > l7.Pending {
+			addVerdict(seven, v, p.Len)
+		}
+	}
+	if len(b.Packets) == 0 {
+		return
+	}
+	s.last.show()
+	for _, t := range s.layers {
+		t.show()
+	}
+}
+
+// change shows the counts of the last interface and goes on with another one.
+func (s *Stage) change(iface uint16) {
+	if s.last != nil {
+		s.last.show()
+	}
+	at := &s.ports[min(int(iface), maxPorts-1)]
+	if at.Load() == nil {
+		at.Store(new(port))
+	}
+	s.last, s.iface = at.Load(), int(iface)
+}
+
+// show adds the counts of the batch to those that others read.
+func (p *port) show() {
+	for i, n := range p.newSizes {
+		if n != 0 {
+			p.sizes[i].Store(p.sizes[i].Load() + n)
+			p.packets.Store(p.packets.Load() + n)
+		}
+	}
+	p.bytes.Store(p.bytes.Load() + p.newBytes)
+	p.newBytes, p.newSizes = 0, [sizeClasses]uint64{}
+}
+
+// sizeClass returns the class of a length: up to 64, 128, 256, 512, 1024, 1518 bytes, and above.
+func sizeClass(n uint32) int {
+	if n <= 1024 {
+		return bits.Len32((max(n, 1) - 1) >> 6)
+	}
+	if n <= 1518 {
+		return 5
+	}
+	return 6
+}
+
+// Sizes returns the number of frames of a port (an interface, counted from 1) by length, as api.Port.Sizes has them.
+func (s *Stats) Sizes(id int) []uint64 {
+	sizes := make([]uint64, sizeClasses)
+	s.each(id, func(p *port) {
+		for i := range p.sizes {
+			sizes[i] += p.sizes[i].Load()
+		}
+	})
+	return sizes
+}
+
+// Traffic returns the frames and bytes of a port (an interface, counted from 1), and its rates at the last Tick.
+func (s *Stats) Traffic(id int) (packets, bytes, packetRate, bitRate uint64) {
+	c := s.traffics(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.packets, c.bytes, s.traffic[id].packetRate, s.traffic[id].bitRate
+}
+
+func (s *Stats) traffics(id int) (c count) {
+	s.each(id, func(p *port) {
+		c.packets += p.packets.Load()
+		c.bytes += p.bytes.Load()
+	})
+	return c
+}
+
+func (s *Stats) each(id int, f func(*port)) {
+	if id < 1 || id > maxPorts {
+		return
+	}
+	for _, stage := range s.stages {
+		if p := stage.ports[id-1].Load(); p != nil {
+			f(p)
+		}
+	}
+}
+
+// Tick takes the rates since the last Tick. now is in ns since the epoch.
+func (s *Stats) Tick(now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seconds := float64(now-s.ticked) / 1e9
+	if s.ticked == 0 {
+		seconds = 0
+	}
+	s.ticked = now
+	for i := range s.layers {
+		next := make(map[uint32]rated)
+		for key, c := range s.sum(i) {
+			next[key] = c.since(s.layers[i][key].count, seconds)
+		}
+		s.layers[i] = next
+	}
+	for id := 1; id <= maxPorts; id++ {
+		if c := s.traffics(id); c.packets != 0 {
+			s.traffic[id] = c.since(s.traffic[id].count, seconds)
+		}
+	}
+}
+
+// since returns c with its rates since it was old.
+func (c count) since(old count, seconds float64) rated {
+	if seconds <= 0 {
+		return rated{count: c}
+	}
+	return rated{c, uint64(float64(c.bytes-old.bytes) * 8 / seconds), uint64(float64(c.packets-old.packets) / seconds)}
+}
+
+func (s *Stats) sum(layer int) map[uint32]count {
+	m := make(map[uint32]count)
+	for _, stage := range s.stages {
+		stage.layers[layer].sum(m)
+	}
+	return m
+}
+
+// Protocols returns the protocols that were seen: by layer, those with most bytes first. Rates are those of the last Tick.
+func (s *Stats) Protocols() []api.ProtocolCount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []api.ProtocolCount{}
+	for i, name := range []func(uint32) (string, string){linkName, protocolName, verdictName} {
+		first := len(list)
+		for key, c := range s.sum(i) {
+			row := api.ProtocolCount{Layer: layerNames[i], Packets: c.packets, Bytes: c.bytes, BitRate: s.layers[i][key].bitRate}
+			row.Name, row.Filter = name(key)
+			if i == layerL7 {
+				row.Category = l7.Category(l7.ID(key))
+			}
+			list = append(list, row)
+		}
+		slices.SortFunc(list[first:], func(a, b api.ProtocolCount) int {
+			return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	return list
+}
