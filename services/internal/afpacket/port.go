@@ -1,6 +1,7 @@
 package afpacket
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,6 @@ type Port struct {
 	Iface uint16 // index into the interface table of the sources
 
 	rings   []*ring      // by worker
-	gone    atomic.Bool  // the interface does not exist any more
 	leaving atomic.Int64 // when the port is removed: the time since the start of Ports after which an empty ring stays empty
 
 	mu     sync.Mutex
@@ -63,9 +63,18 @@ func (p *Port) Stats() Stats {
 	return s
 }
 
-// Gone reports whether the port's interface was removed from the machine. Its sockets never receive again: Remove the port, and Add
+// Gone reports whether the port was removed, or its interface was removed from the machine. Its sockets never receive again: Remove the port, and Add
 // it with new ones when it is back. A port that is only down goes on by itself when it is up again.
-func (p *Port) Gone() bool { return p.gone.Load() }
+func (p *Port) Gone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return true
+	}
+	// Only asking tells: a socket has an error when its interface goes down, and none when a down one goes away.
+	_, err := identify([]int{p.rings[0].fd})
+	return errors.Is(err, unix.ENODEV)
+}
 
 // readKernel adds up what the kernel counted: reading resets its counters, which are 32 bits wide. It needs p.mu.
 func (p *Port) readKernel() {

@@ -2,7 +2,6 @@ package afpacket
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -263,16 +262,8 @@ func (s *Source) sleep(d time.Duration) {
 	}
 	for _, p := range s.poll {
 		if p.Revents&unix.POLLERR != 0 {
-			s.failed(int(p.Fd))
+			// ENETDOWN: the interface went down or away. Until the error is read poll would not wait any more.
+			_, _ = unix.GetsockoptInt(int(p.Fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		}
-	}
-}
-
-// failed clears the error of a socket (ENETDOWN when its interface went down or away), without which poll would not wait any more.
-func (s *Source) failed(fd int) {
-	_, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	i := slices.IndexFunc(s.rings, func(r *ring) bool { return r.fd == fd })
-	if _, err := identify([]int{fd}); errors.Is(err, unix.ENODEV) {
-		s.rings[i].port.gone.Store(true)
 	}
 }
