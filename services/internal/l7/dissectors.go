@@ -8,6 +8,7 @@ var dissectors = []dissector{
 	{SSH, tcp, "S", inspectSSH},
 	{HTTP, tcp, upper, inspectHTTP},
 	{SSDP, udp, "MNH", inspectSSDP},
+	{0, udp | tcp, "", inspectSignatures},
 	{DHCP, udp, "\x01\x02", inspectDHCP},
 	{SNMP, udp, "\x30", inspectSNMP},
 	{QUIC, udp, "", inspectQUIC},

@@ -26,10 +26,10 @@ func TestLookup(t *testing.T) {
 func TestTable(t *testing.T) {
 	seen := make(map[string]ID)
 	for i, p := range Protocols() {
-		if p.ID != ID(i+1) || p.Name == "" || p.Category == "" || p.Layer == 0 {
-			t.Errorf("row %d is not complete: %+v", i+1, p)
+		if i > 0 && p.ID <= Protocols()[i-1].ID || p.Name == "" || p.Category == "" || p.Layer == 0 {
+			t.Errorf("row %d is not complete or out of order: %+v", i, p)
 		}
-		if p.Master == p.ID || int(p.Master) >= len(protocols) {
+		if p.Master == p.ID || p.Master != 0 && Name(p.Master) == "" {
 			t.Errorf("%s: master %d", p.Name, p.Master)
 		}
 		for _, n := range append([]string{p.Name}, p.Aliases...) {
@@ -89,5 +89,36 @@ func TestRecordFits(t *testing.T) {
 	var r flow.Record
 	if len(r.L7) != len(state{}) {
 		t.Errorf("a state has %d bytes, a record has room for %d", len(state{}), len(r.L7))
+	}
+}
+
+func TestSignatures(t *testing.T) {
+	for _, s := range signatureTable().rows {
+		for i, sample := range s.samples {
+			v := payload{data: sample, tcp: s.l4&tcp != 0, nth: 1}
+			if s.ports != nil {
+				v.dst = s.ports[0]
+			}
+			if got, want := s.holds(&v), i == 0; got != want {
+				t.Errorf("%s: signature on %q: %v, want %v", Name(s.proto), sample, got, want)
+			}
+			if i == 0 && !s.mayBegin(sample[0]) {
+				t.Errorf("%s: not asked for first byte %#x", Name(s.proto), sample[0])
+			}
+		}
+	}
+}
+
+func TestBadSignatures(t *testing.T) {
+	for _, text := range []string{
+		"[[protocol]]\nname = \"X\"",
+		"[[protocol]]\nid = 1\nname = \"X\"",
+		"[[protocol]]\nid = 999\nname = \"X\"\n[[protocol.signature]]\nl4 = [\"udp\"]\nmatch = [\"0:00\"]\nyes = \"00\"\nno = \"01\"",
+		"[[protocol]]\nid = 999\nname = \"X\"\n[[protocol.signature]]\nl4 = [\"xdp\"]\nmatch = [\"0:00112233\"]\nyes = \"00\"\nno = \"01\"",
+		"[[protocol]]\nid = 999\nname = \"X\"\nkey = 1",
+	} {
+		if _, err := compile(text); err == nil {
+			t.Errorf("compiled:\n%s", text)
+		}
 	}
 }

@@ -30,23 +30,39 @@ type Protocol struct {
 }
 
 // Protocols returns the table in order of ID. It must not be changed.
-func Protocols() []Protocol { return protocols[1:] }
+func Protocols() []Protocol { return allRows() }
+
+// allRows joins the rows of the code and of signatures.toml.
+var allRows = sync.OnceValue(func() []Protocol {
+	rows := append(slices.Clone(builtin[1:]), signatureTable().protocols...)
+	slices.SortFunc(rows, func(a, b Protocol) int { return cmp.Compare(a.ID, b.ID) })
+	return rows
+})
+
+// byID is the table by number, with nothing where a number is not used.
+var byID = sync.OnceValue(func() []Protocol {
+	rows := allRows()
+	out := make([]Protocol, rows[len(rows)-1].ID+1)
+	for _, p := range rows {
+		out[p.ID] = p
+	}
+	return out
+})
+
+// rowOf returns the row of id, an empty one if there is none.
+func rowOf(id ID) *Protocol {
+	rows := byID()
+	if int(id) >= len(rows) {
+		return &rows[0]
+	}
+	return &rows[id]
+}
 
 // Name returns the name of id, or "" for 0 and for numbers that the table does not have.
-func Name(id ID) string {
-	if int(id) >= len(protocols) {
-		return ""
-	}
-	return protocols[id].Name
-}
+func Name(id ID) string { return rowOf(id).Name }
 
 // Category returns the category of id, or "".
-func Category(id ID) string {
-	if int(id) >= len(protocols) {
-		return ""
-	}
-	return protocols[id].Category
-}
+func Category(id ID) string { return rowOf(id).Category }
 
 // Lookup finds a protocol by name or alias, whatever the case.
 func Lookup(name string) (ID, bool) {
@@ -95,17 +111,16 @@ func (v Verdict) Is(id ID) bool {
 }
 
 func belongs(member, family ID) bool {
-	for member != 0 && int(member) < len(protocols) {
-		if member == family {
-			return true
+	for member != family {
+		if member = rowOf(member).Master; member == 0 {
+			return false
 		}
-		member = protocols[member].Master
 	}
-	return false
+	return true
 }
 
 var byName = sync.OnceValue(func() map[string]ID {
-	m := make(map[string]ID, 2*len(protocols))
+	m := make(map[string]ID, 2*len(Protocols()))
 	for _, p := range Protocols() {
 		m[strings.ToLower(p.Name)] = p.ID
 		for _, a := range p.Aliases {

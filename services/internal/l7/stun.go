@@ -3,7 +3,7 @@ package l7
 import "encoding/binary"
 
 // inspectSTUN knows STUN by its magic cookie (RFC 8489 section 5), or in its first form (RFC 3489) by attributes that fill the message. What comes on the
-// same flow may be RTP: then the flow carries RTP.
+// same flow may be RTP or DTLS: then the flow carries that.
 func inspectSTUN(v *payload) answer {
 	b := v.data
 	if stateOf(&v.flow.L7) == Partial {
@@ -33,12 +33,15 @@ func inspectSTUN(v *payload) answer {
 
 const stunCookie = 0x2112a442
 
-// inspectBehindSTUN looks for media on a flow that began with STUN.
+// inspectBehindSTUN looks for what a flow that began with STUN is for.
 func inspectBehindSTUN(v *payload) answer {
 	hint := v.memory()
 	switch {
-	case v.data[0]&0xc0 == 0, hint == nil:
-	case isRTCP(v.data, v.cut):
+	case hint == nil, isRTCP(v.data, v.cut):
+	case v.data[0] >= tlsCipherSpec && v.data[0] <= 25:
+		if inspectDTLS(v).outcome == final {
+			return answer{outcome: final, app: DTLS}
+		}
 	case isRTP(v.data):
 		if a := rtpStream(v, hint); a.outcome == final {
 			return answer{outcome: final, app: RTP}

@@ -56,11 +56,19 @@ const (
 	EthernetOAM
 	PPPoE
 	DTLS
+	VXLAN
+	Geneve
+	GTPU
+	L2TP
+	Teredo
 	countIDs
 )
 
-// protocols is the table; the index is the ID.
-var protocols = [countIDs]Protocol{
+// firstSignatureID is where the numbers of signatures.toml begin.
+const firstSignatureID = 256
+
+// builtin holds the rows of the protocols above; the index is the ID.
+var builtin = [countIDs]Protocol{
 	DNS:        {DNS, "DNS", "Network", LayerApplication, 0, []string{"Domain"}, []string{"udp:53", "tcp:53"}},
 	MDNS:       {MDNS, "MDNS", "Network", LayerApplication, 0, []string{"Bonjour"}, []string{"udp:5353"}},
 	LLMNR:      {LLMNR, "LLMNR", "Network", LayerApplication, 0, nil, []string{"udp:5355"}},
@@ -115,4 +123,9 @@ var protocols = [countIDs]Protocol{
 	EthernetOAM:   {EthernetOAM, "CFM", "Network", LayerLink, 0, []string{"802.1ag", "Y.1731"}, nil},
 	PPPoE:         {PPPoE, "PPPoE", "Network", LayerLink, 0, nil, nil},
 	DTLS:          {DTLS, "DTLS", "Web", LayerApplication, 0, nil, []string{"udp:4433"}},
+	VXLAN:         {VXLAN, "VXLAN", "Network", LayerApplication, 0, nil, []string{"udp:4789"}},
+	Geneve:        {Geneve, "Geneve", "Network", LayerApplication, 0, nil, []string{"udp:6081"}},
+	GTPU:          {GTPU, "GTP_U", "Network", LayerApplication, 0, []string{"GTP-U", "GTP"}, []string{"udp:2152"}},
+	L2TP:          {L2TP, "L2TP", "VPN", LayerApplication, 0, nil, []string{"udp:1701"}},
+	Teredo:        {Teredo, "Teredo", "Network", LayerApplication, 0, nil, []string{"udp:3544"}},
 }

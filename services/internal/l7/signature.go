@@ -1,0 +1,189 @@
+package l7
+
+import (
+	"bytes"
+	"math/bits"
+	"slices"
+)
+
+// A signature is a compiled row of signatures.toml: it holds if all its parts do.
+type signature struct {
+	proto    ID
+	l4       transport
+	ports    []uint16
+	min, max int
+	match    []pattern
+	find     [][]byte // lower case
+	fields   []field
+	both     bool
+	late     bool
+	samples  [2][]byte // what it must know, and what it must not
+}
+
+// A pattern is bytes at a fixed place.
+type pattern struct {
+	at   int
+	mask byte // of a single byte
+	any  [][]byte
+}
+
+// A field is a number at a fixed place that must be in a range, or be the payload's length less something.
+type field struct {
+	at, width int
+	little    bool
+	length    bool
+	lo, hi    uint64 // range; for a length what is to be subtracted is lo
+}
+
+// findWithin is how far the find part of a signature looks.
+const findWithin = 128
+
+// inspectSignatures asks the rows of the signature table that the first byte admits.
+func inspectSignatures(v *payload) answer {
+	t := signatureTable()
+	l4 := udp
+	if v.tcp {
+		l4 = tcp
+	}
+	half := false
+	for _, i := range t.dispatch[l4>>1][v.data[0]] {
+		s := &t.rows[i]
+		if v.tcp && v.begun && v.nth > 2 && !s.late && !v.joined || !s.holds(v) {
+			continue
+		}
+		if !s.both {
+			return answer{outcome: final, proto: s.proto}
+		}
+		if other, ok := t.note(v, s.proto); ok {
+			return answer{outcome: final, proto: other}
+		}
+		half = true
+	}
+	if m := v.memory(); half || m != nil && m[0]|m[1] != 0 {
+		return answer{outcome: weak}
+	}
+	return answer{}
+}
+
+// note remembers that a direction has shown a signature which does not decide alone, and reports whether the other one has shown one of the same
+// protocol before. The memory holds the protocol and the direction + 1; where several protocols claim a direction the first one stays.
+func (t *signatures) note(v *payload, proto ID) (ID, bool) {
+	m := v.memory()
+	if m == nil {
+		return 0, false
+	}
+	seen := ID(m[0]) | ID(m[1])<<8
+	if seen == proto && m[2] != v.dir+1 {
+		return proto, true
+	}
+	if seen == 0 {
+		m[0], m[1], m[2] = byte(proto), byte(proto>>8), v.dir+1
+	}
+	return 0, false
+}
+
+func (s *signature) holds(v *payload) bool {
+	b := v.data
+	if len(b) < s.min || s.max != 0 && len(b) > s.max {
+		return false
+	}
+	if s.ports != nil && !slices.Contains(s.ports, v.src) && !slices.Contains(s.ports, v.dst) {
+		return false
+	}
+	for i := range s.match {
+		if !s.match[i].holds(b) {
+			return false
+		}
+	}
+	for i := range s.fields {
+		if !s.fields[i].holds(b, v.cut) {
+			return false
+		}
+	}
+	return s.find == nil || containsAny(b[:min(len(b), findWithin)], s.find)
+}
+
+func (p *pattern) holds(b []byte) bool {
+	for _, w := range p.any {
+		if len(b) < p.at+len(w) {
+			continue
+		}
+		if p.mask != 0 {
+			if b[p.at]&p.mask == w[0] {
+				return true
+			}
+		} else if bytes.Equal(b[p.at:p.at+len(w)], w) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *field) holds(b []byte, cut bool) bool {
+	if len(b) < f.at+f.width {
+		return false
+	}
+	var x uint64
+	for i := range f.width {
+		if f.little {
+			x |= uint64(b[f.at+i]) << (8 * i)
+		} else {
+			x = x<<8 | uint64(b[f.at+i])
+		}
+	}
+	if f.length {
+		return x+f.lo == uint64(len(b)) || cut && x+f.lo > uint64(len(b))
+	}
+	return x >= f.lo && x <= f.hi
+}
+
+// containsAny reports whether one of the words, which are in lower case, is in b, whatever its case.
+func containsAny(b []byte, words [][]byte) bool {
+	for _, w := range words {
+		for at := 0; at+len(w) <= len(b); at++ {
+			if lower(b[at]) == w[0] && foldEqual(b[at:at+len(w)], w) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func foldEqual(b, w []byte) bool {
+	for i := range w {
+		if lower(b[i]) != w[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// weight counts the bits that a signature fixes: the chance that noise has them is one in 2^weight.
+func (s *signature) weight() int {
+	n := 0
+	for _, p := range s.match {
+		one := 8 * len(p.any[0])
+		for _, w := range p.any {
+			one = min(one, 8*len(w))
+		}
+		if p.mask != 0 {
+			one = bits.OnesCount8(p.mask)
+		}
+		n += one - bits.Len(uint(len(p.any)-1))
+	}
+	for _, f := range s.fields {
+		switch {
+		case f.length:
+			n += min(8*f.width, 24)
+		default:
+			n += 8*f.width - bits.Len64(f.hi-f.lo)
+		}
+	}
+	if s.find != nil {
+		n += 8*len(s.find[0]) - 7 // in any of 128 places
+	}
+	if s.max != 0 && s.max == s.min {
+		n += 8
+	}
+	return n
+}
