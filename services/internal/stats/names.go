@@ -30,46 +30,41 @@ var linkNames = map[uint32]string{
 	0x809b: "AppleTalk", 0x6003: "DECnet", 0x9000: "Loopback", 0x8808: "PAUSE", 0x0842: "WoL", 0x22f3: "TRILL", 0x894f: "NSH",
 }
 
-// addLink counts a frame under every name of the filter's macProtocol that it has: what it carries, and what that is wrapped in.
-func addLink(t *table, p *packet.Packet) {
-	const wrapped = packet.LLC | packet.SNAP | packet.PPPoE
-	if p.VLANs > 0 {
-		t.add(keyVLAN, p.Len)
+// addLink counts frames under every name of the filter's macProtocol that they have: what they carry, and what that is wrapped in.
+func addLink(t *table, k *kind) {
+	for _, w := range wrappings {
+		if k.layers()&w.layer != 0 {
+			t.add(w.key, k.count)
+		}
 	}
-	if p.Labels > 0 {
-		t.add(keyMPLS, p.Len)
-	}
-	if p.Layers&wrapped != 0 {
-		addWrapping(t, p)
+	if k.stp() {
+		t.add(keySTP, k.count)
 	}
 	switch {
-	case p.Layers&(packet.IPv4|packet.PartIPv4) != 0:
-		t.add(keyIPv4, p.Len)
-	case p.Layers&(packet.IPv6|packet.PartIPv6) != 0:
-		t.add(keyIPv6, p.Len)
-	case p.EtherType > 1500 && p.Labels == 0 && p.Layers&packet.PPPoE == 0:
-		t.add(uint32(p.EtherType), p.Len)
-	case p.Labels == 0 && p.Layers&wrapped == 0:
-		t.add(keyOther, p.Len)
+	case k.layers()&(packet.IPv4|packet.PartIPv4) != 0:
+		t.add(keyIPv4, k.count)
+	case k.layers()&(packet.IPv6|packet.PartIPv6) != 0:
+		t.add(keyIPv6, k.count)
+	case k.layers()&(packet.MPLS|packet.PPPoE) != 0:
+	case k.etherType() > 1500:
+		t.add(uint32(k.etherType()), k.count)
+	case k.layers()&(packet.LLC|packet.SNAP) == 0:
+		t.add(keyOther, k.count)
 	}
 }
 
-func addWrapping(t *table, p *packet.Packet) {
-	if p.Layers&packet.PPPoE != 0 {
-		t.add(keyPPPoE, p.Len)
+var wrappings = []struct {
+	layer packet.Layers
+	key   uint32
+}{{packet.VLAN, keyVLAN}, {packet.MPLS, keyMPLS}, {packet.PPPoE, keyPPPoE}, {packet.LLC, keyLLC}, {packet.SNAP, keySNAP}}
+
+// isSTP knows the two forms of a bridge protocol data unit: LLC 42 (IEEE 802.1D), and Cisco's per VLAN in SNAP. p has LLC.
+func isSTP(p *packet.Packet) bool {
+	if p.Layers&packet.SNAP == 0 {
+		return p.DSAP() == 0x42
 	}
-	if p.Layers&packet.LLC != 0 {
-		t.add(keyLLC, p.Len)
-	}
-	stp := p.Layers&(packet.LLC|packet.SNAP) == packet.LLC && p.DSAP() == 0x42
-	if p.Layers&packet.SNAP != 0 {
-		t.add(keySNAP, p.Len)
-		oui, id := p.SNAP()
-		stp = oui == 0x00000c && id == 0x010b
-	}
-	if stp {
-		t.add(keySTP, p.Len)
-	}
+	oui, id := p.SNAP()
+	return oui == 0x00000c && id == 0x010b
 }
 
 func linkName(key uint32) (name, filter string) {
@@ -100,22 +95,34 @@ func protocolName(key uint32) (name, filter string) {
 // keyUnknown is the key of flows that were given up; ids of protocols are above 0.
 const keyUnknown = 0
 
-// addVerdict counts a packet under every name that its verdict has: carrier, application, and the families of both.
-func addVerdict(t *table, v l7.Verdict, bytes uint32) {
-	if v.State == l7.Unknown || v.State == l7.Guessed {
-		t.add(keyUnknown, bytes)
+// addVerdict counts packets under every name that their verdict has: carrier, application, and the families of both.
+func (s *Stage) addVerdict(v l7.Verdict, c count) {
+	t := s.layers[layerL7]
+	switch v.State {
+	case l7.NoFlow, l7.Pending:
+		return
+	case l7.Unknown, l7.Guessed:
+		t.add(keyUnknown, c)
 		return
 	}
-	for id := v.Proto; id != 0; id = master(id) {
-		t.add(uint32(id), bytes)
+	for id := v.Proto; id != 0 && int(id) < len(s.masters); id = s.masters[id] {
+		t.add(uint32(id), c)
 	}
 	carrier := l7.Verdict{Proto: v.Proto}
-	for id := v.App; id != 0 && !carrier.Is(id); id = master(id) {
-		t.add(uint32(id), bytes)
+	for id := v.App; id != 0 && int(id) < len(s.masters) && !carrier.Is(id); id = s.masters[id] {
+		t.add(uint32(id), c)
 	}
 }
 
-func master(id l7.ID) l7.ID { return l7.Protocols()[id-1].Master }
+// masters returns the family of each protocol, by id.
+func masters() []l7.ID {
+	rows := l7.Protocols()
+	m := make([]l7.ID, rows[len(rows)-1].ID+1)
+	for i := range rows {
+		m[rows[i].ID] = rows[i].Master
+	}
+	return m
+}
 
 func verdictName(key uint32) (name, filter string) {
 	if key == keyUnknown {

@@ -60,10 +60,13 @@ func (s *Stats) Stage(worker int) *Stage { return s.stages[worker] }
 
 // A Stage counts for one worker. It is a pipeline.Stage.
 type Stage struct {
-	layers [3]*table
-	ports  [maxPorts]atomic.Pointer[port]
-	last   *port // of the interface number lastIface
-	iface  int
+	layers  [3]*table
+	kinds   [256]kind
+	fresh   []uint8 // kinds with counts that are not in the layers yet
+	ports   [maxPorts]atomic.Pointer[port]
+	masters []l7.ID // by id
+	last    *port   // of the interface number lastIface
+	iface   int
 }
 
 // The layers, in the order of Protocols.
@@ -76,8 +79,10 @@ const (
 var layerNames = [3]string{"mac", "l4", "l7"}
 
 func newStage() *Stage {
-	ids := len(l7.Protocols()) + 1
-	return &Stage{iface: -1, layers: [3]*table{newTable(linkKeys, maxRows), newTable(256, 256), newTable(ids, ids)}}
+	s := &Stage{iface: -1, fresh: make([]uint8, 0, 256), masters: masters()}
+	ids := len(s.masters)
+	s.layers = [3]*table{newTable(linkKeys, maxRows), newTable(256, 256), newTable(ids, ids)}
+	return s
 }
 
 // A port counts the frames of one interface.
@@ -91,7 +96,6 @@ type port struct {
 
 // Process counts a batch.
 func (s *Stage) Process(b *pipeline.Batch) {
-	mac, l4, seven := s.layers[layerMAC], s.layers[layerL4], s.layers[layerL7]
 	for i := range b.Packets {
 		p := &b.Packets[i]
 		if int(p.Iface) != s.iface {
@@ -99,21 +103,75 @@ func (s *Stage) Process(b *pipeline.Batch) {
 		}
 		s.last.newBytes += uint64(p.Len)
 		s.last.newSizes[sizeClass(p.Len)]++
-		addLink(mac, p)
-		if p.Layers&packet.HasProto != 0 {
-			l4.add(uint32(p.Proto), p.Len)
-		}
-		if v := b.Meta[i].L7; v.State > l7.Pending {
-			addVerdict(seven, v, p.Len)
-		}
+		s.add(p, &b.Meta[i].L7)
 	}
 	if len(b.Packets) == 0 {
 		return
 	}
 	s.last.show()
+	for _, k := range s.fresh {
+		s.spread(&s.kinds[k])
+	}
+	s.fresh = s.fresh[:0]
 	for _, t := range s.layers {
 		t.show()
 	}
+}
+
+// A kind is all packets that count under the same names. There are few of them in a batch, so names are looked up once for each. What
+// names depend on is packed into two words: comparing fields one by one costs twice as much as all the rest.
+type kind struct {
+	headers uint64 // layers, EtherType, IP protocol, and whether it is a bridge protocol data unit
+	verdict uint64 // carrier, application, state
+	count
+}
+
+func (k *kind) layers() packet.Layers { return packet.Layers(k.headers) }
+func (k *kind) etherType() uint16     { return uint16(k.headers >> 32) }
+func (k *kind) proto() uint8          { return uint8(k.headers >> 48) }
+func (k *kind) stp() bool             { return k.headers>>56 != 0 }
+func (k *kind) l7() l7.Verdict {
+	return l7.Verdict{Proto: l7.ID(k.verdict), App: l7.ID(k.verdict >> 16), State: l7.State(k.verdict >> 32)}
+}
+
+// kindLayers are the layers that names depend on.
+const kindLayers = packet.VLAN | packet.MPLS | packet.PPPoE | packet.LLC | packet.SNAP | packet.HasProto |
+	packet.IPv4 | packet.PartIPv4 | packet.IPv6 | packet.PartIPv6
+
+// add counts a packet among its kind. Where two kinds meet in one place the older one is spread early.
+func (s *Stage) add(p *packet.Packet, v *l7.Verdict) {
+	headers := uint64(p.Layers&kindLayers) | uint64(p.EtherType)<<32
+	if p.Layers&packet.HasProto != 0 {
+		headers |= uint64(p.Proto) << 48
+	}
+	if p.Layers&packet.LLC != 0 && isSTP(p) {
+		headers |= 1 << 56
+	}
+	verdict := uint64(v.Proto) | uint64(v.App)<<16 | uint64(v.State)<<32
+	at := uint8((headers*0x9e3779b97f4a7c15 ^ verdict*0xd6e8feb86659fd93) >> 56)
+	k := &s.kinds[at]
+	if k.headers != headers || k.verdict != verdict {
+		s.spread(k)
+		k.headers, k.verdict = headers, verdict
+	}
+	if k.packets == 0 {
+		s.fresh = append(s.fresh, at)
+	}
+	k.packets++
+	k.bytes += uint64(p.Len)
+}
+
+// spread counts a kind under its names.
+func (s *Stage) spread(k *kind) {
+	if k.packets == 0 {
+		return
+	}
+	addLink(s.layers[layerMAC], k)
+	if k.layers()&packet.HasProto != 0 {
+		s.layers[layerL4].add(uint32(k.proto()), k.count)
+	}
+	s.addVerdict(k.l7(), k.count)
+	k.count = count{}
 }
 
 // change shows the counts of the last interface and goes on with another one.

@@ -207,8 +207,8 @@ func TestEveryNameIsOneOfTheFilter(t *testing.T) {
 		_, f := protocolName(key)
 		filters = append(filters, f)
 	}
-	for id := range len(l7.Protocols()) + 1 {
-		_, f := verdictName(uint32(id))
+	for _, p := range l7.Protocols() {
+		_, f := verdictName(uint32(p.ID))
 		filters = append(filters, f)
 	}
 	for _, f := range filters {

@@ -3,7 +3,7 @@ package stats
 import "sync/atomic"
 
 // A table counts packets and bytes by a small key: an EtherType, an IP protocol, a protocol's id. One worker adds, anybody reads.
-// Counts of a batch are collected apart and shown at its end, so that a packet costs additions and no atomic operation.
+// Counts of a batch are collected apart and shown at its end, so that a packet costs no atomic operation.
 type table struct {
 	index   []uint16 // by key: row + 1
 	rows    []row
@@ -26,7 +26,7 @@ func newTable(n, rows int) *table {
 // overflow is the key of the row for keys that found no row of their own.
 const overflow = 1<<32 - 1
 
-func (t *table) add(key uint32, bytes uint32) {
+func (t *table) add(key uint32, c count) {
 	i := t.index[key]
 	if i == 0 {
 		i = t.open(key)
@@ -35,8 +35,8 @@ func (t *table) add(key uint32, bytes uint32) {
 	if r.newPackets == 0 {
 		t.touched = append(t.touched, i-1)
 	}
-	r.newPackets++
-	r.newBytes += uint64(bytes)
+	r.newPackets += c.packets
+	r.newBytes += c.bytes
 }
 
 func (t *table) open(key uint32) uint16 {
