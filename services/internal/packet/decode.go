@@ -169,7 +169,7 @@ func (p *Packet) length(d []byte, n uint16, at int) {
 		d = d[:min(len(d), at+int(n))]
 	}
 	p.EtherType = 0
-	if at+3 > len(d) || be16(d, at) == 0xffff { // Novell raw 802.3
+	if at+3 > len(d) || be16(d, at) == 0xffff || p.Layers&LLC != 0 { // Novell raw 802.3, or a tag within SNAP that leads back here
 		return
 	}
 	p.Layers |= LLC
@@ -311,12 +311,14 @@ func looksLikeEthernet(d []byte, at int) bool {
 	}
 }
 
+// tunnel notes a tunnel whose header is captured, and what it carries if that begins within the captured packet.
 func (p *Packet) tunnel(kind TunnelKind, link LinkType, at int) {
+	p.Tunnel = kind
 	if at >= int(p.End) || at >= maxOffset {
 		return
 	}
 	p.Layers |= Tunnel
-	p.Tunnel, p.InnerLink, p.InnerAt = kind, link, uint16(at)
+	p.InnerLink, p.InnerAt = link, uint16(at)
 }
 
 // Inner decodes what the tunnel of p carries into q and reports whether there is a tunnel. q borrows the bytes of p; its Frame

@@ -10,8 +10,11 @@ func (p *Packet) HasTTL() bool { return p.Have >= 9 || p.Layers&(IPv6|PartIPv6) 
 
 // TPID returns the tag protocol id of tag i, 0 being the outermost: 0x8100, 0x88a8 or 0x9100. Valid for i < VLANs.
 func (p *Packet) TPID(i int) uint16 {
-	if i == 0 && p.Link == LinkSLL2 {
+	switch {
+	case i == 0 && p.Link == LinkSLL2:
 		return be16(p.Data, 0)
+	case i == 0 && p.VLANAt == 0: // Inner began with the tag
+		return uint16(p.Link)
 	}
 	return be16(p.Data, int(p.VLANAt)+4*i-2)
 }
@@ -101,7 +104,7 @@ func (p *Packet) IGMPType() uint8 { return p.Data[p.L4] }
 // GREProto returns the protocol type of the GRE header. Valid if Layers has GRE.
 func (p *Packet) GREProto() uint16 { return be16(p.Data, int(p.L4)+2) }
 
-// GREKey returns the key of RFC 2890, or payload length and call id of version 1; ok is false if there is none or it is not captured.
+// GREKey returns the key of RFC 2890; ok is false if there is none or it is not captured. Version 1 has other things in its place.
 func (p *Packet) GREKey() (key uint32, ok bool) {
 	if p.Layers&GRE == 0 {
 		return 0, false
@@ -110,7 +113,7 @@ func (p *Packet) GREKey() (key uint32, ok bool) {
 	if flags&0xc000 != 0 {
 		at += 4
 	}
-	if flags&0x2000 == 0 || at+4 > int(p.End) {
+	if flags&0x2007 != 0x2000 || at+4 > int(p.End) {
 		return 0, false
 	}
 	return be32(p.Data, at), true
@@ -121,7 +124,8 @@ func (p *Packet) VNI() (vni uint32, ok bool) {
 	if p.Tunnel != VXLAN && p.Tunnel != Geneve {
 		return 0, false
 	}
-	return be32(p.Data, int(p.Payload)+4) >> 8, true
+	at := int(p.Payload) + 4
+	return uint32(be16(p.Data, at))<<8 | uint32(p.Data[at+2]), true
 }
 
 // TEID returns the tunnel endpoint identifier of GTP-U; ok is false for other packets.

@@ -73,11 +73,15 @@ func (p *Packet) udp(d []byte, at int) {
 	if len(h) < 8 {
 		return
 	}
-	if n := be16(h, 4); n <= 8 && (n != 0 || p.Layers&IPv6 == 0) {
+	n := int(be16(h, 4))
+	if n <= 8 && (n != 0 || p.Layers&IPv6 == 0) {
 		return
 	}
 	p.Payload = uint16(at + 8)
-	if tunnelPorts[p.DstPort>>5&63] || tunnelPorts[p.SrcPort>>5&63] {
+	if tunnelPort[p.DstPort>>5&63] || tunnelPort[p.SrcPort>>5&63] {
+		if n != 0 {
+			d = d[:min(len(d), at+n)]
+		}
 		p.udpTunnel(d, at+8)
 	}
 }

@@ -129,7 +129,7 @@ type Packet struct {
 	Have      uint8      // bytes of the fixed IP header that are captured and make sense: 20 or 40, fewer with PartIPv4 and PartIPv6, whose accessors may be used as far as it goes
 	Proto     uint8      // IP protocol number; the last one after IPv6 extension headers; known on every fragment; see HasProto
 	End       uint32     // end of the captured IP packet, without padding; len(Data) where there is no IP
-	Tunnel    TunnelKind // set if Layers has Tunnel
+	Tunnel    TunnelKind // the tunnel whose header is captured; Layers has Tunnel if something of what it carries is, too
 	InnerLink LinkType   // link type of what Inner decodes
 	InnerAt   uint16     // where it begins
 	SrcPort   uint16     // TCP, UDP, SCTP. For later fragments the flow table fills them in from the first one

@@ -1,67 +1,68 @@
 package packet
 
-// The UDP ports of tunnels.
-const (
-	portL2TP     = 1701
-	portGTPU     = 2152
-	portTeredo   = 3544
-	portVXLAN    = 4789
-	portGeneve   = 6081
-	portVXLANOld = 8472 // Linux before the port was assigned
-)
-
-// tunnelPorts holds bits 5 to 10 of the ports above: one look spares most datagrams the search.
-var tunnelPorts = [64]bool{
-	portL2TP >> 5 & 63: true, portGTPU >> 5 & 63: true, portTeredo >> 5 & 63: true,
-	portVXLAN >> 5 & 63: true, portGeneve >> 5 & 63: true, portVXLANOld >> 5 & 63: true,
+// udpTunnels are the tunnels over UDP by port. Ports are only a hint, in either direction: each header is checked as far as its specification allows.
+var udpTunnels = [...]struct {
+	port   uint16
+	decode func(p *Packet, d []byte, at int)
+}{
+	{1701, (*Packet).l2tp},
+	{2152, (*Packet).gtpu},
+	{3544, (*Packet).teredo},
+	{4789, (*Packet).vxlan},
+	{4790, (*Packet).vxlanGPE},
+	{6081, (*Packet).geneve},
+	{8472, (*Packet).vxlan}, // Linux before the port was assigned
 }
 
-// udpTunnel looks for a tunnel header at d[at:]. Ports are only a hint: each header is checked as far as its specification allows.
+// tunnelPort holds bits 5 to 10 of the ports above: one look spares most datagrams the search.
+var tunnelPort = [64]bool{1701 >> 5 & 63: true, 2152 >> 5 & 63: true, 3544 >> 5 & 63: true, 4789 >> 5 & 63: true, 6081 >> 5 & 63: true, 8472 >> 5 & 63: true}
+
+// udpTunnel looks for a tunnel header at d[at:], where d ends with the datagram.
 func (p *Packet) udpTunnel(d []byte, at int) {
-	switch p.DstPort {
-	case portVXLAN, portVXLANOld:
-		p.vxlan(d, at)
-	case portGeneve:
-		p.geneve(d, at)
-	case portGTPU:
-		p.gtpu(d, at)
-	case portL2TP:
-		p.l2tp(d, at)
-	case portTeredo:
-		p.teredo(d, at)
-	default:
-		switch p.SrcPort {
-		case portGTPU:
-			p.gtpu(d, at)
-		case portL2TP:
-			p.l2tp(d, at)
-		case portTeredo:
-			p.teredo(d, at)
+	for _, t := range udpTunnels {
+		if p.DstPort == t.port || p.SrcPort == t.port {
+			t.decode(p, d, at)
+			return
 		}
 	}
 }
 
 // vxlan follows RFC 7348: the I flag must be set; the other flags are ignored, as a receiver must.
 func (p *Packet) vxlan(d []byte, at int) {
-	if at+8 < len(d) && d[at]&8 != 0 {
+	if at+7 <= len(d) && d[at]&8 != 0 {
 		p.tunnel(VXLAN, LinkEthernet, at+8)
+	}
+}
+
+// vxlanGPE follows draft-ietf-nvo3-vxlan-gpe: a byte names what is carried, with or without the P flag that should say so.
+func (p *Packet) vxlanGPE(d []byte, at int) {
+	if at+7 > len(d) || d[at]&8 == 0 {
+		return
+	}
+	p.Tunnel = VXLAN
+	switch d[at+3] {
+	case 0, 3:
+		p.tunnel(VXLAN, LinkEthernet, at+8)
+	case 1:
+		p.tunnel(VXLAN, etIPv4, at+8)
+	case 2:
+		p.tunnel(VXLAN, LinkIPv6, at+8)
+	case 5:
+		p.tunnel(VXLAN, etMPLS, at+8)
 	}
 }
 
 // geneve follows RFC 8926: version 0, options, then what an EtherType says.
 func (p *Packet) geneve(d []byte, at int) {
-	if at+8 > len(d) || d[at]>>6 != 0 {
+	if at+7 > len(d) || d[at]>>6 != 0 {
 		return
 	}
-	body := at + 8 + int(d[at]&63)*4
-	if body > len(d) {
-		return
-	}
-	p.etherTunnel(Geneve, be16(d, at+2), body)
+	p.etherTunnel(Geneve, be16(d, at+2), at+8+int(d[at]&63)*4)
 }
 
 // etherTunnel is a tunnel whose header tells the EtherType of what it carries.
 func (p *Packet) etherTunnel(kind TunnelKind, et uint16, at int) {
+	p.Tunnel = kind
 	switch et {
 	case etTEB:
 		p.tunnel(kind, LinkEthernet, at)
@@ -72,12 +73,21 @@ func (p *Packet) etherTunnel(kind TunnelKind, et uint16, at int) {
 	}
 }
 
-// gtpu follows 3GPP TS 29.281: version 1, protocol type GTP, message type G-PDU; then IP.
+// gtpu follows 3GPP TS 29.281: version 1, protocol type GTP; messages of type G-PDU carry IP.
 func (p *Packet) gtpu(d []byte, at int) {
-	if at+8 > len(d) || d[at]>>4 != 3 || d[at+1] != 255 {
+	if at+8 > len(d) || d[at]>>4 != 3 {
 		return
 	}
 	flags := d[at]
+	switch d[at+1] {
+	case 1, 2, 26, 31, 254: // echo, error indication, extension headers notification, end marker
+		p.Tunnel = GTPU
+		return
+	case 255:
+		p.Tunnel = GTPU
+	default:
+		return
+	}
 	at += 8
 	if flags&7 != 0 {
 		at += 4
@@ -149,7 +159,7 @@ func (p *Packet) gre(d []byte, at int) {
 	case etERSPAN2:
 		if flags&0x1000 == 0 {
 			p.tunnel(ERSPAN1, LinkEthernet, body)
-		} else if body+8 <= len(d) {
+		} else if body+4 <= len(d) {
 			p.tunnel(ERSPAN2, LinkEthernet, body+8)
 		}
 	case etERSPAN3:
@@ -199,6 +209,10 @@ func greEnd(d []byte, at int, flags uint16) int {
 
 // erspan3 follows draft-foschiano-erspan: 12 bytes and 8 more if the O flag is set; frame type 0 is Ethernet, 2 is IP.
 func (p *Packet) erspan3(d []byte, at int) {
+	if at+4 > len(d) {
+		return
+	}
+	p.Tunnel = ERSPAN3
 	if at+12 > len(d) {
 		return
 	}
