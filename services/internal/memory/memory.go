@@ -1,0 +1,260 @@
+// Package memory is the memory plan: it shares out the machine's memory among everything in Galvo that takes much of it.
+//
+// The plan is a pure function of the machine and the settings, so that the page can show it before a change is saved, and host and
+// engine come to the same one. It takes no memory itself: who owns a part takes what Plan grants, at start, and no more.
+//
+// A part gets what it wants if there is room for all. If not, each gets the same multiple of its weight, but no more than it wants and
+// no less than it can work with: so a small wish is granted in full and the large ones give way. The parts always sum up to the total.
+package memory
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sort"
+)
+
+// Settings are the machine and the part of the configuration that the plan depends on.
+type Settings struct {
+	Total   uint64 // bytes of memory that the machine has
+	Percent int    // share of it that Galvo may use; the rest is the system's and, on a plain host, other programs'
+	Ports   int    // capture ports
+	Workers int
+
+	Captures          int    // that may run at once
+	CaptureQueueBytes uint64 // of each
+	CaptureHoldBytes  uint64 // of each, for packets that wait for a verdict
+
+	Rings          int    // that may record at once
+	RingQueueBytes uint64 // of each
+	ReorderBytes   uint64 // of all readers of rings
+
+	Flows int // over all workers; 0 = as many as suit the memory
+	L7    bool
+}
+
+// A Plan says how much of the memory each part may take. Parts is for people, the other fields are for who takes the memory.
+type Plan struct {
+	Total uint64
+	Share uint64 // what Galvo may use: the limit for the processes' heaps and kernel rings together
+	Parts []Part // in a fixed order; their Bytes sum up to Total
+
+	Blocks            int    // of BlockBytes, in the kernel ring of each port and worker
+	Captures          int    // that may run at once
+	CaptureQueueBytes uint64 // of each
+	CaptureHoldBytes  uint64 // of each
+	Rings             int    // that may record at once
+	RingQueueBytes    uint64 // of each
+	ReorderBytes      uint64
+	Flows             int    // over all workers
+	L7Bytes           uint64 // over all workers
+	StatisticsBytes   uint64 // over all workers
+}
+
+// A Part is one row of the plan.
+type Part struct {
+	Name      string
+	WantBytes uint64
+	Bytes     uint64 // granted
+	Why       string // why less was granted than wanted; empty otherwise
+}
+
+// What one of a kind takes.
+const (
+	BlockBytes = 1 << 20 // block of a kernel ring
+	FlowBytes  = 168     // flow, with its share of the index
+)
+
+// What a part wants where no setting says so, and what it needs at least.
+const (
+	mb = 1_000_000
+
+	wantBlocks  = 128 // 100 ms of 10 Gbit/s for a ring
+	leastBlocks = 4
+	leastQueue  = mb
+	leastFlows  = 1024 // per worker
+
+	leastSystem = 192 * mb // kernel, and the image that runs from memory
+	program     = 96 * mb  // code, tables, stacks and heaps of the roles
+
+	bytesPerFlow = 16_384 // of the share, for each flow where no setting names a number
+	mostFlows    = 16 << 20
+	fewFlows     = 64 << 10
+
+	l7PerWorker         = 64 * mb
+	statisticsPerWorker = 4 * mb
+)
+
+// A claim is what a part wants, the least that it works with, and its weight where there is not enough.
+type claim struct {
+	name    string
+	want    uint64
+	least   uint64
+	weight  uint64
+	each    uint64             // it is granted in multiples of this
+	lower   string             // setting to lower if even the least cannot be had
+	instead func(*Plan) string // what is granted instead of what
+}
+
+// The rows of claims.
+const (
+	kernelRings = iota
+	captureQueues
+	heldPackets
+	ringQueues
+	reorderBuffer
+	flowTable
+	layer7
+	statistics
+)
+
+func claims(s *Settings, share uint64) []claim {
+	workers, sockets := uint64(s.Workers), uint64(s.Ports*s.Workers)
+	captures, rings := uint64(s.Captures), uint64(s.Rings)
+	flows := cmp.Or(uint64(s.Flows), min(max(share/bytesPerFlow, fewFlows), mostFlows))
+	l7 := workers * l7PerWorker
+	if !s.L7 {
+		l7 = 0
+	}
+	all := []claim{
+		kernelRings: {
+			"kernel rings", sockets * wantBlocks * BlockBytes, sockets * leastBlocks * BlockBytes, 20, sockets * BlockBytes, "engine.workers",
+			func(p *Plan) string {
+				return fmt.Sprintf("%d blocks for each port and worker instead of %d", p.Blocks, wantBlocks)
+			},
+		},
+		captureQueues: {
+			"capture queues", captures * s.CaptureQueueBytes, min(captures, 1) * leastQueue, 20, 1, "captures.max",
+			func(p *Plan) string {
+				return fmt.Sprintf("%d of %d captures, %s each instead of %s", p.Captures, captures, size(p.CaptureQueueBytes), size(s.CaptureQueueBytes))
+			},
+		},
+		heldPackets: {
+			"held packets", captures * s.CaptureHoldBytes, 0, 5, 1, "",
+			func(p *Plan) string {
+				return fmt.Sprintf("%s for each of %d captures instead of %s", size(p.CaptureHoldBytes), p.Captures, size(s.CaptureHoldBytes))
+			},
+		},
+		ringQueues: {
+			"ring queues", rings * s.RingQueueBytes, min(rings, 1) * leastQueue, 15, 1, "rings.max",
+			func(p *Plan) string {
+				return fmt.Sprintf("%d of %d rings, %s each instead of %s", p.Rings, rings, size(p.RingQueueBytes), size(s.RingQueueBytes))
+			},
+		},
+		reorderBuffer: {
+			"reorder buffer", min(rings, 1) * s.ReorderBytes, 0, 15, 1, "",
+			func(p *Plan) string {
+				return fmt.Sprintf("%s instead of %s", size(p.ReorderBytes), size(s.ReorderBytes))
+			},
+		},
+		flowTable: {
+			"flow table", flows * FlowBytes, workers * leastFlows * FlowBytes, 15, FlowBytes, "engine.workers",
+			func(p *Plan) string { return fmt.Sprintf("%d flows instead of %d", p.Flows, flows) },
+		},
+		layer7: {
+			"layer 7", l7, 0, 7, 1, "",
+			func(p *Plan) string {
+				return fmt.Sprintf("%s for streams without a verdict instead of %s", size(p.L7Bytes), size(l7))
+			},
+		},
+		statistics: {
+			"statistics", workers * statisticsPerWorker, 0, 3, 1, "",
+			func(p *Plan) string {
+				return fmt.Sprintf("%s instead of %s", size(p.StatisticsBytes), size(workers*statisticsPerWorker))
+			},
+		},
+	}
+	for i := range all {
+		c := &all[i]
+		c.want, c.each = max(c.want, c.least), max(c.each, 1)
+	}
+	return all
+}
+
+// New makes the plan. It fails if the machine is too small for the least that the settings need, and says which one to lower.
+func New(s Settings) (*Plan, error) {
+	system := max(s.Total-s.Total/100*uint64(min(max(s.Percent, 0), 100)), leastSystem)
+	if system+program > s.Total {
+		return nil, fmt.Errorf("share out %s of memory: the system and the program itself need %s", size(s.Total), size(system+program))
+	}
+	p := &Plan{Total: s.Total, Share: s.Total - system}
+	all := claims(&s, p.Share)
+	free := p.Share - program
+	granted, err := grant(all, free)
+	if err != nil {
+		return nil, fmt.Errorf("share out %s of memory, of which Galvo may use %s: %w", size(s.Total), size(p.Share), err)
+	}
+	p.take(&s, all, granted)
+
+	p.Parts = append(p.Parts, Part{Name: "system", WantBytes: system, Bytes: system}, Part{Name: "program", WantBytes: program, Bytes: program})
+	for i, c := range all {
+		part := Part{Name: c.name, WantBytes: c.want, Bytes: granted[i]}
+		if part.Bytes < part.WantBytes {
+			part.Why = fmt.Sprintf("%s, because Galvo may use %s of %s", c.instead(p), size(p.Share), size(p.Total))
+		}
+		p.Parts = append(p.Parts, part)
+		free -= part.Bytes
+	}
+	p.Parts = append(p.Parts, Part{Name: "not used", Bytes: free})
+	return p, nil
+}
+
+// take fills in what the parts mean, and lowers granted to what is really taken.
+func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
+	p.Blocks = int(granted[kernelRings] / all[kernelRings].each)
+	p.Captures, p.CaptureQueueBytes = divide(granted[captureQueues], s.Captures)
+	if p.Captures > 0 {
+		p.CaptureHoldBytes = min(granted[heldPackets]/uint64(p.Captures), s.CaptureHoldBytes)
+	}
+	p.Rings, p.RingQueueBytes = divide(granted[ringQueues], s.Rings)
+	p.ReorderBytes = granted[reorderBuffer]
+	p.Flows = int(granted[flowTable] / FlowBytes)
+	p.L7Bytes = granted[layer7]
+	p.StatisticsBytes = granted[statistics]
+
+	granted[captureQueues] = uint64(p.Captures) * p.CaptureQueueBytes
+	granted[heldPackets] = uint64(p.Captures) * p.CaptureHoldBytes
+	granted[ringQueues] = uint64(p.Rings) * p.RingQueueBytes
+}
+
+// grant finds the greatest level at which all claims fit, when each gets level times its weight between its least and its want.
+func grant(all []claim, free uint64) ([]uint64, error) {
+	granted := make([]uint64, len(all))
+	at := func(level int) (sum uint64) {
+		for i, c := range all {
+			granted[i] = min(max(uint64(level)*c.weight, c.least), c.want) / c.each * c.each
+			sum += granted[i]
+		}
+		return sum
+	}
+	if need := at(0); need > free {
+		most := slices.MaxFunc(all, func(a, b claim) int { return cmp.Compare(a.least, b.least) })
+		return nil, fmt.Errorf("%s are needed at least, %s of them for the %s: lower %s, or raise engine.memoryPercent",
+			size(need+program), size(most.least), most.name, most.lower)
+	}
+	const most = 1 << 47 // more than any claim
+	at(sort.Search(most, func(level int) bool { return at(level+1) > free }))
+	return granted, nil
+}
+
+// divide gives each of up to n the same, and rather serves fewer of them than give one less than leastQueue.
+func divide(bytes uint64, n int) (served int, each uint64) {
+	served = int(min(uint64(n), bytes/leastQueue))
+	if served == 0 {
+		return 0, 0
+	}
+	return served, bytes / uint64(served)
+}
+
+// size writes bytes for people, 1 MB being 10^6 bytes.
+func size(bytes uint64) string {
+	switch {
+	case bytes >= 10_000*mb:
+		return fmt.Sprintf("%.0f GB", float64(bytes)/1e9)
+	case bytes >= 1000*mb:
+		return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
+	case bytes < 10*mb:
+		return fmt.Sprintf("%.1f MB", float64(bytes)/mb)
+	}
+	return fmt.Sprintf("%.0f MB", float64(bytes)/mb)
+}
