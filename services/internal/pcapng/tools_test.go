@@ -14,7 +14,7 @@ import (
 	"galvo/ci/need"
 )
 
-// run returns what a program of Wireshark prints about a savefile on standard input or of the given name.
+// run returns what a program prints about a savefile on its standard input or among its arguments.
 func run(t *testing.T, stdin []byte, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(need.Tool(t, name), args...)
@@ -102,6 +102,24 @@ func TestOptions(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tshark (-want +got):\n%s", diff)
+	}
+}
+
+// TestLibpcap shows the golden savefiles to tcpdump, whose libpcap takes only savefiles whose interfaces agree.
+func TestLibpcap(t *testing.T) {
+	for name, want := range map[string]string{
+		"golden.pcapng":  "1700000000.123456789",
+		"golden-us.pcap": "1700000000.123456",
+		"golden-ns.pcap": "1700000000.123456789",
+	} {
+		args := []string{"-n", "-tt", "-q", "-r", filepath.Join("testdata", name)}
+		if name != "golden-us.pcap" {
+			args = append(args, "--nano")
+		}
+		out := run(t, nil, "tcpdump", args...)
+		if first, _, _ := strings.Cut(out, " "); first != want {
+			t.Errorf("%s: tcpdump says\n%s", name, out)
+		}
 	}
 }
 
