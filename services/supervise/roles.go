@@ -1,0 +1,86 @@
+package supervise
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"galvo/services/api"
+)
+
+// PasswordVariable is the environment variable with the first password of the user admin. Only web gets it.
+const PasswordVariable = "GALVO_ADMIN_PASSWORD"
+
+// roles returns the services in the order in which they are started. The flags are what package main reads for each role; a role's working
+// directory is its part of the state, so that it needs no right to pass through the directories above it.
+func roles(o Options, p *places, bound string, instance uint64, socket *os.File) []*service {
+	host := &service{
+		name: string(api.ServiceHost), essential: true, dir: filepath.Join(p.state, "host"), socket: api.SocketPath(p.run, api.ServiceHost),
+		args: []string{"-config", p.config, "-run", p.run, "-listen", bound, "-instance", fmt.Sprint(instance),
+			"-engine-user", fmt.Sprint(p.engine.user), "-web-user", fmt.Sprint(p.web.user)},
+	}
+	for _, name := range o.Interfaces {
+		host.args = append(host.args, "-interface", name)
+	}
+	engine := &service{
+		name: string(api.ServiceEngine), dir: filepath.Join(p.state, "engine"), socket: api.SocketPath(p.run, api.ServiceEngine), after: host.socket,
+		args: append(p.engine.flags(), "-run", p.run, "-callers", fmt.Sprintf("%d,%d", p.web.user, os.Getuid())),
+	}
+	if p.root {
+		// Its packet sockets belong to the namespace in which they were made; in its own there is nothing to be reached.
+		engine.namespaces = syscall.CLONE_NEWNET
+	}
+	web := &service{
+		name: string(api.ServiceWeb), essential: true, dir: filepath.Join(p.state, "web"), files: []*os.File{socket},
+		args: append(p.web.flags(), "-run", p.run),
+		env:  []string{PasswordVariable},
+	}
+	for _, a := range addresses() {
+		web.args = append(web.args, "-address", a)
+	}
+	all := []*service{host, engine, web}
+	for _, s := range all {
+		s.binary = o.binary
+		if s.binary == "" {
+			s.binary = "/proc/self/exe"
+		}
+		s.environ = append(environ(s.env), o.env...)
+	}
+	return all
+}
+
+func (i identity) flags() []string {
+	return []string{"-user", fmt.Sprint(i.user), "-group", fmt.Sprint(i.group)}
+}
+
+// environ is this process's environment without what only some role may know.
+func environ(keep []string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if name == PasswordVariable && !slices.Contains(keep, name) {
+			continue
+		}
+		env = append(env, kv)
+	}
+	return env
+}
+
+// addresses returns the machine's own, for the certificate: web has no way of asking the kernel.
+func addresses() []string {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLinkLocalUnicast() && len(out) < 32 {
+			out = append(out, n.IP.String())
+		}
+	}
+	return out
+}

@@ -1,0 +1,346 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"galvo/ci/need"
+	"galvo/services/api"
+	"galvo/services/internal/sandbox"
+)
+
+// TestMain is also each of the services that the tests supervise.
+func TestMain(m *testing.M) {
+	if os.Getenv("SUPERVISE_TEST") == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	if err := role(os.Args[1], os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// role is what package main does for a role, without the service.
+func role(name string, args []string) error {
+	if os.Getenv("SUPERVISE_TEST") == "refuse-"+name {
+		return errors.New("line 7: no such thing")
+	}
+	var users []int
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	user, group, run := f.Int("user", -1, ""), f.Int("group", -1, ""), f.String("run", "", "")
+	callers := func(s string) error {
+		for _, c := range strings.Split(s, ",") {
+			uid, err := strconv.Atoi(c)
+			if err != nil {
+				return err
+			}
+			users = append(users, uid)
+		}
+		return nil
+	}
+	f.Func("callers", "", callers)
+	f.Func("web-user", "", callers)
+	ignored := func(string) error { return nil }
+	for _, n := range []string{"config", "listen", "instance", "engine-user", "interface", "address"} {
+		f.Func(n, "", ignored)
+	}
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	policy := sandbox.Unprivileged(*user, *group)
+	if name == "host" {
+		policy = sandbox.Host()
+	}
+	if err := sandbox.Enter(policy); err != nil {
+		return err
+	}
+	if err := os.WriteFile("pid", []byte(fmt.Sprint(os.Getpid())), 0o600); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "password %q\n", os.Getenv(PasswordVariable))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name == "web" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		fmt.Fprint(w, "[{},{}]")
+	})}
+	context.AfterFunc(ctx, func() { server.Close() })
+	l, err := roleListener(name, *run, append(users, os.Getuid()))
+	if err != nil {
+		return err
+	}
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "ended in order")
+	return nil
+}
+
+func roleListener(name, run string, users []int) (net.Listener, error) {
+	if name != "web" {
+		return api.Listen(api.SocketPath(run, api.Service(name)), users...)
+	}
+	l, err := net.FileListener(os.NewFile(3, "socket"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}), err
+}
+
+// A logbook is a writer that tests can read while it is written to.
+type logbook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logbook) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A product is a run of the three services.
+type product struct {
+	*testing.T
+	options  Options
+	out, err logbook
+	ended    chan error
+	stop     context.CancelFunc
+}
+
+func start(t *testing.T) *product {
+	t.Helper()
+	// As long a path as anybody may have, which no other user may pass through.
+	state := filepath.Join(t.TempDir(), strings.Repeat("long", 30), "state")
+	if err := os.MkdirAll(filepath.Dir(state), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &product{T: t, ended: make(chan error, 1)}
+	p.options = Options{State: state, Listen: "127.0.0.1:0", Interfaces: []string{"eth1", "eth2"}, Stdout: &p.out, Stderr: &p.err, env: []string{"SUPERVISE_TEST=1"}}
+	ctx, stop := context.WithCancel(t.Context())
+	p.stop = stop
+	go func() { p.ended <- Run(ctx, p.options) }()
+	t.Cleanup(stop)
+	return p
+}
+
+var readyLine = regexp.MustCompile(`(?m)^ready https://127\.0\.0\.1:[0-9]+$`)
+
+func (p *product) awaitReady() {
+	p.Helper()
+	p.await("ready", func() bool { return readyLine.MatchString(p.out.String()) })
+}
+
+func (p *product) await(what string, is func() bool) {
+	p.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.Fatalf("no %s:\n%s%s", what, p.out.String(), p.err.String())
+		}
+	}
+}
+
+// pid returns the process of a service, or 0.
+func (p *product) pid(service string) int {
+	b, err := os.ReadFile(filepath.Join(p.options.State, service, "pid"))
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(string(b))
+	if syscall.Kill(pid, 0) != nil {
+		return 0
+	}
+	return pid
+}
+
+var names = []string{"host", "engine", "web"}
+
+func TestLife(t *testing.T) {
+	need.Root(t)
+	t.Setenv(PasswordVariable, "secret")
+	p := start(t)
+	p.awaitReady()
+	for _, victim := range names {
+		before := map[string]int{}
+		for _, n := range names {
+			before[n] = p.pid(n)
+		}
+		killed := time.Now()
+		if err := syscall.Kill(before[victim], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		p.await(victim+" back", func() bool { now := p.pid(victim); return now != 0 && now != before[victim] })
+		if took := time.Since(killed); took > 2*time.Second {
+			t.Errorf("%s is back after %s", victim, took)
+		}
+		for _, n := range names {
+			if n != victim && p.pid(n) != before[n] {
+				t.Errorf("%s was killed, and %s is another process", victim, n)
+			}
+		}
+	}
+	p.stop()
+	if err := <-p.ended; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	for _, n := range names {
+		if pid := p.pid(n); pid != 0 {
+			t.Errorf("%s still runs as %d", n, pid)
+		}
+	}
+	log := p.err.String()
+	web, engine, host := strings.LastIndex(log, "web: ended in order"), strings.LastIndex(log, "engine: ended in order"), strings.LastIndex(log, "host: ended in order")
+	if web < 0 || engine < web || host < engine {
+		t.Errorf("not stopped in reverse order:\n%s", log)
+	}
+	for line, want := range map[string]bool{`web: password "secret"`: true, `host: password "secret"`: false, `engine: password "secret"`: false} {
+		if strings.Contains(log, line) != want {
+			t.Errorf("%q in the log: %t, want %t", line, !want, want)
+		}
+	}
+}
+
+// What each process may do, as the kernel says.
+func TestRights(t *testing.T) {
+	need.Root(t)
+	p := start(t)
+	p.awaitReady()
+	const none = "0000000000000000"
+	engine, web := lookup("galvo-engine", engineID), lookup("galvo-web", webID)
+	tests := map[string]map[string]string{
+		"host":   {"Uid": "0 0 0 0", "CapEff": "000000000220300b", "CapPrm": "000000000220300b", "CapBnd": "000000000220300b", "NoNewPrivs": "1"},
+		"engine": {"Uid": strings.TrimSpace(strings.Repeat(fmt.Sprint(engine.user, " "), 4)), "CapEff": none, "CapPrm": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2"},
+		"web":    {"Uid": strings.TrimSpace(strings.Repeat(fmt.Sprint(web.user, " "), 4)), "CapEff": none, "CapPrm": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2"},
+	}
+	for service, want := range tests {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid(service)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, line := range strings.Split(string(b), "\n") {
+			k, v, _ := strings.Cut(line, ":")
+			got[k] = strings.Join(strings.Fields(v), " ")
+		}
+		for k, v := range want {
+			if got[k] != v {
+				t.Errorf("%s: %s is %q, want %q", service, k, got[k], v)
+			}
+		}
+	}
+	own, err1 := os.Readlink("/proc/self/ns/net")
+	engines, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid("engine")))
+	if err1 != nil || err2 != nil || own == engines {
+		t.Errorf("the engine's network namespace is %s, this one's %s; %v %v", engines, own, err1, err2)
+	}
+	p.stop()
+	<-p.ended
+}
+
+func TestWithoutRoot(t *testing.T) {
+	if os.Getuid() == 0 {
+		runAsNobody(t)
+		return
+	}
+	p := start(t)
+	p.awaitReady()
+	p.stop()
+	if err := <-p.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// runAsNobody runs the test that calls it once more, as another user. The program lies where that user cannot read, so it goes by a descriptor.
+func runAsNobody(t *testing.T) {
+	t.Helper()
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	cmd := exec.Command("/proc/self/fd/3", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.ExtraFiles, cmd.Dir = []*os.File{self}, "/"
+	cmd.Env = []string{"TMPDIR=/tmp"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Errorf("as nobody: %v\n%s", err, out)
+	}
+}
+
+func TestTwoRunsOfOneState(t *testing.T) {
+	need.Root(t)
+	p := start(t)
+	p.awaitReady()
+	err := Run(t.Context(), p.options)
+	if err == nil || !strings.Contains(err.Error(), "another galvo runs") {
+		t.Errorf("a second Run = %v", err)
+	}
+	p.stop()
+	<-p.ended
+}
+
+func TestAddressInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = Run(t.Context(), Options{State: t.TempDir(), Listen: l.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "another program listens on "+l.Addr().String()) {
+		t.Errorf("Run = %v", err)
+	}
+}
+
+// A service that cannot start, as host with a damaged configuration, ends the run with what it said.
+func TestFirstStartFails(t *testing.T) {
+	need.Root(t)
+	for _, name := range []string{"host", "web"} {
+		var out, log logbook
+		err := Run(t.Context(), Options{State: t.TempDir(), Listen: "127.0.0.1:0", Stdout: &out, Stderr: &log, env: []string{"SUPERVISE_TEST=refuse-" + name}})
+		if err == nil || !strings.Contains(err.Error(), name+": exit status 1, and said: line 7: no such thing") {
+			t.Errorf("Run = %v\n%s", err, log.String())
+		}
+		if strings.Contains(out.String(), "ready") {
+			t.Error("it said that it is ready")
+		}
+	}
+}
