@@ -122,11 +122,9 @@ func writeFlows(w *csv.Writer, file string, rows []row) {
 		w.Write([]string{
 			filepath.Base(file), strconv.Itoa(int(r.proto)), r.addr[0].String(), strconv.Itoa(int(r.port[0])), r.addr[1].String(), strconv.Itoa(int(r.port[1])),
 			l7.Name(r.verdict.Proto), l7.Name(r.verdict.App), r.host, l7.Category(r.verdict.Proto), strconv.Itoa(r.dpi),
-			strconv.Itoa(int(r.packets)), strconv.FormatUint(r.bytes, 10), stateNames[r.verdict.State],
+			strconv.Itoa(int(r.packets)), strconv.FormatUint(r.bytes, 10), r.verdict.State.String(),
 		})
 	}
 }
-
-var stateNames = map[l7.State]string{l7.Final: "final", l7.Partial: "partial", l7.Guessed: "guessed", l7.Unknown: "unknown", l7.Pending: "pending"}
 
 var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}

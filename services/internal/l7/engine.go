@@ -78,11 +78,6 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		e.settle(r, Final)
 		return verdict(s)
 	}
-	if id := byTunnel[p.Tunnel]; id != 0 {
-		e.name(r, id, 0) // of something that has no flow of its own
-		e.settle(r, Final)
-		return verdict(s)
-	}
 	if flags, ok := p.TCPFlags(); ok && flags&2 != 0 {
 		s[0] |= sawSYN
 	}

@@ -26,3 +26,8 @@ type Verdict struct {
 	App   ID    // what it carries, if known
 	State State //
 }
+
+// String returns the state's name as exports spell it; "" for NoFlow.
+func (s State) String() string {
+	return [...]string{"", "pending", "partial", "final", "guessed", "unknown"}[min(s, Unknown)]
+}

@@ -80,6 +80,3 @@ func llcProtocol(p *packet.Packet) ID {
 var byIPProtocol = [256]ID{
 	1: ICMP, 2: IGMP, 4: IPinIP, 8: EGP, 41: IPinIP, 47: GRE, 50: IPSec, 51: IPSec, 58: ICMPv6, 88: EIGRP, 89: OSPF, 103: PIM, 112: VRRP, 113: PGM, 132: SCTP,
 }
-
-// byTunnel names the outside of a tunnel, where nothing inside has a flow.
-var byTunnel = [packet.EtherIP + 1]ID{packet.VXLAN: VXLAN, packet.Geneve: Geneve, packet.GTPU: GTPU, packet.L2TP: L2TP, packet.Teredo: Teredo}

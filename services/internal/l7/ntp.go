@@ -9,21 +9,34 @@ func inspectNTP(v *payload) answer {
 	if !v.on(123) || len(b) < 8 {
 		return answer{}
 	}
-	version, mode := b[0]>>3&7, b[0]&7
-	if mode == 7 {
-		return yes(b[0]>>3&7 >= 1 && version <= 4 && len(b) >= 8 && (len(b) == 8 || len(b) >= 40 || b[0]&0x80 != 0))
-	}
-	if version == 0 || version > 4 {
+	version := b[0] >> 3 & 7
+	switch mode := b[0] & 7; {
+	case version == 0 || version > 4:
+		return answer{}
+	case mode == 6:
+		return yes(ntpControl(b))
+	case mode == 7:
+		return yes(ntpPrivate(b))
+	case mode == 0 && version > 1 || len(b) < 48 && !v.cut || len(b)%4 != 0 && !v.cut || len(b) < 12:
 		return answer{}
 	}
-	if mode == 6 {
-		return yes(len(b) >= 12 && version >= 2 && b[1]&31 <= 31 && 12+int(binary.BigEndian.Uint16(b[10:])) <= len(b))
+	poll, precision, delay, dispersion := int8(b[2]), int8(b[3]), b[4], b[8]
+	return yes(b[1] <= 16 && poll >= -8 && poll <= 17 && precision <= 0 && precision >= -32 && (delay == 0 || delay == 0xff) && dispersion == 0)
+}
+
+// ntpControl judges a control message: an operation, and data of the length that it announces, with or without a key.
+func ntpControl(b []byte) bool {
+	if len(b) < 12 || b[1]&31 > 12 && b[1]&31 != 31 {
+		return false
 	}
-	if len(b) < 48 && !v.cut || mode == 0 && version > 1 || b[1] > 16 || len(b)%4 != 0 && !v.cut {
-		return answer{}
-	}
-	poll, precision := int8(b[2]), int8(b[3])
-	return yes(poll >= -8 && poll <= 20 && precision <= 0 || precision <= 20 && b[1] == 0)
+	rest := len(b) - 12 - (int(binary.BigEndian.Uint16(b[10:]))+3)&^3
+	return rest == 0 || rest >= 16 && rest <= 36 && rest%4 == 0
+}
+
+// ntpPrivate judges a message of mode 7: an implementation, and items that it has room for.
+func ntpPrivate(b []byte) bool {
+	items, size := int(binary.BigEndian.Uint16(b[4:]))&0xfff, int(binary.BigEndian.Uint16(b[6:]))
+	return b[0]>>3&7 <= 3 && b[2] <= 3 && size < 512 && 8+items*size <= len(b) && len(b)%4 == 0
 }
 
 func yes(is bool) answer {

@@ -21,8 +21,9 @@ import (
 //	16-19  memory of the dissector; with hasName first block of the host name, + 1
 type state = [20]byte
 
-// tick is the unit of the time that a state can hold: 67 ms, so that 16 bits reach 73 minutes.
-const tick = 1 << 26
+// tick is the unit of the time that a state can hold: 4.2 ms, so that 16 bits reach 275 s. A flow that is silent for longer before its first payload has
+// only that one packet to be recognised by.
+const tick = 1 << 22
 
 // The flags in a state's first byte.
 const (

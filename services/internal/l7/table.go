@@ -57,10 +57,8 @@ const (
 	PPPoE
 	DTLS
 	VXLAN
-	Geneve
 	GTPU
 	L2TP
-	Teredo
 	countIDs
 )
 
@@ -124,8 +122,6 @@ var builtin = [countIDs]Protocol{
 	PPPoE:         {PPPoE, "PPPoE", "Network", LayerLink, 0, nil, nil},
 	DTLS:          {DTLS, "DTLS", "Web", LayerApplication, 0, nil, []string{"udp:4433"}},
 	VXLAN:         {VXLAN, "VXLAN", "Network", LayerApplication, 0, nil, []string{"udp:4789"}},
-	Geneve:        {Geneve, "Geneve", "Network", LayerApplication, 0, nil, []string{"udp:6081"}},
 	GTPU:          {GTPU, "GTP_U", "Network", LayerApplication, 0, []string{"GTP-U", "GTP"}, []string{"udp:2152"}},
 	L2TP:          {L2TP, "L2TP", "VPN", LayerApplication, 0, nil, []string{"udp:1701"}},
-	Teredo:        {Teredo, "Teredo", "Network", LayerApplication, 0, nil, []string{"udp:3544"}},
 }

@@ -1,0 +1,159 @@
+package l7
+
+import (
+	"testing"
+)
+
+// fuzzDissector feeds a dissector with any payload, alone and cut off, at ports that make it most willing.
+func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, ports ...uint16) {
+	for _, c := range conversations(f) {
+		for _, p := range c.packets {
+			f.Add([]byte(p.payload), uint8(1), false)
+		}
+	}
+	for _, s := range signatureTable().rows {
+		f.Add(s.samples[0], uint8(1), true)
+	}
+	l := newLab(Config{})
+	l.send(17, 1, 2, up("x"))
+	f.Fuzz(func(t *testing.T, data []byte, nth uint8, cut bool) {
+		if len(data) == 0 {
+			return
+		}
+		for _, port := range append(ports, 9999) {
+			l.engine.End(l.last)
+			v := payload{engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
+			for range 2 { // the second time it meets what it left in its memory
+				a := inspect(&v)
+				if len(a.host) > maxHost {
+					t.Fatalf("a host name of %d bytes", len(a.host))
+				}
+				if int(a.proto) != 0 && Name(a.proto) == "" || int(a.app) != 0 && Name(a.app) == "" {
+					t.Fatalf("no name for %v", a)
+				}
+			}
+		}
+	})
+}
+
+func FuzzDNS(f *testing.F)           { fuzzDissector(f, false, inspectDNS, 53, 5353, 5355, 137) }
+func FuzzDNSOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectDNSOverTCP, 53) }
+func FuzzDHCP(f *testing.F)          { fuzzDissector(f, false, inspectDHCP, 67) }
+func FuzzDHCPv6(f *testing.F)        { fuzzDissector(f, false, inspectDHCPv6, 547) }
+func FuzzHTTP(f *testing.F)          { fuzzDissector(f, true, inspectHTTP, 80) }
+func FuzzTLS(f *testing.F)           { fuzzDissector(f, true, inspectTLS, 443) }
+func FuzzDTLS(f *testing.F)          { fuzzDissector(f, false, inspectDTLS) }
+func FuzzQUIC(f *testing.F)          { fuzzDissector(f, false, inspectQUIC, 443) }
+func FuzzSSH(f *testing.F)           { fuzzDissector(f, true, inspectSSH, 22) }
+func FuzzSIP(f *testing.F)           { fuzzDissector(f, true, inspectSIP, 5060) }
+func FuzzSSDP(f *testing.F)          { fuzzDissector(f, false, inspectSSDP, 1900) }
+func FuzzRTP(f *testing.F)           { fuzzDissector(f, false, inspectRTP) }
+func FuzzSTUN(f *testing.F)          { fuzzDissector(f, false, inspectSTUN, 3478) }
+func FuzzNTP(f *testing.F)           { fuzzDissector(f, false, inspectNTP, 123) }
+func FuzzSNMP(f *testing.F)          { fuzzDissector(f, false, inspectSNMP, 161) }
+func FuzzPTP(f *testing.F)           { fuzzDissector(f, false, inspectPTP, 319, 320) }
+func FuzzDCERPC(f *testing.F)        { fuzzDissector(f, false, inspectDCERPC, 34964) }
+func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStream, 135) }
+func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
+func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
+
+// FuzzQUICFrames reads any frames of an opened Initial packet.
+func FuzzQUICFrames(f *testing.F) {
+	f.Add([]byte(cryptoFrame(0, clientHello("www.example.com", 10))))
+	f.Add([]byte("\x02\x01\x01\x00\x00\x01\x06\x00\x01a"))
+	s := newStore(1 << 16)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		i, _ := s.take(1)
+		sl := &s.slots[i]
+		cryptoFrames(sl, data)
+		serverName(sl.head())
+		chloName(make([]byte, 0, maxHost), data)
+		s.release(i, 1)
+	})
+}
+
+// FuzzLink names any frame without IP.
+func FuzzLink(f *testing.F) {
+	f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x88\xf7\x0b\x02\x00\x40"))
+	f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x00\x26\xaa\xaa\x03\x00\x00\x0c\x01\x0b"))
+	l := newLab(Config{})
+	f.Fuzz(func(t *testing.T, data []byte) { l.take(data) })
+}
+
+// FuzzEngine plays packets with any payloads on few flows, lost, cut off and out of order, and checks what never may happen: a verdict that is taken back, and
+// a store that loses its books.
+func FuzzEngine(f *testing.F) {
+	for _, c := range conversations(f) {
+		var script []byte
+		for _, p := range c.packets {
+			script = append(script, byte(len(p.payload)), byte(len(p.payload)>>8), 0)
+			script = append(script, p.payload...)
+		}
+		f.Add(script, c.proto == 6, c.b)
+	}
+	f.Fuzz(func(t *testing.T, script []byte, stream bool, port uint16) {
+		l := newLab(Config{Bytes: 4 * (slotBytes + 96)})
+		proto := byte(17)
+		if stream {
+			proto = 6
+		}
+		seen := make(map[uint64]Verdict)
+		for len(script) >= 3 {
+			n, how := int(script[0])|int(script[1])<<8, script[2]
+			script = script[3:]
+			n = min(n, len(script), 1400)
+			s := packetSpec{payload: string(script[:n]), back: how&1 != 0, flags: how & 2}
+			if how&4 != 0 {
+				s.skip = uint32(how)
+			}
+			if how&8 != 0 {
+				s.seq = uint32(how) << 20
+			}
+			l.snap = int(how&0x30) * 20
+			script = script[n:]
+			v := l.send(proto, 1000+uint16(how>>6), port, s)
+			if l.last == nil {
+				continue
+			}
+			old := seen[l.last.ID]
+			if old.Proto != 0 && v.Proto != old.Proto || old.State == Final && v != old || old.State == Unknown && v != old {
+				t.Fatalf("%v became %v", old, v)
+			}
+			seen[l.last.ID] = v
+			l.engine.HostName(l.last)
+		}
+		for r := range l.table.All() {
+			l.engine.Finish(r)
+			l.engine.End(r)
+		}
+		l.checkStore(t)
+	})
+}
+
+// checkStore checks that all slots and blocks are back, each once.
+func (l *lab) checkStore(t *testing.T) {
+	t.Helper()
+	s := &l.engine.store
+	at, n := s.newest, 0
+	for {
+		if s.slots[at].used {
+			t.Fatalf("slot %d is not back", at)
+		}
+		if s.slots[s.slots[at].next].prev != at {
+			t.Fatal("the ring of slots is broken")
+		}
+		n++
+		if at = s.slots[at].next; at == s.newest || n > len(s.slots) {
+			break
+		}
+	}
+	free := 0
+	for b := s.free; b != 0; b = s.blocks[b-1].next {
+		if free++; free > len(s.blocks) {
+			t.Fatal("the list of blocks is broken")
+		}
+	}
+	if n != len(s.slots) || free != int(s.fresh) {
+		t.Fatalf("%d of %d slots, %d of %d blocks are back", n, len(s.slots), free, s.fresh)
+	}
+}

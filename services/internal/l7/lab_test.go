@@ -1,0 +1,153 @@
+package l7
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"galvo/services/internal/flow"
+	"galvo/services/internal/packet"
+)
+
+// A lab is a worker's decoding, flow table and engine, and a clock.
+type lab struct {
+	table  *flow.Table
+	engine *Engine
+	now    int64
+	frame  []byte
+	last   *flow.Record
+	snap   int // captured bytes of payload, 0 = all
+	pkt    packet.Packet
+	seqs   [2]uint32
+}
+
+func newLab(c Config) *lab {
+	if c.Bytes == 0 {
+		c.Bytes = 1 << 18
+	}
+	l := &lab{engine: New(c), now: 1e18}
+	l.table = flow.New(flow.Config{Flows: 1024, OnEnd: l.engine.End})
+	return l
+}
+
+// A packetSpec is a packet of a conversation between 10.0.0.1 (port a) and 10.0.0.2 (port b).
+type packetSpec struct {
+	back    bool // from 10.0.0.2
+	flags   byte // of TCP
+	payload string
+	skip    uint32 // bytes of the stream that are lost before it
+	seq     uint32 // if not 0 instead of what follows
+}
+
+// send passes a packet on and returns the verdict.
+func (l *lab) send(proto byte, a, b uint16, s packetSpec) Verdict {
+	src, dst, dir := byte(1), byte(2), 0
+	if s.back {
+		src, dst, a, b, dir = 2, 1, b, a, 1
+	}
+	f := append(l.frame[:0], 2, 0, 0, 0, 0, dst, 2, 0, 0, 0, 0, src, 8, 0)
+	header := map[byte]int{6: 20, 17: 8}[proto]
+	f = append(f, 0x45, 0)
+	f = binary.BigEndian.AppendUint16(f, uint16(20+header+len(s.payload)))
+	f = append(f, 0, 0, 0, 0, 64, proto, 0, 0, 10, 0, 0, src, 10, 0, 0, dst)
+	if header > 0 {
+		f = binary.BigEndian.AppendUint16(f, a)
+		f = binary.BigEndian.AppendUint16(f, b)
+	}
+	switch proto {
+	case 6:
+		l.seqs[dir] += s.skip
+		seq := l.seqs[dir]
+		if s.seq != 0 {
+			seq = s.seq
+		} else {
+			l.seqs[dir] += uint32(len(s.payload))
+		}
+		f = binary.BigEndian.AppendUint32(f, seq)
+		f = append(f, 0, 0, 0, 0, 0x50, s.flags|0x10, 0xff, 0xff, 0, 0, 0, 0)
+	case 17:
+		f = binary.BigEndian.AppendUint16(f, uint16(8+len(s.payload)))
+		f = append(f, 0, 0)
+	}
+	l.frame = append(f, s.payload...)
+	return l.take(l.frame)
+}
+
+// take passes a frame on.
+func (l *lab) take(frame []byte) Verdict {
+	full := len(frame)
+	if l.snap > 0 {
+		frame = frame[:min(len(frame), l.snap)]
+	}
+	l.now += 1e6
+	l.pkt = packet.Packet{Frame: packet.Frame{Data: frame, Len: uint32(full), Time: l.now}}
+	l.pkt.Decode(packet.LinkEthernet)
+	l.table.Begin()
+	ref := l.table.Find(&l.pkt)
+	l.last = ref.Flow
+	return l.engine.Inspect(&l.pkt, l.table.Innermost(), &ref)
+}
+
+func unhex(text string) string {
+	b, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func u16(n int) string { return string([]byte{byte(n >> 8), byte(n)}) }
+
+// clientHello builds a ClientHello message with a server name and padding.
+func clientHello(name string, padding int) string {
+	sni := u16(len(name)+3) + "\x00" + u16(len(name)) + name
+	ext := "\x00\x15" + u16(padding) + strings.Repeat("\x00", padding) + "\x00\x00" + u16(len(sni)) + sni
+	body := "\x03\x03" + strings.Repeat("r", 32) + "\x20" + strings.Repeat("s", 32) + "\x00\x04\x13\x01\x13\x02" + "\x01\x00" + u16(len(ext)) + ext
+	return "\x01\x00" + u16(len(body)) + body
+}
+
+func tlsRecordOf(kind byte, body string) string {
+	return string([]byte{kind, 3, 1}) + u16(len(body)) + body
+}
+
+// quicInitial protects CRYPTO frames as a client does.
+func quicInitial(t testing.TB, version uint32, dcid string, number byte, frames string) string {
+	ver := quicVersionOf(version)
+	frames += strings.Repeat("\x00", max(0, 1150-len(frames)))
+	header := string([]byte{0xc0 | ver.initial<<4}) + string(binary.BigEndian.AppendUint32(nil, version)) + string([]byte{byte(len(dcid))}) + dcid + "\x00\x00"
+	header += u16(0x4000|(1+len(frames)+16)) + string([]byte{number})
+	secret := hmac256([]byte(ver.salt), []byte(dcid))
+	secret = expand(&secret, 32, "client in", "")
+	key, iv, hp := expand(&secret, 16, ver.labels, " key"), expand(&secret, 12, ver.labels, " iv"), expand(&secret, 16, ver.labels, " hp")
+	iv[11] ^= number
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := gcm.Seal([]byte(header), iv[:12], []byte(frames), []byte(header))
+	mask, err := aes.NewCipher(hp[:16])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m [16]byte
+	at := len(header) - 1
+	mask.Encrypt(m[:], b[at+4:at+20])
+	b[0] ^= m[0] & 15
+	b[at] ^= m[1]
+	return string(b)
+}
+
+func cryptoFrame(at int, data string) string {
+	return "\x06" + u16(0x4000|at) + u16(0x4000|len(data)) + data
+}
+
+func rtpPacket(seq, ssrc int) string {
+	return "\x80\x00" + u16(seq) + "\x00\x01" + u16(seq*160) + "\x12\x34" + u16(ssrc) + strings.Repeat("\xd5", 160)
+}

@@ -1,0 +1,295 @@
+package l7
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"galvo/services/internal/flow"
+)
+
+// A conversation is what a flow shows, and what is to be made of it.
+type conversation struct {
+	what    string
+	proto   byte
+	a, b    uint16
+	packets []packetSpec
+	want    ID
+	app     ID
+	host    string
+	dpi     int
+}
+
+var (
+	syn    = packetSpec{flags: 2}
+	synAck = packetSpec{flags: 2, back: true}
+)
+
+func up(payload string) packetSpec   { return packetSpec{payload: payload} }
+func down(payload string) packetSpec { return packetSpec{payload: payload, back: true} }
+
+const (
+	dnsQuery  = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03WWW\x07example\x03com\x00\x00\x01\x00\x01"
+	dnsAnswer = "\x12\x34\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x09"
+	sipInvite = "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP pc33\r\nCall-ID: a84b4c76e66710\r\n\r\n"
+	httpGet   = "GET /index.html HTTP/1.1\r\nUser-Agent: test\r\nHost: WWW.example.com:8080\r\n\r\n"
+)
+
+func conversations(t testing.TB) []conversation {
+	hello := tlsRecordOf(22, clientHello("www.example.com", 64))
+	long := clientHello("long.example.com", 1800)
+	dhcp := "\x01\x01\x06\x00" + strings.Repeat("\x00", 232) + "\x63\x82\x53\x63\x35\x01\x01\xff"
+	ptp := unhex("0b 02 0040 00 00 0008 0000000000000000 00000000 001d7ffffe800023 0001 0001 05 01") + strings.Repeat("\x00", 30)
+	pnio := unhex("04 00 20 00 10 00 00 00 dea00000 6c97 11d1 8271 000100010001 0100a0de 976c d111 8271 00a02442df7d 00112233445566778899aabbccddeeff"+
+		"00000000 01000000 00000000 0000 ffff ffff 0400 0000 00 00") + "abcd"
+	quic := clientHello("quic.example.com", 16)
+	return []conversation{
+		{"DNS query", 17, 40000, 53, []packetSpec{up(dnsQuery), down(dnsAnswer)}, DNS, 0, "www.example.com", 1},
+		{"DNS on another port", 17, 40000, 5300, []packetSpec{up(dnsQuery)}, DNS, 0, "www.example.com", 1},
+		{"DNS over TCP, length apart", 6, 40000, 53, []packetSpec{syn, synAck, up(u16(len(dnsQuery))), up(dnsQuery)}, DNS, 0, "www.example.com", 4},
+		{"multicast DNS", 17, 5353, 5353, []packetSpec{up("\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05_http\x04_tcp\x05local\x00\x00\x0c\x80\x01")}, MDNS, 0, "_http._tcp.local", 1},
+		{"LLMNR", 17, 40000, 5355, []packetSpec{up("\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04wpad\x00\x00\x01\x00\x01")}, LLMNR, 0, "wpad", 1},
+		{"DHCP", 17, 68, 67, []packetSpec{up(dhcp)}, DHCP, 0, "", 1},
+		{"HTTP request", 6, 40000, 8080, []packetSpec{syn, synAck, up(httpGet)}, HTTP, 0, "www.example.com", 3},
+		{"HTTP response in the middle", 6, 40000, 80, []packetSpec{down("HTTP/1.1 304 Not Modified\r\n\r\n")}, HTTP, 0, "", 1},
+		{"TLS", 6, 40000, 443, []packetSpec{syn, synAck, up(hello), down(tlsRecordOf(22, "\x02\x00\x00\x46\x03\x03"))}, TLS, 0, "www.example.com", 3},
+		{"TLS hello over two records", 6, 40000, 443, []packetSpec{syn, up(tlsRecordOf(22, long[:1000])), up(tlsRecordOf(22, long[1000:]))}, TLS, 0, "long.example.com", 2},
+		{"TLS in the middle", 6, 40000, 443, []packetSpec{up("\x17\x03\x03\x00\x04abcd")}, TLS, 0, "", 1},
+		{"QUIC 1", 17, 40000, 443, []packetSpec{up(quicInitial(t, 1, "\x83\x94\xc8\xf0\x3e\x51\x57\x08", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC 2, out of order, over two datagrams", 17, 40000, 443, []packetSpec{
+			up(quicInitial(t, 0x6b3343cf, "connection", 0, cryptoFrame(100, quic[100:]))), up(quicInitial(t, 0x6b3343cf, "connection", 1, cryptoFrame(50, quic[50:100])+"\x01"+cryptoFrame(0, quic[:50]))),
+		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC draft 29", 17, 40000, 4433, []packetSpec{up(quicInitial(t, 0xff00001d, "connection", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
+		{"gQUIC", 17, 40000, 443, []packetSpec{up("\x0d12345678Q043\x01" + strings.Repeat("h", 12) + "\xa0\x01\x00\x00CHLO\x02\x00\x00\x00PAD\x00\x04\x00\x00\x00SNI\x00\x11\x00\x00\x00----old.example.c")}, QUIC, 0, "old.example.c", 1},
+		{"SSH", 6, 40000, 2222, []packetSpec{syn, synAck, down("SSH-2.0-OpenSSH_9.2\r\n")}, SSH, 0, "", 3},
+		{"SIP", 17, 5060, 5060, []packetSpec{up(sipInvite)}, SIP, 0, "", 1},
+		{"SIP over TCP in two segments", 6, 40000, 5062, []packetSpec{syn, up(sipInvite[:20]), up(sipInvite[20:])}, SIP, 0, "", 3},
+		{"RTP", 17, 40000, 40002, []packetSpec{up(rtpPacket(1, 7)), down(rtpPacket(900, 8)), up(rtpPacket(2, 7)), up(rtpPacket(3, 7))}, RTP, 0, "", 4},
+		{"RTP behind STUN", 17, 40000, 40002, []packetSpec{up("\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl"), up(rtpPacket(1, 7)), up(rtpPacket(2, 7)), up(rtpPacket(3, 7))}, STUN, RTP, "", 4},
+		{"RTCP", 17, 40001, 40003, []packetSpec{up("\x80\xc8\x00\x06" + strings.Repeat("r", 24))}, RTCP, 0, "", 1},
+		{"NTP", 17, 123, 123, []packetSpec{up("\x23\x02\x06\xe8\x00\x00\x01\x00\x00\x00\x02\x00" + strings.Repeat("\x01", 36))}, NTP, 0, "", 1},
+		{"SNMP", 17, 40000, 161, []packetSpec{up("\x30\x26\x02\x01\x01\x04\x06public\xa0\x19\x02\x01\x01\x02\x01\x00\x02\x01\x00\x30\x0e\x30\x0c\x06\x08\x2b\x06\x01\x02\x01\x01\x01\x00\x05\x00")}, SNMP, 0, "", 1},
+		{"PTP", 17, 319, 319, []packetSpec{up(ptp)}, PTPv2, 0, "", 1},
+		{"PROFINET CM", 17, 49152, 34964, []packetSpec{up(pnio)}, DCERPC, PROFINETIO, "", 1},
+		{"ICMP", 1, 0, 0, []packetSpec{up("\x08\x00\x00\x00\x00\x01\x00\x01ping")}, ICMP, 0, "", 1},
+		{"IGMP", 2, 0, 0, []packetSpec{up("\x16\x00\x00\x00\xe0\x00\x00\xfb")}, IGMP, 0, "", 1},
+		{"SSDP", 17, 40000, 1900, []packetSpec{up("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n")}, SSDP, 0, "", 1},
+		{"DTLS", 17, 40000, 4433, []packetSpec{up("\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04abcd")}, DTLS, 0, "", 1},
+	}
+}
+
+func (l *lab) play(c conversation) (v Verdict) {
+	for _, p := range c.packets {
+		v = l.send(c.proto, c.a, c.b, p)
+	}
+	return v
+}
+
+func TestRecognises(t *testing.T) {
+	for _, c := range conversations(t) {
+		l := newLab(Config{})
+		v := l.play(c)
+		if v.Proto != c.want || v.App != c.app || v.State != Final && v.State != Partial {
+			t.Errorf("%s: %s/%s, %v; want %s/%s", c.what, Name(v.Proto), Name(v.App), v.State, Name(c.want), Name(c.app))
+			continue
+		}
+		if got := string(l.engine.HostName(l.last)); got != c.host {
+			t.Errorf("%s: host %q, want %q", c.what, got, c.host)
+		}
+		if got := DPIPackets(l.last); got != c.dpi {
+			t.Errorf("%s: decided by packet %d, want %d", c.what, got, c.dpi)
+		}
+		if w := VerdictOf(l.last); w != v {
+			t.Errorf("%s: VerdictOf %v, Inspect %v", c.what, w, v)
+		}
+		if w := l.engine.Finish(l.last); w.Proto != v.Proto || w.App != v.App || w.State != Final {
+			t.Errorf("%s: at the end %v", c.what, w)
+		}
+		l.engine.End(l.last)
+		if l.last.L7 != (state{}) {
+			t.Errorf("%s: something is left after the end", c.what)
+		}
+	}
+}
+
+// TestSplitStreams splits the bytes of each TCP conversation at every place into two segments, in order, the other way round, and repeated.
+func TestSplitStreams(t *testing.T) {
+	for _, c := range conversations(t) {
+		if c.proto != 6 || len(c.packets) < 3 || !c.packets[1].back || c.packets[2].back || len(c.packets[2].payload) < 10 {
+			continue
+		}
+		last := c.packets[2].payload
+		for at := 1; at < len(last); at++ {
+			for _, repeated := range []bool{false, true} {
+				l := newLab(Config{})
+				l.send(6, c.a, c.b, syn)
+				first := l.seqs[0]
+				l.send(6, c.a, c.b, up(last[:at]))
+				if repeated {
+					l.send(6, c.a, c.b, packetSpec{payload: last[:at], seq: first + 1<<31}) // far outside
+				}
+				v := l.send(6, c.a, c.b, up(last[at:]))
+				if v.Proto != c.want || string(l.engine.HostName(l.last)) != c.host {
+					t.Fatalf("%s split at %d (repeated %v): %s %q", c.what, at, repeated, Name(v.Proto), l.engine.HostName(l.last))
+				}
+			}
+		}
+	}
+}
+
+// TestReordered sends the three parts of a ClientHello in the wrong order behind its first one.
+func TestReordered(t *testing.T) {
+	hello := tlsRecordOf(22, clientHello("www.example.com", 1500))
+	l := newLab(Config{})
+	l.send(6, 1, 2, syn)
+	parts := [][2]int{{0, 400}, {1200, len(hello)}, {400, 900}, {400, 900}, {800, 1200}}
+	for _, p := range parts {
+		l.send(6, 1, 2, packetSpec{payload: hello[p[0]:p[1]], seq: 1 + 1<<20 + uint32(p[0])})
+	}
+	if got := string(l.engine.HostName(l.last)); got != "www.example.com" {
+		t.Errorf("host %q", got)
+	}
+}
+
+// TestCutOff captures each packet up to every length: what is recognised then is nothing or the same.
+func TestCutOff(t *testing.T) {
+	for _, c := range conversations(t) {
+		for snap := 14; snap < 200; snap++ {
+			l := newLab(Config{Bytes: 1 << 16})
+			l.snap = snap
+			if v := l.play(c); v.Proto != 0 && v.Proto != c.want && v.Proto != c.app {
+				t.Errorf("%s captured up to %d: %s", c.what, snap, Name(v.Proto))
+			}
+		}
+	}
+}
+
+// TestPortDoesNotDecide sends noise and text to every port of the table.
+func TestPortDoesNotDecide(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for key := range portTable() {
+		proto := byte(17)
+		if key>>16 == 1 {
+			proto = 6
+		}
+		for n := range 50 {
+			l := newLab(Config{Bytes: 1 << 16})
+			var v Verdict
+			for range 4 {
+				b := make([]byte, 20+r.IntN(200))
+				for i := range b {
+					b[i] = byte(r.Uint32())
+					if n%2 == 0 {
+						b[i] = 'a' + b[i]%26
+					}
+				}
+				v = l.send(proto, 40000, uint16(key), up(string(b)))
+			}
+			if v.Proto != 0 {
+				t.Errorf("noise on port %d of protocol %d is %s", key&0xffff, proto, Name(v.Proto))
+			}
+		}
+	}
+}
+
+func TestGuessByPort(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		l := newLab(Config{GuessByPort: wanted})
+		for range 12 {
+			l.send(6, 40000, 22, up("????"))
+		}
+		want := Verdict{State: Unknown}
+		if wanted {
+			want = Verdict{Proto: SSH, State: Guessed}
+		}
+		if v := VerdictOf(l.last); v != want {
+			t.Errorf("guessing %v: %v", wanted, v)
+		}
+		if n := DPIPackets(l.last); n != 0 {
+			t.Errorf("a verdict without payload took %d packets", n)
+		}
+	}
+}
+
+func TestGivesUp(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		send func(l *lab, i int) Verdict
+		at   int // the verdict is unknown with this packet, from 0
+	}{
+		{"12 packets with payload in one direction", func(l *lab, _ int) Verdict { return l.send(17, 1, 2, up("????")) }, 11},
+		{"8192 bytes", func(l *lab, _ int) Verdict { return l.send(17, 1, 2, up(strings.Repeat("?", 1024))) }, 7},
+		{"32 packets", func(l *lab, _ int) Verdict { return l.send(6, 1, 2, up("")) }, 31},
+		{"5 seconds", func(l *lab, i int) Verdict {
+			l.now += 1e9
+			return l.send(17, 1, 2, up("????"))
+		}, 5},
+	} {
+		l := newLab(Config{})
+		for i := range 40 {
+			v := c.send(l, i)
+			if want := map[bool]State{false: Pending, true: Unknown}[i >= c.at]; v.State != want {
+				t.Errorf("%s: packet %d is %v, want %v", c.what, i, v.State, want)
+				break
+			}
+		}
+	}
+}
+
+func TestNoFlow(t *testing.T) {
+	l := newLab(Config{})
+	mac := "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01"
+	for _, c := range []struct {
+		frame string
+		want  ID
+	}{
+		{mac + "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" + strings.Repeat("\x01", 20), ARP},
+		{mac + "\x88\xcc\x02\x07\x04", LLDP},
+		{mac + "\x81\x00\x00\x05\x88\xcc\x02\x07\x04", LLDP},
+		{mac + "\x88\x92\x80\x01" + strings.Repeat("\x00", 40), PROFINET},
+		{mac + "\x88\xf7" + unhex("0b 02 0040") + strings.Repeat("\x00", 60), PTPv2},
+		{mac + "\x88\x09\x01\x01" + strings.Repeat("\x00", 40), LACP},
+		{mac + "\x00\x26\x42\x42\x03" + strings.Repeat("\x00", 40), STP},
+		{mac + "\x12\x34" + strings.Repeat("\x00", 40), 0},
+	} {
+		v := l.take([]byte(c.frame))
+		if v.Proto != c.want || c.want != 0 && v.State != Final || c.want == 0 && v.State != NoFlow {
+			t.Errorf("%x: %s, %v; want %s", c.frame[12:], Name(v.Proto), v.State, Name(c.want))
+		}
+	}
+	l.take([]byte(mac + "\x08\x00\x45")) // no record: neither panic nor verdict
+}
+
+// TestNoRoom lets flows compete for two slots: carriers are recognised all the same.
+func TestNoRoom(t *testing.T) {
+	hello := tlsRecordOf(22, clientHello("www.example.com", 900))
+	for _, bytes := range []int{1, 2*(slotBytes+96)*4/3 + 64} {
+		l := newLab(Config{Bytes: bytes})
+		for i := range uint16(50) {
+			l.send(6, 1000+i, 443, up(hello[:500]))
+		}
+		for i := range uint16(50) {
+			if v := l.send(6, 1000+i, 443, up(hello[500:])); v.Proto != TLS {
+				t.Errorf("%d bytes, flow %d: %v", bytes, i, v)
+			}
+		}
+	}
+}
+
+func TestAllocs(t *testing.T) {
+	for _, c := range conversations(t) {
+		if c.want == QUIC {
+			continue // opening an Initial packet makes the ciphers of the standard library
+		}
+		l := newLab(Config{})
+		l.play(c)
+		ref := flow.Ref{Flow: l.last}
+		if n := testing.AllocsPerRun(100, func() {
+			l.engine.End(l.last)
+			l.engine.Inspect(&l.pkt, &l.pkt, &ref) // an open flow
+			l.engine.Inspect(&l.pkt, &l.pkt, &ref)
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", c.what, n)
+		}
+	}
+}
