@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -162,7 +163,9 @@ func ownedBySelf(path string) error {
 func (p *places) close() {
 	if p.run != "" {
 		os.RemoveAll(p.run)
-		os.Remove(filepath.Dir(p.run)) // unless another run uses it
+		if base := filepath.Dir(p.run); strings.HasPrefix(filepath.Base(base), "galvo") {
+			os.Remove(base) // stays while another run uses it
+		}
 	}
 	p.lock.Close()
 }

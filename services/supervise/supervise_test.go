@@ -79,12 +79,12 @@ func role(name string, args []string) error {
 	if err := sandbox.Enter(policy); err != nil {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	if err := os.WriteFile("pid", []byte(fmt.Sprint(os.Getpid())), 0o600); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "password %q\n", os.Getenv(PasswordVariable))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if name == "web" {
 			w.WriteHeader(http.StatusUnauthorized)
