@@ -49,6 +49,15 @@ func NewNetns() (*Netns, error) {
 	return n, nil
 }
 
+// ThisNetns returns the namespace that the process runs in.
+func ThisNetns() (*Netns, error) {
+	handle, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("open this network namespace: %w", err)
+	}
+	return &Netns{handle}, nil
+}
+
 // Close forgets the namespace. It vanishes, with its interfaces, when processes and sockets in it are gone too.
 func (n *Netns) Close() error { return n.handle.Close() }
 
