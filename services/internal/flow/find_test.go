@@ -1,0 +1,214 @@
+package flow
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+
+	"galvo/services/internal/packet"
+	"galvo/services/internal/packet/packettest"
+)
+
+var (
+	alice = netip.MustParseAddr("10.0.0.1")
+	bob   = netip.MustParseAddr("10.0.0.2")
+	east  = netip.MustParseAddr("192.0.2.1")
+	west  = netip.MustParseAddr("192.0.2.2")
+)
+
+// tcp is a TCP segment from alice to bob.
+func tcp() []byte {
+	return packettest.IP(protoTCP, alice, bob, packettest.TCP(1000, 80, ack, 1, []byte("hello")))
+}
+
+func TestTunnels(t *testing.T) {
+	tagged := packettest.Ethernet(0x8100, packettest.Tag(5, 0x0800, tcp()))
+	arp := packettest.Ethernet(0x0806, packettest.ARP(alice, bob))
+	vxlan := func(inner []byte) []byte {
+		return packettest.IP(protoUDP, east, west, packettest.UDP(50000, 4789, packettest.VXLAN(7, inner)))
+	}
+	for _, c := range []struct {
+		name         string
+		frame        []byte
+		proto, outer uint8 // of Flow and Outer, 0 = nil
+	}{
+		{"plain", packettest.Ethernet(0x0800, tcp()), protoTCP, protoTCP},
+		{"arp", arp, 0, 0},
+		{"vxlan", packettest.Ethernet(0x0800, vxlan(tagged)), protoTCP, protoUDP},
+		{"vxlan with arp", packettest.Ethernet(0x0800, vxlan(arp)), protoUDP, protoUDP},
+		{"gre", packettest.Ethernet(0x0800, packettest.IP(47, east, west, packettest.GRE(0x0800, tcp()))), protoTCP, 47},
+		{"vxlan in gre", packettest.Ethernet(0x0800, packettest.IP(47, east, west, packettest.GRE(0x0800, vxlan(tagged)))), protoTCP, 47},
+		{"pseudo-wire", packettest.Ethernet(0x8847, packettest.Label(16, true, packettest.Ethernet(0x0800, tcp()))), protoTCP, 0},
+		{"mpls", packettest.Ethernet(0x8847, packettest.Label(16, true, tcp())), protoTCP, protoTCP},
+	} {
+		table := New(Config{})
+		p := decode(c.frame, 1)
+		ref := table.Find(p)
+		proto := func(r *Record) uint8 {
+			if r == nil {
+				return 0
+			}
+			return r.Proto
+		}
+		if proto(ref.Flow) != c.proto || proto(ref.Outer) != c.outer {
+			t.Errorf("%s: flow of protocol %d in one of %d, want %d in %d", c.name, proto(ref.Flow), proto(ref.Outer), c.proto, c.outer)
+		}
+		if ref.Flow != nil && (ref.Flow.Flags&Outside != 0 || ref.Flow.Packets[0] != 1 || ref.Flow.Bytes[0] != uint64(len(c.frame))) {
+			t.Errorf("%s: flow is %+v, want one packet of %d bytes that is not outside", c.name, ref.Flow, len(c.frame))
+		}
+		if ref.Outer != ref.Flow && ref.Outer != nil && ref.Outer.Flags&Outside == 0 {
+			t.Errorf("%s: the outer flow is not called outside", c.name)
+		}
+		if ref.Flow != nil && table.Innermost().Proto != c.proto {
+			t.Errorf("%s: Innermost has protocol %d, want %d", c.name, table.Innermost().Proto, c.proto)
+		}
+		if c.proto == c.outer && table.Innermost() != p {
+			t.Errorf("%s: Innermost is not the packet itself", c.name)
+		}
+	}
+}
+
+// fragments cuts an IPv4 packet in two at 8*n bytes of its payload.
+func fragments4(ip []byte, id, n uint16) (first, later []byte) {
+	src, _ := netip.AddrFromSlice(ip[12:16])
+	dst, _ := netip.AddrFromSlice(ip[16:20])
+	body := ip[20:]
+	first = packettest.IPFragment(ip[9], src, dst, id, 0x2000, body[:8*n])
+	later = packettest.IPFragment(ip[9], src, dst, id, n, body[8*n:])
+	return first, later
+}
+
+func fragments6(proto uint8, src, dst netip.Addr, id uint32, body []byte, n uint16) (first, later []byte) {
+	header := func(frag uint16) []byte {
+		return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16([]byte{proto, 0}, frag), id)
+	}
+	first = packettest.IP(44, src, dst, append(header(1), body[:8*n]...))
+	later = packettest.IP(44, src, dst, append(header(8*n), body[8*n:]...))
+	return first, later
+}
+
+func TestFragments(t *testing.T) {
+	data := make([]byte, 64)
+	udp := packettest.UDP(1000, 53, data)
+	inner := packettest.IP(protoUDP, alice, bob, udp)
+	six, seven := netip.MustParseAddr("2001:db8::6"), netip.MustParseAddr("2001:db8::7")
+	plain1, plain2 := fragments4(inner, 9, 3)
+	tunnel1, tunnel2 := fragments4(packettest.IP(47, east, west, packettest.GRE(0x0800, inner)), 9, 5)
+	inside1, inside2 := fragments4(inner, 10, 3)
+	v6first, v6later := fragments6(protoUDP, six, seven, 9, udp, 3)
+	gre := func(ip []byte) []byte {
+		return packettest.Ethernet(0x0800, packettest.IP(47, east, west, packettest.GRE(0x0800, ip)))
+	}
+	for _, c := range []struct {
+		name         string
+		first, later []byte
+	}{
+		{"ipv4", packettest.Ethernet(0x0800, plain1), packettest.Ethernet(0x0800, plain2)},
+		{"ipv6", packettest.Ethernet(0x86dd, v6first), packettest.Ethernet(0x86dd, v6later)},
+		{"tunnel in fragments", packettest.Ethernet(0x0800, tunnel1), packettest.Ethernet(0x0800, tunnel2)},
+		{"fragments in a tunnel", gre(inside1), gre(inside2)},
+	} {
+		table := New(Config{})
+		early := table.Find(decode(c.later, 0))
+		if early.Flow != nil && early.Flow.Proto == protoUDP {
+			t.Errorf("%s: a later fragment alone has the flow %+v", c.name, early.Flow)
+		}
+		first := table.Find(decode(c.first, 1))
+		p := decode(c.later, 2)
+		later := table.Find(p)
+		if first.Flow == nil || first.Flow.Proto != protoUDP || first.Flow.Port != [2]uint16{1000, 53} {
+			t.Fatalf("%s: the first fragment has the flow %+v", c.name, first.Flow)
+		}
+		if later != first {
+			t.Errorf("%s: Find = %+v for the later fragment, want %+v", c.name, later, first)
+		}
+		if q := table.Innermost(); q.Proto == protoUDP && (q.SrcPort != 1000 || q.DstPort != 53 || !q.Ports() || q.Layers&packet.UDP == 0) {
+			t.Errorf("%s: the later fragment has the ports %d and %d, want 1000 and 53", c.name, q.SrcPort, q.DstPort)
+		}
+		if late := table.Find(decode(c.later, 40*time.Second)); late.Flow != nil && late.Flow.Proto == protoUDP {
+			t.Errorf("%s: a fragment 40 s later still has the flow %+v", c.name, late.Flow)
+		}
+	}
+}
+
+// TestFragmentOfAnother looks at a fragment with another identification, protocol or direction.
+func TestFragmentOfAnother(t *testing.T) {
+	ip := packettest.IP(protoUDP, alice, bob, packettest.UDP(1000, 53, make([]byte, 64)))
+	first, _ := fragments4(ip, 9, 3)
+	_, other := fragments4(ip, 10, 3)
+	back := packettest.IP(protoUDP, bob, alice, packettest.UDP(1000, 53, make([]byte, 64)))
+	_, backwards := fragments4(back, 9, 3)
+	table := New(Config{})
+	table.Find(decode(packettest.Ethernet(0x0800, first), 0))
+	for name, f := range map[string][]byte{"identification": other, "direction": backwards} {
+		if ref := table.Find(decode(packettest.Ethernet(0x0800, f), 1)); ref.Flow != nil {
+			t.Errorf("a fragment of another %s has the flow %+v", name, ref.Flow)
+		}
+	}
+}
+
+// TestBatchesDoNotMatter runs the same packets in batches of several sizes.
+func TestBatchesDoNotMatter(t *testing.T) {
+	run := func(size int) (ids []uint64) {
+		table := New(Config{Flows: 1 << 14})
+		packets := mixed(20000, 3000)
+		for i := range packets {
+			if i%size == 0 {
+				table.Begin()
+			}
+			packets[i].Time = int64(i) * int64(50*time.Millisecond)
+			for _, r := range []*Record{table.Find(&packets[i]).Flow, table.Find(&packets[i]).Outer} {
+				if r != nil {
+					ids = append(ids, r.ID)
+				}
+			}
+		}
+		return ids
+	}
+	want := run(1)
+	for _, size := range []int{7, 256, 20000} {
+		got := run(size)
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("with batches of %d packet %d is of flow %d, else of %d", size, i, got[i], want[i])
+			}
+		}
+	}
+}
+
+func TestExpire(t *testing.T) {
+	var ended []uint64
+	table := New(Config{Flows: 1024, OnEnd: func(r *Record) { ended = append(ended, r.ID) }})
+	table.Find(decode(frame4(protoUDP, 1, 2, 3, 4, 0, 0), 0))
+	table.Find(decode(frame4(protoTCP, 1, 2, 3, 4, ack, 0), 0))
+	table.Expire(int64(119*time.Second), 1024)
+	if len(ended) != 0 {
+		t.Errorf("after 119 s %v have ended, want none", ended)
+	}
+	table.Expire(int64(121*time.Second), 1024)
+	if len(ended) != 1 || ended[0] != 1 {
+		t.Errorf("after 121 s %v have ended, want the UDP flow", ended)
+	}
+	table.Expire(int64(601*time.Second), 1024)
+	if c := table.Counters(); len(ended) != 2 || c.Active != 0 || c.Expired != 2 {
+		t.Errorf("after 601 s %v have ended: %+v", ended, c)
+	}
+}
+
+func TestFindDoesNotAllocate(t *testing.T) {
+	packets := mixed(4096, 1500)
+	table := New(Config{Flows: 1024})
+	n := testing.AllocsPerRun(5, func() {
+		for i := range packets {
+			if i&255 == 0 {
+				table.Begin()
+			}
+			table.Find(&packets[i])
+		}
+		table.Expire(1<<40, 64)
+	})
+	if n != 0 {
+		t.Errorf("finding 4096 packets allocates %v times, want 0", n)
+	}
+}
