@@ -47,6 +47,11 @@ type run struct {
 
 // classify runs a savefile through decoding, flows and the engine. Damage ends the file quietly.
 func classify(tb testing.TB, config l7.Config, name string) *run {
+	return classifySome(tb, config, name, func(int) bool { return true })
+}
+
+// classifySome is classify without the frames (counted from 1) that keep does not want.
+func classifySome(tb testing.TB, config l7.Config, name string, keep func(frame int) bool) *run {
 	tb.Helper()
 	source, err := savefile.Open([]string{name}, nil)
 	if err != nil {
@@ -74,6 +79,10 @@ func classify(tb testing.TB, config l7.Config, name string) *run {
 		table.Begin()
 		for i := range batch.Packets {
 			p := &batch.Packets[i]
+			if !keep(len(out.frames)) {
+				out.frames, out.links = append(out.frames, 0), append(out.links, l7.Verdict{})
+				continue
+			}
 			p.Decode(links[p.Iface].Link)
 			ref := table.Find(p)
 			v := engine.Inspect(p, table.Innermost(), &ref)

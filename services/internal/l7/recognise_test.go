@@ -293,3 +293,30 @@ func TestAllocs(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkSettled is a packet of a flow that has its verdict.
+func BenchmarkSettled(b *testing.B) {
+	l := newLab(Config{})
+	l.play(conversations(b)[0])
+	ref := flow.Ref{Flow: l.last}
+	for b.Loop() {
+		l.engine.Inspect(&l.pkt, &l.pkt, &ref)
+	}
+}
+
+// BenchmarkFirst is the first packet of a flow, for each conversation whose first payload decides.
+func BenchmarkFirst(b *testing.B) {
+	for _, c := range append(conversations(b), conversation{what: "noise UDP", proto: 17, a: 1, b: 2, packets: []packetSpec{up("\x9a" + strings.Repeat("?", 99))}},
+		conversation{what: "noise TCP", proto: 6, a: 1, b: 2, packets: []packetSpec{up("\x9a" + strings.Repeat("?", 99))}}) {
+		b.Run(c.what, func(b *testing.B) {
+			l := newLab(Config{})
+			l.play(c)
+			ref := flow.Ref{Flow: l.last}
+			b.ReportAllocs()
+			for b.Loop() {
+				l.engine.End(l.last)
+				l.engine.Inspect(&l.pkt, &l.pkt, &ref)
+			}
+		})
+	}
+}

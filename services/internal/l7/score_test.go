@@ -2,7 +2,9 @@ package l7_test
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -10,18 +12,83 @@ import (
 	"galvo/services/internal/l7"
 )
 
-func TestWriteCSV(t *testing.T) {
-	out := os.Getenv("L7CSV")
-	if out == "" {
-		t.Skip("no L7CSV")
+// TestDPIPackets ends every flow of the corpus with the packet that is said to have decided it: the verdict must be the same.
+func TestDPIPackets(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7/pcap/*"))
+	flows, wrong := 0, 0
+	for _, name := range files {
+		whole := classify(t, l7.Config{}, name)
+		dpi := make(map[uint64]int)
+		want := make(map[int]row)
+		for _, r := range whole.flows {
+			dpi[r.id] = r.dpi
+			want[r.first] = r
+		}
+		seen := make(map[uint64]int)
+		part := classifySome(t, l7.Config{}, name, func(frame int) bool {
+			id := whole.frames[frame]
+			seen[id]++
+			return id == 0 || dpi[id] == 0 || seen[id] <= dpi[id]
+		})
+		for _, r := range part.flows {
+			flows++
+			if w := want[r.first]; r.verdict != w.verdict || r.dpi != w.dpi {
+				wrong++
+				t.Logf("%s: %v after %d packets, %v after all %d", filepath.Base(name), &r, r.dpi, &w, w.packets)
+			}
+		}
 	}
-	f, _ := os.Create(out)
+	t.Logf("%d flows", flows)
+	if flows == 0 || wrong*1000 > flows {
+		t.Errorf("%d of %d flows have another verdict when they end with the packet that decided them", wrong, flows)
+	}
+}
+
+// TestScore holds the figures of merit over the corpus with per-flow truth, computed by the scorer that lies beside it.
+func TestScore(t *testing.T) {
+	corpus, python := need.Corpus(t), need.Tool(t, "python3")
+	scorer := filepath.Join(corpus, "../tools/l7truth.py")
+	if _, err := os.Stat(scorer); err != nil {
+		t.Skip("needs corpus: no scorer beside it")
+	}
+	got := filepath.Join(t.TempDir(), "flows.csv")
+	f, err := os.Create(got)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := csv.NewWriter(f)
 	w.Write(flowColumns)
-	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7/pcap/*"))
+	files, _ := filepath.Glob(filepath.Join(corpus, "l7/pcap/*"))
 	for _, name := range files {
 		writeFlows(w, name, classify(t, l7.Config{}, name).flows)
 	}
 	w.Flush()
-	f.Close()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(python, scorer, "score", "--truth", filepath.Join(corpus, "l7/truth.csv"), "--got", got).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var figures map[string]float64
+	if err := json.Unmarshal(out, &figures); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		atLeast  float64
+		atMost   float64
+		whatIsIt string
+	}{
+		{"capped_carrier_dpi_pct", 60, 100, "carrier right"},
+		{"hostname_web_pct", 95, 100, "host names of TLS, QUIC and HTTP"},
+		{"detected_not_later_pct", 95, 100, "decided no later than the reference"},
+		{"capped_unknown_but_named_pct", 0, 5, "named what the reference leaves unknown"},
+	} {
+		v, ok := figures[c.name]
+		t.Logf("%s: %.2f %%", c.whatIsIt, v)
+		if !ok || v < c.atLeast || v > c.atMost {
+			t.Errorf("%s: %v %%, want %v to %v", c.whatIsIt, v, c.atLeast, c.atMost)
+		}
+	}
 }
