@@ -1,6 +1,7 @@
 package pcapng
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,11 +39,15 @@ type Reader struct {
 	local      []localInterface // of the current section
 }
 
-// NewReader looks at the first bytes of a savefile. An error says that this is no savefile; a savefile whose damage begins in
-// its header gets a Reader, whose Read says so. Of a pcapng savefile the interface descriptions before the first packet are read.
+// NewReader looks at the first bytes of a savefile. An error says that this is no savefile; one whose damage begins in its
+// header, or that cannot be read at all, gets a Reader, whose Read says so. Of a pcapng savefile the interface descriptions before the first packet are read.
 func NewReader(src io.Reader) (*Reader, error) {
 	r := &Reader{src: src, buf: make([]byte, ChunkBytes)}
 	if err := r.fill(4, "a magic number"); err != nil {
+		if r.srcErr != io.EOF {
+			r.err = err
+			return r, nil
+		}
 		if err == io.EOF {
 			return nil, errors.New("the file is empty")
 		}
@@ -122,21 +127,17 @@ func (r *Reader) ended(need int, noun string) error {
 	if r.srcErr == io.EOF && r.end == 0 {
 		return io.EOF
 	}
-	e := &Error{
-		What: "truncated", Offset: r.base,
-		Reason: fmt.Sprintf("%s needs %d bytes, %d are left", noun, need, r.end),
-	}
+	e := &Error{What: "truncated", Offset: r.base, Reason: fmt.Sprintf("%s needs %d bytes, %d are left", noun, need, r.end)}
 	switch {
-	case r.srcErr == nil:
-		e.What, e.Err = "unreadable", io.ErrNoProgress
-	case r.srcErr != io.EOF && r.srcErr != io.ErrUnexpectedEOF:
-		e.What, e.Err = "unreadable", r.srcErr
-	case r.srcErr == io.ErrUnexpectedEOF:
+	case r.srcErr == io.EOF:
+		return e
+	case errors.Is(r.srcErr, io.ErrUnexpectedEOF):
 		e.Err = r.srcErr
+		e.Reason += ": " + r.srcErr.Error()
+		return e
 	}
-	if e.What == "unreadable" {
-		e.Reason = e.Err.Error()
-	}
+	e.What, e.Err = "unreadable", cmp.Or(r.srcErr, io.ErrNoProgress)
+	e.Reason = e.Err.Error()
 	return e
 }
 

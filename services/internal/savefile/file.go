@@ -21,8 +21,8 @@ const maxWindow = 128 << 20
 
 // A file is one open savefile.
 type file struct {
-	name    string
-	order   int // among the files given
+	name    string // for errors, whose offsets count uncompressed bytes
+	order   int    // among the files given
 	size    int64
 	raw     *counter
 	reader  *pcapng.Reader
@@ -94,6 +94,20 @@ func reason(err error) error {
 	return err
 }
 
+// A decompressor names its errors, which those of a reader of savefiles wrap.
+type decompressor struct {
+	io.Reader
+	name string
+}
+
+func (d decompressor) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%s: %w", d.name, err)
+	}
+	return n, err
+}
+
 // decompress returns the savefile's own bytes. Compression is told by the first bytes: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1.
 func (f *file) decompress() (io.Reader, error) {
 	head := make([]byte, 4)
@@ -105,14 +119,17 @@ func (f *file) decompress() (io.Reader, error) {
 	whole := io.MultiReader(bytes.NewReader(head), f.raw)
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(whole)
+		z, err := gzip.NewReader(whole)
+		f.name += ", uncompressed"
+		return decompressor{z, "gzip"}, err
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
 		f.closers = append(f.closers, func() error { z.Close(); return nil })
-		return z, nil
+		f.name += ", uncompressed"
+		return decompressor{z, "zstd"}, nil
 	}
 	for _, other := range otherCompressions {
 		if bytes.HasPrefix(head, other.magic) {

@@ -233,6 +233,7 @@ func TestInterfaceFields(t *testing.T) {
 func TestDamage(t *testing.T) {
 	x := section("x", 10, 20, 30)
 	packed := gzipped(t, section("z", 40, 50))
+	zstd1 := zstandard(t, section("z", 40, 50))
 	offset := len(x) - 36
 	cases := []struct {
 		name string
@@ -242,8 +243,10 @@ func TestDamage(t *testing.T) {
 	}{
 		{"cut", x[:len(x)-6], "xa xb", fmt.Sprintf("truncated at offset %d: an enhanced packet block needs 36 bytes, 30 are left", offset)},
 		{"cut in the header", x[:34], "", "truncated at offset 32: a block header needs 12 bytes, 2 are left"},
-		{"gzip without its end", packed[:len(packed)-8], "za zb", "truncated at offset "},
-		{"gzip with a wrong sum", append(packed[:len(packed)-8:len(packed)-8], make([]byte, 8)...), "za zb", "gzip: invalid checksum"},
+		{"gzip without its end", packed[:len(packed)-8], "za zb", "needs 12 bytes, 0 are left: gzip: unexpected EOF"},
+		{"gzip with a wrong sum", append(packed[:len(packed)-8:len(packed)-8], make([]byte, 8)...), "za zb", ", uncompressed: unreadable at offset "},
+		{"gzip, cut before", gzipped(t, x[:len(x)-6]), "xa xb", fmt.Sprintf(", uncompressed: truncated at offset %d: ", offset)},
+		{"zstd, cut in the first block", zstd1[:len(zstd1)-2], "", ", uncompressed: truncated at offset 0: a magic number needs 4 bytes"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -253,7 +256,7 @@ func TestDamage(t *testing.T) {
 				if data(frames) != want {
 					t.Errorf("frames %s, want %s", data(frames), want)
 				}
-				if err == nil || !strings.HasPrefix(err.Error(), "savefile "+damaged+": ") || !strings.Contains(err.Error(), c.err) {
+				if err == nil || !strings.HasPrefix(err.Error(), "savefile "+damaged) || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("error %v, want the name and %s", err, c.err)
 				}
 				if damage := new(pcapng.Error); !errors.As(err, &damage) {
