@@ -156,7 +156,7 @@ func startRandom(t *testing.T, cs *Captures, rng *rand.Rand, frames uint64) *run
 		spec:  Spec{QueueBytes: uint64(rng.IntN(4 << 20)), SnapLen: uint32(rng.IntN(2) * 100), Format: []Format{Pcapng, Pcap, PcapNanos}[rng.IntN(3)]},
 	}
 	if k > 1 {
-		r.spec.Filter, r.spec.Expression = every(k), fmt.Sprintf("every %d", k)
+		r.spec.Filter, r.spec.Expression = every(t, k), fmt.Sprintf("every %d", k)
 	}
 	switch rng.IntN(6) {
 	case 0:
@@ -164,7 +164,7 @@ func startRandom(t *testing.T, cs *Captures, rng *rand.Rand, frames uint64) *run
 	case 1:
 		r.spec.MaxBytes = uint64(1 + rng.IntN(200_000))
 	}
-	r.c, r.wait = run(t, cs, r.spec, r.sink)
+	r.c, r.wait = begin(t, cs, r.spec, r.sink)
 	return r
 }
 
@@ -254,7 +254,7 @@ func TestLimitEndsTheLooking(t *testing.T) {
 		cs := newCaptures(t, Options{})
 		k, limit := uint64(1+rng.IntN(4)), uint64(1+rng.IntN(300))
 		m := newMoody("good", 0)
-		_, wait := run(t, cs, Spec{Filter: every(k), Expression: "x", MaxPackets: limit}, m)
+		_, wait := begin(t, cs, Spec{Filter: every(t, k), Expression: "x", MaxPackets: limit}, m)
 		now := int64(0)
 		for n := uint64(0); n < 3000; {
 			n += playRound(cs, rng, 1, n, &now)
@@ -272,7 +272,7 @@ func TestLimitEndsTheLooking(t *testing.T) {
 func TestReasons(t *testing.T) {
 	for mood, want := range map[string]string{"fails": Failed + ": no space left on the storage", "blocks": Finished + ": stopped by admin"} {
 		cs := newCaptures(t, Options{})
-		c, wait := run(t, cs, Spec{}, newMoody(mood, 400))
+		c, wait := begin(t, cs, Spec{}, newMoody(mood, 400))
 		for i := range uint64(100) {
 			cs.Stage(0).Process(batchOf(0, frame(i, 100, int64(i), 0)))
 		}

@@ -22,9 +22,6 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/internal/filter"
-	"galvo/services/internal/flow"
-	"galvo/services/internal/l7"
-	"galvo/services/internal/packet"
 	"galvo/services/internal/sink"
 )
 
@@ -37,11 +34,6 @@ const (
 	Failed      = "failed"      // by its sink, or because it could not keep a promise
 )
 
-// A Filter decides about a packet: yes, no, or not yet. *filter.Filter is one.
-type Filter interface {
-	Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) filter.Result
-}
-
 // A Spec says what to capture. Times are ns since the epoch.
 type Spec struct {
 	User     string // who asked
@@ -50,9 +42,9 @@ type Spec struct {
 	Source   string // "live", ...: for lists
 	FileName string // for lists
 
-	Expression string // canonical form of Filter, for lists and for the savefile
-	Filter     Filter // nil, or an empty Expression, takes everything
-	Hold       bool   // packets whose flow has no verdict yet wait for it; else they are ignored
+	Expression string         // canonical form of Filter, for lists and for the savefile
+	Filter     *filter.Filter // nil, or an empty Expression, takes everything
+	Hold       bool           // packets whose flow has no verdict yet wait for it; else they are ignored
 
 	Start       int64         // the first frame of this time or later starts; 0, and for live sources the past, is at once
 	End         int64         // the first frame of this time or later ends; 0 is never

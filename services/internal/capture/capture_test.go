@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -14,8 +15,6 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/internal/filter"
-	"galvo/services/internal/flow"
-	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
@@ -24,17 +23,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// frame returns an Ethernet frame of size bytes, whose bytes from 14 on say its number.
+// frame returns an Ethernet frame of size bytes that says its number, and has its number modulo 60 as its VLAN.
 func frame(number uint64, size int, time int64, iface uint16) packet.Packet {
 	b := make([]byte, size)
-	b[12], b[13] = 0x88, 0xb5
-	binary.BigEndian.PutUint64(b[14:], number)
+	copy(b[12:], []byte{0x81, 0, 0, byte(number % 60), 0x88, 0xb5})
+	binary.BigEndian.PutUint64(b[18:], number)
 	p := packet.Packet{Frame: packet.Frame{Data: b, Len: uint32(size), Time: time, Iface: iface, Flags: packet.DirIn}}
 	p.Decode(packet.LinkEthernet)
 	return p
 }
 
-func number(b []byte) uint64 { return binary.BigEndian.Uint64(b[14:]) }
+func number(b []byte) uint64 { return binary.BigEndian.Uint64(b[18:]) }
 
 func batchOf(worker int, packets ...packet.Packet) *pipeline.Batch {
 	b := &pipeline.Batch{Packets: packets, Meta: make([]pipeline.Meta, len(packets)), Worker: worker}
@@ -64,8 +63,8 @@ func newCaptures(t testing.TB, o Options) *Captures {
 	return cs
 }
 
-// run starts a capture into a buffer and returns it when the stages see it.
-func run(t testing.TB, cs *Captures, spec Spec, s sink.Sink) (c *Capture, wait func() error) {
+// begin starts a capture into a buffer and returns it when the stages see it.
+func begin(t testing.TB, cs *Captures, spec Spec, s sink.Sink) (c *Capture, wait func() error) {
 	t.Helper()
 	if spec.QueueBytes == 0 {
 		spec.QueueBytes = 4 << 20
@@ -112,20 +111,22 @@ func readSome(file []byte) (packets []packet.Packet, err error) {
 	}
 }
 
-// numbers is a filter that decides by the number in the frame.
-type numbers func(n uint64) filter.Result
-
-func (f numbers) Match(p *packet.Packet, _ *flow.Ref, _ l7.Verdict) filter.Result {
-	return f(number(p.Data))
+func compile(t testing.TB, expression string) *filter.Filter {
+	t.Helper()
+	f, err := filter.Compile(expression, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
-func every(k uint64) numbers {
-	return func(n uint64) filter.Result {
-		if n%k == 0 {
-			return filter.Yes
-		}
-		return filter.No
+// every takes the frames whose number is a multiple of k, which divides 60.
+func every(t testing.TB, k uint64) *filter.Filter {
+	expression := "vlan == 0"
+	for n := k; n < 60; n += k {
+		expression += fmt.Sprintf(",%d", n)
 	}
+	return compile(t, expression)
 }
 
 func TestCaptureOfEverything(t *testing.T) {
@@ -133,7 +134,7 @@ func TestCaptureOfEverything(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			cs := newCaptures(t, Options{Workers: 2})
 			var out bytes.Buffer
-			c, wait := run(t, cs, Spec{Format: format}, sink.NewWriter(&out, "buffer"))
+			c, wait := begin(t, cs, Spec{Format: format}, sink.NewWriter(&out, "buffer"))
 			const count = 5000
 			for i := range uint64(count) {
 				w := int(i % 2)
@@ -169,7 +170,7 @@ func TestCaptureOfEverything(t *testing.T) {
 func TestLimitsAreExact(t *testing.T) {
 	cs := newCaptures(t, Options{Workers: 2})
 	var out bytes.Buffer
-	_, wait := run(t, cs, Spec{Filter: every(3), Expression: "x", MaxPackets: 10}, sink.NewWriter(&out, "buffer"))
+	_, wait := begin(t, cs, Spec{Filter: every(t, 3), Expression: "x", MaxPackets: 10}, sink.NewWriter(&out, "buffer"))
 	var workers sync.WaitGroup
 	for w := range 2 {
 		workers.Go(func() {
@@ -192,7 +193,7 @@ func TestLimitsAreExact(t *testing.T) {
 func TestByteLimit(t *testing.T) {
 	cs := newCaptures(t, Options{})
 	var out bytes.Buffer
-	_, wait := run(t, cs, Spec{MaxBytes: 1000, SnapLen: 90}, sink.NewWriter(&out, "buffer"))
+	_, wait := begin(t, cs, Spec{MaxBytes: 1000, SnapLen: 90}, sink.NewWriter(&out, "buffer"))
 	for i := range uint64(1000) {
 		cs.Stage(0).Process(batchOf(0, frame(i, 60+int(rand.N(100)), int64(i), 0)))
 	}

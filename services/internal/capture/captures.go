@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"galvo/services/api"
+	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 )
 
@@ -104,7 +105,7 @@ func (cs *Captures) Start(spec Spec) (*Capture, error) {
 	for range cs.Workers {
 		l := &lane{c: c}
 		l.queue.pool = c.pool
-		if spec.Hold && spec.Filter != nil {
+		if c.spec.Hold {
 			l.hold = newHold(spec.HoldBytes/uint64(cs.Workers), spec.Block)
 		}
 		c.lanes = append(c.lanes, l)
@@ -131,6 +132,7 @@ func (cs *Captures) make(spec Spec) (*Capture, error) {
 	if spec.Expression == "" {
 		spec.Filter = nil
 	}
+	spec.Hold = spec.Hold && spec.Filter != nil && spec.Filter.NeedsL7()
 	if spec.SnapLen == 65535 {
 		spec.SnapLen = 0
 	}
@@ -267,12 +269,14 @@ func (cs *Captures) publish() {
 			skip = append(skip, c)
 		}
 	}
+	var filters []*filter.Filter
+	for _, c := range slices.Concat(skip, hold) {
+		filters = append(filters, c.spec.Filter)
+	}
 	for i := range l.workers {
 		w := &l.workers[i]
 		w.lanes, w.everything, w.skip, w.hold = lanes(l.all, i), lanes(everything, i), lanes(skip, i), lanes(hold, i)
-		for _, c := range slices.Concat(skip, hold) {
-			w.set.filters = append(w.set.filters, c.spec.Filter)
-		}
+		w.set = filter.NewSet(filters)
 	}
 	cs.list.Store(l)
 }

@@ -59,7 +59,7 @@ func (c *Capture) scanned() string {
 	return s + "."
 }
 
-// statistics returns what was counted for interface i of the output. The lanes are at rest.
+// statistics returns what was counted for interface i of the output. The lanes are at rest, and everything queued was delivered.
 func (c *Capture) statistics(i int) pcapng.Statistics {
 	var s pcapng.Statistics
 	for _, l := range c.lanes {
@@ -68,6 +68,7 @@ func (c *Capture) statistics(i int) pcapng.Statistics {
 				s.Received += n.looked
 				s.Accepted += n.accepted + n.dropped
 				s.Dropped += n.dropped
+				s.Delivered += n.accepted
 			}
 		}
 	}

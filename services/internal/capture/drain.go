@@ -33,14 +33,13 @@ type drain struct {
 	lost      uint64    // since the capture began, as last asked
 	stuck     time.Time // since when packets wait for a lagging worker
 
-	heads     [][]byte // by lane: a snapshot of what can be read
-	marks     []int64  // by lane: up to where its worker had come before the snapshot
-	out       []byte
-	delivered []uint64 // by interface of the output
+	heads []run   // by lane: a snapshot of what can be read
+	marks []int64 // by lane: up to where its worker had come before the snapshot
+	out   run     // short runs, to be written together
 }
 
 func newDrain(c *Capture, s sink.Sink) *drain {
-	return &drain{c: c, sink: s, heads: make([][]byte, len(c.lanes)), marks: make([]int64, len(c.lanes))}
+	return &drain{c: c, sink: s, heads: make([]run, len(c.lanes)), marks: make([]int64, len(c.lanes))}
 }
 
 // run writes the stream from its header to its statistics.
@@ -106,7 +105,7 @@ func (d *drain) pass(force bool) bool {
 	waiting := false
 	for i, l := range c.lanes {
 		d.heads[i] = l.queue.peek()
-		waiting = waiting || d.heads[i] != nil
+		waiting = waiting || d.heads[i].packets != 0
 	}
 	if !waiting {
 		d.stuck = time.Time{}
@@ -123,12 +122,12 @@ func (d *drain) pass(force bool) bool {
 		if i < 0 {
 			break
 		}
-		n := c.format.until(d.heads[i], bound)
-		d.emit(d.heads[i][:n])
-		d.heads[i] = d.heads[i][n:]
-		c.lanes[i].queue.take(n)
+		r, rest := c.format.until(d.heads[i], bound)
+		d.emit(r)
+		c.lanes[i].queue.take(r)
+		d.heads[i] = rest
 		moved = true
-		if len(d.heads[i]) == 0 {
+		if rest.packets == 0 {
 			break // there may be more: look again
 		}
 	}
@@ -147,15 +146,15 @@ func (d *drain) pass(force bool) bool {
 func (d *drain) next(force bool) (lane int, bound int64) {
 	lane, bound = -1, math.MaxInt64
 	first := int64(math.MaxInt64)
-	for i, b := range d.heads {
+	for i, r := range d.heads {
 		t := d.marks[i]
-		if len(b) != 0 {
-			t = d.c.format.read(b).time
+		if r.packets != 0 {
+			t = d.c.format.read(r.b).time
 		} else if force {
 			continue
 		}
 		switch {
-		case len(b) != 0 && (lane < 0 || t < first):
+		case r.packets != 0 && (lane < 0 || t < first):
 			if lane >= 0 {
 				bound = min(bound, first)
 			}
@@ -194,52 +193,42 @@ func (d *drain) giveRoom() {
 }
 
 // emit writes a run of packets; a short one together with the ones after it.
-func (d *drain) emit(run []byte) {
-	if len(d.heads) == 1 || len(run) > outSize/4 {
+func (d *drain) emit(r run) {
+	if len(d.heads) == 1 || len(r.b) > outSize/4 {
 		d.spill()
-		d.write(run)
+		d.write(r)
 		return
 	}
-	if len(d.out)+len(run) > outSize {
+	if len(d.out.b)+len(r.b) > outSize {
 		d.spill()
 	}
-	if d.out == nil {
-		d.out = make([]byte, 0, outSize)
+	if d.out.b == nil {
+		d.out.b = make([]byte, 0, outSize)
 	}
-	d.out = append(d.out, run...)
+	d.out = run{append(d.out.b, r.b...), d.out.packets + r.packets, d.out.captured + r.captured}
 }
 
 // spill writes what emit has collected.
 func (d *drain) spill() {
-	if len(d.out) != 0 {
+	if d.out.packets != 0 {
 		d.write(d.out)
-		d.out = d.out[:0]
+		d.out = run{b: d.out.b[:0]}
 	}
 }
 
 // write writes whole packets and counts those that the sink took.
-func (d *drain) write(run []byte) {
+func (d *drain) write(r run) {
 	if d.err != nil {
 		return
 	}
 	var n int
-	n, d.err = d.sink.Write(run)
+	n, d.err = d.sink.Write(r.b)
 	d.unflushed = true
-	var packets, bytes uint64
-	for at := 0; at < n; {
-		r := d.c.format.read(run[at:])
-		if at += r.size; at > n {
-			break
-		}
-		packets++
-		bytes += uint64(r.captured)
-		for r.iface >= len(d.delivered) {
-			d.delivered = append(d.delivered, 0)
-		}
-		d.delivered[r.iface]++
+	if n < len(r.b) {
+		r = d.c.format.whole(r, n)
 	}
-	d.c.deliveredBytes.Add(bytes)
-	d.c.delivered.Add(packets)
+	d.c.deliveredBytes.Add(uint64(r.captured))
+	d.c.delivered.Add(uint64(r.packets))
 	d.save()
 }
 
@@ -333,9 +322,6 @@ func (d *drain) trailer() {
 	for i := range d.described {
 		s := c.statistics(i)
 		s.Time, s.Start, s.End, s.Comment = now, d.c.started, now, scanned
-		if i < len(d.delivered) {
-			s.Delivered = d.delivered[i]
-		}
 		d.writeRaw(pcapng.AppendStatistics(nil, uint32(i), s))
 	}
 }

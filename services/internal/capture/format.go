@@ -50,11 +50,10 @@ func (e encoding) encode(room []byte, f *packet.Frame, n int) {
 
 var le = binary.LittleEndian
 
-// A record is what can be read off the encoded packet at the start of a run.
+// A record is what can be read off an encoded packet.
 type record struct {
 	size     int
 	captured int
-	iface    int // always 0 in pcap
 	time     int64
 }
 
@@ -63,9 +62,8 @@ func (e encoding) read(b []byte) record {
 	if e.pcapng {
 		return record{
 			size:     int(le.Uint32(b[4:])),
-			iface:    int(le.Uint32(b[8:])),
-			time:     int64(le.Uint32(b[12:]))<<32 | int64(le.Uint32(b[16:])),
 			captured: int(le.Uint32(b[20:])),
+			time:     int64(le.Uint32(b[12:]))<<32 | int64(le.Uint32(b[16:])),
 		}
 	}
 	n := int(le.Uint32(b[8:]))
@@ -76,20 +74,35 @@ func (e encoding) read(b []byte) record {
 	return record{size: pcapng.PcapPacketSize(n), captured: n, time: int64(le.Uint32(b))*1e9 + fraction}
 }
 
-// until returns the length of the run at the start of b whose packets are not later than t: at least the first packet.
-func (e encoding) until(b []byte, t int64) int {
-	n := e.read(b).size
+// until cuts from the start of r the packets that are not later than t, at least the first one.
+func (e encoding) until(r run, t int64) (cut, rest run) {
 	if t == math.MaxInt64 {
-		return len(b)
+		return r, run{}
 	}
-	for n < len(b) {
-		r := e.read(b[n:])
-		if r.time > t {
-			return n
+	at := 0
+	for at < len(r.b) {
+		p := e.read(r.b[at:])
+		if at > 0 && p.time > t {
+			break
 		}
-		n += r.size
+		at += p.size
+		cut.packets++
+		cut.captured += p.captured
 	}
-	return n
+	cut.b = r.b[:at]
+	return cut, run{r.b[at:], r.packets - cut.packets, r.captured - cut.captured}
+}
+
+// whole cuts r to the packets that lie within its first n bytes.
+func (e encoding) whole(r run, n int) (cut run) {
+	for at := 0; at < n; {
+		p := e.read(r.b[at:])
+		if at += p.size; at > n {
+			break
+		}
+		cut = run{r.b[:at], cut.packets + 1, cut.captured + p.captured}
+	}
+	return cut
 }
 
 func otherLink(first, other packet.LinkType) string {

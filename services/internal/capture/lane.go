@@ -26,6 +26,12 @@ type lane struct {
 	thatBytes uint64
 }
 
+// An ifaceCount is how many frames of a batch came from an interface.
+type ifaceCount struct {
+	iface  uint16
+	frames uint64
+}
+
 // An ifaceStat counts the frames of one interface.
 type ifaceStat struct{ looked, accepted, dropped uint64 }
 
@@ -38,8 +44,14 @@ func (l *lane) begin(b *pipeline.Batch, lo, hi int64) {
 }
 
 // finish counts what was looked at and shows the counters and packets of the batch.
-func (l *lane) finish(b *pipeline.Batch) {
-	if l.seen != 0 && (l.on || l.seen < len(b.Packets)) {
+func (l *lane) finish(b *pipeline.Batch, tally []ifaceCount) {
+	switch {
+	case l.on && !l.partial:
+		l.looked += uint64(len(b.Packets))
+		for _, t := range tally {
+			l.iface(t.iface).looked += t.frames
+		}
+	case l.on || l.seen < len(b.Packets):
 		l.look(b)
 	}
 	l.on = false
@@ -132,7 +144,7 @@ func (l *lane) put(f *packet.Frame) outcome {
 	if l.queue.n == 0 {
 		c.kick()
 	}
-	l.queue.wrote(size)
+	l.queue.wrote(size, n)
 	l.captured++
 	l.bytes += uint64(n)
 	l.iface(f.Iface).accepted++

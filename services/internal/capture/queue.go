@@ -12,11 +12,23 @@ const maxSnap = 262144
 // bytes up to filled belong to the reader, the others to the writer.
 type chunk struct {
 	buf    []byte
-	filled atomic.Uint32         // final once next is set
+	filled atomic.Uint64         // a fill; final once next is set
 	next   atomic.Pointer[chunk] // of the same lane
 	free   atomic.Uint32         // while in the pool: index of the next free chunk + 1
 	number uint32                // index in the pool
 }
+
+// A fill says how much of a chunk is filled: bytes in the low 24 bits, then 16 bits of packets, then 24 bits of captured bytes, so that
+// whoever writes a whole chunk need not read it to count.
+type fill uint64
+
+func newFill(bytes, packets, captured int) fill {
+	return fill(bytes) | fill(packets)<<24 | fill(captured)<<40
+}
+
+func (f fill) bytes() int    { return int(f & (1<<24 - 1)) }
+func (f fill) packets() int  { return int(f >> 24 & (1<<16 - 1)) }
+func (f fill) captured() int { return int(f >> 40) }
 
 // A pool is the room of one capture: a fixed number of chunks, shared by its lanes. The one put back last is taken first, so that a
 // capture whose sink keeps up touches little memory. It has no lock: workers take, the draining goroutine puts back.
@@ -79,11 +91,19 @@ type queue struct {
 
 	// of the worker
 	last *chunk
-	n    int // bytes written to last; published at the end of a batch
+	n    int  // bytes written to last
+	done fill // of last; published at the end of a batch
 
 	// of the reader
-	at  *chunk
-	pos int
+	at    *chunk
+	taken fill
+}
+
+// A run is packets in a row, encoded, in time order as far as their worker received them so.
+type run struct {
+	b        []byte
+	packets  int
+	captured int // bytes of them that were captured
 }
 
 // room returns the unwritten rest of a chunk with room for size bytes, or nil.
@@ -101,40 +121,44 @@ func (q *queue) room(size int) []byte {
 		q.publish()
 		q.last.next.Store(c)
 	}
-	q.last, q.n = c, 0
+	q.last, q.n, q.done = c, 0, 0
 	return c.buf
 }
 
-// wrote says that size bytes of room were written.
-func (q *queue) wrote(size int) { q.n += size }
+// wrote says that a packet of size bytes, n of them captured, was written to room.
+func (q *queue) wrote(size, n int) {
+	q.n += size
+	q.done += newFill(size, 1, n)
+}
 
 // publish gives the reader what was written.
 func (q *queue) publish() {
-	if q.last != nil && q.last.filled.Load() != uint32(q.n) {
-		q.last.filled.Store(uint32(q.n))
+	if q.last != nil && fill(q.last.filled.Load()) != q.done {
+		q.last.filled.Store(uint64(q.done))
 	}
 }
 
-// peek returns the bytes that were published and not yet taken, as far as they lie in one chunk.
-func (q *queue) peek() []byte {
+// peek returns what was published and not yet taken, as far as it lies in one chunk.
+func (q *queue) peek() run {
 	if q.at == nil {
 		if q.at = q.first.Load(); q.at == nil {
-			return nil
+			return run{}
 		}
 	}
 	for {
 		next := q.at.next.Load() // before filled, which is final if there is a next one
-		filled := int(q.at.filled.Load())
-		if q.pos < filled {
-			return q.at.buf[q.pos:filled]
+		filled := fill(q.at.filled.Load())
+		if filled != q.taken {
+			rest := filled - q.taken
+			return run{q.at.buf[q.taken.bytes():filled.bytes()], rest.packets(), rest.captured()}
 		}
 		if next == nil {
-			return nil
+			return run{}
 		}
 		q.pool.put(q.at)
-		q.at, q.pos = next, 0
+		q.at, q.taken = next, 0
 	}
 }
 
-// take says that n bytes of peek's were consumed.
-func (q *queue) take(n int) { q.pos += n }
+// take says that r, from the start of what peek returned, was consumed.
+func (q *queue) take(r run) { q.taken += newFill(len(r.b), r.packets, r.captured) }

@@ -21,6 +21,7 @@ type Stage struct {
 	inside  atomic.Uint64 // odd while Process runs
 	mark    atomic.Int64  // every frame up to this time has been processed
 	results []filter.Result
+	tally   []ifaceCount // of the batch
 }
 
 // A list is what the stages work on. It never changes; each change to the captures makes a new one.
@@ -35,7 +36,7 @@ type work struct {
 	everything []*lane // without a filter
 	skip       []*lane // with a filter, in the order of set; undecided packets are ignored
 	hold       []*lane // likewise after skip; undecided packets wait
-	set        set
+	set        *filter.Set
 }
 
 // Process shows b to every capture.
@@ -50,6 +51,7 @@ func (s *Stage) Process(b *pipeline.Batch) {
 
 func (s *Stage) process(w *work, b *pipeline.Batch) {
 	lo, hi := span(b.Packets)
+	s.count(b.Packets)
 	for _, l := range w.lanes {
 		l.begin(b, lo, hi)
 	}
@@ -65,8 +67,32 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 		s.filtered(w, b)
 	}
 	for _, l := range w.lanes {
-		l.finish(b)
+		l.finish(b, s.tally)
 	}
+}
+
+// count makes the tally of a batch, once for all captures.
+func (s *Stage) count(packets []packet.Packet) {
+	s.tally = s.tally[:0]
+	last := -1
+	for i := range packets {
+		iface := packets[i].Iface
+		if last < 0 || s.tally[last].iface != iface {
+			last = s.find(iface)
+		}
+		s.tally[last].frames++
+	}
+}
+
+// find returns the place of an interface in the tally.
+func (s *Stage) find(iface uint16) int {
+	for i := range s.tally {
+		if s.tally[i].iface == iface {
+			return i
+		}
+	}
+	s.tally = append(s.tally, ifaceCount{iface: iface})
+	return len(s.tally) - 1
 }
 
 // filtered asks the filters of all captures at once about each packet.
@@ -78,7 +104,7 @@ func (s *Stage) filtered(w *work, b *pipeline.Batch) {
 	results := s.results[:n]
 	for i := range b.Packets {
 		p, m := &b.Packets[i], &b.Meta[i]
-		w.set.match(p, m, results)
+		w.set.Match(p, &m.Ref, m.L7, results)
 		for k, r := range results[:len(w.skip)] {
 			if r == filter.Yes {
 				w.skip[k].take(b, i)
@@ -145,13 +171,4 @@ func span(packets []packet.Packet) (lo, hi int64) {
 		lo, hi = min(lo, t), max(hi, t)
 	}
 	return lo, hi
-}
-
-// A set matches the filters of many captures against a packet.
-type set struct{ filters []Filter }
-
-func (s *set) match(p *packet.Packet, m *pipeline.Meta, results []filter.Result) {
-	for i, f := range s.filters {
-		results[i] = f.Match(p, &m.Ref, m.L7)
-	}
 }
