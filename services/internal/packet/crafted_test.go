@@ -201,8 +201,6 @@ var craftedFrames = []struct {
 	{"l2tp", packet.LinkEthernet, "ETH 0800 45000053 00010000 40110000 ADDR4 06a5 06a5 003f 0000 0002 0001 0001 ff03 0021 IP4"},
 	{"l2tp all fields", packet.LinkEthernet, "ETH 0800 4500005b 00010000 40110000 ADDR4 06a5 06a5 0047 0000 4a02 0039 0001 0001 00010001 0000 ff03 0021 IP4"},
 	{"l2tp control", packet.LinkEthernet, "ETH 0800 45000028 00010000 40110000 ADDR4 06a5 06a5 0014 0000 c802 000c 0001 0000 00000000"},
-	{"teredo", packet.LinkEthernet, "ETH 0800 4500005d 00010000 40110000 ADDR4 0dd8 0dd8 0049 0000 IP6"},
-	{"teredo origin", packet.LinkEthernet, "ETH 0800 45000065 00010000 40110000 ADDR4 0dd8 0dd8 0051 0000 0000 ffff ffffffff IP6"},
 	{"6in4", packet.LinkEthernet, "ETH 0800 45000055 00010000 40290000 ADDR4 IP6"},
 	{"4in6", packet.LinkEthernet, "ETH 86dd 60000000 002d 0440 ADDR6 IP4"},
 	{"6in6", packet.LinkEthernet, "ETH 86dd 60000000 0041 2940 ADDR6 IP6"},

@@ -7,7 +7,6 @@ var udpTunnels = [...]struct {
 }{
 	{1701, (*Packet).l2tp},
 	{2152, (*Packet).gtpu},
-	{3544, (*Packet).teredo},
 	{4789, (*Packet).vxlan},
 	{4790, (*Packet).vxlanGPE},
 	{6081, (*Packet).geneve},
@@ -15,7 +14,7 @@ var udpTunnels = [...]struct {
 }
 
 // tunnelPort holds bits 5 to 10 of the ports above: one look spares most datagrams the search.
-var tunnelPort = [64]bool{1701 >> 5 & 63: true, 2152 >> 5 & 63: true, 3544 >> 5 & 63: true, 4789 >> 5 & 63: true, 6081 >> 5 & 63: true, 8472 >> 5 & 63: true}
+var tunnelPort = [64]bool{1701 >> 5 & 63: true, 2152 >> 5 & 63: true, 4789 >> 5 & 63: true, 6081 >> 5 & 63: true, 8472 >> 5 & 63: true}
 
 // udpTunnel looks for a tunnel header at d[at:], where d ends with the datagram.
 func (p *Packet) udpTunnel(d []byte, at int) {
@@ -128,19 +127,6 @@ func (p *Packet) l2tp(d []byte, at int) {
 	}
 	if at+2 <= len(d) {
 		p.tunnel(L2TP, LinkPPP, at)
-	}
-}
-
-// teredo follows RFC 4380, 5.1.1: an authentication and an origin indication may come before the IPv6 header.
-func (p *Packet) teredo(d []byte, at int) {
-	if at+4 <= len(d) && be16(d, at) == 1 {
-		at += 13 + int(d[at+2]) + int(d[at+3])
-	}
-	if at+8 <= len(d) && be16(d, at) == 0 {
-		at += 8
-	}
-	if at+40 <= len(d) && d[at]>>4 == 6 {
-		p.tunnel(Teredo, LinkIPv6, at)
 	}
 }
 
