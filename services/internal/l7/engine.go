@@ -12,7 +12,7 @@ import (
 // A Config says how long the engine tries and how much memory it may use. What is zero takes its default.
 type Config struct {
 	Bytes          int           // memory of the side buffers and host names; default 32 MB, fixed at New
-	PayloadPackets int           // gives up after so many packets with payload in both directions each, or after so many in one; default 12
+	PayloadPackets int           // gives up after so many packets with payload in one direction; default 12
 	Packets        int           // or after so many packets of the flow at all; default 32
 	PayloadBytes   int           // or after so many bytes of payload; default 8192
 	Window         time.Duration // or so long after the first packet with payload, by the packets' time; default 5 s
@@ -95,7 +95,7 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 			put16(s, 10, uint16(total))
 		}
 	}
-	if s[0]&settled == 0 && e.exhausted(s) {
+	if s[0]&settled == 0 && (e.exhausted(s) || r.Flags&flow.Finished != 0) {
 		e.giveUp(r)
 	}
 	return verdict(s)

@@ -45,7 +45,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestStore(t *testing.T) {
-	s := newStore(4 * (slotBytes + 96) * 2)
+	s := newStore(4 * (slotBytes + slotHead) * 2)
 	if len(s.slots) != 6 {
 		t.Fatalf("%d slots", len(s.slots))
 	}

@@ -92,7 +92,7 @@ func FuzzEngine(f *testing.F) {
 		f.Add(script, c.proto == 6, c.b)
 	}
 	f.Fuzz(func(t *testing.T, script []byte, stream bool, port uint16) {
-		l := newLab(Config{Bytes: 4 * (slotBytes + 96)})
+		l := newLab(Config{Bytes: 4 * (slotBytes + slotHead)})
 		proto := byte(17)
 		if stream {
 			proto = 6

@@ -263,7 +263,7 @@ func TestNoFlow(t *testing.T) {
 // TestNoRoom lets flows compete for two slots: carriers are recognised all the same.
 func TestNoRoom(t *testing.T) {
 	hello := tlsRecordOf(22, clientHello("www.example.com", 900))
-	for _, bytes := range []int{1, 2*(slotBytes+96)*4/3 + 64} {
+	for _, bytes := range []int{1, 2*(slotBytes+slotHead)*4/3 + 64} {
 		l := newLab(Config{Bytes: bytes})
 		for i := range uint16(50) {
 			l.send(6, 1000+i, 443, up(hello[:500]))
@@ -318,5 +318,36 @@ func BenchmarkFirst(b *testing.B) {
 				l.engine.Inspect(&l.pkt, &l.pkt, &ref)
 			}
 		})
+	}
+}
+
+// TestInterleaved plays all conversations at once, in random order of packets of different flows: each flow's verdict is its own affair.
+func TestInterleaved(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		all := conversations(t)
+		seqs := make([][2]uint32, len(all))
+		last := make([]Verdict, len(all))
+		next := make([]int, len(all))
+		l := newLab(Config{})
+		for left := len(all); left > 0; {
+			i := r.IntN(len(all))
+			c := &all[i]
+			if next[i] == len(c.packets) {
+				continue
+			}
+			l.seqs = seqs[i]
+			last[i] = l.send(c.proto, c.a+uint16(256*i), c.b, c.packets[next[i]])
+			seqs[i] = l.seqs
+			if next[i]++; next[i] == len(c.packets) {
+				left--
+			}
+		}
+		for i, c := range all {
+			ports := c.a == 5353 || c.a == 5060 || c.a == 123 || c.a == 319 || c.a == 68 // where the client's port tells
+			if v := last[i]; !ports && (v.Proto != c.want || v.App != c.app) {
+				t.Errorf("%s among others: %s/%s", c.what, Name(v.Proto), Name(v.App))
+			}
+		}
 	}
 }

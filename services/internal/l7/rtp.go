@@ -25,7 +25,7 @@ func isRTP(b []byte) bool {
 		return false
 	}
 	kind := b[1] & 0x7f
-	if kind > 34 && kind < 96 { // not assigned, or RTCP's (RFC 5761 section 4)
+	if kind > 63 && kind < 96 { // not assigned, or RTCP's (RFC 5761 section 4)
 		return false
 	}
 	at := 12 + 4*int(b[0]&15)

@@ -1,7 +1,12 @@
 package l7
 
+import "unsafe"
+
 // slotBytes is what a slot keeps of a stream: a ClientHello with post-quantum key shares, or the headers of a request up to Host.
 const slotBytes = 4096
+
+// slotHead is what a slot takes beside.
+const slotHead = int(unsafe.Sizeof(slot{}))
 
 // A store keeps the bytes of undecided streams and the host names of decided flows in memory of fixed size. When it runs out of slots the one
 // taken longest ago changes hands; when it runs out of blocks a name is not kept.
@@ -26,7 +31,7 @@ type slot struct {
 	prev, next uint16
 	spans      [8]span  // what has come, sorted, not touching each other; empty ones at the end
 	note       [21]byte // of the dissector: length and bytes
-	data       [slotBytes]byte
+	data       []byte   // its part of one large piece of memory, which the system gives page by page as it is used
 }
 
 type span struct{ from, to uint16 }
@@ -39,10 +44,12 @@ type block struct {
 }
 
 func newStore(bytes int) store {
-	slots := min(max(bytes/4*3, 0)/(slotBytes+96), 1<<16-2)
+	slots := min(max(bytes/4*3, 0)/(slotBytes+slotHead), 1<<16-2)
 	blocks := max(bytes/4, 0) / 64
 	s := store{slots: make([]slot, slots), blocks: make([]block, blocks)}
+	data := make([]byte, slots*slotBytes)
 	for i := range s.slots {
+		s.slots[i].data = data[i*slotBytes:][:slotBytes:slotBytes]
 		s.slots[i].prev = uint16((i + slots - 1) % slots)
 		s.slots[i].next = uint16((i + 1) % slots)
 	}
