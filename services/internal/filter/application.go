@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,7 +51,7 @@ var applicationOperands = []operand{
 	{
 		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...",
 		example: "rtpPayloadType == PCMU",
-		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict of payload, one that looks like RTP (version 2, a payload type that RTCP does not use, even ports).",
+		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits).",
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
 		read: (&numbers{max: 127, what: "an RTP payload type", names: payloadTypes}).read, flow: rtpTest,
 	},
@@ -78,8 +79,7 @@ func readProtocol(c *checker, it item) *Error {
 	return nil
 }
 
-// known reports whether a verdict is settled enough to say that it is not some other protocol: all but Pending. A partial one is, too:
-// what it is refined to later holds from then on.
+// protocolTest is unknown only while the verdict is pending. A partial one counts as a verdict: what it is refined to later holds from then on.
 func protocolTest(s *set, env *Env) test {
 	return func(_ *packet.Packet, _ *flow.Ref, v l7.Verdict) Result { return s.protocol(v, env.Guesses) }
 }
@@ -229,24 +229,38 @@ func rtpTest(s *set, _ *Env) test {
 			return No
 		}
 		b := p.L7()
-		if len(b) < 12 || b[0]>>6 != 2 || !s.has(uint32(b[1]&0x7f)) {
+		if len(b) < 12 || !s.has(uint32(b[1]&0x7f)) || !looksLikeRTP(b) {
 			return No
 		}
-		if v.Is(id) {
-			if b[1] < 192 || b[1] > 223 { // RTCP in the same flow, RFC 5761
-				return Yes
+		switch {
+		case v.Is(id):
+			if b[1] >= 192 && b[1] <= 223 { // RTCP in the same flow, RFC 5761
+				return No
 			}
-			return No
-		}
-		if v.State == l7.Partial || v.State == l7.Final || !looksLikeRTP(p, b) {
+		case v.State == l7.Partial || v.State == l7.Final || v.State == l7.Guessed:
 			return No
 		}
 		return Yes
 	}
 }
 
-// looksLikeRTP is the heuristic of Wireshark's rtp_udp: a payload type that RTCP does not use, and even ports.
-func looksLikeRTP(p *packet.Packet, b []byte) bool {
+// looksLikeRTP is the heuristic of Wireshark's rtp_udp: version 2, a payload type that RTCP does not use, and a header (RFC 3550, 5.1 and
+// 5.3.1) with its sources, extension and padding that fits. b has at least 12 bytes.
+func looksLikeRTP(b []byte) bool {
 	kind := b[1] & 0x7f
-	return (kind < 72 || kind > 76) && p.SrcPort%2 == 0 && p.DstPort%2 == 0
+	if b[0]>>6 != 2 || kind >= 72 && kind <= 76 {
+		return false
+	}
+	header := 12 + 4*int(b[0]&15)
+	if b[0]&0x10 != 0 {
+		if header+4 > len(b) {
+			return false
+		}
+		header += 4 + 4*int(binary.BigEndian.Uint16(b[header+2:]))
+	}
+	if header > len(b) {
+		return false
+	}
+	padding := int(b[len(b)-1])
+	return b[0]&0x20 == 0 || padding > 0 && header+padding <= len(b)
 }

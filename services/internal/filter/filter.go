@@ -65,7 +65,7 @@ func (f *Filter) NeedsL7() bool { return f.needs(needsL7) }
 // NeedsFCS reports whether the result depends on the frame check sequence, which only some ports can tell.
 func (f *Filter) NeedsFCS() bool { return f.needs(needsFCS) }
 
-func (f *Filter) needs(what need) bool {
+func (f *Filter) needs(what demand) bool {
 	found := false
 	f.tree.walk(func(c *comparison) { found = found || c.operand.needs&what != 0 })
 	return found

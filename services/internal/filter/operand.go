@@ -26,7 +26,7 @@ type operand struct {
 	oracle     string   // the display filter of tshark that selects the same frames
 	prune      Prune    // how an index of a ring can use it
 	cost       cost     // of one evaluation
-	needs      need     // beside the packet
+	needs      demand   // beside the packet
 	frame      bool     // of the frame or its flow, whatever headers the tunnel view names
 	configured bool     // the configuration's tables decide
 	ordered    bool     // < <= > >= and ranges have a meaning
@@ -53,11 +53,11 @@ const (
 	deep              // a search in the payload
 )
 
-// need is a set of things that an operand looks at beside the packet.
-type need uint8
+// A demand is a set of things that an operand looks at beside the packet.
+type demand uint8
 
 const (
-	needsL7 need = 1 << iota
+	needsL7 demand = 1 << iota
 	needsFCS
 )
 

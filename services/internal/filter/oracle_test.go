@@ -1,0 +1,582 @@
+package filter
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"galvo/ci/need"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/packet"
+)
+
+// A shown frame is what tshark shows of one: the values of its fields in the order of the frame, and the names of its protocols.
+type shown struct {
+	number    int
+	protocols []string
+	field     map[string][]string
+	outer     string // ip or ipv6, what comes first; empty where that is within another frame
+	levels    int    // number of IP or Ethernet headers, whichever is more, quoted ones included
+	malformed bool
+}
+
+func (f *shown) first(name string) string {
+	if v := f.field[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+func (f *shown) has(name, value string) bool { return slices.Contains(f.field[name], value) }
+
+func (f *shown) is(protocol string) bool { return slices.Contains(f.protocols, protocol) }
+
+// oracleFields is what tshark is asked for, in one pass.
+var oracleFields = []string{
+	"frame.number", "frame.protocols", "_ws.malformed", "frame.len", "frame.time_epoch", "frame.interface_id",
+	"eth.src", "eth.dst", "eth.type", "sll.etype", "vlan.id", "vlan.priority", "vlan.etype", "ieee8021ad.id", "ieee8021ad.priority", "mpls.label", "mpls.exp",
+	"ip.src", "ip.dst", "ip.id", "ip.proto", "ip.dsfield.dscp", "ip.ttl", "ip.flags.mf", "ip.flags.df", "ip.frag_offset",
+	"ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.tclass.dscp", "ipv6.hlim", "ipv6.fraghdr.ident", "ipv6.fraghdr.offset",
+	"tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport", "tcp.flags", "tcp.stream", "udp.stream",
+	"icmp.type", "icmpv6.type", "arp.src.proto_ipv4", "arp.dst.proto_ipv4",
+	"igmp.maddr", "icmpv6.mld.multicast_address", "icmpv6.mldr.mar.multicast_address",
+	"rtp.p_type", "rtp.version", "slow.subtype", "ptp.v2.messagetype", "pn_rt.frame_id", "pn_io.opnum", "dcerpc.opnum", "dcerpc.dg_if_id",
+	"ipv6.hopopts.nxt", "ipv6.routing.nxt", "ipv6.fraghdr.nxt", "ah.next_header", "ipv6.dstopts.nxt", "mip6.proto", "hip.proto", "shim6.nxt",
+	"sip.Call-ID", "gre.key", "vxlan.vni", "geneve.vni",
+}
+
+var oracleOptions = []string{"-n", "-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE", "--enable-heuristic", "rtp_udp"}
+
+// dissect asks tshark for all frames of a savefile.
+func dissect(t testing.TB, name string) []*shown {
+	t.Helper()
+	args := append(slices.Clone(oracleOptions), "-r", name, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=|")
+	for _, f := range oracleFields {
+		args = append(args, "-e", f)
+	}
+	out, err := exec.Command("tshark", args...).Output()
+	if err != nil && len(out) == 0 {
+		t.Fatalf("tshark %s: %v", name, err)
+	}
+	var frames []*shown
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 1<<24)
+	for lines.Scan() {
+		f := &shown{field: make(map[string][]string)}
+		for i, column := range strings.Split(lines.Text(), "\t") {
+			if column != "" {
+				f.field[oracleFields[i]] = strings.Split(column, "|")
+			}
+		}
+		if f.settle(); f.isPacket() {
+			frames = append(frames, f)
+		}
+	}
+	return frames
+}
+
+func (f *shown) settle() {
+	f.number, _ = strconv.Atoi(f.first("frame.number"))
+	f.protocols = strings.Split(f.first("frame.protocols"), ":")
+	f.malformed = len(f.field["_ws.malformed"]) > 0
+	frames, packets := 0, 0
+	for _, p := range f.protocols {
+		switch p {
+		case "eth":
+			frames++
+		case "ip", "ipv6":
+			packets++
+			if frames < 2 {
+				f.outer = cmp.Or(f.outer, p)
+			}
+		}
+	}
+	f.levels = max(frames, packets)
+}
+
+// isPacket is false for blocks of pcapng that tshark lists as frames although they are none, such as custom blocks.
+func (f *shown) isPacket() bool {
+	return f.first("frame.protocols") != "data" || f.first("frame.time_epoch") != ""
+}
+
+// inherit gives later fragments the ports of the first one: (source, destination, protocol, id) name a datagram.
+func inherit(frames []*shown) {
+	type ports struct{ layer, src, dst string }
+	known := make(map[string]ports)
+	for _, f := range frames {
+		datagram, later := "", false
+		switch {
+		case f.outer == "ip":
+			datagram = strings.Join([]string{f.first("ip.src"), f.first("ip.dst"), f.first("ip.proto"), f.first("ip.id")}, " ")
+			later = f.first("ip.frag_offset") != "0"
+		case len(f.field["ipv6.fraghdr.ident"]) > 0:
+			datagram = strings.Join([]string{f.first("ipv6.src"), f.first("ipv6.dst"), f.first("ipv6.fraghdr.ident")}, " ")
+			later = f.first("ipv6.fraghdr.offset") != "0"
+		default:
+			continue
+		}
+		if later {
+			if k, ok := known[datagram]; ok {
+				f.field[k.layer+".srcport"], f.field[k.layer+".dstport"] = []string{k.src}, []string{k.dst}
+			}
+			continue
+		}
+		for _, layer := range []string{"tcp", "udp"} {
+			if f.first(layer+".srcport") != "" && (f.outer == "ipv6" || isTrue(f.first("ip.flags.mf"))) {
+				known[datagram] = ports{layer, f.first(layer + ".srcport"), f.first(layer + ".dstport")}
+			}
+		}
+	}
+}
+
+// outerFirst returns the first values of an IPv4 and an IPv6 field, of the one that is the outer header.
+func (f *shown) outerFirst(ip4, ip6 string) []string {
+	switch f.outer {
+	case "ip":
+		return f.upto(ip4, 1)
+	case "ipv6":
+		return f.upto(ip6, 1)
+	}
+	return nil
+}
+
+func (f *shown) upto(name string, n int) []string {
+	v := f.field[name]
+	return v[:min(n, len(v))]
+}
+
+func (f *shown) ports(which sides) (ports []string) {
+	for _, layer := range []string{"tcp", "udp"} {
+		if which&sourceSide != 0 {
+			ports = append(ports, f.field[layer+".srcport"]...)
+		}
+		if which&destinationSide != 0 {
+			ports = append(ports, f.field[layer+".dstport"]...)
+		}
+	}
+	return ports
+}
+
+// extensionNext maps extension headers of IPv6 to the field that tells what follows.
+var extensionNext = map[string]string{
+	"0": "ipv6.hopopts.nxt", "43": "ipv6.routing.nxt", "44": "ipv6.fraghdr.nxt", "51": "ah.next_header", "60": "ipv6.dstopts.nxt",
+	"135": "mip6.proto", "139": "hip.proto", "140": "shim6.nxt",
+}
+
+// finalHeader follows the extension headers of the outer IPv6 header.
+func (f *shown) finalHeader() []string {
+	if f.outer != "ipv6" {
+		return nil
+	}
+	proto := f.first("ipv6.nxt")
+	met := make(map[string]int)
+	for extensionNext[proto] != "" {
+		next := from(f.field[extensionNext[proto]], met[proto])
+		met[proto]++
+		if len(next) == 0 {
+			break
+		}
+		proto = next[0]
+	}
+	return []string{proto}
+}
+
+// tags returns the ids or priorities of the VLAN tags, outermost first: 88a8 tags come before 8100 tags.
+func (f *shown) tags(what string) []string {
+	return append(slices.Clone(f.field["ieee8021ad."+what]), f.field["vlan."+what]...)
+}
+
+// decimal rewrites numbers that tshark shows in hexadecimal.
+func decimal(values []string) (out []string) {
+	for _, v := range values {
+		n, err := strconv.ParseUint(v, 0, 64)
+		if err == nil {
+			out = append(out, strconv.FormatUint(n, 10))
+		}
+	}
+	return out
+}
+
+func hexValues(values []string) (out []string) {
+	for _, v := range values {
+		out = append(out, strings.ToLower(v))
+	}
+	return out
+}
+
+func from(list []string, n int) []string { return list[min(n, len(list)):] }
+
+// orNone is the words for a list of tags or labels.
+func orNone(list []string) []string {
+	if len(list) == 0 {
+		return []string{"none"}
+	}
+	return append([]string{"any"}, list...)
+}
+
+func truth(v bool) []string {
+	if v {
+		return []string{"1"}
+	}
+	return []string{"0"}
+}
+
+func isTrue(v string) bool { return v == "1" || v == "True" || v == "Set" }
+
+// An oracle says what values an operand has in a frame, from what tshark shows: == must hold for these and for no others.
+type oracle struct {
+	operand string
+	levels  int // compare only frames with at most so many IP headers; 0 = any
+	values  func(f *shown) []string
+}
+
+var oracles = []oracle{
+	{operand: "ip", values: func(f *shown) []string {
+		return append(slices.Clone(f.outerFirst("ip.src", "ipv6.src")), f.outerFirst("ip.dst", "ipv6.dst")...)
+	}},
+	{operand: "srcip", values: func(f *shown) []string { return f.outerFirst("ip.src", "ipv6.src") }},
+	{operand: "dstip", values: func(f *shown) []string { return f.outerFirst("ip.dst", "ipv6.dst") }},
+	{operand: "mac", values: func(f *shown) []string { return append(f.upto("eth.src", 1), f.upto("eth.dst", 1)...) }},
+	{operand: "srcmac", values: func(f *shown) []string { return f.upto("eth.src", 1) }},
+	{operand: "dstmac", values: func(f *shown) []string { return f.upto("eth.dst", 1) }},
+	{operand: "mactype", values: func(f *shown) []string {
+		dst := f.first("eth.dst")
+		octet, err := strconv.ParseUint(strings.Split(dst, ":")[0], 16, 8)
+		switch {
+		case err != nil:
+			return nil
+		case dst == "ff:ff:ff:ff:ff:ff":
+			return []string{"broadcast"}
+		case octet&1 != 0:
+			return []string{"multicast"}
+		}
+		return []string{"unicast"}
+	}},
+	{operand: "port", levels: 1, values: func(f *shown) []string { return f.ports(eitherSide) }},
+	{operand: "srcport", levels: 1, values: func(f *shown) []string { return f.ports(sourceSide) }},
+	{operand: "dstport", levels: 1, values: func(f *shown) []string { return f.ports(destinationSide) }},
+	{operand: "vlan", levels: 1, values: func(f *shown) []string { return orNone(f.tags("id")) }},
+	{operand: "outervlan", levels: 1, values: func(f *shown) []string { return orNone(f.tags("id")[:min(1, len(f.tags("id")))]) }},
+	{operand: "innervlan", levels: 1, values: func(f *shown) []string {
+		return orNone(f.tags("id")[min(1, len(f.tags("id"))):min(2, len(f.tags("id")))])
+	}},
+	{operand: "qosVlanPcp", levels: 1, values: func(f *shown) []string { return f.tags("priority")[:min(1, len(f.tags("priority")))] }},
+	{operand: "mpls", levels: 1, values: func(f *shown) []string { return orNone(f.field["mpls.label"]) }},
+	{operand: "outerMpls", levels: 1, values: func(f *shown) []string { return orNone(f.upto("mpls.label", 1)) }},
+	{operand: "innerMpls", levels: 1, values: func(f *shown) []string { return orNone(from(f.field["mpls.label"], 1)) }},
+	{operand: "qosMplsTc", levels: 1, values: func(f *shown) []string { return f.upto("mpls.exp", 1) }},
+	{operand: "l4Protocol", levels: 1, values: func(f *shown) []string {
+		if f.outer == "ip" {
+			return f.upto("ip.proto", 1)
+		}
+		return f.finalHeader()
+	}},
+	{operand: "qosIpDscp", values: func(f *shown) []string { return f.outerFirst("ip.dsfield.dscp", "ipv6.tclass.dscp") }},
+	{operand: "ttl", values: func(f *shown) []string { return f.outerFirst("ip.ttl", "ipv6.hlim") }},
+	{operand: "ipFragment", values: func(f *shown) []string {
+		if f.outer != "ip" {
+			return truth(false)
+		}
+		return truth(isTrue(f.first("ip.flags.mf")) || !slices.Contains([]string{"", "0"}, f.first("ip.frag_offset")))
+	}},
+	{operand: "ipDoNotFragment", values: func(f *shown) []string { return truth(f.outer == "ip" && isTrue(f.first("ip.flags.df"))) }},
+	{operand: "len", values: func(f *shown) []string { return f.field["frame.len"] }},
+	{operand: "interface", values: func(f *shown) []string {
+		n, _ := strconv.Atoi(cmp.Or(f.first("frame.interface_id"), "0"))
+		return []string{strconv.Itoa(n + 1)}
+	}},
+	{operand: "arpip", levels: 1, values: func(f *shown) []string {
+		return append(slices.Clone(f.field["arp.src.proto_ipv4"]), f.field["arp.dst.proto_ipv4"]...)
+	}},
+	{operand: "icmpType", levels: 1, values: func(f *shown) []string { return f.field["icmp.type"] }},
+	{operand: "icmpv6Type", levels: 1, values: func(f *shown) []string { return f.field["icmpv6.type"] }},
+	{operand: "tcpFlags", levels: 1, values: func(f *shown) (flags []string) {
+		n, err := strconv.ParseUint(f.first("tcp.flags"), 0, 16)
+		if err != nil {
+			return nil
+		}
+		for i, name := range flagNames {
+			if n>>i&1 != 0 {
+				flags = append(flags, name)
+			} else {
+				flags = append(flags, "!"+name)
+			}
+		}
+		return flags
+	}},
+	{operand: "multicastGroup", levels: 1, values: func(f *shown) (groups []string) {
+		for _, name := range []string{"igmp.maddr", "icmpv6.mld.multicast_address", "icmpv6.mldr.mar.multicast_address"} {
+			for _, g := range f.field[name] {
+				if a, err := netip.ParseAddr(g); err == nil && a.IsMulticast() {
+					groups = append(groups, g)
+				}
+			}
+		}
+		kind, _ := strconv.Atoi(f.first("icmpv6.type"))
+		if f.is("igmp") || slices.Contains([]int{130, 131, 132, 143}, kind) {
+			groups = append(groups, "any")
+		}
+		return groups
+	}},
+	{operand: "macProtocol", levels: 1, values: func(f *shown) (names []string) {
+		for name, protocols := range map[string][]string{
+			"IPv4": {"ip"}, "IPv6": {"ipv6"}, "ARP": {"arp"}, "MPLS": {"mpls"}, "LLDP": {"lldp"}, "SLOW": {"slow"}, "PROFINET": {"pn_rt"},
+			"PPPoE": {"pppoes", "pppoed", "pppoe"}, "STP": {"stp"}, "GOOSE": {"goose"}, "CDP": {"cdp"},
+		} {
+			if slices.ContainsFunc(protocols, f.is) {
+				names = append(names, name)
+			}
+		}
+		if f.levels == 0 {
+			names = append(names, `"Non IP"`)
+		}
+		return names
+	}},
+	{operand: "ethertype", levels: 1, values: func(f *shown) []string {
+		types := slices.Clone(f.field["eth.type"])
+		types = append(types, f.field["sll.etype"]...)
+		if len(f.field["ieee8021ad.id"]) > 0 && len(f.field["vlan.id"]) > 0 { // what an 88a8 tag leads to has no field
+			types = append(types, "0x8100")
+		}
+		return hexValues(append(types, f.field["vlan.etype"]...))
+	}},
+	{operand: "slowSubtype", levels: 1, values: func(f *shown) []string { return decimal(f.field["slow.subtype"]) }},
+	{operand: "ptpMsgType", levels: 1, values: func(f *shown) []string {
+		types := decimal(f.field["ptp.v2.messagetype"])
+		if f.is("ptp") {
+			types = append(types, "any")
+		}
+		return types
+	}},
+	{operand: "profinetFrameId", levels: 1, values: func(f *shown) []string { return hexValues(f.field["pn_rt.frame_id"]) }},
+	{operand: "profinetCmOpnum", levels: 1, values: func(f *shown) []string {
+		id := f.first("dcerpc.dg_if_id")
+		if !strings.HasPrefix(id, "dea0000") || !strings.HasSuffix(id, "-6c97-11d1-8271-00a02442df7d") {
+			return nil
+		}
+		return append([]string{"any"}, f.upto("dcerpc.opnum", 1)...)
+	}},
+	{operand: "rtpPayloadType", levels: 1, values: func(f *shown) []string { return f.upto("rtp.p_type", 1) }},
+	{operand: "callId", levels: 1, values: func(f *shown) []string { return f.field["sip.Call-ID"] }},
+	{operand: "greKey", values: func(f *shown) []string { return hexValues(f.upto("gre.key", 1)) }},
+	{operand: "vni", values: func(f *shown) []string {
+		return decimal(append(f.upto("vxlan.vni", 1), f.upto("geneve.vni", 1)...))
+	}},
+}
+
+// A question is an expression and the frames that it must select.
+type question struct {
+	oracle *oracle
+	value  string
+	filter *Filter
+	wrong  []int // frames where we and tshark differ
+	missed int   // of those, the ones that tshark selects
+}
+
+// harvest makes questions of the values that occur in a savefile: the most frequent, and some rare ones.
+func harvest(t testing.TB, frames []*shown, perOperand int) (questions []*question) {
+	for i := range oracles {
+		o := &oracles[i]
+		count := make(map[string]int)
+		for _, f := range frames {
+			if f.malformed || o.levels > 0 && f.levels > o.levels {
+				continue
+			}
+			for _, v := range o.values(f) {
+				count[v]++
+			}
+		}
+		var values []string
+		for v := range count {
+			values = append(values, v)
+		}
+		slices.SortFunc(values, func(a, b string) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
+		if len(values) > perOperand {
+			half := perOperand / 2
+			values = append(values[:half], values[len(values)-(perOperand-half):]...)
+		}
+		for _, v := range values {
+			text := v
+			if o.operand == "callId" {
+				text = quote(v)
+			}
+			f, err := Compile(o.operand+" == "+text, nil)
+			if err != nil {
+				t.Errorf("%s == %s: %v", o.operand, text, err)
+				continue
+			}
+			questions = append(questions, &question{oracle: o, value: v, filter: f})
+		}
+	}
+	return questions
+}
+
+// A difference is known and has its reason in the specification.
+type difference struct {
+	file, operand string
+	frames        int
+	reason        string
+}
+
+func knownDifferences(t testing.TB) map[string]difference {
+	data, err := os.ReadFile("testdata/differences.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make(map[string]difference)
+	for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		column := strings.Split(line, "\t")
+		if strings.HasPrefix(line, "#") || line == "" {
+			continue
+		}
+		if len(column) != 4 {
+			t.Fatalf("differences.tsv:%d: want 4 columns", i+1)
+		}
+		n, _ := strconv.Atoi(column[2])
+		known[column[0]+" "+column[1]] = difference{column[0], column[1], n, column[3]}
+	}
+	return known
+}
+
+// TestOracle compares every operand with tshark, frame by frame, with values that occur in the savefile.
+func TestOracle(t *testing.T) {
+	corpus := need.Corpus(t)
+	need.Tool(t, "tshark")
+	names, _ := filepath.Glob(filepath.Join(corpus, "protocols", "*.*cap*"))
+	others, _ := filepath.Glob(filepath.Join(corpus, "protocols", "*.dmp"))
+	names = append(names, others...)
+	for _, name := range []string{"FAX-Call-t38-CA-TDM-SIP-FB-1.pcap", "rtp.pcapng", "sip.pcap", "4in6tunnel.pcap", "6in4tunnel.pcap", "dns_fragmented.pcap"} { // what has RTP and more fragments
+		names = append(names, filepath.Join(corpus, "l7", "pcap", name))
+	}
+	known := knownDifferences(t)
+	var (
+		mu       sync.Mutex
+		total    tally
+		found    = make(map[string]bool)
+		asked    = make(map[string]int)
+		parallel sync.WaitGroup
+		turn     = make(chan struct{}, 2)
+	)
+	for _, name := range names {
+		parallel.Add(1)
+		turn <- struct{}{}
+		go func() {
+			defer func() { <-turn; parallel.Done() }()
+			report, questions, n := ask(t, name)
+			mu.Lock()
+			defer mu.Unlock()
+			total.add(n)
+			for _, q := range questions {
+				asked[q.oracle.operand]++
+			}
+			for key, d := range report {
+				if k, ok := known[key]; ok && k.frames == d.frames {
+					found[key] = true
+					continue
+				}
+				t.Errorf("%s\t%s\t%d\t%s", d.file, d.operand, d.frames, d.reason)
+			}
+		}()
+	}
+	parallel.Wait()
+	for key := range known {
+		if !found[key] {
+			t.Errorf("differences.tsv: %s is no difference any more", key)
+		}
+	}
+	for i := range oracles {
+		if asked[oracles[i].operand] == 0 {
+			t.Errorf("no value of %s occurs in the corpus", oracles[i].operand)
+		}
+	}
+	t.Logf("%d savefiles, %s", len(names), total)
+}
+
+// A tally is what a comparison looked at.
+type tally struct{ frames, questions, compared, malformed, nested, selected int }
+
+func (n *tally) add(m tally) {
+	n.frames += m.frames
+	n.questions += m.questions
+	n.compared += m.compared
+	n.malformed += m.malformed
+	n.nested += m.nested
+	n.selected += m.selected
+}
+
+func (n tally) String() string {
+	return fmt.Sprintf("%d frames, %d expressions, %d comparisons, %d selected; skipped: %d in malformed frames, %d in frames with several IP headers", n.frames, n.questions, n.compared, n.selected, n.malformed, n.nested)
+}
+
+// ask asks every question of a savefile and returns the differences.
+func ask(t *testing.T, name string) (map[string]difference, []*question, tally) {
+	frames := dissect(t, name)
+	inherit(frames)
+	questions := harvest(t, frames, 8)
+	filters := make([]*Filter, len(questions))
+	for i, q := range questions {
+		filters[i] = q.filter
+	}
+	set := NewSet(filters)
+	results := make([]Result, len(filters))
+	n := tally{frames: len(frames), questions: len(questions)}
+	replay(t, name, func(i int, p *packet.Packet, ref *flow.Ref) {
+		if i >= len(frames) {
+			return
+		}
+		set.Match(p, ref, pending, results)
+		for k, q := range questions {
+			if alone := q.filter.Match(p, ref, pending); alone != results[k] {
+				t.Errorf("%s frame %d: %s is %d alone, %d in a set", filepath.Base(name), i+1, q.filter, alone, results[k])
+			}
+			q.judge(frames[i], results[k], &n)
+		}
+	})
+	report := make(map[string]difference)
+	for _, q := range questions {
+		if len(q.wrong) == 0 {
+			continue
+		}
+		key := filepath.Base(name) + " " + q.oracle.operand
+		d := report[key]
+		d.file, d.operand = filepath.Base(name), q.oracle.operand
+		d.frames += len(q.wrong)
+		d.reason += fmt.Sprintf("%s: frames %v, %d missed; ", q.value, q.wrong[:min(6, len(q.wrong))], q.missed)
+		report[key] = d
+	}
+	return report, questions, n
+}
+
+// judge compares one answer with what tshark shows of the frame.
+func (q *question) judge(f *shown, got Result, n *tally) {
+	switch {
+	case f.malformed:
+		n.malformed++
+		return
+	case q.oracle.levels > 0 && f.levels > q.oracle.levels:
+		n.nested++
+		return
+	}
+	n.compared++
+	want := No
+	if slices.Contains(q.oracle.values(f), q.value) {
+		want = Yes
+		n.selected++
+	}
+	if got != want {
+		q.wrong = append(q.wrong, f.number)
+		if want == Yes {
+			q.missed++
+		}
+	}
+}
