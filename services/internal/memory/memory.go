@@ -16,8 +16,8 @@ import (
 
 // Settings are the machine and the part of the configuration that the plan depends on.
 type Settings struct {
-	Total   uint64 // bytes of memory that the machine has
-	Percent int    // share of it that Galvo may use; the rest is the system's and, on a plain host, other programs'
+	Total   uint64 // bytes of memory that the machine has, or its control group if that has less
+	Percent int    // share of it that Galvo may use; a plain host, whose memory other programs need too, has 50
 	Ports   int    // capture ports
 	Workers int
 
