@@ -22,10 +22,15 @@ import (
 const asChild = "GALVO_TEST_UNPRIVILEGED"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asChild) == "" {
+	var err error
+	if does := os.Getenv(asReceiver); does != "" {
+		err = receiver(os.Args[1], does)
+	} else if os.Getenv(asChild) != "" {
+		err = child()
+	} else {
 		os.Exit(m.Run())
 	}
-	if err := child(); err != nil {
+	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"time"
+
+	"galvo/ci/rig"
+)
+
+// A receiver is a program that captures from the interface rx0 until SIGINT.
+type receiver struct {
+	name    string
+	goal    float64  // at most so many times the first receiver; 0 means none
+	argv    []string // the program and its arguments
+	env     []string
+	process string         // which process is measured, by a word of its command line; empty means the one that is started
+	counts  *regexp.Regexp // finds captured and lost frames in what the program printed
+}
+
+// receivers are the rows of the table. The first one is what the others are compared with.
+func receivers(b *bench) []receiver {
+	tcpdump := regexp.MustCompile(`(?s)(\d+) packets captured.*?(\d+) packets dropped by kernel`)
+	dumpcap := regexp.MustCompile(`received/dropped on interface '\w+': (\d+)/(\d+)`)
+	galvo := regexp.MustCompile(`captured=(\d+).* lost=(\d+)`)
+	rows := []receiver{
+		{name: "tcpdump -w /dev/null", argv: []string{"tcpdump", "-i", device, "-B", "262144", "-w", "/dev/null"}, counts: tcpdump},
+		{name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", device, "-B", "256", "-w", "/dev/null"}, counts: dumpcap},
+	}
+	path := filepath.Join(b.dir, "receive")
+	for _, does := range []struct {
+		name string
+		goal float64
+	}{{"count", 0}, {"decode", 0}, {"flows", 1.5}, {"l7", 3}} {
+		rows = append(rows, receiver{name: "receive path, " + does.name, goal: does.goal, argv: []string{path, device}, env: []string{"GALVO_TEST_RECEIVE=" + does.name}, counts: galvo})
+	}
+	return rows
+}
+
+const device = "rx0"
+
+// live is the drain test: each receiver is stopped while its ring fills, and what counts is the processor time that it takes to empty it. So no
+// receiver is helped by a sender that cannot keep it busy.
+func live(ctx context.Context, b *bench) error {
+	// The receive path without the rest of the engine is a mode of its package's test binary.
+	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(b.dir, "receive"), "galvo/services/internal/afpacket").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the receive path: %w\n%s", err, out)
+	}
+	var rows []receiver
+	for _, r := range receivers(b) {
+		if present(r.name, r.argv[0]) {
+			rows = append(rows, r)
+		}
+	}
+	t := newTable("live, drain test: processor time of the receiver", len(rows))
+	for round := range b.rounds {
+		for i, r := range rows {
+			cost, err := b.drain(ctx, r)
+			if err != nil {
+				return fmt.Errorf("round %d: %s: %w", round+1, r.name, err)
+			}
+			t.add(i, r.name, r.goal, cost)
+		}
+	}
+	t.print()
+	return nil
+}
+
+// drain returns what a receiver costs per frame.
+func (b *bench) drain(ctx context.Context, r receiver) (time.Duration, error) {
+	sender, receiver, err := network()
+	if err != nil {
+		return 0, err
+	}
+	defer sender.Close()
+	defer receiver.Close()
+	tx, _, err := rig.Veth(sender, "tx0", receiver, device, 0)
+	if err != nil {
+		return 0, err
+	}
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", "1"}, r.argv...)...)
+	cmd.Env = append(os.Environ(), r.env...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := receiver.Start(cmd); err != nil {
+		return 0, err
+	}
+	p, cost, sent, err := b.measure(ctx, cmd, r, tx)
+	if p != 0 {
+		_ = syscall.Kill(p, syscall.SIGCONT)
+	}
+	_ = cmd.Process.Signal(os.Interrupt) // it may have ended, which Wait tells
+	waited := cmd.Wait()
+	if err != nil {
+		return 0, errors.Join(err, waited, errors.New(out.String()))
+	}
+	captured, lost, err := r.count(out.String())
+	if err != nil {
+		return 0, err
+	}
+	if captured != sent || lost != 0 {
+		return 0, fmt.Errorf("it captured %d of %d frames and lost %d: its ring is too small for a comparison", captured, sent, lost)
+	}
+	return cost / time.Duration(sent), nil
+}
+
+func network() (sender, receiver *rig.Netns, err error) {
+	if sender, err = rig.NewNetns(); err != nil {
+		return nil, nil, err
+	}
+	if receiver, err = rig.NewNetns(); err != nil {
+		sender.Close()
+		return nil, nil, err
+	}
+	return sender, receiver, nil
+}
+
+// measure returns the process that it stopped, what emptying its ring cost, and the number of frames.
+func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, tx *rig.End) (pid int, cost time.Duration, sent int, err error) {
+	before, err := settled(ctx, cmd.Process.Pid)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if pid, err = find(cmd.Process.Pid, r.process); err != nil {
+		return 0, 0, 0, err
+	}
+	if pid != cmd.Process.Pid {
+		before, err = settled(ctx, pid)
+	}
+	if err != nil {
+		return pid, 0, 0, err
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return pid, 0, 0, err
+	}
+	report, err := (&rig.Player{To: tx, CPU: 1}).Play(ctx, b.frames)
+	if err != nil {
+		return pid, 0, 0, err
+	}
+	if report.Errors != 0 || report.Dropped != 0 {
+		return pid, 0, 0, fmt.Errorf("the sender could not play everything: %v", report)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		return pid, 0, 0, err
+	}
+	after, err := settled(ctx, pid)
+	return pid, after - before, report.Sent, err
+}
+
+// count finds what a program says that it captured and lost.
+func (r receiver) count(out string) (captured, lost int, err error) {
+	m := r.counts.FindStringSubmatch(out)
+	if m == nil {
+		return 0, 0, fmt.Errorf("no counters in its output: %s", out)
+	}
+	if captured, err = strconv.Atoi(m[1]); err == nil {
+		lost, err = strconv.Atoi(m[2])
+	}
+	return captured, lost, err
+}

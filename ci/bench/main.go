@@ -1,0 +1,96 @@
+// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet.
+//
+//	go run ./ci/bench -galvo build/galvo [-frames 250000] [-rounds 3] [-only live|offline]
+//
+// Wall-clock rates say little on a machine where the sender is slower than the receivers, and absolute times move by a third from one run to the
+// next. So every program does the same work in each round, in turn, and what counts is the ratio to tcpdump in the same round; the table has medians.
+// The traffic is rig.Mix. It needs root, two processors and a quiet machine.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+
+	"galvo/ci/rig"
+)
+
+// bench is what all measurements share.
+type bench struct {
+	galvo  string // the binary; may not exist
+	dir    string // for files
+	rounds int
+	frames []rig.Frame
+	file   string // the same frames
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	galvo := flag.String("galvo", "build/galvo", "the binary to measure")
+	frames := flag.Int("frames", 250_000, "frames per measurement")
+	rounds := flag.Int("rounds", 3, "how often everything is measured")
+	only := flag.String("only", "", "measure one part: live or offline")
+	flag.Parse()
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("it makes network namespaces: run it as root")
+	}
+	if runtime.NumCPU() < 2 {
+		return fmt.Errorf("sender and receiver need a processor each, and this machine has one")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("", "galvo-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	// tcpdump and the engine give up root and must still reach their files.
+	if err := os.Chmod(dir, 0o777); err != nil {
+		return err
+	}
+	_ = os.WriteFile("/proc/self/autogroup", []byte("-20"), 0) // only makes the figures steadier
+	b := &bench{dir: dir, rounds: *rounds, frames: rig.Mix(1, *frames), file: filepath.Join(dir, "mix.pcap")}
+	if b.galvo, err = filepath.Abs(*galvo); err != nil {
+		return err
+	}
+	if err := rig.WritePcap(b.file, b.frames); err != nil {
+		return err
+	}
+	bytes := 0
+	for _, f := range b.frames {
+		bytes += len(f.Data)
+	}
+	fmt.Printf("%d frames of mixed traffic, %d bytes on average, %d rounds\n", len(b.frames), bytes/len(b.frames), b.rounds)
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, *bench) error
+	}{{"live", live}, {"offline", offline}} {
+		if *only != "" && *only != part.name {
+			continue
+		}
+		if err := part.run(ctx, b); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+// present reports whether a program can be measured, and says so if not.
+func present(name, program string) bool {
+	if _, err := exec.LookPath(program); err != nil {
+		fmt.Printf("%s is not measured: %v\n", name, err)
+		return false
+	}
+	return true
+}

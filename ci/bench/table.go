@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// A table collects what each row costs in each round. Row 0 is what the others are compared with.
+type table struct {
+	title string
+	rows  []row
+}
+
+type row struct {
+	name  string
+	goal  float64 // the ratio to row 0 may be at most this; 0 means that there is no goal
+	costs []time.Duration
+}
+
+func newTable(title string, rows int) *table { return &table{title, make([]row, rows)} }
+
+func (t *table) add(i int, name string, goal float64, cost time.Duration) {
+	t.rows[i].name, t.rows[i].goal = name, goal
+	t.rows[i].costs = append(t.rows[i].costs, cost)
+}
+
+func (t *table) print() {
+	fmt.Printf("\n%s\n", t.title)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\tus/frame\tratio\tgoal\t\t\n")
+	for _, r := range t.rows {
+		if len(r.costs) == 0 {
+			continue
+		}
+		var ratios []float64
+		for round, cost := range r.costs {
+			ratios = append(ratios, float64(cost)/float64(max(t.rows[0].costs[round], 1)))
+		}
+		goal, verdict := "", ""
+		if ratio := median(ratios); r.goal > 0 {
+			goal, verdict = fmt.Sprintf("<= %.2f", r.goal), "reached"
+			if ratio > r.goal {
+				verdict = "MISSED"
+			}
+		}
+		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%s\t%s\t\n", r.name, float64(median(r.costs))/1e3, median(ratios), goal, verdict)
+	}
+	_ = w.Flush() // to standard output
+}
+
+func median[T float64 | time.Duration](list []T) T {
+	sorted := slices.Sorted(slices.Values(list))
+	return sorted[len(sorted)/2]
+}
