@@ -60,7 +60,7 @@ var allowed = map[string][]string{
 	"services/internal/pcapng":  {"services/internal/packet"},
 
 	// One device or one store each.
-	"services/internal/memory":   {},
+	"services/internal/memory":   {"services/config"},
 	"services/internal/savefile": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/afpacket": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/handover": {"services/api", "services/config"},

@@ -33,15 +33,18 @@ type role struct {
 	run      func(ctx context.Context, args []string) error
 }
 
-var roles = []role{
-	{"run", "[-config FILE] [-state DIR] [-interface NAME]... [-listen ADDR]", "serve the page and capture from ports, in the foreground", run},
-	{"read", "[-filter EXPR] [-w OUT] [-format pcapng|pcap|pcap-ns] [-snaplen N] [-undecided skip|hold] [-flows] [-config FILE] FILE...", "filter savefiles, or list their flows", read},
-	{"filter", "EXPR", "check an expression and print its canonical form", checkFilter},
-	{"capture", "-d URL [-u USER] [-filter EXPR] [-w OUT] [-duration D] [-max-bytes N] [-max-packets N] [-snaplen N] [-from TIME] [-to TIME] [-k]", "capture from a remote device", remoteCapture},
-	{"version", "", "print the version", printVersion},
-	{"host", "", "service: configuration and ports; started by run", runHost},
-	{"engine", "", "service: receives and captures; started by run", runEngine},
-	{"web", "", "service: the page and the API; started by run", runWeb},
+// roles returns the table of roles.
+func roles() []role {
+	return []role{
+		{"run", "[-config FILE] [-state DIR] [-interface NAME]... [-listen ADDR]", "serve the page and capture from ports, in the foreground", run},
+		{"read", "[-filter EXPR] [-w OUT] [-format pcapng|pcap|pcap-ns] [-snaplen N] [-undecided skip|hold] [-flows] [-config FILE] FILE...", "filter savefiles, or list their flows", read},
+		{"filter", "EXPR", "check an expression and print its canonical form", checkFilter},
+		{"capture", "-d URL [-u USER] [-filter EXPR] [-w OUT] [-duration D] [-max-bytes N] [-max-packets N] [-snaplen N] [-from TIME] [-to TIME] [-k]", "capture from a remote device", remoteCapture},
+		{"version", "", "print the version", printVersion},
+		{"host", "", "service: configuration and ports; started by run", runHost},
+		{"engine", "", "service: receives and captures; started by run", runEngine},
+		{"web", "", "service: the page and the API; started by run", runWeb},
+	}
 }
 
 func main() {
@@ -53,10 +56,10 @@ func main() {
 // dispatch runs the role that argv names and returns the exit code.
 func dispatch(ctx context.Context, argv []string) int {
 	name, args := filepath.Base(argv[0]), argv[1:]
-	i := slices.IndexFunc(roles, func(r role) bool { return r.name == name })
+	i := slices.IndexFunc(roles(), func(r role) bool { return r.name == name })
 	if i < 0 && len(args) > 0 {
 		name, args = args[0], args[1:]
-		i = slices.IndexFunc(roles, func(r role) bool { return r.name == name })
+		i = slices.IndexFunc(roles(), func(r role) bool { return r.name == name })
 	}
 	switch {
 	case i >= 0:
@@ -70,13 +73,13 @@ func dispatch(ctx context.Context, argv []string) int {
 		usage(os.Stderr)
 		return exitUsage
 	}
-	err := roles[i].run(ctx, args)
+	err := roles()[i].run(ctx, args)
 	var wrong usageError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &wrong):
-		fmt.Fprintf(os.Stderr, "galvo %s: %v\nusage: galvo %s %s\n", name, err, name, roles[i].synopsis)
+		fmt.Fprintf(os.Stderr, "galvo %s: %v\nusage: galvo %s %s\n", name, err, name, roles()[i].synopsis)
 		return exitUsage
 	case errors.Is(err, errReported):
 		return exitFailed
@@ -87,7 +90,7 @@ func dispatch(ctx context.Context, argv []string) int {
 
 func usage(w io.Writer) {
 	fmt.Fprint(w, "Galvo, the open network multimeter.\n\n")
-	for _, r := range roles {
+	for _, r := range roles() {
 		fmt.Fprintf(w, "  galvo %-8s %s\n", r.name, r.summary)
 	}
 	fmt.Fprint(w, "\n`galvo ROLE -h` lists a role's flags.\n")
@@ -108,8 +111,8 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 	f.SetOutput(io.Discard)
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		i := slices.IndexFunc(roles, func(r role) bool { return r.name == f.Name() })
-		fmt.Printf("usage: galvo %s %s\n\n%s.\n\n", f.Name(), roles[i].synopsis, roles[i].summary)
+		i := slices.IndexFunc(roles(), func(r role) bool { return r.name == f.Name() })
+		fmt.Printf("usage: galvo %s %s\n\n%s.\n\n", f.Name(), roles()[i].synopsis, roles()[i].summary)
 		f.SetOutput(os.Stdout)
 		f.PrintDefaults()
 		return nil, err

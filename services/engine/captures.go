@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/internal/capture"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/sink"
+)
+
+// spec checks a request and says what to capture. The error is an *api.Error.
+func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, error) {
+	now := time.Now()
+	settings := e.settings.Load()
+	f, err := filter.Compile(r.Expression, settings.env)
+	if err != nil {
+		return capture.Spec{}, filterError(err)
+	}
+	switch kind := sinkType(r); {
+	case kind == "disk":
+		return capture.Spec{}, &api.Error{Kind: api.NoStorage, Text: "there is no active storage device to capture to; capture to http instead"}
+	case kind != "http":
+		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
+	case r.Source != "" && r.Source != "live":
+		return capture.Spec{}, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q, so the past cannot be captured; the source live can", r.Source)}
+	case r.Profile != "":
+		return capture.Spec{}, badRequest("there is no capture profile %q; use snapLength", r.Profile)
+	case r.EndTime != 0 && r.StartTime > r.EndTime:
+		return capture.Spec{}, badRequest("endTime is before startTime: the capture would be empty")
+	case e.ports.count() == 0:
+		return capture.Spec{}, &api.Error{Kind: api.NoPorts, Text: "there is no port to capture from: name one with -interface, or with [[port]] in the configuration"}
+	}
+	s := capture.Spec{
+		User: caller.User, Client: caller.Client, Sink: "http", Source: "live",
+		Expression: f.String(), Filter: f, Hold: r.Undecided == "hold",
+		Start: r.StartTime * 1000, End: r.EndTime * 1000, MaxDuration: time.Duration(r.MaxSeconds) * time.Second,
+		MaxPackets: r.MaxPackets, MaxBytes: r.MaxBytes,
+		SnapLen: r.SnapLength, Format: capture.Format(r.Format), SingleInterface: r.UseSingleInterface, Comment: r.Comment,
+		QueueBytes: settings.queueBytes, HoldBytes: settings.holdBytes,
+	}
+	if r.DeviceInfo {
+		s.DeviceInfo = e.deviceInfo(s.Expression)
+	}
+	begin := now
+	if t := time.UnixMicro(r.StartTime); t.After(now) {
+		begin = t
+	}
+	s.FileName = sink.FileName(r.FileName, s.Expression, begin, r.Format)
+	return s, nil
+}
+
+func sinkType(r *api.CaptureRequest) string {
+	if r.Sink.Type == "" {
+		return "http"
+	}
+	return r.Sink.Type
+}
+
+func (e *Engine) deviceInfo(expression string) string {
+	s := e.settings.Load()
+	lines := []string{"device " + s.config.Device.Name, "version " + e.options.Version}
+	if s.memory > 0 {
+		lines = append(lines, fmt.Sprintf("memory %d MB", s.memory/1_000_000))
+	}
+	if expression != "" {
+		lines = append(lines, "filter "+expression)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// filterError makes what is wrong with an expression cross the socket.
+func filterError(err error) *api.Error {
+	var f *filter.Error
+	if errors.As(err, &f) {
+		return &api.Error{Kind: api.BadExpression, Text: f.Message, Pos: f.Pos, Len: f.Len, Expected: f.Expected}
+	}
+	return api.ErrorOf(err)
+}
+
+func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Created[api.CaptureCreated], error) {
+	s, err := e.spec(&in.Body, in.Caller)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.captures.Start(s)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Created[api.CaptureCreated]{Status: http.StatusCreated, Body: api.CaptureCreated{
+		ID: c.ID(), FileName: s.FileName, Stream: strings.Replace(api.StreamPath, "{id}", c.ID(), 1),
+	}}, nil
+}
+
+// serveStream answers a GET of the stream of a capture that was started by POST.
+func (e *Engine) serveStream(w http.ResponseWriter, r *http.Request) {
+	c, err := e.captures.Get(r.PathValue("id"))
+	if err != nil {
+		api.WriteError(w, api.ErrorOf(err))
+		return
+	}
+	e.stream(w, r, c)
+}
+
+// serveCaptureURL answers the capture URL.
+func (e *Engine) serveCaptureURL(w http.ResponseWriter, r *http.Request) {
+	c, err := e.startURL(r)
+	if err != nil {
+		api.WriteError(w, api.ErrorOf(err))
+		return
+	}
+	e.stream(w, r, c)
+}
+
+func (e *Engine) startURL(r *http.Request) (*capture.Capture, error) {
+	q, wrong := parseCaptureQuery(r.URL.RawQuery, time.Now().UnixMicro())
+	if wrong != nil {
+		return nil, wrong
+	}
+	if _, err := filter.Compile(q.Expression, e.settings.Load().env); err != nil && q.FormExpression != q.Expression {
+		if _, formErr := filter.Compile(q.FormExpression, e.settings.Load().env); formErr == nil {
+			q.Expression = q.FormExpression
+		}
+	}
+	if q.FromCaptureBuffer {
+		q.Source = "ring"
+	}
+	if q.CaptureToMedia || q.Device != "" {
+		q.Sink.Type = "disk"
+	}
+	s, err := e.spec(&q.CaptureRequest, api.Caller{User: r.Header.Get("Galvo-User"), Client: r.Header.Get("Galvo-Client")})
+	if err != nil {
+		return nil, err
+	}
+	return e.captures.Start(s)
+}
+
+// stream runs a capture with the client of r as its sink.
+func (e *Engine) stream(w http.ResponseWriter, r *http.Request, c *capture.Capture) {
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": c.FileName()}))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Galvo-Capture", c.ID())
+	stall := time.Duration(e.settings.Load().config.Captures.StallSeconds) * time.Second
+	if err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, stall)); err != nil {
+		// The status was sent long ago: breaking the stream off is the only way to say that it is not complete.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (e *Engine) stopCapture(_ context.Context, in *api.StopInput) (*api.Nothing, error) {
+	reason := "stopped"
+	if in.User != "" {
+		reason = "stopped by " + in.User
+	}
+	return nil, e.captures.Stop(in.ID, reason)
+}
+
+func (e *Engine) listCaptures(context.Context, *api.Nothing) (*api.Reply[api.CaptureList], error) {
+	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.captures.List()}}, nil
+}
+
+func (e *Engine) listFinished(context.Context, *api.Nothing) (*api.Reply[api.CaptureList], error) {
+	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.captures.Finished()}}, nil
+}
+
+func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, error) {
+	return nil, e.captures.DeleteFinished()
+}
+
+func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply[api.FilterCheck], error) {
+	f, err := filter.Compile(in.Body.Expression, e.settings.Load().env)
+	if err != nil {
+		return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Error: filterError(err)}}, nil
+	}
+	return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Canonical: f.String(), Words: f.Words(), NeedsL7: f.NeedsL7()}}, nil
+}

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/config"
+	"galvo/services/internal/capture"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/savefile"
+	"galvo/services/internal/sink"
+	"galvo/services/internal/stats"
+)
+
+// Sizes of what read uses: it has the machine for itself, and a file's flows do not age out while it is read.
+const (
+	readFlows      = 1 << 20
+	readQueueBytes = 16_000_000
+	readHoldBytes  = 1_000_000_000
+)
+
+// readFlags are the flags of read.
+type readFlags struct {
+	expression, out, format, undecided, config string
+	snap                                       uint
+	flows                                      bool
+	files                                      []string
+}
+
+func readArguments(args []string) (*readFlags, error) {
+	var r readFlags
+	f := flag.NewFlagSet("read", flag.ContinueOnError)
+	f.StringVar(&r.expression, "filter", "", "expert filter `expression`")
+	f.StringVar(&r.out, "w", "", "write matching packets to `file`; - is standard output")
+	f.StringVar(&r.format, "format", "pcapng", "`format` of -w: pcapng, pcap (microseconds) or pcap-ns (nanoseconds)")
+	f.UintVar(&r.snap, "snaplen", 65535, "keep `N` bytes of each packet")
+	f.StringVar(&r.undecided, "undecided", "hold", "packets whose flow has no layer-7 verdict yet are `skip` or hold")
+	f.BoolVar(&r.flows, "flows", false, "print one CSV row per flow; of several files each one's flows by themselves")
+	f.StringVar(&r.config, "config", "", "`file` with the groups and links that the filter names")
+	var err error
+	if r.files, err = parse(f, args); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(r.files) == 0:
+		return nil, wrongUsage("name a savefile, or - for standard input")
+	case r.snap < 1 || r.snap > 65535:
+		return nil, wrongUsage("-snaplen is 1 to 65535")
+	case r.undecided != "skip" && r.undecided != "hold":
+		return nil, wrongUsage("-undecided is skip or hold, not %q", r.undecided)
+	case r.format != "pcapng" && r.format != "pcap" && r.format != "pcap-ns":
+		return nil, wrongUsage("-format is pcapng, pcap or pcap-ns, not %q", r.format)
+	case r.flows && r.out != "" && len(r.files) > 1:
+		return nil, wrongUsage("-flows and -w together take one file")
+	}
+	return &r, nil
+}
+
+// read runs savefiles through the pipeline.
+func read(ctx context.Context, args []string) error {
+	r, err := readArguments(args)
+	if err != nil {
+		return err
+	}
+	env, err := readEnv(r.config)
+	if err != nil {
+		return err
+	}
+	f, err := filter.Compile(r.expression, env)
+	if err != nil {
+		return reportFilter(r.expression, err)
+	}
+	begin := time.Now()
+	runs := [][]string{r.files}
+	if r.flows {
+		runs = nil
+		for _, name := range r.files {
+			runs = append(runs, []string{name})
+		}
+	}
+	var total api.Capture
+	var rows *csv.Writer
+	if r.flows {
+		rows = csv.NewWriter(os.Stdout)
+		rows.Write(flowColumns)
+	}
+	var errs []error
+	for _, files := range runs {
+		c, err := readFiles(ctx, r, f, files, rows)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		total.Captured += c.Captured
+		total.Dropped += c.Dropped
+		total.Ignored += c.Ignored
+		total.Held += c.Held
+		total.Lost += c.Lost
+		total.Bytes += c.Bytes
+	}
+	if rows != nil {
+		rows.Flush()
+		errs = append(errs, rows.Error())
+	}
+	err = errors.Join(errs...)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "galvo read: %v\n", err)
+		err = errReported
+	}
+	printCounters(os.Stderr, total.Counters, total.Bytes, time.Since(begin))
+	return err
+}
+
+// readEnv is what the expression is compiled against: the groups and links of a configuration.
+func readEnv(name string) (*filter.Env, error) {
+	env := &filter.Env{}
+	if name == "" {
+		return env, nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := config.Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for i, p := range c.Ports {
+		env.Ports = append(env.Ports, filter.Port{ID: i + 1, Name: p.Name, Link: p.Link})
+	}
+	for _, g := range c.Groups {
+		env.Groups = append(env.Groups, filter.Group(g))
+	}
+	return env, nil
+}
+
+// readFiles runs files, merged in time order, through one worker. The error is about a file or the output; what could be read was.
+func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []string, rows *csv.Writer) (api.Capture, error) {
+	source, err := savefile.Open(files, os.Stdin)
+	if err != nil {
+		return api.Capture{}, err
+	}
+	defer source.Close()
+	captures, err := capture.New(capture.Options{Workers: 1, Max: 1, Interfaces: source.Interfaces, Application: "Galvo " + version})
+	if err != nil {
+		return api.Capture{}, err
+	}
+	out, err := readSink(r.out)
+	if err != nil {
+		return api.Capture{}, err
+	}
+	c, err := captures.Start(capture.Spec{
+		Sink: "disk", Source: "savefile", FileName: r.out, Expression: f.String(), Filter: f, Hold: r.undecided == "hold",
+		SnapLen: uint32(r.snap), Format: capture.Format(r.format), QueueBytes: readQueueBytes, HoldBytes: readHoldBytes, Block: true,
+	})
+	if err != nil {
+		return api.Capture{}, err
+	}
+	var engine *l7.Engine
+	table := flow.Config{Flows: readFlows}
+	var list *flowList
+	summary := r.out == "" && !r.flows
+	if f.NeedsL7() || r.flows || summary {
+		engine = l7.New(l7.Config{})
+		table.OnEnd = engine.End
+	}
+	if r.flows {
+		list = &flowList{file: filepath.Base(files[0]), rows: rows, engine: engine}
+		table.OnEnd = list.end
+	}
+	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine}
+	counts := stats.New(1)
+	if summary {
+		worker.Stages = append(worker.Stages, counts.Stage(0))
+	}
+	worker.Stages = append(worker.Stages, captures.Stage(0))
+
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx, out) }()
+	<-c.Attached()
+	readErr := worker.Run(ctx)
+	captures.Stage(0).Finish()
+	c.Finish("end of the savefile")
+	runErr := <-ended
+	if list != nil {
+		list.rest(worker.Flows)
+	}
+	done := captures.Finished()[0]
+	if summary {
+		printSummary(os.Stdout, source, counts, worker.Flows, &done)
+	}
+	return done, errors.Join(readErr, runErr)
+}
+
+// readSink opens the file of -w.
+func readSink(name string) (sink.Sink, error) {
+	switch name {
+	case "":
+		return sink.Discard{}, nil
+	case "-":
+		return sink.NewWriter(os.Stdout, "standard output"), nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return sink.NewWriter(f, name), nil
+}
+
+var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}
+
+// stateNames are the values of the column state.
+var stateNames = map[l7.State]string{l7.Partial: "partial", l7.Final: "final", l7.Guessed: "guessed", l7.Unknown: "unknown", l7.Pending: "unknown", l7.NoFlow: "unknown"}
+
+// A flowList prints the rows of -flows. Records that leave the table early are printed then.
+type flowList struct {
+	file   string
+	rows   *csv.Writer
+	engine *l7.Engine
+}
+
+// end prints a record that leaves the table.
+func (l *flowList) end(r *flow.Record) {
+	l.print(r)
+	l.engine.End(r)
+}
+
+// rest prints the records that are left at the end of the file.
+func (l *flowList) rest(t *flow.Table) {
+	for r := range t.All() {
+		l.print(r)
+	}
+}
+
+func (l *flowList) print(r *flow.Record) {
+	if r.Flags&flow.Outside != 0 {
+		return
+	}
+	v := l.engine.Finish(r)
+	name, category := l7.Name(v.Proto), l7.Category(v.Proto)
+	if name == "" {
+		name = "Unknown"
+	}
+	if v.App != 0 && l7.Category(v.App) != "" {
+		category = l7.Category(v.App)
+	}
+	l.rows.Write([]string{
+		l.file, l4Name(r.Proto), address(r, 0), strconv.Itoa(int(r.Port[0])), address(r, 1), strconv.Itoa(int(r.Port[1])),
+		name, l7.Name(v.App), string(l.engine.HostName(r)), category, strconv.Itoa(l7.DPIPackets(r)),
+		strconv.FormatUint(uint64(r.Packets[0])+uint64(r.Packets[1]), 10), strconv.FormatUint(r.Bytes[0]+r.Bytes[1], 10), stateNames[v.State],
+	})
+}
+
+func address(r *flow.Record, side int) string {
+	if r.Flags&flow.V6 != 0 {
+		return netip.AddrFrom16(r.Addr[side]).String()
+	}
+	return netip.AddrFrom4([4]byte(r.Addr[side][:4])).String()
+}
+
+// l4Name names the IP protocols that a flow list is usually about, and numbers the others.
+func l4Name(proto uint8) string {
+	switch proto {
+	case 1:
+		return "icmp"
+	case 6:
+		return "tcp"
+	case 17:
+		return "udp"
+	case 58:
+		return "icmp6"
+	case 132:
+		return "sctp"
+	}
+	return strconv.Itoa(int(proto))
+}
+
+// printSummary says what is in the savefiles, and what the filter took of it.
+func printSummary(w io.Writer, source *savefile.Source, counts *stats.Stats, flows *flow.Table, c *api.Capture) {
+	counts.Tick(math.MaxInt64)
+	table := source.Interfaces()
+	fmt.Fprintf(w, "frames      %d\nmatching    %d\nflows       %d\ninterfaces  %d\n", c.Captured+c.Ignored+c.Dropped+c.Held, c.Captured, flows.Counters().Created, len(table))
+	fmt.Fprintf(w, "\n%-6s %-20s %12s %15s\n", "layer", "protocol", "packets", "bytes")
+	for _, p := range counts.Protocols() {
+		fmt.Fprintf(w, "%-6s %-20s %12d %15d\n", p.Layer, p.Name, p.Packets, p.Bytes)
+	}
+}

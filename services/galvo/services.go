@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"galvo/services/engine"
+	"galvo/services/host"
+	"galvo/services/internal/sandbox"
+	"galvo/services/supervise"
+)
+
+// A list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(s string) error {
+	*l = append(*l, s)
+	return nil
+}
+
+// numbers is a flag with numbers that commas separate.
+type numbers []int
+
+func (n *numbers) String() string { return fmt.Sprint(*n) }
+
+func (n *numbers) Set(s string) error {
+	for _, field := range strings.Split(s, ",") {
+		i, err := strconv.Atoi(field)
+		if err != nil {
+			return err
+		}
+		*n = append(*n, i)
+	}
+	return nil
+}
+
+// noArguments parses the flags of a role that takes nothing else.
+func noArguments(f *flag.FlagSet, args []string) error {
+	rest, err := parse(f, args)
+	if err == nil && len(rest) > 0 {
+		return wrongUsage("unexpected argument %q", rest[0])
+	}
+	return err
+}
+
+// run supervises the services in the foreground.
+func run(ctx context.Context, args []string) error {
+	o := supervise.Options{Stdout: os.Stdout, Stderr: os.Stderr}
+	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	f.StringVar(&o.Config, "config", "", "configuration `file`; it is made with its defaults if it is not there (default config.toml in the state directory)")
+	f.StringVar(&o.State, "state", defaultState(), "state `directory`")
+	f.Var((*list)(&o.Interfaces), "interface", "`name` of an interface to capture from, instead of the configuration's ports; may be given several times")
+	f.StringVar(&o.Listen, "listen", supervise.DefaultListen, "`address` to serve the page and the API at")
+	if err := noArguments(f, args); err != nil {
+		return err
+	}
+	return supervise.Run(ctx, o)
+}
+
+// defaultState is where root's services keep their state, and elsewhere where a user's programs do.
+func defaultState() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/galvo"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return dir + "/galvo"
+	}
+	return os.Getenv("HOME") + "/.local/state/galvo"
+}
+
+func runHost(ctx context.Context, args []string) error {
+	o := host.Options{Version: version}
+	f := flag.NewFlagSet("host", flag.ContinueOnError)
+	f.StringVar(&o.Config, "config", "", "configuration `file`")
+	f.StringVar(&o.Run, "run", "", "runtime `directory`")
+	f.Var((*list)(&o.Interfaces), "interface", "`name` of an interface to capture from")
+	f.Var((*list)(&o.Listen), "listen", "`address` at which the services listen")
+	f.IntVar(&o.EngineUser, "engine-user", -1, "`uid` of the engine")
+	f.IntVar(&o.WebUser, "web-user", -1, "`uid` of the web service")
+	f.Uint64Var(&o.Instance, "instance", 0, "`number` of this run")
+	if err := noArguments(f, args); err != nil {
+		return err
+	}
+	if err := sandbox.Enter(sandbox.Host()); err != nil {
+		return err
+	}
+	return host.Run(ctx, o)
+}
+
+func runEngine(ctx context.Context, args []string) error {
+	o := engine.Options{State: ".", Version: version}
+	f := flag.NewFlagSet("engine", flag.ContinueOnError)
+	f.StringVar(&o.Run, "run", "", "runtime `directory`")
+	f.Var((*numbers)(&o.Callers), "callers", "`uids` that may call the API")
+	user, group := identity(f)
+	if err := noArguments(f, args); err != nil {
+		return err
+	}
+	if err := sandbox.Enter(sandbox.Unprivileged(*user, *group)); err != nil {
+		return err
+	}
+	return engine.Run(ctx, o)
+}
+
+func runWeb(ctx context.Context, args []string) error {
+	return errors.New("x")
+}
+
+// identity adds the flags that say as whom a service runs.
+func identity(f *flag.FlagSet) (user, group *int) {
+	return f.Int("user", -1, "`uid` to run as; negative is as before"), f.Int("group", -1, "`gid` to run as; negative is as before")
+}
