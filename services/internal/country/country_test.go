@@ -162,7 +162,7 @@ func data(t testing.TB) *Table {
 	t.Helper()
 	table, err := installed()
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("needs tor-geoipdb: %v", err)
 	}
 	return table
 }
@@ -173,7 +173,7 @@ func TestInstalled(t *testing.T) {
 	for _, name := range []string{file4, file6} {
 		f, err := os.Open(filepath.Join(directories[0], name))
 		if err != nil {
-			t.Skip(err)
+			t.Skipf("needs tor-geoipdb: %v", err)
 		}
 		defer f.Close()
 		wrong, lines := 0, 0
