@@ -1,7 +1,7 @@
 // Package country tells the country of an address, by the data of Debian's package tor-geoipdb.
 //
 // The data is CC BY-SA and never part of the program: Open reads the installed files when the first expression needs them. A Table is immutable,
-// takes about 8 MB, and its look-ups allocate nothing, so that workers share one.
+// takes about 14 MB, and its look-ups allocate nothing, so that workers share one.
 //
 // A code is two bytes: upper-case letters of ISO 3166 for a country (and for the few other areas in the data, such as EU). Addresses that
 // belong to no country by their nature (private, loopback, link-local, multicast and the other special-purpose ones of RFC 6890)
@@ -54,17 +54,15 @@ func Name(code [2]byte) string {
 
 // A Table has a code for every address. Ranges are stored by their first address; a range reaches up to the next one.
 type Table struct {
-	first4 []uint32
-	codes4 [][2]byte
-	index4 []uint32 // by the upper 16 bits of an address: the range that holds the first such address
+	ranges4 []range4
+	index4  []uint32 // by the upper 16 bits of an address: the range that holds the first such address
 
-	first6 []addr
-	codes6 [][2]byte
-	pages6 []page // the first one is where a look-up begins
+	ranges6 []boundary
+	pages6  []page // the first one is where a look-up begins
 }
 
 // A page is an index of the ranges that begin with the same bits, by the bits that follow. Registries hand out IPv6 addresses so unevenly
-// (a sixteenth of all ranges lies in one /29) that one index does not do: a cell with more than crowded ranges has a page of its own.
+// (a fifth of all ranges lies in one /29) that one index does not do: a cell with more than crowded ranges has a page of its own.
 type page struct {
 	shift uint8    // of the upper half of an address, to bring the bits to the right
 	cells []uint32 // the range that holds the first address of the cell, or the number of a page with crowdedCell set; as many as a power of two
@@ -74,6 +72,11 @@ const (
 	crowded     = 8
 	crowdedCell = 1 << 31
 )
+
+type range4 struct {
+	first uint32
+	code  [2]byte
+}
 
 // An addr is an IPv6 address. The reader uses it for IPv4 too, in the low 32 bits.
 type addr struct{ hi, lo uint64 }
@@ -94,13 +97,13 @@ func (t *Table) Lookup4(address uint32) (code [2]byte, ok bool) {
 	low, high := t.index4[cell], t.index4[cell+1]
 	for low < high {
 		mid := (low + high + 1) / 2
-		if t.first4[mid] <= address {
+		if t.ranges4[mid].first <= address {
 			low = mid
 		} else {
 			high = mid - 1
 		}
 	}
-	code = t.codes4[low]
+	code = t.ranges4[low].code
 	return code, code != Private && code != Unknown
 }
 
@@ -114,7 +117,7 @@ func (t *Table) Lookup6(hi, lo uint64) (code [2]byte, ok bool) {
 		cell = p.cells[hi>>p.shift&uint64(len(p.cells)-1)]
 	}
 	low := t.last6(int(cell), a)
-	code = t.codes6[low]
+	code = t.ranges6[low].code
 	return code, code != Private && code != Unknown
 }
 
@@ -122,12 +125,12 @@ func (t *Table) Lookup6(hi, lo uint64) (code [2]byte, ok bool) {
 // steps and then back by halves.
 func (t *Table) last6(low int, a addr) int {
 	step := 1
-	for low+step < len(t.first6) && !a.less(t.first6[low+step]) {
+	for low+step < len(t.ranges6) && !a.less(t.ranges6[low+step].first) {
 		low += step
 		step *= 2
 	}
 	for step /= 2; step > 0; step /= 2 {
-		if low+step < len(t.first6) && !a.less(t.first6[low+step]) {
+		if low+step < len(t.ranges6) && !a.less(t.ranges6[low+step].first) {
 			low += step
 		}
 	}
@@ -137,12 +140,10 @@ func (t *Table) last6(low int, a addr) int {
 // Codes returns the country codes that occur, sorted.
 func (t *Table) Codes() (codes []string) {
 	seen := map[[2]byte]bool{Private: true, Unknown: true}
-	for _, list := range [][][2]byte{t.codes4, t.codes6} {
-		for _, code := range list {
-			if !seen[code] {
-				seen[code] = true
-				codes = append(codes, string(code[:]))
-			}
+	for r := range t.Ranges() {
+		if !seen[r.Code] {
+			seen[r.Code] = true
+			codes = append(codes, string(r.Code[:]))
 		}
 	}
 	slices.Sort(codes)
@@ -158,21 +159,21 @@ type Range struct {
 // Ranges returns all ranges in order, IPv4 before IPv6. They cover every address.
 func (t *Table) Ranges() iter.Seq[Range] {
 	return func(yield func(Range) bool) {
-		for i, first := range t.first4 {
+		for i, r := range t.ranges4 {
 			last := ^uint32(0)
-			if i+1 < len(t.first4) {
-				last = t.first4[i+1] - 1
+			if i+1 < len(t.ranges4) {
+				last = t.ranges4[i+1].first - 1
 			}
-			if !yield(Range{address4(first), address4(last), t.codes4[i]}) {
+			if !yield(Range{address4(r.first), address4(last), r.code}) {
 				return
 			}
 		}
-		for i, first := range t.first6 {
+		for i, r := range t.ranges6 {
 			last := address6(addr{^uint64(0), ^uint64(0)})
-			if i+1 < len(t.first6) {
-				last = address6(t.first6[i+1]).Prev()
+			if i+1 < len(t.ranges6) {
+				last = address6(t.ranges6[i+1].first).Prev()
 			}
-			if !yield(Range{address6(first), last, t.codes6[i]}) {
+			if !yield(Range{address6(r.first), last, r.code}) {
 				return
 			}
 		}

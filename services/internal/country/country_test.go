@@ -227,8 +227,8 @@ func BenchmarkLookup(b *testing.B) {
 	var a4 [count]uint32
 	var a6 [count]addr
 	for i := range count {
-		a4[i] = table.first4[r.IntN(len(table.first4))]
-		a6[i] = table.first6[r.IntN(len(table.first6))]
+		a4[i] = table.ranges4[r.IntN(len(table.ranges4))].first
+		a6[i] = table.ranges6[r.IntN(len(table.ranges6))].first
 	}
 	b.Run("4", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {

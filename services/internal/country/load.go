@@ -169,24 +169,18 @@ func (list *boundaries) paint(p netip.Prefix) {
 }
 
 func newTable(b4, b6 boundaries) *Table {
-	t := &Table{
-		first4: make([]uint32, 0, len(b4)), codes4: make([][2]byte, 0, len(b4)), index4: make([]uint32, 1<<16+1),
-		first6: make([]addr, len(b6)), codes6: make([][2]byte, len(b6)),
-	}
+	t := &Table{ranges4: make([]range4, 0, len(b4)), index4: make([]uint32, 1<<16+1), ranges6: slices.Clone(b6)}
 	for _, b := range b4 {
 		if b.first.lo <= 0xffffffff {
-			t.first4, t.codes4 = append(t.first4, uint32(b.first.lo)), append(t.codes4, b.code)
+			t.ranges4 = append(t.ranges4, range4{uint32(b.first.lo), b.code})
 		}
 	}
 	at := 0
 	for cell := range t.index4 {
-		for at+1 < len(t.first4) && uint64(t.first4[at+1]) <= uint64(cell)<<16 {
+		for at+1 < len(t.ranges4) && uint64(t.ranges4[at+1].first) <= uint64(cell)<<16 {
 			at++
 		}
 		t.index4[cell] = uint32(at)
-	}
-	for i, b := range b6 {
-		t.first6[i], t.codes6[i] = b.first, b.code
 	}
 	t.addPage(0, 0, 16, 0)
 	return t
