@@ -44,7 +44,7 @@ func NewPorts(workers int) *Ports {
 func (ps *Ports) Source(worker int) *Source { return ps.sources[worker] }
 
 // Add starts a port on sockets from Open, one for each worker in worker order. They belong to the port, also if Add fails. Link type and MAC address
-// of iface are filled in from the interface; a port that comes back unchanged keeps its index in the interface table. An interface that is
+// of iface are filled in from the interface; its place in the interface table is its port id - 1. An interface that is
 // down is accepted from Linux 6.13 on; before that Add fails with unix.EINVAL if there are several workers.
 func (ps *Ports) Add(iface pipeline.Interface, fds []int, o Options) (*Port, error) {
 	ps.mu.Lock()
@@ -67,16 +67,15 @@ func (ps *Ports) Add(iface pipeline.Interface, fds []int, o Options) (*Port, err
 	return p, nil
 }
 
-// index returns the place of iface in the table, which grows if it is new. It needs ps.mu.
+// index puts iface at its place in the table: that of its port id. It needs ps.mu.
 func (ps *Ports) index(iface pipeline.Interface) uint16 {
-	table := *ps.table.Load()
-	i := slices.Index(table, iface)
-	if i < 0 {
-		i = len(table)
-		table = append(slices.Clone(table), iface)
-		ps.table.Store(&table)
+	table := slices.Clone(*ps.table.Load())
+	for len(table) < iface.Port {
+		table = append(table, pipeline.Interface{Port: len(table) + 1, Link: packet.LinkEthernet})
 	}
-	return uint16(i)
+	table[iface.Port-1] = iface
+	ps.table.Store(&table)
+	return uint16(iface.Port - 1)
 }
 
 // Remove stops a port, waits until the workers have taken what is left in its rings, and gives everything back. It needs workers that run;
@@ -137,7 +136,7 @@ type Source struct {
 
 var _ pipeline.Source = (*Source)(nil)
 
-// Interfaces returns the table of all ports that were ever added.
+// Interfaces returns the table of all ports up to the highest id that was ever added.
 func (s *Source) Interfaces() []pipeline.Interface { return *s.ports.table.Load() }
 
 // Next delivers what is there, or waits up to 50 ms for more. It fails only with the error of ctx.

@@ -201,15 +201,15 @@ func TestRemovedAndBack(t *testing.T) {
 	}()
 	for round := range 3 {
 		tx, rx := rig.VethFor(t)
-		// Another MAC address is another interface: the table grows.
 		port := addPort(t, ps, rx, 1, workers, Options{Blocks: 8})
-		if want := uint16(round + 1); port.Iface != want {
-			t.Errorf("round %d has interface %d", round, port.Iface)
+		if port.Iface != 0 || ps.Source(0).Interfaces()[0].MAC == [6]byte{} {
+			t.Errorf("round %d has interface %d of %+v", round, port.Iface, ps.Source(0).Interfaces())
 		}
+		before := c.of(0)
 		go func() {
 			_, _ = (&rig.Player{To: tx, Rate: 200_000}).Play(context.Background(), numbered(n, 16, 200)) // ends with an error: the port vanishes
 		}()
-		waitFor(t, "frames of the port", func() bool { return c.of(int(port.Iface)) > n/4 })
+		waitFor(t, "frames of the port", func() bool { return c.of(0)-before > n/4 })
 		if err := rx.Remove(); err != nil {
 			t.Fatal(err)
 		}
@@ -217,8 +217,8 @@ func TestRemovedAndBack(t *testing.T) {
 		if err := ps.Remove(context.Background(), port); err != nil {
 			t.Fatal(err)
 		}
-		if s := port.Stats(); s.Received != s.Frames || int(s.Frames) != c.of(int(port.Iface)) {
-			t.Errorf("round %d: stats are %+v, counted %d", round, s, c.of(int(port.Iface)))
+		if s := port.Stats(); s.Received != s.Frames || int(s.Frames) != c.of(0)-before {
+			t.Errorf("round %d: stats are %+v, counted %d", round, s, c.of(0)-before)
 		}
 	}
 	stop()

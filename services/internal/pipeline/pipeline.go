@@ -38,7 +38,8 @@ type Source interface {
 	// following Next. io.EOF ends the source; any other error ends it too and names what was being read, where, and why.
 	Next(ctx context.Context, b *Batch) error
 
-	// Interfaces returns the table that Frame.Iface indexes. It may grow while the source runs, never change.
+	// Interfaces returns the table that Frame.Iface indexes: that of port id 1 comes first. It may grow while the source runs, and a port that
+	// comes back may have another description.
 	Interfaces() []Interface
 }
 

@@ -27,7 +27,6 @@ type Worker struct {
 	Stages []Stage     // in the order in which they see a batch
 
 	batch   Batch
-	links   []packet.LinkType // of Source.Interfaces, by Frame.Iface
 	request atomic.Pointer[request]
 
 	asking sync.Mutex // held by Do: one request at a time
@@ -120,15 +119,11 @@ func (w *Worker) stop() {
 
 // process fills in what the source did not, and hands b to the stages.
 func (w *Worker) process(b *Batch) {
-	if table := w.Source.Interfaces(); len(table) > len(w.links) {
-		for _, iface := range table[len(w.links):] {
-			w.links = append(w.links, iface.Link)
-		}
-	}
+	table := w.Source.Interfaces()
 	b.Meta = b.Meta[:len(b.Packets)]
 	for i := range b.Packets {
 		p := &b.Packets[i]
-		p.Decode(w.links[p.Iface])
+		p.Decode(table[p.Iface].Link)
 	}
 	w.follow(b)
 	for _, stage := range w.Stages {
