@@ -93,6 +93,10 @@ type Capture struct {
 
 	delivered      atomic.Uint64 // packets that the sink took
 	deliveredBytes atomic.Uint64
+	lost           atomic.Uint64 // since the capture began, as last asked
+
+	saving sync.Mutex // held to write the sink's cell of file, and to remove it
+	file   *file      // nil if there is none
 
 	mu sync.Mutex
 
@@ -101,7 +105,6 @@ type Capture struct {
 	lostThen []uint64  // lost by interface when it was attached
 	sink     sink.Sink // once attached
 	fetch    *time.Timer
-	file     *file // nil if there is none
 }
 
 // An ending says why a capture ended.
@@ -254,7 +257,7 @@ func (c *Capture) view() api.Capture {
 	if c.started == 0 || c.from > now && total.looked == 0 {
 		v.State = Waiting
 	}
-	v.Lost = c.lostTotal()
+	v.Lost = c.askLost()
 	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
 	v.Bytes, v.BitRate = total.bytes, total.rate*8
@@ -310,9 +313,36 @@ func (c *Capture) lostSince() []uint64 {
 	return lost
 }
 
-func (c *Capture) lostTotal() (total uint64) {
+// askLost returns the sum of lostSince.
+func (c *Capture) askLost() (sum uint64) {
 	for _, n := range c.lostSince() {
-		total += n
+		sum += n
 	}
-	return total
+	c.lost.Store(sum)
+	return sum
+}
+
+// save notes what the sink took and what was lost, as last asked, in the file that outlives the engine.
+func (c *Capture) save() {
+	select {
+	case <-c.seen: // c.started does not change any more
+	default:
+		return
+	}
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if c.file == nil {
+		return
+	}
+	now := time.Now().UnixMicro()
+	c.file.cell(0).store([cellWords]uint64{c.delivered.Load(), c.deliveredBytes.Load(), c.lost.Load(), uint64(c.started / 1000), uint64(now)})
+}
+
+// forget removes the file that outlives the engine.
+func (c *Capture) forget() error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	f := c.file
+	c.file = nil
+	return f.remove()
 }

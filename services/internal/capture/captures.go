@@ -214,6 +214,7 @@ func (cs *Captures) List() []api.Capture {
 	views := make([]api.Capture, 0, len(slots))
 	for _, c := range slices.Backward(slots) {
 		views = append(views, c.view())
+		c.save()
 	}
 	return views
 }
@@ -318,7 +319,7 @@ func (cs *Captures) retire(c *Capture) {
 	}
 	if err := cs.saveFinished(); err != nil {
 		cs.Report(err)
-	} else if err := c.file.remove(); err != nil {
+	} else if err := c.forget(); err != nil {
 		cs.Report(err)
 	}
 	close(c.done)

@@ -30,7 +30,6 @@ type drain struct {
 	header    bool // was written
 	described int  // interfaces that were written
 	unflushed bool
-	lost      uint64    // since the capture began, as last asked
 	stuck     time.Time // since when packets wait for a lagging worker
 
 	heads []run   // by lane: a snapshot of what can be read
@@ -45,6 +44,7 @@ func newDrain(c *Capture, s sink.Sink) *drain {
 // run writes the stream from its header to its statistics.
 func (d *drain) run() error {
 	c := d.c
+	c.save()
 	if !c.spec.Block {
 		d.writeHeader("")
 	}
@@ -54,8 +54,8 @@ func (d *drain) run() error {
 		for d.pass(false) {
 		}
 		d.flush()
-		d.lost = c.lostTotal()
-		d.save()
+		c.askLost()
+		c.save()
 		if d.err != nil || d.expired() {
 			break
 		}
@@ -229,16 +229,7 @@ func (d *drain) write(r run) {
 	}
 	d.c.deliveredBytes.Add(uint64(r.captured))
 	d.c.delivered.Add(uint64(r.packets))
-	d.save()
-}
-
-// save notes what the sink took and what was lost in the file that outlives the engine.
-func (d *drain) save() {
-	c := d.c
-	if c.file == nil {
-		return
-	}
-	c.file.cell(0).store(c.delivered.Load(), c.deliveredBytes.Load(), d.lost, uint64(c.started/1000), uint64(time.Now().UnixMicro()))
+	d.c.save()
 }
 
 // writeRaw writes what is not a packet.

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"math"
 	"time"
 
 	"galvo/services/internal/filter"
@@ -80,7 +81,8 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, r filter.Result) {
 	}
 	f := l.hold.find(m.Flow)
 	if f != nil && f.verdict != m.L7 {
-		if l.resolve(f, m.L7) != counted {
+		f.verdict = m.L7
+		if l.resolve(f, math.MinInt64) != counted {
 			l.ended(i, refused)
 			return
 		}
@@ -99,7 +101,7 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, r filter.Result) {
 	}
 }
 
-// expire asks the filter about the packets that are too old at a time as if their flow will never be recognised.
+// expire asks the filter about the packets that are too old at a time as if their flow were never recognised.
 func (l *lane) expire(now int64) outcome {
 	h := l.hold
 	for h.first != h.next {
@@ -110,7 +112,7 @@ func (l *lane) expire(now int64) outcome {
 		case now-it.packet.Time < h.longest:
 			return counted
 		default:
-			if o := l.resolve(h.lookup(it.flow), lastVerdict(it)); o != counted {
+			if o := l.resolve(h.lookup(it.flow), now-h.longest); o != counted {
 				return o
 			}
 		}
@@ -133,15 +135,19 @@ func lastVerdict(it *item) l7.Verdict {
 	return v
 }
 
-// resolve asks the filter again about the held packets of a flow, oldest first, up to the first one that goes on waiting.
-func (l *lane) resolve(f *heldFlow, v l7.Verdict) outcome {
+// resolve asks the filter again about the held packets of a flow, oldest first, up to the first one that goes on waiting. For packets of
+// the time old and before there is no more waiting.
+func (l *lane) resolve(f *heldFlow, old int64) outcome {
 	h, id := l.hold, f.id
-	f.verdict = v
 	for {
 		it := h.item(f.first)
+		v, tooOld := f.verdict, it.packet.Time <= old
+		if tooOld {
+			v = lastVerdict(it)
+		}
 		it.packet.Data = h.bytes(it)
 		r := l.c.spec.Filter.Match(&it.packet, h.refOf(it), v)
-		if r == filter.Unknown && !settled(v) {
+		if r == filter.Unknown && !tooOld {
 			it.packet.Data = nil
 			return counted
 		}
@@ -153,12 +159,11 @@ func (l *lane) resolve(f *heldFlow, v l7.Verdict) outcome {
 		}
 		l.held--
 		it.packet.Data, it.gone = nil, true
-		later := it.later
-		if later == 0 {
+		if it.later == 0 {
 			h.remove(id)
 			return o
 		}
-		f.first = later - 1
+		f.first = it.later - 1
 		if o != counted {
 			return o
 		}
@@ -173,15 +178,12 @@ func (h *hold) refOf(it *item) *flow.Ref {
 	return &it.ref
 }
 
-// settled reports whether a verdict will not change.
-func settled(v l7.Verdict) bool { return v.State != l7.Pending && v.State != l7.Partial }
-
 // release asks the filter about all held packets as if nothing more will be known about their flows.
 func (l *lane) release() {
 	h := l.hold
 	for ; h.first != h.next; h.first++ {
 		it := h.item(h.first)
-		if !it.gone && l.resolve(h.lookup(it.flow), lastVerdict(it)) != counted {
+		if !it.gone && l.resolve(h.lookup(it.flow), math.MaxInt64) != counted {
 			return
 		}
 	}

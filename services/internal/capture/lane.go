@@ -68,7 +68,7 @@ func (l *lane) show() {
 		return
 	}
 	l.last = l.counts
-	l.saved.store(l.looked, l.captured, l.dropped, l.held, l.bytes)
+	l.saved.store([cellWords]uint64{l.looked, l.captured, l.dropped, l.held, l.bytes})
 	l.shown.store(&l.counts)
 	l.queue.publish() // last, so that nothing is delivered that was not counted
 }

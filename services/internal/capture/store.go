@@ -40,7 +40,7 @@ type cell struct {
 }
 
 // store writes the counters. It may be called on nil.
-func (c *cell) store(words ...uint64) {
+func (c *cell) store(words [cellWords]uint64) {
 	if c == nil {
 		return
 	}

@@ -1,0 +1,322 @@
+package capture
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"galvo/ci/need"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
+)
+
+// until waits for a state.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func TestSinglePacketArrivesSoon(t *testing.T) {
+	cs := newCaptures(t, Options{Workers: 2, Live: true})
+	m := newMoody("good", 0)
+	c, wait := begin(t, cs, Spec{}, m)
+	until(t, "the header comes before any packet", func() bool { return m.size() > 0 })
+	header := m.size()
+	start := time.Now()
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, start.UnixNano(), 0))) // worker 1 sleeps and says nothing
+	until(t, "the packet", func() bool { return m.size() > header })
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("the packet took %v", took)
+	}
+	c.Finish("end")
+	wait()
+}
+
+// Packets of two workers leave in the order of time, although one of them is ahead.
+func TestOrderOverWorkers(t *testing.T) {
+	cs := newCaptures(t, Options{Workers: 2})
+	m := newMoody("good", 0)
+	c, wait := begin(t, cs, Spec{}, m)
+	var packets [2][]packet.Packet
+	for i := range uint64(400) {
+		packets[i/20%2] = append(packets[i/20%2], frame(i, 60, int64(i+1)*1e6, 0))
+	}
+	for w := range 2 {
+		for at := 0; at < 200; at += 50 {
+			cs.Stage(w).Process(batchOf(w, packets[w][at:at+50]...))
+		}
+	}
+	cs.Stage(0).Finish()
+	cs.Stage(1).Finish()
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	got := read(t, m.taken.Bytes())
+	for i, p := range got {
+		if number(p.Data) != uint64(i) {
+			t.Fatalf("packet %d is number %d", i, number(p.Data))
+		}
+	}
+	if len(got) != 400 {
+		t.Errorf("%d packets", len(got))
+	}
+}
+
+func TestWindowIsHalfOpen(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	m := newMoody("good", 0)
+	_, wait := begin(t, cs, Spec{Block: true, Start: 1000, End: 2000}, m)
+	for i := range uint64(30) {
+		cs.Stage(0).Process(batchOf(0, frame(2*i, 60, int64(i)*100, 0), frame(2*i+1, 60, int64(i)*100+50, 0)))
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	got := read(t, m.taken.Bytes())
+	if len(got) != 20 || got[0].Time != 1000 || got[19].Time != 1950 {
+		t.Errorf("%d packets", len(got))
+	}
+	if v := cs.Finished()[0]; total(&v) != 20 || v.Reason != "end time" {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestEndsByTheClock(t *testing.T) {
+	cs := newCaptures(t, Options{Live: true})
+	now := time.Now()
+	_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
+	wait()
+	if v, took := cs.Finished()[0], time.Since(now); v.Reason != "end time" || took > 2*time.Second {
+		t.Errorf("after %v: %+v", took, v)
+	}
+	_, wait = begin(t, cs, Spec{MaxDuration: 50 * time.Millisecond}, sink.Discard{})
+	wait()
+	if v := cs.Finished()[0]; v.Reason != "time limit" {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestWaitsForItsStart(t *testing.T) {
+	cs := newCaptures(t, Options{Live: true})
+	start := time.Now().Add(time.Hour).UnixNano()
+	c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, start-1, 0)))
+	if v := cs.List()[0]; v.State != Waiting || total(&v) != 0 || v.StartTime != start/1000 {
+		t.Errorf("before: %+v", v)
+	}
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, start, 0)))
+	if v := cs.List()[0]; v.State != Running || v.Captured != 1 {
+		t.Errorf("at the start: %+v", v)
+	}
+	c.Finish("end")
+	wait()
+}
+
+func TestClientsThatLeave(t *testing.T) {
+	cs := newCaptures(t, Options{Live: true})
+	c, err := cs.Start(Spec{QueueBytes: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.Run(ctx, newMoody("blocks", 0))
+	if v := cs.Finished()[0]; v.Reason != "client disconnected" || v.State != Finished {
+		t.Errorf("%+v", v)
+	}
+	if err := c.Run(ctx, sink.Discard{}); err == nil {
+		t.Error("a capture was run twice")
+	}
+
+	c, _ = cs.Start(Spec{QueueBytes: 1})
+	ctx, cancelCause := context.WithCancelCause(t.Context())
+	cancelCause(errors.New("the reader was interrupted"))
+	c.Run(ctx, sink.Discard{})
+	if v := cs.Finished()[0]; v.Reason != "the reader was interrupted" {
+		t.Errorf("%+v", v)
+	}
+
+	c, wait := begin(t, cs, Spec{}, newMoody("blocks", 0))
+	cs.Close(t.Context(), "the engine was stopped")
+	wait()
+	if v := cs.Finished()[0]; v.State != Interrupted || v.Reason != "the engine was stopped" || v.ID != c.ID() {
+		t.Errorf("%+v", v)
+	}
+}
+
+// A source that may be blocked loses nothing, however small the queue.
+func TestBlockingLosesNothing(t *testing.T) {
+	for workers := 1; workers <= 2; workers++ {
+		cs := newCaptures(t, Options{Workers: workers})
+		m := newMoody("slow", 0)
+		c, wait := begin(t, cs, Spec{Block: true, QueueBytes: 1}, m)
+		for i := range uint64(3000) {
+			w := int(i) % workers
+			cs.Stage(w).Process(batchOf(w, frame(i, 1400, int64(i+1), 0)))
+		}
+		for w := range workers {
+			cs.Stage(w).Finish()
+		}
+		c.Finish("end of the savefile")
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		v := cs.Finished()[0]
+		if got := read(t, m.taken.Bytes()); len(got) != 3000 || v.Captured != 3000 || v.Dropped != 0 {
+			t.Errorf("%d workers: %d packets, %+v", workers, len(got), v)
+		}
+	}
+}
+
+func TestOtherLinkType(t *testing.T) {
+	table := []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}}
+	var grown atomic.Pointer[[]pipeline.Interface]
+	grown.Store(&table)
+	cs := newCaptures(t, Options{Interfaces: func() []pipeline.Interface { return *grown.Load() }})
+	for _, spec := range []Spec{{Format: Pcap}, {SingleInterface: true}} {
+		grown.Store(&table)
+		m := newMoody("good", 0)
+		_, wait := begin(t, cs, spec, m)
+		cs.Stage(0).Process(batchOf(0, frame(1, 60, 1, 0)))
+		more := append(table[:1:1], pipeline.Interface{Port: 2, Link: packet.LinkRaw})
+		grown.Store(&more)
+		cs.Stage(0).Process(batchOf(0, frame(2, 60, 2, 0), frame(3, 60, 3, 1), frame(4, 60, 4, 0)))
+		err := wait()
+		v := cs.Finished()[0]
+		if err == nil || !strings.Contains(err.Error(), "link type 101") || v.State != Failed || v.Captured != 2 || total(&v) != 2 {
+			t.Errorf("Run = %v, %+v", err, v)
+		}
+		if _, err := cs.Start(spec); err == nil {
+			t.Error("a capture that cannot hold both link types was started")
+		}
+	}
+}
+
+// Interfaces that come later are described before their first packet.
+func TestInterfacesThatComeLater(t *testing.T) {
+	table := []pipeline.Interface{}
+	var grown atomic.Pointer[[]pipeline.Interface]
+	grown.Store(&table)
+	cs := newCaptures(t, Options{Interfaces: func() []pipeline.Interface { return *grown.Load() }})
+	m := newMoody("good", 0)
+	c, wait := begin(t, cs, Spec{Format: Pcapng}, m)
+	for i := range uint16(4) {
+		more := append(*grown.Load(), pipeline.Interface{Port: int(i) + 1, Name: "eth" + string('0'+rune(i)), Link: packet.LinkEthernet, MAC: [6]byte{2}})
+		grown.Store(&more)
+		cs.Stage(0).Process(batchOf(0, frame(uint64(i), 60, int64(i), i)))
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapng.NewReader(bytes.NewReader(m.taken.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := make([]packet.Packet, 10)
+	n, _ := r.Read(packets)
+	for i, p := range packets[:n] {
+		if int(p.Iface) != i || r.Interfaces()[i].Name != "eth"+string('0'+rune(i)) || r.Interfaces()[i].MAC != [6]byte{2} {
+			t.Errorf("packet %d is of interface %d, %+v", i, p.Iface, r.Interfaces()[i])
+		}
+	}
+	if n != 4 {
+		t.Errorf("%d packets", n)
+	}
+}
+
+// What Wireshark's tools see in a file: comments, interfaces, directions, counters.
+func TestFileForWireshark(t *testing.T) {
+	capinfos, tshark := need.Tool(t, "capinfos"), need.Tool(t, "tshark")
+	var lost atomic.Uint64
+	cs := newCaptures(t, Options{Application: "Galvo test", Lost: func() []uint64 { return []uint64{lost.Load(), 0} }})
+	m := newMoody("good", 0)
+	c, wait := begin(t, cs, Spec{Filter: every(t, 2), Expression: "every second", SnapLen: 64, Comment: "office", DeviceInfo: "device galvo"}, m)
+	lost.Store(3)
+	for i := range uint64(10) {
+		cs.Stage(0).Process(batchOf(0, frame(i, 100, 1_700_000_000e9+int64(i), uint16(i%2))))
+	}
+	c.Finish("end")
+	wait()
+	name := filepath.Join(t.TempDir(), "x.pcapng")
+	if err := os.WriteFile(name, m.taken.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(capinfos, name).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"Number of packets:   5", "Number of interfaces in file: 2", "office", "device galvo", "Capture application: Galvo test", "every second", "eth1", "Time precision = nanoseconds"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("capinfos does not say %q:\n%s", want, out)
+		}
+	}
+	fields, err := exec.Command(tshark, "-r", name, "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len", "-e", "frame.interface_id", "-e", "frame.packet_flags_direction").Output()
+	if err != nil || string(fields) != strings.Repeat("100\t64\t0\t0x00000001\n", 5) {
+		t.Errorf("tshark: %v: %q", err, fields)
+	}
+	stats := statisticsOf(t, m.taken.Bytes())
+	if want := (pcapng.Statistics{Received: 8, Lost: 3, Accepted: 5, Delivered: 5}); stats != want {
+		t.Errorf("statistics of the first interface: %+v, want %+v", stats, want)
+	}
+}
+
+// statisticsOf reads the counters of the first interface statistics block.
+func statisticsOf(t *testing.T, file []byte) (s pcapng.Statistics) {
+	t.Helper()
+	for len(file) > 12 {
+		size := le.Uint32(file[4:])
+		if le.Uint32(file) == 5 {
+			counters := map[uint16]*uint64{4: &s.Received, 5: &s.Lost, 6: &s.Accepted, 7: &s.Dropped, 8: &s.Delivered}
+			for o := file[20 : size-4]; len(o) >= 4 && le.Uint16(o) != 0; {
+				n := int(le.Uint16(o[2:]))
+				if p := counters[le.Uint16(o)]; p != nil {
+					*p = le.Uint64(o[4:])
+				}
+				o = o[4+(n+3)/4*4:]
+			}
+			return s
+		}
+		file = file[size:]
+	}
+	t.Error("no statistics")
+	return s
+}
+
+func TestEmptyResultSaysWhy(t *testing.T) {
+	for _, block := range []bool{false, true} {
+		for _, format := range []Format{Pcapng, Pcap} {
+			cs := newCaptures(t, Options{})
+			m := newMoody("good", 0)
+			c, wait := begin(t, cs, Spec{Filter: compile(t, "vlan == 99"), Expression: "vlan == 99", Format: format, Block: block, Source: "office.pcap"}, m)
+			for i := range uint64(7) {
+				cs.Stage(0).Process(batchOf(0, frame(i, 100, int64(i), 0)))
+			}
+			c.Finish("end")
+			if err := wait(); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(read(t, m.taken.Bytes())); n != 0 {
+				t.Errorf("%d packets", n)
+			}
+			const want = "No packet captured: 7 frames of office.pcap were compared with the filter vlan == 99: 7 did not match."
+			if format == Pcapng && !strings.Contains(m.taken.String(), want) {
+				t.Errorf("block %v: the file does not say why it is empty: %q", block, m.taken.String())
+			}
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package capture
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
+)
+
+// A talk is a flow of a test.
+type talk struct {
+	rec     flow.Record
+	verdict l7.Verdict
+	sent    int
+}
+
+// say appends the flow's next packet to a batch.
+func (f *talk) say(b *pipeline.Batch, number uint64, time int64) {
+	f.sent++
+	p := frame(number, 100, time, 0)
+	b.Packets = append(b.Packets, p)
+	b.Meta = append(b.Meta, pipeline.Meta{Ref: flow.Ref{Flow: &f.rec, Outer: &f.rec}, L7: f.verdict})
+	b.Now = time
+}
+
+var pending = l7.Verdict{State: l7.Pending}
+
+func TestHeldPacketsFollowTheVerdict(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol == DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.NewWriter(&out, "buffer"))
+	dns, tls := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &talk{rec: flow.Record{ID: 2}, verdict: pending}
+	first := &pipeline.Batch{}
+	dns.say(first, 1, 100)
+	tls.say(first, 2, 200)
+	dns.say(first, 3, 300)
+	cs.Stage(0).Process(first)
+	if v := cs.List()[0]; v.Held != 3 || v.Captured != 0 {
+		t.Errorf("while all is pending: %+v", v)
+	}
+	dns.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+	tls.verdict = l7.Verdict{Proto: l7.TLS, State: l7.Partial}
+	second := &pipeline.Batch{}
+	tls.say(second, 4, 400)
+	dns.say(second, 5, 500)
+	cs.Stage(0).Process(second)
+	if v := cs.List()[0]; v.Held != 0 || v.Captured != 3 || v.Ignored != 2 {
+		t.Errorf("after the verdicts: %+v", v)
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	for _, p := range read(t, out.Bytes()) {
+		got = append(got, number(p.Data))
+	}
+	if fmt.Sprint(got) != "[1 3 5]" {
+		t.Errorf("the file has %v", got)
+	}
+}
+
+func TestSilentFlowsAreGivenUp(t *testing.T) {
+	for expression, want := range map[string]string{"l7Protocol == unknown": "1 captured", "l7Protocol == DNS": "1 ignored"} {
+		cs := newCaptures(t, Options{Live: true})
+		c, wait := begin(t, cs, Spec{Filter: compile(t, expression), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.Discard{})
+		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
+		f.say(b, 1, 100)
+		cs.Stage(0).Process(b)
+		cs.Stage(0).Process(&pipeline.Batch{Now: 4e9})
+		if v := cs.List()[0]; v.Held != 1 {
+			t.Errorf("after 4 s: %+v", v)
+		}
+		cs.Stage(0).Process(&pipeline.Batch{Now: 6e9})
+		v := cs.List()[0]
+		if got := fmt.Sprint(v.Captured, " captured"); v.Held != 0 || got != want && fmt.Sprint(v.Ignored, " ignored") != want {
+			t.Errorf("after 6 s, %s: %+v", expression, v)
+		}
+		c.Finish("end")
+		wait()
+	}
+}
+
+// What is held at the end of a live capture stays held; at the end of a savefile the flows have no verdict.
+func TestHeldAtTheEnd(t *testing.T) {
+	for _, past := range []bool{false, true} {
+		cs := newCaptures(t, Options{Live: !past})
+		c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol != DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: past}, sink.Discard{})
+		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
+		f.say(b, 1, 100)
+		cs.Stage(0).Process(b)
+		cs.Stage(0).Finish()
+		c.Finish("end")
+		wait()
+		if v := cs.Finished()[0]; past && v.Captured != 1 || !past && v.Held != 1 {
+			t.Errorf("past %v: %+v", past, v)
+		}
+	}
+}
+
+func TestHoldOverflowIsDropped(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol == DNS"), Expression: "x", Hold: true, HoldBytes: 1}, sink.Discard{})
+	f := &talk{rec: flow.Record{ID: 1}, verdict: pending}
+	for i := range uint64(100) {
+		b := &pipeline.Batch{}
+		f.say(b, i, int64(i))
+		cs.Stage(0).Process(b)
+	}
+	v := cs.List()[0]
+	if room := uint64(len(c.lanes[0].hold.items)); v.Held != room || v.Dropped != 100-room {
+		t.Errorf("%d items: %+v", room, v)
+	}
+	f.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+	b := &pipeline.Batch{}
+	f.say(b, 100, 100)
+	cs.Stage(0).Process(b)
+	if v := cs.List()[0]; v.Held != 0 || v.Captured != 65 {
+		t.Errorf("after the verdict: %+v", v)
+	}
+	c.Finish("end")
+	wait()
+}
+
+// Random flows with random verdicts: a packet is in the file exactly if its flow's verdict within the time says so, and the packets of a
+// flow are in order.
+func TestHoldIsTheVerdictInTime(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for round := range uint64(20) {
+		holdRound(t, rand.New(rand.NewPCG(seed, round)))
+	}
+}
+
+func holdRound(t *testing.T, rng *rand.Rand) {
+	cs := newCaptures(t, Options{Live: true})
+	var out bytes.Buffer
+	// The second operand makes some packets of a DNS flow match at once, and others only with the verdict.
+	f := compile(t, "l7Protocol == DNS and vlan == 0-29 or vlan == 50-59")
+	c, wait := begin(t, cs, Spec{Filter: f, Expression: "x", Hold: true, HoldBytes: 8 << 20}, sink.NewWriter(&out, "buffer"))
+	type sent struct {
+		flow uint64
+		time int64
+	}
+	flows := make([]*talk, 50)
+	packets := map[uint64]sent{}
+	decided := map[uint64]int64{} // when a flow got its verdict
+	isDNS := map[uint64]bool{}
+	frames := uint64(0)
+	now := int64(1e9)
+	for id := range flows {
+		flows[id] = &talk{rec: flow.Record{ID: uint64(id + 1)}, verdict: pending}
+	}
+	for range 200 {
+		b := &pipeline.Batch{}
+		for range rng.IntN(20) {
+			now += int64(rng.IntN(20e6))
+			fl := flows[rng.IntN(len(flows))]
+			if fl.sent > 3 && rng.IntN(10) == 0 && fl.verdict == pending {
+				fl.verdict = l7.Verdict{Proto: []l7.ID{l7.DNS, l7.TLS}[rng.IntN(2)], State: l7.Final}
+				decided[fl.rec.ID], isDNS[fl.rec.ID] = now, fl.verdict.Proto == l7.DNS
+			}
+			fl.say(b, frames, now)
+			packets[frames] = sent{fl.rec.ID, now}
+			frames++
+		}
+		b.Now = now
+		cs.Stage(0).Process(b)
+		if v := cs.List()[0]; total(&v) != frames {
+			t.Fatalf("%d frames passed, counters are %+v", frames, v.Counters)
+		}
+	}
+	now += 6e9
+	cs.Stage(0).Process(&pipeline.Batch{Now: now})
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	got := map[uint64]bool{}
+	last := map[uint64]uint64{}
+	for _, p := range read(t, out.Bytes()) {
+		n := number(p.Data)
+		id := packets[n].flow
+		if got[n] || last[id] > n {
+			t.Fatalf("packet %d comes twice or behind %d", n, last[id])
+		}
+		got[n], last[id] = true, n
+	}
+	for n, p := range packets {
+		want := n%60 >= 50
+		if at, ok := decided[p.flow]; ok && n%60 < 30 && isDNS[p.flow] {
+			want = at-p.time < holdLive
+		}
+		if want != got[n] {
+			t.Errorf("packet %d of flow %d at %d (verdict at %d, DNS %v): in the file %v, want %v", n, p.flow, p.time, decided[p.flow], isDNS[p.flow], got[n], want)
+		}
+	}
+	v := cs.Finished()[0]
+	if v.Held != 0 || v.Dropped != 0 || v.Captured != uint64(len(got)) {
+		t.Errorf("%d packets in the file: %+v", len(got), v)
+	}
+}

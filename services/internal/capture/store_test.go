@@ -1,0 +1,211 @@
+package capture
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"galvo/services/api"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
+)
+
+func reopen(t *testing.T, dir string) (*Captures, error) {
+	t.Helper()
+	return New(Options{Workers: 1, Max: 4, Directory: dir})
+}
+
+func TestFinishedOutlivesTheEngine(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{Directory: dir, Report: func(err error) { t.Error(err) }})
+	for i := range keepFinished + 5 {
+		c, err := cs.Start(Spec{QueueBytes: 1, Expression: "", User: fmt.Sprint(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cs.Stop(c.ID(), "stopped")
+	}
+	again, err := reopen(t, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(cs.Finished(), again.Finished()); diff != "" || len(again.Finished()) != keepFinished || again.Finished()[0].User != "104" {
+		t.Errorf("%d finished captures came back: %s", len(again.Finished()), diff)
+	}
+	if err := again.DeleteFinished(); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ = reopen(t, dir); len(again.Finished()) != 0 {
+		t.Errorf("deleted captures came back: %v", again.Finished())
+	}
+}
+
+func TestDamagedFilesBeginAnew(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		finishedName:                             `{"version": 1, "captures": [{]`,
+		"a" + runningSuffix:                      "nonsense",
+		"b" + runningSuffix:                      fileMagic + strings.Repeat("\xff", 100),
+		strings.ReplaceAll(asideNames, "*", "x"): "half",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cs, err := reopen(t, dir)
+	if err == nil || strings.Count(err.Error(), dir) != 3 || len(cs.Finished()) != 0 {
+		t.Errorf("New = %v, with %v", err, cs.Finished())
+	}
+	if _, err := reopen(t, dir); err != nil {
+		t.Errorf("the damage is reported again: %v", err)
+	}
+}
+
+// TestKilledEngine kills a process in the middle of its work. Its captures must be listed as interrupted, with the counters of its last batch.
+func TestKilledEngine(t *testing.T) {
+	dir := t.TempDir()
+	child := exec.Command(os.Args[0], "-test.run", "^TestChildOfKilledEngine$")
+	child.Env = append(os.Environ(), "GALVO_CAPTURE_CHILD="+dir)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var frames uint64
+	for lines := bufio.NewScanner(out); frames < 20_000 && lines.Scan(); {
+		fmt.Sscan(lines.Text(), &frames)
+	}
+	child.Process.Kill()
+	child.Wait()
+	if frames < 20_000 {
+		t.Fatalf("the child came to %d frames only", frames)
+	}
+
+	cs, err := New(Options{Workers: 1, Max: 4, Directory: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished := cs.Finished()
+	if len(finished) != 3 {
+		t.Fatalf("%d captures were cut off, want 3: %+v", len(finished), finished)
+	}
+	for _, v := range finished {
+		if v.State != Interrupted || v.Reason == "" {
+			t.Errorf("%+v", v)
+		}
+		switch v.User {
+		case "waiting":
+			if total(&v) != 0 {
+				t.Errorf("a waiting capture: %+v", v)
+			}
+		case "good", "blocks":
+			// The child may have processed up to a pipe's worth of batches that were not read, and always whole ones.
+			if n := total(&v); n < frames || n%childBatch != 0 || v.Lost != 7 || v.EndTime < v.StartTime {
+				t.Errorf("%d frames were told, the counters are %+v", frames, v)
+			}
+		}
+		if v.User == "good" {
+			checkChildFile(t, filepath.Join(dir, "out"), &v)
+		}
+		if v.User == "blocks" && v.Captured != 0 {
+			t.Errorf("nothing was taken, the counters are %+v", v)
+		}
+	}
+	if again, _ := reopen(t, dir); len(again.Finished()) != 3 {
+		t.Errorf("after another start: %+v", again.Finished())
+	}
+}
+
+// checkChildFile compares the file with the counters: a write that was done may not be counted yet.
+func checkChildFile(t *testing.T, name string, v *api.Capture) {
+	t.Helper()
+	file, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, _ := readSome(file)
+	if n := uint64(len(packets)); v.Captured == 0 || v.Captured > n {
+		t.Errorf("the file has %d packets, the counters are %+v", n, v)
+	}
+}
+
+const childBatch = 50
+
+func TestChildOfKilledEngine(t *testing.T) {
+	dir := os.Getenv("GALVO_CAPTURE_CHILD")
+	if dir == "" {
+		t.Skip("part of TestKilledEngine")
+	}
+	lost := uint64(5)
+	cs := newCaptures(t, Options{Directory: dir, Lost: func() []uint64 { return []uint64{lost} }})
+	f, err := os.Create(filepath.Join(dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cs.Start(Spec{User: "waiting", QueueBytes: 1}); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = begin(t, cs, Spec{User: "good", Filter: every(t, 2), Expression: "x"}, sink.NewWriter(f, "out"))
+	_, _ = begin(t, cs, Spec{User: "blocks", Filter: every(t, 3), Expression: "x"}, newMoody("blocks", 0))
+	lost += 7
+	for n := uint64(0); ; {
+		b := batchOf(0)
+		for range childBatch {
+			b.Packets = append(b.Packets, frame(n, 100, int64(n), 0))
+			n++
+		}
+		b.Meta = make([]pipeline.Meta, childBatch)
+		cs.Stage(0).Process(b)
+		if n%1000 == 0 {
+			cs.List() // notes what was lost, as the page does every second
+		}
+		fmt.Println(n)
+	}
+}
+
+func TestCellSurvivesATornWrite(t *testing.T) {
+	b := make([]byte, cellSize)
+	c := &cell{b: b}
+	for turn := range uint64(9) {
+		c.store([cellWords]uint64{turn, 2 * turn, 3 * turn})
+		before := loadCell(b)
+		if before[0] != turn {
+			t.Fatalf("loadCell = %v after turn %d", before, turn)
+		}
+		// The next store is cut off after any number of bytes.
+		next := bytes.Clone(b)
+		(&cell{b: next, turn: c.turn}).store([cellWords]uint64{turn + 1, 2*turn + 2, 3*turn + 3})
+		at := (c.turn + 1) & 1 * placeSize
+		for n := range uint64(placeSize) {
+			torn := bytes.Clone(b)
+			copy(torn[at:at+n], next[at:])
+			if got := loadCell(torn); got != before {
+				t.Fatalf("cut off after %d bytes: %v, want %v", n, got, before)
+			}
+		}
+	}
+}
+
+func FuzzDecodeFile(f *testing.F) {
+	good, err := encodeFile(&api.Capture{ID: "x", Expression: "ip == 1.2.3.4"}, 2)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(fileMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := decodeFile(b)
+		if err == nil && v.State != Interrupted {
+			t.Errorf("state %q", v.State)
+		}
+	})
+}
