@@ -107,11 +107,15 @@ const (
 	EtherIP               // Ethernet directly in IP, RFC 3378
 )
 
-// A Packet is a frame with its headers located. Offsets count from the start of Data, are at most len(Data) and at most 65535, and mean something
-// only if their layer is in Layers; headers beyond 65535 bytes are not looked at. Everything describes the outermost headers.
+// A Packet is a frame with its headers located.
 type Packet struct {
 	Frame
+	Headers
+}
 
+// Headers say where the headers of a frame are. Offsets count from the start of Data, are at most len(Data) and at most 65535, and mean something
+// only if their layer is in Layers; headers beyond 65535 bytes are not looked at. Everything describes the outermost headers.
+type Headers struct {
 	Layers    Layers
 	Link      LinkType   // what Decode was told that the frame begins with
 	EtherType uint16     // what the link layer carries after its tags and SNAP; 0 for plain LLC and where the link has no EtherType

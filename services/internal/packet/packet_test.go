@@ -16,25 +16,25 @@ func TestPacketSize(t *testing.T) {
 	}
 }
 
-func mix(n, flows int) []packet.Packet {
-	packets := make([]packet.Packet, n)
-	for i, f := range packettest.Mix(1, n, flows) {
-		packets[i].Frame = packet.Frame{Data: f, Len: uint32(len(f))}
-	}
-	return packets
-}
-
+// BenchmarkDecode decodes the mix, once from the caches, in batches of a size as the pipeline has them, and once from memory.
 func BenchmarkDecode(b *testing.B) {
-	packets := mix(4096, 1000)
-	b.ReportAllocs()
-	for i := range b.N {
-		packets[i&4095].Decode(packet.LinkEthernet)
+	for _, c := range []struct {
+		name string
+		n    int
+	}{{"cached", 256}, {"memory", 1 << 16}} {
+		b.Run(c.name, func(b *testing.B) {
+			packets := packettest.Packets(1, c.n, 1000)
+			b.ReportAllocs()
+			for i := range b.N {
+				packets[i&(c.n-1)].Decode(packet.LinkEthernet)
+			}
+		})
 	}
 }
 
 func BenchmarkInner(b *testing.B) {
 	var packets []packet.Packet
-	for _, p := range mix(8192, 1000) {
+	for _, p := range packettest.Packets(1, 8192, 1000) {
 		p.Decode(packet.LinkEthernet)
 		if p.Layers&packet.Tunnel != 0 {
 			packets = append(packets, p)
@@ -48,7 +48,7 @@ func BenchmarkInner(b *testing.B) {
 }
 
 func TestDecodeDoesNotAllocate(t *testing.T) {
-	packets := mix(512, 200)
+	packets := packettest.Packets(1, 512, 200)
 	var q packet.Packet
 	n := testing.AllocsPerRun(10, func() {
 		for i := range packets {

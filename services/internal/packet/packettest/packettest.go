@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+
+	"galvo/services/internal/packet"
 )
 
 var be = binary.BigEndian
@@ -117,6 +119,21 @@ func Mix(seed uint64, n, flows int) [][]byte {
 		}
 	}
 	return frames[:n]
+}
+
+// Packets returns the frames of Mix as packets that are not decoded yet, one microsecond apart, in one block of memory as a packet ring has them.
+func Packets(seed uint64, n, flows int) []packet.Packet {
+	packets := make([]packet.Packet, n)
+	var block []byte
+	for i, f := range Mix(seed, n, flows) {
+		packets[i].Frame = packet.Frame{Len: uint32(len(f)), Time: int64(i) * 1000}
+		block = append(block, f...)
+	}
+	for i := range packets {
+		n := packets[i].Len
+		packets[i].Data, block = block[:n:n], block[n:]
+	}
+	return packets
 }
 
 // Endpoints returns the addresses and ports of flow i of Mix, its client first.
