@@ -458,6 +458,7 @@ func TestOracle(t *testing.T) {
 	for _, name := range []string{"FAX-Call-t38-CA-TDM-SIP-FB-1.pcap", "rtp.pcapng", "sip.pcap", "4in6tunnel.pcap", "6in4tunnel.pcap", "dns_fragmented.pcap"} { // what has RTP and more fragments
 		names = append(names, filepath.Join(corpus, "l7", "pcap", name))
 	}
+	names = append(names, zooFile(t))
 	known := knownDifferences(t)
 	var (
 		mu       sync.Mutex

@@ -40,9 +40,10 @@ func (s *Set) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict, results []Res
 
 // A dispatch is at most 64 filters; bit i of a mask is filter i.
 type dispatch struct {
+	few     bool   // looking up would cost more than evaluating them all
 	always  uint64 // to be evaluated whatever the packet has
 	sure    uint64 // what was found makes them Yes
-	cut     uint64 // to be evaluated where the IP header is cut off
+	cut     uint64 // those found by address; to be evaluated where the IP header is cut off
 	verdict uint64 // to be evaluated where the verdict is pending, unknown or guessed
 	tables  [fields]lookupTable
 	tests   [64]test
@@ -51,7 +52,7 @@ type dispatch struct {
 }
 
 func newDispatch(filters []*Filter) dispatch {
-	d := dispatch{memos: memos{epoch: new(uint32), uses: make(map[string]int), made: make(map[string]*memo)}}
+	d := dispatch{few: len(filters) < 4, memos: memos{epoch: new(uint32), uses: make(map[string]int), made: make(map[string]*memo)}}
 	first := make(map[string]int)
 	for i, f := range filters {
 		name := f.String() + f.env.identity(f.configured())
@@ -89,7 +90,7 @@ func (d *dispatch) add(i int, f *Filter) {
 	}
 	d.tests[i] = compile(f.tree, f.env, d.memos.leaf)
 	guards, enough := f.tree.guards(f.env)
-	if guards == nil {
+	if guards == nil || d.few {
 		d.always |= bit
 		return
 	}
@@ -141,6 +142,31 @@ func (d *dispatch) store(i int, r Result, results []Result) {
 // lookup returns the filters that p has a key of.
 func (d *dispatch) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
 	t := &d.tables
+	if d.cut != 0 {
+		found = d.lookupAddresses(p)
+	}
+	if t[sourcePort].any|t[destinationPort].any != 0 && p.Layers&(packet.TCP|packet.UDP) != 0 {
+		found |= t[sourcePort].find(uint64(p.SrcPort)) | t[destinationPort].find(uint64(p.DstPort))
+	}
+	if t[ipProtocol].any != 0 && p.Layers&packet.HasProto != 0 {
+		found |= t[ipProtocol].find(uint64(p.Proto))
+	}
+	if t[sourceMAC].any|t[destinationMAC].any != 0 && p.Layers&packet.Ethernet != 0 {
+		found |= t[sourceMAC].find(p.SrcMAC()) | t[destinationMAC].find(p.DstMAC())
+	}
+	if t[tagID].any != 0 {
+		for i := range int(p.VLANs) {
+			found |= t[tagID].find(uint64(p.TCI(i) & 0xfff))
+		}
+	}
+	if d.verdict != 0 {
+		found |= t[protocolName].find(uint64(v.Proto)) | t[protocolName].find(uint64(v.App))
+	}
+	return found
+}
+
+func (d *dispatch) lookupAddresses(p *packet.Packet) (found uint64) {
+	t := &d.tables
 	switch {
 	case p.Layers&packet.IPv4 != 0:
 		found = t[source4].find(uint64(p.Src4())) | t[destination4].find(uint64(p.Dst4()))
@@ -150,21 +176,6 @@ func (d *dispatch) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
 		hi, lo = p.Dst6()
 		found |= t[host6destination].find(mix(hi, lo)) | t[net6destination].find(hi)
 	}
-	if p.Layers&(packet.TCP|packet.UDP) != 0 {
-		found |= t[sourcePort].find(uint64(p.SrcPort)) | t[destinationPort].find(uint64(p.DstPort))
-	}
-	if p.Layers&packet.HasProto != 0 {
-		found |= t[ipProtocol].find(uint64(p.Proto))
-	}
-	if p.Layers&packet.Ethernet != 0 && t[sourceMAC].any|t[destinationMAC].any != 0 {
-		found |= t[sourceMAC].find(p.SrcMAC()) | t[destinationMAC].find(p.DstMAC())
-	}
-	for i := range int(p.VLANs) {
-		found |= t[tagID].find(uint64(p.TCI(i) & 0xfff))
-	}
-	if d.verdict != 0 {
-		found |= t[protocolName].find(uint64(v.Proto)) | t[protocolName].find(uint64(v.App))
-	}
 	return found
 }
 
@@ -172,7 +183,7 @@ func (d *dispatch) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
 type lookupTable struct {
 	any    uint64 // all filters in the table
 	shift  uint8
-	slots  []slot // open addressing, at most a quarter full
+	slots  []slot // open addressing, at most a sixteenth full: what is not there mostly meets an empty slot at once
 	ranges []guarded
 	single map[uint64]uint64 // until settle
 }
@@ -197,7 +208,7 @@ func (t *lookupTable) settle() {
 	if len(t.single) == 0 {
 		return
 	}
-	width := bits.Len(uint(4*len(t.single) - 1))
+	width := bits.Len(uint(16*len(t.single) - 1))
 	t.shift = uint8(64 - width)
 	t.slots = make([]slot, 1<<width)
 	for value, mask := range t.single {

@@ -1,0 +1,318 @@
+package filter
+
+import (
+	"cmp"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+)
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// rows reads the columns of a test table; lines that begin with # are notes.
+func rows(t testing.TB, name string, columns int) [][]string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out [][]string
+	for i, line := range strings.Split(string(data), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		row := strings.Split(line, "\t")
+		if len(row) != columns {
+			t.Fatalf("%s:%d: %d columns, want %d", name, i+1, len(row), columns)
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// testEnv has ports, links, groups and countries.
+func testEnv() *Env {
+	return &Env{
+		Ports:   []Port{{ID: 1, Name: "eth1", Link: 1}, {ID: 2, Name: "eth2", Link: 1, CanFCS: true}, {ID: 3, Name: "eth3"}},
+		Groups:  []Group{{Name: "branch office", Interfaces: []int{2}, VLANs: []int{10, 20}}, {Name: "lab", Links: []int{1}}, {Name: "tagged", VLANs: []int{10}}},
+		Country: countries{},
+		Live:    true,
+	}
+}
+
+// countries knows two networks.
+type countries struct{}
+
+func (countries) Lookup4(addr uint32) ([2]byte, bool) {
+	return [2]byte{'N', 'L'}, addr>>8 == 0xc00002
+}
+
+func (countries) Lookup6(hi, lo uint64) ([2]byte, bool) {
+	return [2]byte{'D', 'E'}, hi>>32 == 0x20010db8
+}
+
+// TestMatch: testdata/match.tsv says which frames of the zoo an expression selects.
+func TestMatch(t *testing.T) {
+	frames := zoo()
+	for _, row := range rows(t, "testdata/match.tsv", 2) {
+		f, err := Compile(row[0], testEnv())
+		if err != nil {
+			t.Errorf("%s: %v", row[0], err)
+			continue
+		}
+		var got []string
+		for _, name := range sortedKeys(frames) {
+			if f.Match(decoded(frames[name]), nil, l7.Verdict{}) == Yes {
+				got = append(got, name)
+			}
+		}
+		if text := strings.Join(got, ","); text != row[1] {
+			t.Errorf("%s\tselects\t%s\twant\t%s", row[0], text, row[1])
+		}
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	for _, row := range rows(t, "testdata/canonical.tsv", 2) {
+		f, err := Compile(row[0], testEnv())
+		if err != nil {
+			t.Errorf("%s: %v", row[0], err)
+			continue
+		}
+		if got := f.String(); got != row[1] {
+			t.Errorf("canonical form of %s = %s, want %s", row[0], got, row[1])
+		}
+		again, err := Compile(f.String(), testEnv())
+		if err != nil || again.String() != f.String() {
+			t.Errorf("%s is not its own canonical form: %v %v", f, again, err)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	for _, row := range rows(t, "testdata/errors.tsv", 4) {
+		f, err := Compile(row[0], testEnv())
+		if err == nil {
+			t.Errorf("%s is taken as %s", row[0], f)
+			continue
+		}
+		e := err.(*Error)
+		got := []string{strconv.Itoa(e.Pos), strconv.Itoa(e.Len), e.Message}
+		if !slices.Equal(got, row[1:]) {
+			t.Errorf("%s\t%s", row[0], strings.Join(got, "\t"))
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for _, row := range rows(t, "testdata/words.tsv", 2) {
+		f, err := Compile(row[0], testEnv())
+		if err != nil {
+			t.Errorf("%s: %v", row[0], err)
+		} else if got := f.Words(); got != row[1] {
+			t.Errorf("%s\t%s", row[0], got)
+		}
+	}
+}
+
+// TestVerdicts: what l7Protocol says in each state of a verdict.
+func TestVerdicts(t *testing.T) {
+	tls, _ := l7.Lookup("TLS")
+	http, _ := l7.Lookup("HTTP")
+	p := decoded(zoo()["tcp data"])
+	for _, c := range []struct {
+		expression string
+		verdict    l7.Verdict
+		guesses    bool
+		want       Result
+	}{
+		{"l7Protocol == TLS", l7.Verdict{}, false, No},
+		{"l7Protocol != TLS", l7.Verdict{}, false, Yes},
+		{"l7Protocol == TLS", pending, false, Unknown},
+		{"l7Protocol != TLS", pending, false, Unknown},
+		{"l7Protocol == unknown", pending, false, Unknown},
+		{"l7Protocol == TLS or port == 80", pending, false, Yes},
+		{"l7Protocol != TLS and port == 81", pending, false, No},
+		{"l7Protocol == TLS", l7.Verdict{Proto: tls, State: l7.Partial}, false, Yes},
+		{"l7Protocol == HTTP", l7.Verdict{Proto: tls, State: l7.Partial}, false, No},
+		{"dpiprotocol == http", l7.Verdict{Proto: tls, App: http, State: l7.Final}, false, Yes},
+		{"l7Protocol == DNS,http", l7.Verdict{Proto: http, State: l7.Final}, false, Yes},
+		{"l7Protocol == http", l7.Verdict{Proto: http, State: l7.Guessed}, false, No},
+		{"l7Protocol == unknown", l7.Verdict{Proto: http, State: l7.Guessed}, false, Yes},
+		{"l7Protocol == http", l7.Verdict{Proto: http, State: l7.Guessed}, true, Yes},
+		{"l7Protocol == unknown", l7.Verdict{Proto: http, State: l7.Guessed}, true, No},
+		{"l7Protocol == unknown", l7.Verdict{State: l7.Unknown}, false, Yes},
+		{"l7Protocol != http", l7.Verdict{State: l7.Unknown}, false, Yes},
+	} {
+		f, err := Compile(c.expression, &Env{Guesses: c.guesses})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !f.NeedsL7() {
+			t.Errorf("%s needs no verdict", f)
+		}
+		results := make([]Result, 1)
+		NewSet([]*Filter{f}).Match(p, nil, c.verdict, results)
+		if got := f.Match(p, nil, c.verdict); got != c.want || results[0] != c.want {
+			t.Errorf("%s for %+v = %d, in a set %d, want %d", c.expression, c.verdict, got, results[0], c.want)
+		}
+	}
+}
+
+// TestPlaces: interfaces, links and groups, which depend on the receiving port.
+func TestPlaces(t *testing.T) {
+	frames := zoo()
+	for _, c := range []struct {
+		expression string
+		frame      string
+		iface      uint16
+		want       Result
+	}{
+		{"interface == 1,3", "vlan", 0, Yes},
+		{"interface == 2-3", "vlan", 0, No},
+		{"link == 1", "vlan", 1, Yes},
+		{"link == 1", "vlan", 2, No},
+		{"link != 1", "vlan", 2, Yes},
+		{`group == "branch office"`, "vlan", 1, Yes},
+		{`group == lab`, "vlan", 1, No},
+		{`group == lab`, "vlan", 0, Yes},
+		{`group == lab`, "tcp syn", 1, Yes},
+		{`group == tagged`, "vlan", 2, Yes},
+		{`group == default`, "tcp syn", 2, Yes},
+		{`group == lab,default`, "tcp syn", 2, Yes},
+	} {
+		f, err := Compile(c.expression, testEnv())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := decoded(frames[c.frame])
+		p.Iface = c.iface
+		if got := f.Match(p, nil, l7.Verdict{}); got != c.want {
+			t.Errorf("%s on interface %d, %s = %d, want %d", c.expression, c.iface+1, c.frame, got, c.want)
+		}
+	}
+}
+
+// TestServerPort: both directions match the port of the side that got the SYN.
+func TestServerPort(t *testing.T) {
+	frames := zoo()
+	table := flow.New(flow.Config{Flows: 64})
+	table.Begin()
+	for _, c := range []struct {
+		expression string
+		want       Result
+	}{{"serverport == 80", Yes}, {"serverport == 40000", No}, {"serverport == 1-100", Yes}, {"serverport < 80", No}, {"serverport != 80", No}} {
+		f, err := Compile(c.expression, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"tcp syn", "tcp syn ack", "tcp data"} {
+			p := decoded(frames[name])
+			ref := table.Find(p)
+			if got := f.Match(p, &ref, l7.Verdict{}); got != c.want {
+				t.Errorf("%s for %s = %d, want %d", c.expression, name, got, c.want)
+			}
+		}
+	}
+}
+
+// TestFragments: later fragments have the first one's ports, unless that is switched off.
+func TestFragments(t *testing.T) {
+	frames := zoo()
+	for _, c := range []struct {
+		use  FragmentUse
+		want Result
+	}{{WholeDatagrams, Yes}, {OwnHeaders, No}} {
+		table := flow.New(flow.Config{Flows: 64})
+		table.Begin()
+		first, last := decoded(frames["fragment"]), decoded(frames["fragment last"])
+		table.Find(first)
+		ref := table.Find(last)
+		for _, expression := range []string{"port == 5001", "ip == 10.0.0.1:5000", "srcport == 5000"} {
+			f, _ := Compile(expression, &Env{Split: c.use})
+			results := make([]Result, 1)
+			NewSet([]*Filter{f}).Match(last, &ref, l7.Verdict{}, results)
+			if got := f.Match(last, &ref, l7.Verdict{}); got != c.want || results[0] != c.want {
+				t.Errorf("%s for the last fragment = %d, in a set %d, want %d", expression, got, results[0], c.want)
+			}
+		}
+	}
+}
+
+// TestTunnels: what each view sees of a VXLAN packet.
+func TestTunnels(t *testing.T) {
+	p := decoded(zoo()["vxlan"])
+	for _, c := range []struct {
+		expression        string
+		outer, inner, any Result
+	}{
+		{"ip == 10.0.0.1", Yes, No, Yes},
+		{"ip == 172.16.0.1", No, Yes, Yes},
+		{"ip != 172.16.0.1", Yes, No, No},
+		{"port == 4789 and port == 2222", No, No, Yes},
+		{"tcpFlags == syn+ack", No, Yes, Yes},
+		{"vni == 100", Yes, No, Yes},
+		{"len == 109", Yes, Yes, Yes},
+	} {
+		for view, want := range map[TunnelView]Result{OuterHeaders: c.outer, InnerHeaders: c.inner, AnyHeaders: c.any} {
+			f, err := Compile(c.expression, &Env{Tunnels: view})
+			if err != nil {
+				t.Fatal(err)
+			}
+			results := make([]Result, 1)
+			NewSet([]*Filter{f}).Match(p, nil, l7.Verdict{}, results)
+			if got := f.Match(p, nil, l7.Verdict{}); got != want || results[0] != want {
+				t.Errorf("%s with view %d = %d, in a set %d, want %d (%d bytes)", c.expression, view, got, results[0], want, p.Len)
+			}
+		}
+	}
+}
+
+// TestFCS: badCRC knows good, bad and not known; where no port can tell it is refused.
+func TestFCS(t *testing.T) {
+	for _, c := range []struct {
+		flags     packet.Flags
+		bad, good Result
+	}{{0, No, No}, {packet.FCSGood, No, Yes}, {packet.FCSBad, Yes, No}} {
+		p := decoded(zoo()["arp"])
+		p.Flags = c.flags
+		for expression, want := range map[string]Result{"badCRC == 1": c.bad, "badCRC == 0": c.good} {
+			f, err := Compile(expression, testEnv())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := f.Match(p, nil, l7.Verdict{}); got != want || !f.NeedsFCS() {
+				t.Errorf("%s with flags %#x = %d, want %d", expression, c.flags, got, want)
+			}
+		}
+	}
+	_, err := Compile("badCRC == 1", &Env{Live: true, Ports: []Port{{ID: 1}}})
+	if err == nil || !strings.Contains(err.Error(), "none of the ports can") {
+		t.Errorf("badCRC on ports that cannot tell: %v", err)
+	}
+}
+
+// TestLimits: what is too long or too deep is refused with a reason.
+func TestLimits(t *testing.T) {
+	for _, expression := range []string{
+		strings.Repeat("(", 100000), strings.Repeat("!", 60000) + "port == 1", strings.Repeat("not ", 300) + "port == 1",
+		strings.Repeat("port == 1 or ", 6000) + "port == 1", "port == " + strings.Repeat("9", 5000), "port == " + strings.Repeat("1,", 40000),
+	} {
+		if _, err := Compile(expression, nil); err == nil || len(err.Error()) > 300 {
+			t.Errorf("%.30q of %d bytes: %v", expression, len(expression), err)
+		}
+	}
+	if _, err := Compile(strings.Repeat("port == 1 or ", 4000)+"port == 1", nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := Compile(strings.Repeat("(", maxDepth-1)+"port == 1"+strings.Repeat(")", maxDepth-1), nil); err != nil {
+		t.Error(err)
+	}
+}
