@@ -222,13 +222,13 @@ func percent(a, b int) string {
 	return fmt.Sprintf("(%.1f %%)", 100*float64(a)/float64(b))
 }
 
-// sample returns the savefiles to compare: one in eight by the checksum of their names, or all of them.
+// sample returns the savefiles to compare: one in sixteen by the checksum of their names, or all of them.
 func sample(t *testing.T) []string {
 	var out []string
 	for _, dir := range []string{"protocols/*.pcap*", "protocols/*.dmp", "l7/pcap/*"} {
 		all, _ := filepath.Glob(filepath.Join(need.Corpus(t), dir))
 		for _, name := range all {
-			if everyFile || crc32.ChecksumIEEE([]byte(filepath.Base(name)))%8 == 0 {
+			if everyFile || crc32.ChecksumIEEE([]byte(filepath.Base(name)))%16 == 0 {
 				out = append(out, name)
 			}
 		}

@@ -33,17 +33,18 @@ type signatureFile struct {
 		Aliases   []string
 		Ports     []string
 		Signature []struct {
-			L4     []string
-			Match  []string
-			Find   []string
-			Fields []string
-			Min    int
-			Max    int
-			Ports  []uint16
-			Both   bool
-			Late   bool
-			Yes    string
-			No     string
+			L4      []string
+			Match   []string
+			Find    []string
+			Fields  []string
+			Min     int
+			Max     int
+			Ports   []uint16
+			Both    bool
+			Late    bool
+			Carries bool
+			Yes     string
+			No      string
 		}
 	}
 }
@@ -86,7 +87,7 @@ func compile(text string) (*signatures, error) {
 			t.protocols = append(t.protocols, Protocol{id, p.Name, p.Category, LayerApplication, known[p.Master], p.Aliases, p.Ports})
 		}
 		for i, s := range p.Signature {
-			sig := signature{proto: id, ports: s.Ports, min: s.Min, max: s.Max, both: s.Both, late: s.Late}
+			sig := signature{proto: id, ports: s.Ports, min: s.Min, max: s.Max, both: s.Both, late: s.Late, carries: s.Carries}
 			err := errors.Join(sig.setTransport(s.L4), sig.setMatch(s.Match), sig.setFind(s.Find), sig.setFields(s.Fields), sig.setSamples(s.Yes, s.No), sig.check())
 			if err != nil {
 				return nil, fmt.Errorf("protocol %s, signature %d: %w", p.Name, i+1, err)

@@ -48,7 +48,8 @@ const (
 	no      outcome = iota // not this protocol
 	more                   // may be: wants to see the stream with its next segment
 	weak                   // may be: has written its memory, and wants to see further packets
-	partial                // it is, and the name of the server or the application may follow
+	carrier                // it is, and later packets may tell what it carries
+	partial                // it is, and the rest of the stream may tell what it carries, or the server's name
 	final                  // it is
 )
 

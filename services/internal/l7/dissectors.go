@@ -16,6 +16,7 @@ var dissectors = []dissector{
 	{STUN, udp | tcp, "", inspectSTUN},
 	{DCERPC, udp, "\x04", inspectDCERPC},
 	{DCERPC, tcp, "\x05", inspectDCERPCStream},
+	{Teredo, udp, "\x00\x60", inspectTeredo},
 	{PTPv2, udp, "", inspectPTP},
 	{NTP, udp, "", inspectNTP},
 	{DHCPv6, udp, "", inspectDHCPv6},

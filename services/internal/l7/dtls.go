@@ -2,11 +2,11 @@ package l7
 
 import "encoding/binary"
 
-// inspectDTLS knows the records of DTLS 1.0 and 1.2 (RFC 6347 section 4.1): they fill the datagram, and a handshake's are of epoch 0.
+// inspectDTLS knows the records of DTLS 1.0, of 1.2 (RFC 6347 section 4.1) and of the draft that Cisco and OpenSSL 0.9.8 speak: they fill the datagram, and a handshake's are of epoch 0.
 func inspectDTLS(v *payload) answer {
 	b := v.data
 	for n := 0; len(b) > 0; n++ {
-		if len(b) < 13 || b[0] < tlsCipherSpec || b[0] > 25 || b[1] != 0xfe || b[2] != 0xff && b[2] != 0xfd {
+		if len(b) < 13 || b[0] < tlsCipherSpec || b[0] > 25 || !dtlsVersion(b[1], b[2]) {
 			return yes(n > 0 && v.cut)
 		}
 		size := 13 + int(binary.BigEndian.Uint16(b[11:]))
@@ -19,4 +19,8 @@ func inspectDTLS(v *payload) answer {
 		b = b[size:]
 	}
 	return answer{outcome: final}
+}
+
+func dtlsVersion(major, minor byte) bool {
+	return major == 0xfe && (minor == 0xff || minor == 0xfd) || major == 1 && minor == 0
 }

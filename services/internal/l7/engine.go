@@ -175,7 +175,7 @@ func (e *Engine) ask(v *payload) {
 func (e *Engine) conclude(v *payload, a answer) bool {
 	s := &v.flow.L7
 	switch a.outcome {
-	case partial, final:
+	case carrier, partial, final:
 		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), a.app)
 		e.keepHost(s, a.host)
 		if a.outcome == final {
@@ -184,7 +184,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 		}
 		setState(s, Partial)
 		s[1] = v.row + 1
-		if v.tcp {
+		if v.tcp && a.outcome == partial {
 			e.keep(v)
 		}
 		return true

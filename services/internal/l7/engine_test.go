@@ -7,7 +7,7 @@ import (
 )
 
 func TestLookup(t *testing.T) {
-	for name, want := range map[string]ID{"dns": DNS, "SSL": TLS, "MDNS": MDNS, "profinet": PROFINET, "ptp": PTP, "IcmpV6": ICMPv6, "pim": PIM} {
+	for name, want := range map[string]ID{"dns": DNS, "SSL": TLS, "MDNS": MDNS, "profinet": PROFINET, "ptp": PTP, "IcmpV6": ICMPv6, "pim": PIM, "socks": socks, "smtp": 256} {
 		if got, ok := Lookup(name); !ok || got != want {
 			t.Errorf("Lookup(%q) = %v, %v; want %v", name, got, ok, want)
 		}

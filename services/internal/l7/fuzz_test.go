@@ -54,6 +54,7 @@ func FuzzSNMP(f *testing.F)          { fuzzDissector(f, false, inspectSNMP, 161)
 func FuzzPTP(f *testing.F)           { fuzzDissector(f, false, inspectPTP, 319, 320) }
 func FuzzDCERPC(f *testing.F)        { fuzzDissector(f, false, inspectDCERPC, 34964) }
 func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStream, 135) }
+func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
 func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
 func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
 

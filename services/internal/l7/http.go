@@ -21,7 +21,7 @@ func inspectHTTP(v *payload) answer {
 		return halfRequest(v, line)
 	}
 	method := token(line)
-	if string(line[:min(5, len(line))]) == "GET /" && len(rest) == 0 && v.nth == 1 && bytes.IndexByte(bytes.TrimRight(line[5:], " "), ' ') < 0 {
+	if string(line[:min(5, len(line))]) == "GET /" && len(bytes.TrimSpace(rest)) == 0 && v.nth == 1 && bytes.IndexByte(bytes.TrimRight(line[5:], " "), ' ') < 0 {
 		return answer{outcome: final} // HTTP/0.9: the line is all
 	}
 	if method < 2 || method > 24 || len(line) < method+11 || line[method] != ' ' {

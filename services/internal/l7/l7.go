@@ -1,7 +1,16 @@
-// Package l7 recognises the application protocol of a flow from its payload.
+// Package l7 recognises the application protocol of a flow from its payload, and of a frame without IP from the frame.
 //
-// An Engine belongs to one worker. Its state of a flow lives in the flow's record and in a bounded store of side buffers, which are
-// given back at the verdict. A port alone never decides.
+// An Engine belongs to one worker and sees the worker's packets in order. What it knows of a flow lies in the flow's record; the beginnings of streams
+// and the names of servers lie in a store of fixed size, and are given back at the verdict and when the flow ends. After the verdict a packet costs a look
+// at the record. A verdict follows from the packets of its flow up to now and their times only, as long as the store has room; without room carriers
+// are recognised all the same, and names of servers that are spread over several segments are not.
+//
+// A protocol is known by a row of signatures.toml or by a dissector, a function with a row in dissectors. Whatever a row or a function claims must follow
+// from the payload: a port may support a pattern that is too short to decide, and a port alone never decides.
+//
+// The package does not decrypt, but for the first packets of QUIC whose keys anybody can compute; it does not reassemble IP fragments, and it does not look
+// into tunnels: its caller hands it the innermost headers. Opening a QUIC Initial packet allocates the ciphers of the standard library; nothing else
+// allocates.
 package l7
 
 // An ID names a protocol or an application; 0 is none. Names and IDs come from the protocol table.

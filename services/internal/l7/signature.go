@@ -17,6 +17,7 @@ type signature struct {
 	fields   []field
 	both     bool
 	late     bool
+	carries  bool
 	samples  [2][]byte // what it must know, and what it must not
 }
 
@@ -40,6 +41,9 @@ const findWithin = 128
 
 // inspectSignatures asks the rows of the signature table that the first byte admits.
 func inspectSignatures(v *payload) answer {
+	if stateOf(&v.flow.L7) == Partial {
+		return inspectCarried(v)
+	}
 	t := signatureTable()
 	l4 := udp
 	if v.tcp {
@@ -51,13 +55,14 @@ func inspectSignatures(v *payload) answer {
 		if v.tcp && v.begun && v.nth > 2 && !s.late && !v.joined || !s.holds(v) {
 			continue
 		}
-		if !s.both {
-			return answer{outcome: final, proto: s.proto}
+		if s.both && !noteHalf(v, s.proto) {
+			half = true
+			continue
 		}
-		if other, ok := t.note(v, s.proto); ok {
-			return answer{outcome: final, proto: other}
+		if s.carries {
+			return answer{outcome: carrier, proto: s.proto}
 		}
-		half = true
+		return answer{outcome: final, proto: s.proto}
 	}
 	if m := v.memory(); half || m != nil && m[0]|m[1] != 0 {
 		return answer{outcome: weak}
@@ -65,22 +70,40 @@ func inspectSignatures(v *payload) answer {
 	return answer{}
 }
 
-// note remembers that a direction has shown a signature which does not decide alone, and reports whether the other one has shown one of the same
+// noteHalf remembers that a direction has shown a signature which does not decide alone, and reports whether the other one has shown one of the same
 // protocol before. The memory holds the protocol and the direction + 1; where several protocols claim a direction the first one stays.
-func (t *signatures) note(v *payload, proto ID) (ID, bool) {
+func noteHalf(v *payload, proto ID) bool {
 	m := v.memory()
 	if m == nil {
-		return 0, false
+		return false
 	}
-	seen := ID(m[0]) | ID(m[1])<<8
-	if seen == proto && m[2] != v.dir+1 {
-		return proto, true
-	}
-	if seen == 0 {
+	switch seen := ID(m[0]) | ID(m[1])<<8; seen {
+	case proto:
+		return m[2] != v.dir+1
+	case 0:
 		m[0], m[1], m[2] = byte(proto), byte(proto>>8), v.dir+1
 	}
-	return 0, false
+	return false
 }
+
+// inspectCarried looks for TLS in a stream that began with something else (STARTTLS and the like, RFC 3207, RFC 2595), and for TLS or HTTP behind a proxy's
+// handshake.
+func inspectCarried(v *payload) answer {
+	inner, app := answer{}, TLS
+	switch b := v.data[0]; {
+	case b == tlsHandshake:
+		inner = inspectTLS(v)
+	case protoOf(&v.flow.L7) == socks && b >= 'A' && b <= 'Z':
+		inner, app = inspectHTTP(v), HTTP
+	}
+	if inner.outcome != partial && inner.outcome != final {
+		return answer{outcome: weak}
+	}
+	return answer{outcome: inner.outcome, proto: protoOf(&v.flow.L7), app: app, host: inner.host}
+}
+
+// socks is the number of SOCKS in signatures.toml.
+const socks ID = 260
 
 func (s *signature) holds(v *payload) bool {
 	b := v.data

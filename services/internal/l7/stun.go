@@ -23,12 +23,12 @@ func inspectSTUN(v *payload) answer {
 		if v.tcp {
 			return answer{outcome: final}
 		}
-		return answer{outcome: partial}
+		return answer{outcome: carrier}
 	}
 	if v.tcp || n+20 != len(b) || n == 0 && !v.on(3478) || !stunMethod(binary.BigEndian.Uint16(b)) || !stunAttributes(b[20:]) {
 		return answer{}
 	}
-	return answer{outcome: partial}
+	return answer{outcome: carrier}
 }
 
 const stunCookie = 0x2112a442

@@ -59,6 +59,7 @@ const (
 	VXLAN
 	GTPU
 	L2TP
+	Teredo
 	countIDs
 )
 
@@ -123,5 +124,6 @@ var builtin = [countIDs]Protocol{
 	DTLS:          {DTLS, "DTLS", "Web", LayerApplication, 0, nil, []string{"udp:4433"}},
 	VXLAN:         {VXLAN, "VXLAN", "Network", LayerApplication, 0, nil, []string{"udp:4789"}},
 	GTPU:          {GTPU, "GTP_U", "Network", LayerApplication, 0, []string{"GTP-U", "GTP"}, []string{"udp:2152"}},
+	Teredo:        {Teredo, "Teredo", "Network", LayerApplication, 0, nil, []string{"udp:3544"}},
 	L2TP:          {L2TP, "L2TP", "VPN", LayerApplication, 0, nil, []string{"udp:1701"}},
 }
