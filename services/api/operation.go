@@ -16,6 +16,7 @@ type Role string
 
 // The roles.
 const (
+	RoleNone    Role = ""        // of a route that needs no login
 	RoleViewer  Role = "viewer"  // statistics, and the lists of captures
 	RoleCapture Role = "capture" // start and stop captures, download packets
 	RoleAdmin   Role = "admin"   // everything
@@ -66,13 +67,20 @@ func operation[I, O any](service Service, role Role, method, path, summary strin
 		Method:      method,
 		Path:        path,
 		Summary:     summary,
-		Description: "Needs the role " + string(role) + ".",
+		Description: description(role),
 		Tags:        []string{string(service)},
 		// The only text format besides JSON is TOML, which the configuration uses.
 		MaxBodyBytes: 1 << 20,
 	}
 	o.describe = func(a huma.API) { o.Handle(a, nil) }
 	return o
+}
+
+func description(role Role) string {
+	if role == RoleNone {
+		return "Needs no login."
+	}
+	return "Needs the role " + string(role) + "."
 }
 
 func operationID(method, path string) string {

@@ -30,6 +30,12 @@ type (
 		Client string `header:"Galvo-Client" hidden:"true"`
 	}
 
+	// A StopInput names one object and says who asks.
+	StopInput struct {
+		Caller
+		IDInput
+	}
+
 	// A CaptureInput is a CaptureRequest with its caller.
 	CaptureInput struct {
 		Caller
@@ -59,6 +65,26 @@ type (
 		Body        []byte
 	}
 
+	// A LoginInput opens a session for the page.
+	LoginInput struct {
+		Caller
+		Body struct {
+			User     string `json:"user" maxLength:"64"`
+			Password string `json:"password" maxLength:"1024"`
+		}
+	}
+
+	// A LogoutInput ends the session of its cookie.
+	LogoutInput struct {
+		Caller
+		Cookie string `header:"Cookie" hidden:"true"`
+	}
+
+	// A CookieReply sets or deletes the session's cookie.
+	CookieReply struct {
+		SetCookie string `header:"Set-Cookie"`
+	}
+
 	// A TokenInput asks for a token.
 	TokenInput struct {
 		Caller
@@ -73,7 +99,7 @@ type (
 var (
 	StartCapture      = operation[CaptureInput, Created[CaptureCreated]](ServiceEngine, RoleCapture, http.MethodPost, "/api/v1/captures", "Start a capture")
 	ListCaptures      = operation[Nothing, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures", "List captures that run or wait")
-	StopCapture       = operation[IDInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/{id}", "Stop a capture")
+	StopCapture       = operation[StopInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/{id}", "Stop a capture")
 	ListFinished      = operation[Nothing, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures/finished", "List the last 100 captures that ended")
 	DeleteFinished    = operation[Nothing, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
 	CheckFilter       = operation[FilterInput, Reply[FilterCheck]](ServiceEngine, RoleViewer, http.MethodPost, "/api/v1/filter/check", "Check an expression and explain it in words")
@@ -85,6 +111,8 @@ var (
 	GetMemory         = operation[Nothing, Reply[Memory]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/system/memory", "Show the memory plan")
 	RestartProcessing = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/restart-processing", "Start the engine anew; statistics begin at zero")
 	GetStatus         = operation[Nothing, Reply[Status]](ServiceWeb, RoleViewer, http.MethodGet, "/api/v1/status", "Show the state of the device")
+	Login             = operation[LoginInput, CookieReply](ServiceWeb, RoleNone, http.MethodPost, "/api/v1/login", "Open a session for the page, in a cookie")
+	Logout            = operation[LogoutInput, CookieReply](ServiceWeb, RoleNone, http.MethodPost, "/api/v1/logout", "End the session of the cookie")
 	ListTokens        = operation[Nothing, Reply[[]Token]](ServiceWeb, RoleAdmin, http.MethodGet, "/api/v1/tokens", "List the tokens, without their secrets")
 	MakeToken         = operation[TokenInput, Created[Token]](ServiceWeb, RoleAdmin, http.MethodPost, "/api/v1/tokens", "Make a token")
 	DeleteToken       = operation[IDInput, Nothing](ServiceWeb, RoleAdmin, http.MethodDelete, "/api/v1/tokens/{id}", "Revoke a token")
@@ -104,7 +132,7 @@ func Routes() []Route {
 		StartCapture.Route, ListCaptures.Route, StopCapture.Route, ListFinished.Route, DeleteFinished.Route,
 		CheckFilter.Route, ListPorts.Route, ListProtocols.Route,
 		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route,
-		GetStatus.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
+		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
 		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
 		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},
 		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events"},

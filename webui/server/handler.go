@@ -1,0 +1,215 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"galvo/services/api"
+)
+
+// A server answers requests from the network.
+type server struct {
+	options      Options
+	started      time.Time
+	users        *users
+	tokens       *tokens
+	sessions     *sessions
+	limiter      *limiter
+	certificates *certificates
+	forward      *forward
+	device       *device
+	own          http.Handler // this service's part of the route table
+	mux          *http.ServeMux
+	crossOrigin  *http.CrossOriginProtection
+}
+
+func newServer(o Options) (*server, error) {
+	s := &server{options: o, started: time.Now(), sessions: newSessions(), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
+	var err error
+	if s.users, err = openUsers(filepath.Join(o.State, "users"), o.Password, o.Stdout); err != nil {
+		return nil, err
+	}
+	if s.tokens, err = openTokens(filepath.Join(o.State, "tokens")); err != nil {
+		return nil, err
+	}
+	s.device = newDevice(s)
+	s.device.look()
+	name := s.device.name()
+	names := []string{name, name + ".local", "localhost", "127.0.0.1", "::1"}
+	for _, a := range o.Addresses {
+		if !slices.Contains(names, a) && net.ParseIP(a) != nil {
+			names = append(names, a)
+		}
+	}
+	if s.certificates, err = openCertificates(filepath.Join(o.State, "certificate.pem"), names); err != nil {
+		return nil, err
+	}
+	if s.own, err = s.ownHandler(); err != nil {
+		return nil, err
+	}
+	s.mux = s.routes()
+	return s, nil
+}
+
+// routes makes the mux of the route table. Methods are told apart behind it, so that a wrong one is answered as the API answers.
+func (s *server) routes() *http.ServeMux {
+	table := map[string]map[string]api.Route{}
+	for _, r := range api.Routes() {
+		if table[r.Path] == nil {
+			table[r.Path] = map[string]api.Route{}
+		}
+		table[r.Path][r.Method] = r
+	}
+	mux := http.NewServeMux()
+	for path, methods := range table {
+		mux.Handle(path, s.endpoint(methods))
+	}
+	for _, below := range []string{"/api", "/api/", "/API", "/API/"} {
+		mux.HandleFunc(below, func(w http.ResponseWriter, r *http.Request) {
+			api.WriteError(w, &api.Error{Text: "there is nothing at " + r.URL.Path + ": see " + api.OpenAPIPath, Kind: api.NotFound})
+		})
+	}
+	mux.Handle("/", servePage(s.options.Page))
+	return mux
+}
+
+// securityHeaders are on every reply.
+var securityHeaders = map[string]string{
+	"X-Content-Type-Options":       "nosniff",
+	"Referrer-Policy":              "no-referrer",
+	"Cross-Origin-Opener-Policy":   "same-origin",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; " +
+		"worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+}
+
+// ServeHTTP answers one request.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	for k, v := range securityHeaders {
+		w.Header().Set(k, v)
+	}
+	maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Galvo-") })
+	r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
+	s.mux.ServeHTTP(w, r)
+}
+
+// endpoint answers the requests of one path.
+func (s *server) endpoint(methods map[string]api.Route) http.Handler {
+	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		route, ok := methods[r.Method]
+		if !ok {
+			w.Header().Set("Allow", allow)
+			api.WriteError(w, &api.Error{Text: fmt.Sprintf("%s takes %s, not %s", r.URL.Path, allow, r.Method), Kind: api.WrongMethod, Expected: strings.Split(allow, ", ")})
+			return
+		}
+		c, e := s.admit(route, r)
+		if e != nil {
+			refuse(w, r, e)
+			return
+		}
+		s.dispatch(route, c, w, r)
+	})
+}
+
+// admit returns for whom the request is answered, or why it is not.
+func (s *server) admit(route api.Route, r *http.Request) (caller, *api.Error) {
+	if e := s.checkOrigin(route, r); e != nil {
+		return caller{}, e
+	}
+	if route.Role == api.RoleNone {
+		return caller{client: r.RemoteAddr}, s.checkHost(r)
+	}
+	c, e := s.authenticate(r)
+	if e != nil {
+		return caller{}, e
+	}
+	if !c.role.Includes(route.Role) {
+		return caller{}, &api.Error{Text: fmt.Sprintf("this needs the role %s; %s has the role %s", route.Role, c.user, c.role), Kind: api.Forbidden}
+	}
+	return c, nil
+}
+
+// checkOrigin refuses what another site made a browser send, with its cookie or a password that it remembers. A GET that starts or fetches a capture does
+// something, so it is refused too.
+func (s *server) checkOrigin(route api.Route, r *http.Request) *api.Error {
+	err := s.crossOrigin.Check(r)
+	site := r.Header.Get("Sec-Fetch-Site")
+	if err == nil && (route.Role == api.RoleViewer || site == "" || site == "same-origin" || site == "none") {
+		return nil
+	}
+	return &api.Error{Text: "this request comes from the page of another site", Kind: api.Forbidden}
+}
+
+// checkHost refuses a name that another site could have pointed at this device. Addresses, short names and .local names are out of its reach.
+func (s *server) checkHost(r *http.Request) *api.Error {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	first, rest, _ := strings.Cut(host, ".")
+	if net.ParseIP(host) != nil || rest == "" || rest == "local" || rest == "localhost" || first == strings.ToLower(s.device.name()) {
+		return nil
+	}
+	return &api.Error{
+		Text: fmt.Sprintf("%s is not a name of this device: use its address, or a name that begins with the configured device name, %s", host, s.device.name()),
+		Kind: api.Forbidden,
+	}
+}
+
+// dispatch lets the service of the route answer, and writes down what was done with more than a viewer's rights.
+func (s *server) dispatch(route api.Route, c caller, w http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(withCaller(r.Context(), c))
+	if route.Role != api.RoleViewer && route.Role != api.RoleNone {
+		begun := time.Now()
+		counted := &statusWriter{ResponseWriter: w}
+		w = counted
+		audit := slog.With("user", c.user, "client", c.client, "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery)
+		if r.Method == http.MethodGet && route.Service == api.ServiceEngine {
+			audit.Info("capture stream asked for")
+		}
+		defer func() {
+			audit.Info("request", "status", counted.status, "bytes", counted.bytes, "seconds", time.Since(begun).Seconds())
+		}()
+	}
+	if route.Service == api.ServiceWeb {
+		for h, v := range callerHeaders(r.Context()) {
+			r.Header[h] = v
+		}
+		s.own.ServeHTTP(w, r)
+		return
+	}
+	s.forward.serve(route.Service, w, r)
+}
+
+// A statusWriter remembers what was answered.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

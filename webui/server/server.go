@@ -1,0 +1,79 @@
+// Package server is the process that the network sees: TLS, logins, roles, the page, and forwarding of everything else to the engine and the host
+// service over their unix sockets.
+//
+// What a request may do is in the route table of package api. The process has no rights, opens no sockets of its own but unix ones, and
+// keeps its state (certificate, users, tokens) in its directory. Sessions live in memory and end with it.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Options are what the process is started with.
+type Options struct {
+	Listeners []net.Listener // inherited; TLS is spoken on them
+	State     string         // directory of certificate, users and tokens
+	Run       string         // runtime directory, with the sockets of the other services
+	Addresses []string       // the machine's own, for the certificate
+	Password  string         // of the user admin; empty keeps it, or makes one at first start and prints it on Stdout
+	Page      fs.FS
+	Stdout    io.Writer
+	Version   string
+}
+
+const (
+	// stall is how long a client may take nothing of a reply. The engine ends captures after a time that can be set; this is
+	// above what that is by default, so that it is the engine that says why.
+	stall = 605 * time.Second
+
+	maxRequestBytes = 1 << 20
+)
+
+// Run serves until ctx is done.
+func Run(ctx context.Context, o Options) error {
+	s, err := newServer(o)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           s,
+		TLSConfig:         s.certificates.tlsConfig(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    256 << 10, // expressions come in the first line
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// A deadline of one stream does not end a write that blocks the whole connection.
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 250, WriteByteTimeout: stall},
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	var running sync.WaitGroup
+	failed := make(chan error, len(o.Listeners))
+	for _, l := range o.Listeners {
+		running.Go(func() {
+			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	// Streams have ended with ctx; what is left gets a moment.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	server.Shutdown(end)
+	server.Close()
+	running.Wait()
+	s.forward.close()
+	return err
+}
