@@ -52,7 +52,7 @@ func (m *moody) Write(b []byte) (int, error) {
 		m.mu.Unlock()
 		if !until.IsZero() {
 			time.Sleep(min(time.Until(until), 5*time.Millisecond))
-			return n, &sink.End{Words: "client took nothing", Err: os.ErrDeadlineExceeded}
+			return n, &sink.End{Words: "client disconnected", Err: os.ErrDeadlineExceeded}
 		}
 		<-m.wake
 	}

@@ -228,17 +228,9 @@ func (c *Capture) Run(ctx context.Context, s sink.Sink) error {
 	if err := c.attach(s); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() {
-		reason := "client disconnected"
-		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-			reason = cause.Error()
-		}
-		c.finish(Finished, reason)
-		s.Interrupt(time.Now())
-	})
+	stop := context.AfterFunc(ctx, func() { s.Interrupt(time.Now()) })
 	defer stop()
-	d := newDrain(c, s)
-	err := d.run()
+	err := newDrain(ctx, c, s).run()
 	c.of.retire(c)
 	if e := c.end.Load(); err == nil && e.state == Failed {
 		err = errors.New(e.reason)

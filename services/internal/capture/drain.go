@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"errors"
 	"math"
 	"time"
@@ -23,6 +24,7 @@ const outSize = 128 << 10
 
 // A drain takes the packets out of a capture's queue and writes them to its sink.
 type drain struct {
+	ctx  context.Context
 	c    *Capture
 	sink sink.Sink
 	err  error // of the sink; nothing is written after it
@@ -37,8 +39,8 @@ type drain struct {
 	out   run     // short runs, to be written together
 }
 
-func newDrain(c *Capture, s sink.Sink) *drain {
-	return &drain{c: c, sink: s, heads: make([]run, len(c.lanes)), marks: make([]int64, len(c.lanes))}
+func newDrain(ctx context.Context, c *Capture, s sink.Sink) *drain {
+	return &drain{ctx: ctx, c: c, sink: s, heads: make([]run, len(c.lanes)), marks: make([]int64, len(c.lanes))}
 }
 
 // run writes the stream from its header to its statistics.
@@ -63,10 +65,12 @@ func (d *drain) run() error {
 		case <-c.wake:
 		case <-t.C:
 		case <-c.over:
+		case <-d.ctx.Done():
+			d.err = context.Cause(d.ctx)
 		}
 	}
 	if d.err != nil {
-		d.failed()
+		c.finish(d.reason())
 	}
 	c.of.detach(c)
 	for d.pass(true) {
@@ -317,11 +321,17 @@ func (d *drain) trailer() {
 	}
 }
 
-// failed ends the capture because of its sink.
-func (d *drain) failed() {
-	state, end := Failed, (*sink.End)(nil)
-	if errors.As(d.err, &end) && !end.Failed {
-		state = Finished
+// reason says why the sink takes no more: as it says itself, or because who asked for the capture is gone.
+func (d *drain) reason() (state, reason string) {
+	var end *sink.End
+	known := errors.As(d.err, &end)
+	switch cause := context.Cause(d.ctx); {
+	case cause != nil && !errors.Is(cause, context.Canceled):
+		return Finished, cause.Error()
+	case cause != nil && !known:
+		return Finished, "client disconnected"
+	case known && !end.Failed:
+		return Finished, end.Words
 	}
-	d.c.finish(state, d.err.Error())
+	return Failed, d.err.Error()
 }

@@ -19,6 +19,7 @@ type HTTP struct {
 	rc    *http.ResponseController
 	ctx   context.Context
 	stall time.Duration
+	due   time.Time // when the client has taken nothing for too long; zero is never
 
 	mu sync.Mutex
 
@@ -73,10 +74,11 @@ func (s *HTTP) deadline() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var at time.Time
+	s.due = time.Time{}
 	if s.stall > 0 {
-		at = time.Now().Add(s.stall)
+		s.due = time.Now().Add(s.stall)
 	}
+	at := s.due
 	if !s.until.IsZero() && (at.IsZero() || s.until.Before(at)) {
 		at = s.until
 	}
@@ -85,7 +87,8 @@ func (s *HTTP) deadline() error {
 }
 
 func (s *HTTP) end(err error) *End {
-	if s.ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	// The server ends the request's context when a write fails, whatever the reason is, so that tells nothing here.
+	if errors.Is(err, os.ErrDeadlineExceeded) && !s.due.IsZero() && !time.Now().Before(s.due) {
 		return &End{Words: "client took nothing for " + words(s.stall), Err: err}
 	}
 	return &End{Words: "client disconnected", Err: err}
