@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 
 	"galvo/services/api"
 	"galvo/services/config"
+	"galvo/services/internal/memory"
 )
 
 // A service answers the host's part of the route table.
@@ -61,6 +58,10 @@ func (s *service) checkConfig(_ context.Context, in *api.Text) (*api.Reply[api.C
 func parse(text []byte) (*config.Config, error) {
 	c, err := config.Parse(text)
 	if err == nil {
+		// What the engine could not start with is not taken.
+		if _, err := planMemory(c); err != nil {
+			return nil, &api.Error{Text: err.Error(), Kind: api.BadConfig, Expected: []string{}}
+		}
 		return c, nil
 	}
 	out := &api.Error{Text: err.Error(), Kind: api.BadConfig, Expected: []string{}}
@@ -87,31 +88,22 @@ func (s *service) restartProcessing(ctx context.Context, _ *api.Nothing) (*api.N
 }
 
 func (s *service) getMemory(context.Context, *api.Nothing) (*api.Reply[api.Memory], error) {
-	total, err := machineMemory()
+	plan, err := planMemory(s.store.Current())
 	if err != nil {
 		return nil, err
 	}
-	c := s.store.Current()
-	share := total / 100 * uint64(c.Engine.MemoryPercent)
-	captures, held := uint64(c.Captures.Max)*c.Captures.QueueBytes, uint64(c.Captures.Max)*c.Captures.HoldBytes
-	return &api.Reply[api.Memory]{Body: api.Memory{Total: total, Parts: []api.MemoryPart{
-		{Name: "system", Want: total - share, Bytes: total - share},
-		{Name: "captures", Want: captures, Bytes: min(captures, share/2)},
-		{Name: "held packets", Want: held, Bytes: min(held, share/8)},
-	}}}, nil
+	reply := api.Memory{Total: plan.Total, Parts: []api.MemoryPart{}}
+	for _, p := range plan.Parts {
+		reply.Parts = append(reply.Parts, api.MemoryPart{Name: p.Name, Want: p.WantBytes, Bytes: p.Bytes, Why: p.Why})
+	}
+	return &api.Reply[api.Memory]{Body: reply}, nil
 }
 
-// machineMemory returns the bytes of memory that the machine has.
-func machineMemory() (uint64, error) {
-	b, err := os.ReadFile("/proc/meminfo")
+// planMemory makes the plan that the engine will make of the same configuration.
+func planMemory(c *config.Config) (*memory.Plan, error) {
+	settings, err := memory.Machine(c)
 	if err != nil {
-		return 0, fmt.Errorf("read the size of memory: %w", err)
+		return nil, err
 	}
-	for _, line := range strings.Split(string(b), "\n") {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
-			kib, err := strconv.ParseUint(f[1], 10, 64)
-			return kib * 1024, err
-		}
-	}
-	return 0, errors.New("read the size of memory: /proc/meminfo has no MemTotal")
+	return memory.New(settings)
 }
