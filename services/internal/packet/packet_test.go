@@ -3,8 +3,14 @@ package packet_test
 import (
 	"bytes"
 	"encoding/binary"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/packet/packettest"
@@ -59,6 +65,36 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	})
 	if n != 0 {
 		t.Errorf("decoding 512 packets allocates %v times, want 0", n)
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+// TestCrafted compares what is found in the crafted frames, on all levels of tunnels, with what was checked against tshark once.
+func TestCrafted(t *testing.T) {
+	var b strings.Builder
+	for _, s := range crafted() {
+		fmt.Fprintf(&b, "# %s\n", s.name)
+		p := s.decode()
+		for ok := true; ok; ok = p.Inner(p) {
+			fmt.Fprintf(&b, "layers %#x type %#04x end %d of %d\n%s", uint32(p.Layers), p.EtherType, p.End, p.Len, opinion(p))
+			if p.Tunnel != packet.NoTunnel {
+				fmt.Fprintf(&b, "tunnel %d\n", p.Tunnel)
+			}
+		}
+	}
+	const golden = "testdata/crafted.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(b.String(), "\n")); diff != "" {
+		t.Errorf("the decoder finds other things (-golden +now); after a check against tshark run with -update:\n%s", diff)
 	}
 }
 
