@@ -81,12 +81,18 @@ func (s *sets) resolve(p *program, set []uint32, prev, next neighbour) {
 // anchored, and reports whether a match is certain.
 func (s *sets) step(p *program, set []uint32, prev neighbour, symbol uint32) bool {
 	b, hasByte, ahead := p.look(symbol)
-	s.resolve(p, set, prev, ahead)
 	s.next.clear()
-	if s.resolved.matched || !hasByte {
-		return s.resolved.matched
+	if p.asserts {
+		s.resolve(p, set, prev, ahead)
+		if s.resolved.matched {
+			return true
+		}
+		set = s.resolved.dense
 	}
-	for _, pc := range s.resolved.dense {
+	if !hasByte {
+		return false
+	}
+	for _, pc := range set {
 		if in := &p.insts[pc]; in.op == instSet && in.set.has(b) {
 			s.follow(p, &s.next, in.out)
 		}

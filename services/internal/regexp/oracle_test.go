@@ -138,7 +138,7 @@ func randomText(r *rand.Rand, parts int) []byte {
 // TestOracle compares every part of the engine with the oracle: the automaton with and without literals, and the simulation.
 func TestOracle(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
+	for range 1200 {
 		pattern := randomPattern(r, 2)
 		for i := range 8 {
 			check(t, pattern, randomText(r, 4+12*i))

@@ -28,6 +28,7 @@ type program struct {
 	start    uint32
 	anchored bool // every match begins at the beginning of the text
 	always   bool // the empty string matches anywhere
+	asserts  bool // there are assertions
 
 	class   [256]uint8 // symbol of a byte
 	sample  []byte     // a byte of each class
@@ -72,6 +73,7 @@ func (n *node) size() int {
 }
 
 func (p *program) emit(i inst) uint32 {
+	p.asserts = p.asserts || i.op == instAssert
 	p.insts = append(p.insts, i)
 	return uint32(len(p.insts) - 1)
 }
