@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -13,6 +13,8 @@ import (
 	"galvo/services/host"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
+	"galvo/webui"
+	"galvo/webui/server"
 )
 
 // A list is a flag that may be given several times.
@@ -110,7 +112,25 @@ func runEngine(ctx context.Context, args []string) error {
 }
 
 func runWeb(ctx context.Context, args []string) error {
-	return errors.New("x")
+	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version}
+	f := flag.NewFlagSet("web", flag.ContinueOnError)
+	f.StringVar(&o.Run, "run", "", "runtime `directory`")
+	f.Var((*list)(&o.Addresses), "address", "`address` of the machine, for the certificate")
+	user, group := identity(f)
+	if err := noArguments(f, args); err != nil {
+		return err
+	}
+	if err := sandbox.Enter(sandbox.Unprivileged(*user, *group)); err != nil {
+		return err
+	}
+	inherited := os.NewFile(3, "listener")
+	listener, err := net.FileListener(inherited)
+	if err != nil {
+		return fmt.Errorf("take over the listening socket: %w", err)
+	}
+	inherited.Close()
+	o.Listeners = []net.Listener{listener}
+	return server.Run(ctx, o)
 }
 
 // identity adds the flags that say as whom a service runs.
