@@ -73,6 +73,8 @@ func (m *moody) size() int {
 
 func (m *moody) Flush() error { return nil }
 
+func (m *moody) Close() error { return nil }
+
 func (m *moody) Interrupt(at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -127,28 +127,45 @@ func (c *Capture) Done() <-chan struct{} { return c.done }
 
 // Finish ends the capture as finished, for a reason in plain words, if it has not ended yet. What its queue holds is still delivered,
 // at the speed of its sink.
-func (c *Capture) Finish(reason string) { c.finish(Finished, reason) }
+func (c *Capture) Finish(reason string) { c.stop(Finished, reason, nil) }
 
-// finish says that no more is looked at, and reports whether it was the first to say so.
-func (c *Capture) finish(state, reason string) bool {
-	if !c.end.CompareAndSwap(nil, &ending{state, reason, time.Now().UnixNano()}) {
-		return false
+// finish says that no more is looked at, and why, unless that was said before.
+func (c *Capture) finish(state, reason string) {
+	if c.end.CompareAndSwap(nil, &ending{state, reason, time.Now().UnixNano()}) {
+		close(c.over)
 	}
-	close(c.over)
-	return true
 }
 
-// stop ends the capture and gives its sink a last moment to take what waits.
-func (c *Capture) stop(state, reason string, grace time.Duration) {
+// stop ends the capture. interrupt does something about its sink, if it has one by now; without one nobody else retires it.
+func (c *Capture) stop(state, reason string, interrupt func(sink.Sink)) {
 	c.finish(state, reason)
 	c.mu.Lock()
 	s := c.sink
+	c.fetch.Stop()
 	c.mu.Unlock()
-	if s != nil {
-		s.Interrupt(time.Now().Add(grace))
-		return
+	if s == nil {
+		c.of.retire(c)
+	} else if interrupt != nil {
+		interrupt(s)
 	}
-	c.of.abandon(c)
+}
+
+// within gives a sink some time to take what waits.
+func within(d time.Duration) func(sink.Sink) {
+	return func(s sink.Sink) { s.Interrupt(time.Now().Add(d)) }
+}
+
+// giveUp ends the capture if nobody has run it.
+func (c *Capture) giveUp() {
+	c.mu.Lock()
+	waiting := c.sink == nil
+	if waiting {
+		c.finish(Failed, "nobody fetched the packets within 30 seconds")
+	}
+	c.mu.Unlock()
+	if waiting {
+		c.of.retire(c)
+	}
 }
 
 // admit hands out tickets for one packet of so many bytes, and reports whether the limits allow it and whether it is the last one that
@@ -231,6 +248,9 @@ func (c *Capture) Run(ctx context.Context, s sink.Sink) error {
 	stop := context.AfterFunc(ctx, func() { s.Interrupt(time.Now()) })
 	defer stop()
 	err := newDrain(ctx, c, s).run()
+	if closeErr := s.Close(); err == nil {
+		err = closeErr
+	}
 	c.of.retire(c)
 	if e := c.end.Load(); err == nil && e.state == Failed {
 		err = errors.New(e.reason)

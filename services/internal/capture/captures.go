@@ -40,7 +40,7 @@ type Options struct {
 	OS          string
 
 	Directory string      // where finished captures, and the counters of running ones, are kept; "" keeps them in memory only
-	Report    func(error) // what went wrong with the files there; nil ignores it
+	Report    func(error) // what went wrong with the files there; nil ignores it. It must not call Captures
 }
 
 // Captures is all captures of an engine: those that run or wait, and the last 100 that ended.
@@ -111,11 +111,7 @@ func (cs *Captures) Start(spec Spec) (*Capture, error) {
 		c.lanes = append(c.lanes, l)
 	}
 	cs.remember(c)
-	c.fetch = time.AfterFunc(fetchTime, func() {
-		if c.finish(Failed, "nobody fetched the packets within 30 seconds") {
-			cs.abandon(c)
-		}
-	})
+	c.fetch = time.AfterFunc(fetchTime, c.giveUp)
 	cs.slots = append(cs.slots, c)
 	return c, nil
 }
@@ -185,7 +181,7 @@ func (cs *Captures) Stop(id, reason string) error {
 	if err != nil {
 		return err
 	}
-	c.stop(Finished, reason, stopTime)
+	c.stop(Finished, reason, within(stopTime))
 	return nil
 }
 
@@ -195,7 +191,7 @@ func (cs *Captures) Close(ctx context.Context, reason string) {
 	slots := slices.Clone(cs.slots)
 	cs.mu.Unlock()
 	for _, c := range slots {
-		c.stop(Interrupted, reason, stopTime/4)
+		c.stop(Interrupted, reason, within(stopTime/4))
 	}
 	for _, c := range slots {
 		select {
@@ -288,14 +284,6 @@ func lanes(captures []*Capture, worker int) []*lane {
 		l = append(l, c.lanes[worker])
 	}
 	return l
-}
-
-// abandon ends a capture that never ran.
-func (cs *Captures) abandon(c *Capture) {
-	c.mu.Lock()
-	c.fetch.Stop()
-	c.mu.Unlock()
-	cs.retire(c)
 }
 
 // retire moves a capture that has ended to the list of finished ones. What was queued and not delivered counts as dropped.

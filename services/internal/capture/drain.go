@@ -14,8 +14,9 @@ import (
 // Bounds of the time that packets wait in a queue without need. Together with those of the source they make a packet reach its sink
 // within 200 ms.
 const (
-	tick      = 40 * time.Millisecond  // between two looks into the queue
-	orderWait = 80 * time.Millisecond  // for a worker that lags behind, so that packets leave in the order of time
+	tick      = 25 * time.Millisecond  // between two looks into the queue
+	orderWait = 60 * time.Millisecond  // for a worker that lags behind, so that packets leave in the order of time
+	noteTime  = 200 * time.Millisecond // between two notes of what was lost
 	endSlack  = 250 * time.Millisecond // after the end time by the clock, for frames in receive rings
 )
 
@@ -32,6 +33,7 @@ type drain struct {
 	header    bool // was written
 	described int  // interfaces that were written
 	unflushed bool
+	noted     time.Time // when what outlives the engine was last brought up to date
 	stuck     time.Time // since when packets wait for a lagging worker
 
 	heads []run   // by lane: a snapshot of what can be read
@@ -56,8 +58,7 @@ func (d *drain) run() error {
 		for d.pass(false) {
 		}
 		d.flush()
-		c.askLost()
-		c.save()
+		d.note(time.Now())
 		if d.err != nil || d.expired() {
 			break
 		}
@@ -78,6 +79,15 @@ func (d *drain) run() error {
 	d.trailer()
 	d.flush()
 	return d.err
+}
+
+// note brings what outlives the engine up to date, now and then.
+func (d *drain) note(now time.Time) {
+	if now.Sub(d.noted) >= noteTime {
+		d.noted = now
+		d.c.askLost()
+		d.c.save()
+	}
 }
 
 // expired reports whether the end time has come, and ends the capture then.

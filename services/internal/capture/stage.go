@@ -10,9 +10,9 @@ import (
 	"galvo/services/internal/pipeline"
 )
 
-// idleSlack is how far behind the clock an idle worker of a live source says to be: frames may still wait in a receive ring whose block
-// is not handed over yet.
-const idleSlack = int64(80 * time.Millisecond)
+// idleSlack is how far behind the clock an idle worker of a live source says to be: frames may still wait in a receive ring, for 45 ms
+// at most in package afpacket.
+const idleSlack = int64(50 * time.Millisecond)
 
 // A Stage shows the packets of one worker to all captures. It is a pipeline.Stage and belongs to its worker.
 type Stage struct {

@@ -209,3 +209,23 @@ func FuzzDecodeFile(f *testing.F) {
 		}
 	})
 }
+
+// TestFormat holds the layout to what FORMAT.md says.
+func TestFormat(t *testing.T) {
+	b, err := encodeFile(&api.Capture{ID: "x"}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&cell{b: b[32:][:112]}).store([cellWords]uint64{1, 2, 3, 4, 5})
+	const k = 0x9e3779b97f4a7c15
+	sum := uint64(1)
+	sum *= k
+	for w := uint64(1); w <= 5; w++ {
+		sum = (sum ^ w) * k
+	}
+	place := b[32+56:][:56] // turn 1
+	if string(b[:8]) != "GALVOCAP" || le.Uint32(b[8:]) != 1 || le.Uint32(b[12:]) != 2 || int(le.Uint32(b[16:])) != len(b)-32-2*112 ||
+		le.Uint64(place) != 1 || le.Uint64(place[40:]) != 5 || le.Uint64(place[48:]) != sum || b[32+2*112] != '{' {
+		t.Errorf("the file is %q", b)
+	}
+}

@@ -23,7 +23,8 @@ type HTTP struct {
 
 	mu sync.Mutex
 
-	until time.Time // set by Interrupt; guarded by mu
+	until  time.Time // set by Interrupt; guarded by mu, as everything below
+	closed bool
 }
 
 // NewHTTP returns a sink that writes the body of the answer to a request with the context ctx, whose headers the caller has set. A
@@ -63,8 +64,20 @@ func (s *HTTP) Flush() error {
 func (s *HTTP) Interrupt(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
 	s.until = at
 	s.rc.SetWriteDeadline(at) // without deadlines there is nothing to interrupt
+}
+
+// Close leaves the connection without a deadline, because the next request may come over it.
+func (s *HTTP) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.rc.SetWriteDeadline(time.Time{}) // as in deadline
+	return nil
 }
 
 // deadline gives the next write its time.

@@ -17,6 +17,9 @@ type Sink interface {
 
 	// Interrupt makes a Write or Flush that blocks, now or later, fail when the time has come. It may be called by any goroutine.
 	Interrupt(at time.Time)
+
+	// Close ends the stream. The sink is not used after it, except that Interrupt does nothing then.
+	Close() error
 }
 
 // An End is why a sink takes no more, in words for the list of captures: "client disconnected".
@@ -42,3 +45,6 @@ func (Discard) Flush() error { return nil }
 
 // Interrupt does nothing: Write never blocks.
 func (Discard) Interrupt(time.Time) {}
+
+// Close does nothing.
+func (Discard) Close() error { return nil }

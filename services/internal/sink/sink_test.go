@@ -107,6 +107,39 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// A connection goes on to the next request without the deadlines of the last one.
+func TestCloseLeavesNoDeadline(t *testing.T) {
+	sinks := make(chan *HTTP, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/next" {
+			time.Sleep(300 * time.Millisecond)
+			io.WriteString(w, "still here")
+			return
+		}
+		s := NewHTTP(r.Context(), w, 200*time.Millisecond)
+		s.Write([]byte("packets"))
+		s.Interrupt(time.Now().Add(100 * time.Millisecond))
+		s.Flush()
+		s.Close()
+		sinks <- s
+	}))
+	defer server.Close()
+	for _, path := range []string{"/", "/next"} {
+		resp, err := server.Client().Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || path == "/next" && string(b) != "still here" {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+		if path == "/" {
+			(<-sinks).Interrupt(time.Now())
+		}
+	}
+}
+
 func TestWords(t *testing.T) {
 	for d, want := range map[time.Duration]string{10 * time.Minute: "10 minutes", time.Minute: "1 minute", 90 * time.Second: "90 seconds", time.Second: "1 second"} {
 		if got := words(d); got != want {

@@ -41,6 +41,9 @@ func (s *Writer) Interrupt(at time.Time) {
 	}
 }
 
+// Close does nothing: who opened the file closes it.
+func (s *Writer) Close() error { return nil }
+
 // end says what an error of the system means for the capture.
 func (s *Writer) end(err error) *End {
 	for _, is := range ends {
