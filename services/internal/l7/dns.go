@@ -137,7 +137,7 @@ type dnsName struct {
 }
 
 // readName reads the name at b[at:], following compression, and returns where the name ends in place. A nil room is for names that are only
-// to be skipped.
+// to be skipped: compression is not followed then, so that a message costs no more than its length.
 func readName(b []byte, at int, room []byte) (n dnsName, next int, st nameStatus) {
 	n.plain, n.text = true, room
 	total := 0
@@ -162,6 +162,9 @@ func readName(b []byte, at int, room []byte) (n dnsName, next int, st nameStatus
 			to := int(binary.BigEndian.Uint16(b[at:])) & 0x3fff
 			if jumps++; jumps > 8 || to >= at || to < 12 {
 				return n, 0, nameBad
+			}
+			if room == nil {
+				return n, next, nameOK
 			}
 			at = to
 			continue

@@ -73,9 +73,8 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		setState(s, Pending)
 	}
 	count(&s[8])
-	if id := byIPProtocol[r.Proto]; id != 0 {
-		e.name(r, id, 0)
-		e.settle(r, Final)
+	if r.Proto != protoTCP && r.Proto != protoUDP {
+		e.byProtocol(r)
 		return verdict(s)
 	}
 	if flags, ok := p.TCPFlags(); ok && flags&2 != 0 {
@@ -100,6 +99,23 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 	}
 	return verdict(s)
 }
+
+// byProtocol names a flow that is neither TCP nor UDP.
+func (e *Engine) byProtocol(r *flow.Record) {
+	id := byIPProtocol[r.Proto]
+	if id == 0 {
+		e.settle(r, Unknown)
+		return
+	}
+	e.name(r, id, 0)
+	e.settle(r, Final)
+}
+
+// The IP protocols whose payload is looked at.
+const (
+	protoTCP = 6
+	protoUDP = 17
+)
 
 // inTime notes the first packet with payload, and reports whether now is within the window after it.
 func (e *Engine) inTime(r *flow.Record, now int64) bool {
@@ -132,6 +148,9 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 			return
 		}
 		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
+		if flags, _ := p.TCPFlags(); flags&2 != 0 {
+			v.seq++ // data in a SYN (RFC 7413)
+		}
 		e.rejoin(v)
 	}
 	if len(v.data) == 0 {
@@ -242,12 +261,7 @@ func (e *Engine) giveUp(r *flow.Record) {
 // Finish gives up on a flow that has ended or is about to be reported, and returns its last verdict.
 func (e *Engine) Finish(r *flow.Record) Verdict {
 	if r.L7[0]&settled == 0 {
-		if id := byIPProtocol[r.Proto]; id != 0 && protoOf(&r.L7) == 0 {
-			e.name(r, id, 0)
-			e.settle(r, Final)
-		} else {
-			e.giveUp(r)
-		}
+		e.giveUp(r)
 	}
 	return verdict(&r.L7)
 }
@@ -334,11 +348,9 @@ func wirePayload(p *packet.Packet) int {
 
 // byPort returns the protocol that is usually found at the server's port, or else at the other one.
 func byPort(r *flow.Record) ID {
-	l4 := map[uint8]uint32{6: 1 << 16, 17: 0}
-	base, ok := l4[r.Proto]
-	if !ok {
-		return 0
+	base, server := uint32(0), r.Server()
+	if r.Proto == protoTCP {
+		base = 1 << 16
 	}
-	server := r.Server()
 	return cmp.Or(portTable()[base|uint32(r.Port[server])], portTable()[base|uint32(r.Port[1-server])])
 }

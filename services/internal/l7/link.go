@@ -78,5 +78,5 @@ func llcProtocol(p *packet.Packet) ID {
 
 // byIPProtocol names what needs no look at the payload (IANA protocol numbers).
 var byIPProtocol = [256]ID{
-	1: ICMP, 2: IGMP, 4: IPinIP, 8: EGP, 41: IPinIP, 47: GRE, 50: IPSec, 51: IPSec, 58: ICMPv6, 88: EIGRP, 89: OSPF, 103: PIM, 112: VRRP, 113: PGM, 132: SCTP,
+	1: ICMP, 2: IGMP, 4: IPinIP, 8: EGP, 41: IPinIP, 47: GRE, 50: IPSec, 51: IPSec, 58: ICMPv6, 88: EIGRP, 89: OSPF, 103: PIM, 115: L2TP, 112: VRRP, 113: PGM, 132: SCTP,
 }

@@ -138,11 +138,14 @@ func inspectNegotiation(list []byte, cut bool) answer {
 	return answer{outcome: final}
 }
 
+// maxInitials is how many Initial packets of a datagram are opened.
+const maxInitials = 2
+
 // openInitials opens the Initial packets of a datagram and collects their CRYPTO frames until the ClientHello has come.
 func openInitials(v *payload, ver *quicVersion) answer {
 	e, b := v.engine, v.data
 	sl := e.slotOf(v)
-	for b != nil {
+	for range maxInitials {
 		h, ok := readLongHeader(b)
 		if !ok || b[0]>>4&3 != ver.initial || h.version&ver.mask != ver.version {
 			break
@@ -171,7 +174,7 @@ func openInitials(v *payload, ver *quicVersion) answer {
 		}
 		b = b[min(len(b), size):]
 		if len(b) < 7 || b[0]&0x80 == 0 {
-			b = nil
+			break
 		}
 	}
 	if sl == nil {
@@ -313,6 +316,9 @@ func (e *Engine) decrypt(p *initial, salt string) []byte {
 	mask.Encrypt(m[:], p.b[p.number+4:p.number+20])
 	header := e.header[:copy(e.header[:], p.b[:p.number+4])]
 	header[0] ^= m[0] & 15
+	if header[0]&0x0c != 0 {
+		return nil // other keys: these bits are 0
+	}
 	n := int(header[0]&3) + 1
 	header = header[:p.number+n]
 	for i := range n {
