@@ -101,7 +101,7 @@ func zoo() map[string][]byte {
 	compact := "SIP/2.0 200 OK\r\ni:short-one\r\nAv-Global-Session-ID: glob\r\n\r\ni: body\r\n"
 	rtp := join([]byte{0x80, 0x00}, u16(7), u32(160), u32(0x1234), make([]byte, 160))
 	rpc := make([]byte, 100)
-	copy(rpc, []byte{4, 0, 0, 0, 0x10})
+	copy(rpc, []byte{4, 0, 0x20, 0, 0x10})
 	copy(rpc[24:], []byte{0x01, 0, 0xa0, 0xde, 0x97, 0x6c, 0xd1, 0x11, 0x82, 0x71, 0x00, 0xa0, 0x24, 0x42, 0xdf, 0x7d})
 	rpc[68] = 5
 	inner := ethernet(hostB, hostA, 0x0800, ip4{src: "172.16.0.1", dst: "172.16.0.2", proto: 6, ttl: 9}.over(tcpSegment(1111, 2222, 0x12, "inner")))
