@@ -18,7 +18,7 @@ const (
 	// copyBytes is what a stream is copied with: 256 KiB cost a fifth less CPU per byte than the default.
 	copyBytes = 256 << 10
 	// writeBytes is how much is written under one deadline, so that a slow client that makes progress is not taken for one that stands still.
-	writeBytes = 32 << 10
+	writeBytes = 128 << 10
 )
 
 // forward sends requests to the services' unix sockets.
@@ -33,7 +33,6 @@ func newForward(run string) *forward {
 	for _, service := range []api.Service{api.ServiceEngine, api.ServiceHost} {
 		t := api.Transport(api.SocketPath(run, service))
 		t.ReadBufferSize = 64 << 10
-		t.ResponseHeaderTimeout = time.Minute
 		t.MaxIdleConnsPerHost = 16
 		f.transports[service] = t
 		f.proxies[service] = &httputil.ReverseProxy{

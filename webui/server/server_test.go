@@ -30,7 +30,7 @@ const password = "open sesame"
 
 // A web is a running server with an engine and a host service that are played by functions.
 type web struct {
-	*testing.T
+	testing.TB
 	address string
 	client  *http.Client
 	options Options
@@ -47,10 +47,10 @@ func (w *web) Write(b []byte) (int, error) {
 	return w.out.Write(b)
 }
 
-func newWeb(t *testing.T, engine http.HandlerFunc) *web {
+func newWeb(t testing.TB, engine http.HandlerFunc) *web {
 	t.Helper()
 	dir := t.TempDir()
-	w := &web{T: t, engine: engine, options: Options{State: dir, Run: dir, Password: password, Version: "test"}}
+	w := &web{TB: t, engine: engine, options: Options{State: dir, Run: dir, Password: password, Version: "test"}}
 	w.options.Page = fstest.MapFS{"index.html": {Data: []byte("<title>Galvo</title>")}, "app.js": {Data: []byte("1")}}
 	w.options.Stdout = w
 	w.service(api.ServiceHost, func(rw http.ResponseWriter, r *http.Request) {
@@ -342,7 +342,7 @@ func TestForward(t *testing.T) {
 		t.Errorf("the body arrives as %s", a.body)
 	}
 	large := w.do("POST", "/api/v1/captures", strings.Repeat(" ", maxRequestBytes+1), "Authorization", basic("admin", password))
-	if large.status != 413 && large.status != 503 {
+	if large.status != 413 || !strings.Contains(large.body, `"kind":"too_large"`) {
 		t.Errorf("a large request: %d %s", large.status, large.body)
 	}
 }
@@ -478,6 +478,41 @@ func TestEngineDiesInAStream(t *testing.T) {
 	defer resp.Body.Close()
 	if b, err := io.ReadAll(resp.Body); err == nil {
 		t.Errorf("%d bytes were read to a proper end", len(b))
+	}
+}
+
+// BenchmarkStream is a download through TLS and the unix socket, all three processes' work in one.
+func BenchmarkStream(b *testing.B) {
+	const size = 64 << 20
+	for _, h2 := range []bool{false, true} {
+		b.Run(fmt.Sprintf("h2=%t", h2), func(b *testing.B) {
+			block := make([]byte, 256<<10)
+			w := newWeb(b, func(rw http.ResponseWriter, r *http.Request) {
+				for range size / len(block) {
+					rw.Write(block)
+				}
+			})
+			transport := w.client.Transport.(*http.Transport)
+			if transport.ForceAttemptHTTP2 = h2; !h2 {
+				transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+			}
+			b.SetBytes(size)
+			for b.Loop() {
+				req, err := http.NewRequestWithContext(b.Context(), "GET", "https://"+w.address+api.CaptureURLPath, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				req.SetBasicAuth("admin", password)
+				resp, err := w.client.Do(req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+					b.Fatal(n, err)
+				}
+				resp.Body.Close()
+			}
+		})
 	}
 }
 
