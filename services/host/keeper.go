@@ -270,10 +270,10 @@ func (k *keeper) keep(p *port, links []link) {
 	}
 }
 
-// describe fills in what is known of a port's link, and prepares its NIC when it is new.
+// describe fills in what is known of a port's link, and prepares its NIC when it is new, or used in another way.
 func (k *keeper) describe(p *port, l *link) {
 	info := &p.info
-	if p.prepared != l.index {
+	if p.prepared != l.index || info.Direction != direction(p.want, l) {
 		*info = handover.Port{ID: info.ID, Name: l.name, Index: l.index, MAC: l.mac, MTU: l.mtu, Link: p.want.Link}
 		info.Direction = direction(p.want, l)
 		info.Driver, info.CanFCS, info.Reason = k.nics.prepare(l, info.Direction == "both")
@@ -285,7 +285,7 @@ func (k *keeper) describe(p *port, l *link) {
 			}
 		}
 	}
-	info.Name, info.MTU, info.Addresses, info.Direction = l.name, l.mtu, l.addresses, direction(p.want, l)
+	info.Name, info.MTU, info.Addresses = l.name, l.mtu, l.addresses
 	state, why := l.state()
 	if info.State != state {
 		info.SpeedMbps = k.nics.speed(l.name)
