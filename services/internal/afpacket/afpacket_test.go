@@ -49,7 +49,7 @@ func receive(t *testing.T, ps *Ports, workers int, stop func(all []got) bool) []
 func count(n int) func([]got) bool { return func(all []got) bool { return len(all) >= n } }
 
 // addPort opens a port on e, as the two processes would.
-func addPort(t *testing.T, ps *Ports, e *rig.End, id, workers int, o Options) *Port {
+func addPort(t testing.TB, ps *Ports, e *rig.End, id, workers int, o Options) *Port {
 	t.Helper()
 	var fds []int
 	err := e.Netns.Run(func() (err error) {
