@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -64,15 +65,16 @@ type device struct {
 
 // A log keeps what the device says.
 type log struct {
-	b     bytes.Buffer
-	lines chan string
+	mu sync.Mutex
+
+	b bytes.Buffer
 }
 
-// settings are the extra lines of a test's configuration.
+// start runs a device with a configuration in a namespace, and waits until it answers.
 func start(t testing.TB, netns *rig.Netns, settings string, ports ...string) *device {
 	t.Helper()
 	need.Root(t)
-	d := &device{t: t, netns: netns, state: filepath.Join(t.TempDir(), "state"), log: &log{lines: make(chan string, 1000)}}
+	d := &device{t: t, netns: netns, state: filepath.Join(t.TempDir(), "state"), log: &log{}}
 	config := filepath.Join(t.TempDir(), "galvo.toml")
 	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
@@ -127,11 +129,11 @@ func (d *device) ready(out io.Reader) string {
 	select {
 	case url, ok := <-found:
 		if !ok {
-			d.t.Fatalf("the device ended without getting ready:\n%s", d.log.b.String())
+			d.t.Fatalf("the device ended without getting ready:\n%s", d.log.tail())
 		}
 		return url
 	case <-time.After(20 * time.Second):
-		d.t.Fatalf("the device did not get ready:\n%s", d.log.b.String())
+		d.t.Fatalf("the device did not get ready:\n%s", d.log.tail())
 	}
 	return ""
 }
@@ -150,11 +152,23 @@ func (d *device) stop() {
 		d.t.Error("galvo run did not stop within 15 s of SIGTERM")
 	}
 	if d.t.Failed() {
-		d.t.Logf("the device said:\n%s", d.log.b.String())
+		d.t.Logf("the device said:\n%s", d.log.tail())
 	}
 }
 
-func (l *log) Write(b []byte) (int, error) { return l.b.Write(b) }
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// tail returns the end of what was said.
+func (l *log) tail() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.b.Bytes()
+	return string(b[max(0, len(b)-3000):])
+}
 
 // call asks the API.
 func (d *device) call(method, path string, body, reply any) error {
@@ -201,7 +215,7 @@ func (d *device) wait(what string, ok func() bool) {
 			return
 		}
 	}
-	d.t.Fatalf("it did not happen within 20 s: %s\n%s", what, d.log.b.String())
+	d.t.Fatalf("it did not happen within 20 s: %s\n%s", what, d.log.tail())
 }
 
 // ports waits until all ports are up.

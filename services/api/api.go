@@ -25,7 +25,7 @@ type CaptureRequest struct {
 	Expression         string `json:"expression,omitempty" maxLength:"65536" doc:"Expert filter; empty for everything."`
 	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
 	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, or a slot."`
-	Sink               Sink   `json:"sink,omitempty"`
+	Sink               Sink   `json:"sink,omitzero"`
 	StartTime          int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is now."`
 	EndTime            int64  `json:"endTime,omitempty" doc:"Microseconds since the epoch; 0 is no end."`
 	MaxBytes           uint64 `json:"maxBytes,omitempty" doc:"Ends the capture before the output would exceed so many bytes of packets; 0 is no limit."`

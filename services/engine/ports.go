@@ -82,7 +82,7 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	if len(info.Sockets) == 0 {
 		return nil
 	}
-	drops := nicDrops(info.Stats)
+	drops := info.Stats.NicDrops
 	if info.Stats.State != "" {
 		p.info.State, p.info.Reason = info.Stats.State, info.Stats.Reason
 	}
@@ -154,14 +154,11 @@ func (ps *ports) reading(s handover.Stats) {
 	now, last := s.Time, p.read
 	ps.refresh(p, now)
 	st := p.live.Stats()
-	p.ledger.read(s.RxPackets, nicDrops(s), st.Received-min(st.Received, st.Frames), last/1000, now/1000)
+	p.ledger.read(s.RxPackets, s.NicDrops, st.Received-min(st.Received, st.Frames), last/1000, now/1000)
 	ps.rate(p, now-last)
 	p.read = now
 	ps.journal.put(p.info.ID-1, ps.base(p))
 }
-
-// nicDrops is what a link lost before the kernel's taps, while an engine is there.
-func nicDrops(s handover.Stats) uint64 { return s.NicDrops + s.Dropped }
 
 // refresh brings the ledger of p up to date with the workers and the kernel. It needs ps.mu.
 func (ps *ports) refresh(p *port, now int64) {
