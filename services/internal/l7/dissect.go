@@ -14,13 +14,11 @@ type payload struct {
 	tcp      bool
 	begun    bool   // TCP: the handshake was seen, so that nth counts from the beginning of the stream
 	joined   bool   // TCP: data is more than this packet
-	toServer bool   // by the flow's own notion of its server
 	dir      uint8  // endpoint that sent it
 	nth      uint8  // this is its nth packet with payload, from 1
 	src, dst uint16 // ports
 	seq      uint32 // TCP: of packet[0]
-	now      int64
-	row      uint8 // of the dissector that is being asked
+	row      uint8  // of the dissector that is being asked
 	flow     *flow.Record
 	engine   *Engine
 }

@@ -140,7 +140,6 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 	*v = payload{
 		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: s[6+from],
 		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: s[0]&sawSYN != 0,
-		now: p.Time, toServer: r.Server() != from,
 	}
 	v.cut = p.Layers&packet.Fragment != 0 || wirePayload(p) > len(data)
 	if v.tcp {
@@ -266,12 +265,12 @@ func (e *Engine) Finish(r *flow.Record) Verdict {
 	return verdict(&r.L7)
 }
 
-// End gives back what the engine keeps for a flow. The flow table calls it when it recycles the record.
+// End gives up on a flow like Finish, and gives back what the engine keeps for it. The flow table calls it when it is about to recycle the record,
+// whose verdict stays readable until then.
 func (e *Engine) End(r *flow.Record) {
-	s := &r.L7
-	e.releaseSlot(s, r.ID)
-	e.store.dropName(hostBlock(s))
-	*s = state{}
+	e.Finish(r)
+	e.store.dropName(hostBlock(&r.L7))
+	r.L7[0] &^= hasName
 }
 
 // HostName returns the name of the server that the flow told: TLS or QUIC server name, HTTP host, the name asked for in DNS; empty if there is none,

@@ -21,7 +21,7 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 			return
 		}
 		for _, port := range append(ports, 9999) {
-			l.engine.End(l.last)
+			l.forget()
 			v := payload{engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
 			for range 2 { // the second time it meets what it left in its memory
 				a := inspect(&v)

@@ -151,3 +151,9 @@ func cryptoFrame(at int, data string) string {
 func rtpPacket(seq, ssrc int) string {
 	return "\x80\x00" + u16(seq) + "\x00\x01" + u16(seq*160) + "\x12\x34" + u16(ssrc) + strings.Repeat("\xd5", 160)
 }
+
+// forget makes the last packet's flow a new one.
+func (l *lab) forget() {
+	l.engine.End(l.last)
+	l.last.L7 = state{}
+}

@@ -111,9 +111,10 @@ func TestRecognises(t *testing.T) {
 			t.Errorf("%s: at the end %v", c.what, w)
 		}
 		l.engine.End(l.last)
-		if l.last.L7 != (state{}) {
-			t.Errorf("%s: something is left after the end", c.what)
+		if w := VerdictOf(l.last); w.Proto != v.Proto || w.State != Final || len(l.engine.HostName(l.last)) != 0 {
+			t.Errorf("%s: after the end %v", c.what, w)
 		}
+		l.checkStore(t)
 	}
 }
 
@@ -290,7 +291,7 @@ func TestAllocs(t *testing.T) {
 		l.play(c)
 		ref := flow.Ref{Flow: l.last}
 		if n := testing.AllocsPerRun(100, func() {
-			l.engine.End(l.last)
+			l.forget()
 			l.engine.Inspect(&l.pkt, &l.pkt, &ref) // an open flow
 			l.engine.Inspect(&l.pkt, &l.pkt, &ref)
 		}); n != 0 {
@@ -319,7 +320,7 @@ func BenchmarkFirst(b *testing.B) {
 			ref := flow.Ref{Flow: l.last}
 			b.ReportAllocs()
 			for b.Loop() {
-				l.engine.End(l.last)
+				l.forget()
 				l.engine.Inspect(&l.pkt, &l.pkt, &ref)
 			}
 		})
@@ -373,7 +374,7 @@ func BenchmarkWorst(b *testing.B) {
 			l.play(c)
 			ref := flow.Ref{Flow: l.last}
 			for b.Loop() {
-				l.engine.End(l.last)
+				l.forget()
 				l.engine.Inspect(&l.pkt, &l.pkt, &ref)
 			}
 		})
