@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -36,6 +37,10 @@ import (
 // TestMain is also each of the services that the tests supervise.
 func TestMain(m *testing.M) {
 	if os.Getenv("SUPERVISE_TEST") == "" {
+		if state := os.Getenv("SUPERVISE_TEST_RUN"); state != "" {
+			Run(context.Background(), Options{State: state, Listen: "127.0.0.1:0", Stdout: os.Stdout, Stderr: io.Discard, env: []string{"SUPERVISE_TEST=1"}})
+			return
+		}
 		goleak.VerifyTestMain(m)
 		return
 	}
@@ -236,6 +241,39 @@ func TestLife(t *testing.T) {
 		if strings.Contains(log, line) != want {
 			t.Errorf("%q in the log: %t, want %t", line, !want, want)
 		}
+	}
+}
+
+// Without the process that supervises them the services end too.
+func TestNoOrphans(t *testing.T) {
+	need.Root(t)
+	p := &product{T: t, options: Options{State: t.TempDir()}}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SUPERVISE_TEST_RUN="+p.options.State)
+	cmd.Stdout = &p.out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitReady()
+	before := map[string]int{}
+	for _, n := range names {
+		before[n] = p.pid(n)
+	}
+	cmd.Process.Kill()
+	// The pipe of the process is inherited by web, so that this returns when that has ended.
+	cmd.Wait()
+	p.await("end of the services", func() bool { return p.pid("host")+p.pid("engine")+p.pid("web") == 0 })
+	if before["host"]*before["engine"]*before["web"] == 0 {
+		t.Errorf("not all services were there: %v", before)
+	}
+	// The next run with this state takes over what is left in the runtime directory, and removes it.
+	left, err := prepare(p.options.State, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.close()
+	if _, err := os.Stat(left.run); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left: %v", left.run, err)
 	}
 }
 
