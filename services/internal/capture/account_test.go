@@ -271,6 +271,51 @@ func TestLimitEndsTheLooking(t *testing.T) {
 	}
 }
 
+// So it does if the last packet is the first or the last one of a batch.
+func TestLimitAtTheEdgeOfABatch(t *testing.T) {
+	for limit := uint64(1); limit <= 6; limit++ {
+		cs := newCaptures(t, Options{})
+		_, wait := begin(t, cs, Spec{MaxPackets: limit}, newMoody("good", 0))
+		for i := range uint64(4) {
+			cs.Stage(0).Process(batchOf(0, frame(2*i, 60, 1, 0), frame(2*i+1, 60, 1, 1)))
+		}
+		wait()
+		if v := cs.Finished()[0]; v.Captured != limit || total(&v) != limit {
+			t.Errorf("limit %d: %+v", limit, v)
+		}
+	}
+}
+
+// A capture that never runs dry ends when it is stopped, and its client sees packets meanwhile.
+func TestStopUnderLoad(t *testing.T) {
+	cs := newCaptures(t, Options{Live: true})
+	m := newMoody("slow", 0)
+	c, wait := begin(t, cs, Spec{}, m)
+	packets := make([]packet.Packet, 200)
+	for i := range packets {
+		packets[i] = frame(uint64(i), 1400, 1, 0)
+	}
+	stopped := make(chan struct{})
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		for {
+			select {
+			case <-stopped:
+				return
+			default:
+				cs.Stage(0).Process(batchOf(0, packets...))
+			}
+		}
+	})
+	until(t, "packets arrive", func() bool { return m.size() > 20_000_000 })
+	cs.Stop(c.ID(), "stopped")
+	if wait(); cs.Finished()[0].Reason != "stopped" {
+		t.Errorf("%+v", cs.Finished()[0])
+	}
+	close(stopped)
+	feeding.Wait()
+}
+
 func TestReasons(t *testing.T) {
 	for mood, want := range map[string]string{"fails": Failed + ": no space left on the storage", "blocks": Finished + ": stopped by admin"} {
 		cs := newCaptures(t, Options{})

@@ -8,6 +8,10 @@
 // What a worker touches per packet belongs to it: no lock, no channel, no allocation, no system call. Counters are shown once a batch.
 // For every capture captured + dropped + ignored + held is the number of frames that its lanes looked at, at every moment.
 //
+// Packets leave in the order of time as far as their workers received them so: a worker that lags behind is waited for, 60 ms at most and
+// only while the queue has room. Packets that waited for the verdict of their flow leave behind younger ones of other flows. Within a flow
+// the order is always that of the wire.
+//
 // The package starts no goroutine. It reads no configuration, opens no sink and knows no port.
 package capture
 
@@ -213,8 +217,12 @@ func (c *Capture) window(now int64) {
 	if s.End != 0 {
 		c.until, c.untilReason = s.End, "end time"
 	}
-	if d := int64(s.MaxDuration); d != 0 && max(now, c.from)+d < c.until {
-		c.until, c.untilReason = max(now, c.from)+d, "time limit"
+	begin := max(now, c.from)
+	if s.Block {
+		begin = s.Start
+	}
+	if d := int64(s.MaxDuration); d != 0 && begin+d < c.until {
+		c.until, c.untilReason = begin+d, "time limit"
 	}
 }
 
@@ -239,8 +247,8 @@ func (c *Capture) attach(s sink.Sink) error {
 
 // Run feeds s until the capture ends, and returns when everything is written and the capture is in the list of finished ones. It returns
 // nil if the stream is complete, and else why it is not. A capture can be run once: an *api.Error says that it was already, or has
-// ended, and then nothing was written to s. When ctx is done the capture ends at once: the
-// cause of ctx is the reason, or else that the client disconnected.
+// ended, and then nothing was written to s. When ctx is done the capture ends at once: the cause of ctx is the reason, or else that the
+// client disconnected.
 func (c *Capture) Run(ctx context.Context, s sink.Sink) error {
 	if err := c.attach(s); err != nil {
 		return err

@@ -91,7 +91,7 @@ func (cs *Captures) SetMax(n int) {
 // Start makes a capture, which waits for its Run: for 30 seconds, then it is given up. An error is an *api.Error, and leaves no trace in
 // any list: the number of captures is at its limit, or the request cannot be met.
 func (cs *Captures) Start(spec Spec) (*Capture, error) {
-	c, err := cs.make(spec)
+	c, err := cs.newCapture(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -116,15 +116,9 @@ func (cs *Captures) Start(spec Spec) (*Capture, error) {
 	return c, nil
 }
 
-// make checks a spec.
-func (cs *Captures) make(spec Spec) (*Capture, error) {
+// newCapture makes what does not depend on other captures. The error is an *api.Error.
+func (cs *Captures) newCapture(spec Spec) (*Capture, error) {
 	spec.Format = cmp.Or(spec.Format, Pcapng)
-	if !slices.Contains([]Format{Pcapng, Pcap, PcapNanos}, spec.Format) {
-		return nil, badRequest("the format is %q, and must be pcapng, pcap or pcap-ns", spec.Format)
-	}
-	if spec.End != 0 && spec.End < spec.Start {
-		return nil, badRequest("the end time is before the start time: the capture would be empty")
-	}
 	if spec.Expression == "" {
 		spec.Filter = nil
 	}
@@ -136,7 +130,7 @@ func (cs *Captures) make(spec Spec) (*Capture, error) {
 		id:      strings.ToLower(rand.Text()[:10]),
 		spec:    spec,
 		of:      cs,
-		snap:    maxSnap,
+		snap:    min(maxSnap, int(cmp.Or(spec.SnapLen, maxSnap))),
 		format:  encoding{spec.Format == Pcapng, spec.Format == PcapNanos, spec.SingleInterface},
 		oneLink: spec.Format != Pcapng || spec.SingleInterface,
 		limited: spec.MaxPackets != 0 || spec.MaxBytes != 0,
@@ -149,18 +143,28 @@ func (cs *Captures) make(spec Spec) (*Capture, error) {
 		done:    make(chan struct{}),
 		created: time.Now().UnixNano(),
 	}
-	if spec.SnapLen != 0 {
-		c.snap = min(c.snap, int(spec.SnapLen))
+	return c, c.check()
+}
+
+// check says what is wrong with a spec.
+func (c *Capture) check() error {
+	s := &c.spec
+	switch {
+	case !slices.Contains([]Format{Pcapng, Pcap, PcapNanos}, s.Format):
+		return badRequest("the format is %q, and must be pcapng, pcap or pcap-ns", s.Format)
+	case s.End != 0 && s.End < s.Start:
+		return badRequest("the end time is before the start time: the capture would be empty")
+	case s.Block && s.MaxDuration != 0 && s.Start == 0:
+		return badRequest("a limit of time needs a start time in a savefile")
+	case !c.oneLink:
+		return nil
 	}
-	if c.oneLink {
-		table := cs.Interfaces()
-		for i := range table {
-			if table[i].Link != table[0].Link {
-				return nil, badRequest("%s", otherLink(table[0].Link, table[i].Link))
-			}
+	for table := c.of.Interfaces(); len(table) > 1; table = table[1:] {
+		if table[0].Link != table[1].Link {
+			return badRequest("%s", otherLink(table[0].Link, table[1].Link))
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // Get returns a capture that runs or waits, or an *api.Error.

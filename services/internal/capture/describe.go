@@ -24,17 +24,13 @@ func (c *Capture) section(scanned string) pcapng.Section {
 	}
 }
 
-// iface returns the description of interface i of the output. All have the same snap length, because libpcap refuses others; a frame
-// check sequence is never part of a packet.
-func (c *Capture) iface(table []pipeline.Interface, i int) pcapng.Interface {
-	out := pcapng.Interface{Filter: c.spec.Expression, SnapLen: c.spec.SnapLen, Link: table[i].Link}
-	if c.format.single {
-		out.Name = "any"
-		return out
+// iface returns the description of an interface. All of the output have the same snap length, because libpcap refuses others; a frame check
+// sequence is never part of a packet.
+func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
+	return pcapng.Interface{
+		Name: in.Name, Description: in.Description, Link: in.Link, MAC: in.MAC, SpeedBits: in.SpeedBits,
+		Filter: c.spec.Expression, SnapLen: c.spec.SnapLen,
 	}
-	in := &table[i]
-	out.Name, out.Description, out.MAC, out.SpeedBits = in.Name, in.Description, in.MAC, in.SpeedBits
-	return out
 }
 
 // scanned says why there is no packet in the output.

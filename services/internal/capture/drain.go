@@ -55,19 +55,23 @@ func (d *drain) run() error {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for c.end.Load() == nil {
-		for d.pass(false) {
-		}
+		busy := d.passes()
 		d.flush()
 		d.note(time.Now())
+		if d.err == nil {
+			d.err = context.Cause(d.ctx)
+		}
 		if d.err != nil || d.expired() {
 			break
+		}
+		if busy {
+			continue
 		}
 		select {
 		case <-c.wake:
 		case <-t.C:
 		case <-c.over:
 		case <-d.ctx.Done():
-			d.err = context.Cause(d.ctx)
 		}
 	}
 	if d.err != nil {
@@ -79,6 +83,16 @@ func (d *drain) run() error {
 	d.trailer()
 	d.flush()
 	return d.err
+}
+
+// passes makes passes while there is something to write, but not for ever, and reports whether there may be more.
+func (d *drain) passes() bool {
+	for range 16 {
+		if !d.pass(false) {
+			return false
+		}
+	}
+	return true
 }
 
 // note brings what outlives the engine up to date, now and then.
@@ -271,17 +285,23 @@ func (d *drain) writeHeader(scanned string) {
 		d.flush()
 		return
 	}
-	link := c.link.Load()
-	if table := c.of.Interfaces(); link == 0 && len(table) != 0 && !c.spec.Block {
-		c.link.CompareAndSwap(0, int32(table[0].Link)+1)
-		link = c.link.Load()
-	}
-	if link == 0 {
+	link, ok := c.onlyLink()
+	if !ok {
 		return
 	}
 	d.header = true
-	d.writeRaw(pcapng.AppendPcapHeader(nil, packet.LinkType(link-1), c.spec.SnapLen, c.format.nanos))
+	d.writeRaw(pcapng.AppendPcapHeader(nil, link, c.spec.SnapLen, c.format.nanos))
 	d.flush()
+}
+
+// onlyLink returns the link type of all packets: that of the first one, or of the first interface of a live source, whose header comes
+// before any packet.
+func (c *Capture) onlyLink() (link packet.LinkType, ok bool) {
+	if table := c.of.Interfaces(); len(table) != 0 && !c.spec.Block {
+		c.link.CompareAndSwap(0, int32(table[0].Link)+1)
+	}
+	n := c.link.Load()
+	return packet.LinkType(n - 1), n != 0
 }
 
 // describe writes the header, if that is still to be done, and the interfaces that are new in the table.
@@ -294,12 +314,16 @@ func (d *drain) describe() {
 	if !c.format.pcapng {
 		return
 	}
-	table := c.of.Interfaces()
-	if c.format.single && len(table) > 0 {
-		table = table[:1]
+	if c.format.single {
+		if link, ok := c.onlyLink(); ok && d.described == 0 {
+			d.described = 1
+			d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
+		}
+		return
 	}
+	table := c.of.Interfaces()
 	for ; d.described < len(table); d.described++ {
-		d.writeRaw(pcapng.AppendInterface(nil, c.iface(table, d.described)))
+		d.writeRaw(pcapng.AppendInterface(nil, c.iface(&table[d.described])))
 	}
 }
 
@@ -314,9 +338,7 @@ func (d *drain) trailer() {
 		scanned = c.scanned()
 	}
 	if !d.header {
-		if !c.format.pcapng {
-			c.link.CompareAndSwap(0, int32(packet.LinkEthernet)+1)
-		}
+		c.link.CompareAndSwap(0, int32(packet.LinkEthernet)+1) // without any packet it does not matter
 		d.writeHeader(scanned)
 	}
 	if !c.format.pcapng {

@@ -40,19 +40,21 @@ func (l *lane) begin(b *pipeline.Batch, lo, hi int64) {
 	c := l.c
 	l.on = len(b.Packets) != 0 && hi >= c.from && lo < c.until && c.end.Load() == nil
 	l.partial = lo < c.from || hi >= c.until
-	l.seen = len(b.Packets)
+	l.seen = 0
+	if l.on {
+		l.seen = len(b.Packets)
+	}
 }
 
 // finish counts what was looked at and shows the counters and packets of the batch.
 func (l *lane) finish(b *pipeline.Batch, tally []ifaceCount) {
-	switch {
-	case l.on && !l.partial:
-		l.looked += uint64(len(b.Packets))
+	if l.partial || l.seen < len(b.Packets) {
+		l.look(b)
+	} else {
+		l.looked += uint64(l.seen)
 		for _, t := range tally {
 			l.iface(t.iface).looked += t.frames
 		}
-	case l.on || l.seen < len(b.Packets):
-		l.look(b)
 	}
 	l.on = false
 	if l.hold != nil && l.c.end.Load() == nil {
