@@ -21,6 +21,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/capture"
+	"galvo/services/internal/country"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/handover"
@@ -44,6 +45,7 @@ type Engine struct {
 	ports    *ports
 	captures *capture.Captures
 	stats    *stats.Stats
+	country  filter.CountryTable // nil where its data is not installed
 	workers  []*pipeline.Worker
 	closing  chan struct{} // closed when the engine stops: streams of events end
 }
@@ -87,6 +89,11 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	if e.ports, err = newPorts(o.State, c.Instance, plan.Workers, plan.Blocks); err != nil {
 		return nil, err
+	}
+	if table, err := country.Open(c.Config.Engine.Geoip); err != nil {
+		slog.Warn("the filter's countryCode has no answer", "error", err)
+	} else {
+		e.country = table
 	}
 	e.configure(c, plan)
 	e.captures, err = capture.New(capture.Options{
@@ -255,9 +262,9 @@ func (e *Engine) handler() http.Handler {
 
 // env is what expressions are compiled against.
 func (e *Engine) env(c *config.Config) *filter.Env {
-	env := &filter.Env{Live: true, Ports: e.ports.env()}
+	env := &filter.Env{Live: true, Ports: e.ports.env(), Country: e.country}
 	for _, g := range c.Groups {
-		env.Groups = append(env.Groups, filter.Group{Name: g.Name, Interfaces: g.Interfaces, Links: g.Links, VLANs: g.VLANs, MPLS: g.MPLS})
+		env.Groups = append(env.Groups, filter.Group(g))
 	}
 	return env
 }

@@ -23,7 +23,7 @@ func checkFilter(_ context.Context, args []string) error {
 	if len(rest) != 1 {
 		return wrongUsage("it takes one expression, in quotes, and got %d arguments", len(rest))
 	}
-	compiled, err := filter.Compile(rest[0], &filter.Env{})
+	compiled, err := filter.Compile(rest[0], &filter.Env{Syntax: true})
 	if err != nil {
 		return reportFilter(rest[0], err)
 	}

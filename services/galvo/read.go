@@ -12,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/capture"
+	"galvo/services/internal/country"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
@@ -76,7 +78,7 @@ func read(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	env, err := readEnv(r.config)
+	env, err := readEnv(r.config, r.expression)
 	if err != nil {
 		return err
 	}
@@ -124,25 +126,29 @@ func read(ctx context.Context, args []string) error {
 	return err
 }
 
-// readEnv is what the expression is compiled against: the groups and links of a configuration.
-func readEnv(name string) (*filter.Env, error) {
+// readEnv is what the expression is compiled against: the groups and links of a configuration, and the country table if it may be needed.
+func readEnv(name, expression string) (*filter.Env, error) {
+	c := config.Default()
+	if name != "" {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if c, err = config.Parse(b); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	env := &filter.Env{}
-	if name == "" {
-		return env, nil
-	}
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	c, err := config.Parse(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
 	for i, p := range c.Ports {
 		env.Ports = append(env.Ports, filter.Port{ID: i + 1, Name: p.Name, Link: p.Link})
 	}
 	for _, g := range c.Groups {
 		env.Groups = append(env.Groups, filter.Group(g))
+	}
+	if strings.Contains(strings.ToLower(expression), "country") { // the table takes a moment to load
+		if table, err := country.Open(c.Engine.Geoip); err == nil {
+			env.Country = table // without it the filter's error says what to install
+		}
 	}
 	return env, nil
 }
