@@ -61,8 +61,8 @@ func inspectQUIC(v *payload) answer {
 		return inspectNegotiation(b[h.end:], v.cut)
 	}
 	ver := quicVersionOf(h.version)
-	if reserved(h.version) {
-		return yes(b[0]&0x40 != 0 && len(b) >= 1200 && len(h.dcid) >= 8) // asks for the versions that the server knows
+	if reserved(h.version) && b[0]&0x40 != 0 && len(b) >= 1200 && len(h.dcid) >= 8 {
+		return answer{outcome: carrier} // asks for the versions that the server knows
 	}
 	if ver == nil || ver.gquic && b[0]&0x40 == 0 || !ver.gquic && b[0]&0x40 == 0 && stateOf(&v.flow.L7) != Partial {
 		return answer{}
@@ -135,7 +135,7 @@ func inspectNegotiation(list []byte, cut bool) answer {
 			return answer{}
 		}
 	}
-	return answer{outcome: final}
+	return answer{outcome: carrier} // the client will try again
 }
 
 // maxInitials is how many Initial packets of a datagram are opened.

@@ -60,6 +60,10 @@ func conversations(t testing.TB) []conversation {
 			up(quicInitial(t, 0x6b3343cf, "connection", 0, cryptoFrame(100, quic[100:]))), up(quicInitial(t, 0x6b3343cf, "connection", 1, cryptoFrame(50, quic[50:100])+"\x01"+cryptoFrame(0, quic[:50]))),
 		}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC draft 29", 17, 40000, 4433, []packetSpec{up(quicInitial(t, 0xff00001d, "connection", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC after version negotiation", 17, 40000, 443, []packetSpec{
+			up("\xc0\x1a\x2a\x3a\x4a\x08connecti\x00" + strings.Repeat("x", 1186)), down("\xc0\x00\x00\x00\x00\x00\x08connecti\x00\x00\x00\x01\xff\x00\x00\x1d"),
+			up(quicInitial(t, 1, "connection", 0, cryptoFrame(0, quic))),
+		}, QUIC, 0, "quic.example.com", 1},
 		{"gQUIC", 17, 40000, 443, []packetSpec{up("\x0d12345678Q043\x01" + strings.Repeat("h", 12) + "\xa0\x01\x00\x00CHLO\x02\x00\x00\x00PAD\x00\x04\x00\x00\x00SNI\x00\x11\x00\x00\x00----old.example.c")}, QUIC, 0, "old.example.c", 1},
 		{"SSH", 6, 40000, 2222, []packetSpec{syn, synAck, down("SSH-2.0-OpenSSH_9.2\r\n")}, SSH, 0, "", 3},
 		{"SIP", 17, 5060, 5060, []packetSpec{up(sipInvite)}, SIP, 0, "", 1},
