@@ -156,7 +156,7 @@ func TestFramesAreIdentical(t *testing.T) {
 			if s := port.Stats(); s.Received != uint64(len(sent)) || s.Frames != s.Received || s.LostKernel != 0 {
 				t.Errorf("stats are %+v after %d frames", s, len(sent))
 			}
-			if i := ps.Source(0).Interfaces()[0]; i.Port != 7 || i.Link != packet.LinkEthernet || i.MAC == [6]byte{} {
+			if i := ps.Source(0).Interfaces()[6]; i.Port != 7 || i.Link != packet.LinkEthernet || i.MAC == [6]byte{} {
 				t.Errorf("interface is %+v", i)
 			}
 		})

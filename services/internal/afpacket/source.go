@@ -49,6 +49,10 @@ func (ps *Ports) Source(worker int) *Source { return ps.sources[worker] }
 func (ps *Ports) Add(iface pipeline.Interface, fds []int, o Options) (*Port, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	if iface.Port < 1 || iface.Port > math.MaxUint16 {
+		closeAll(fds)
+		return nil, fmt.Errorf("add port %d: port ids go from 1 to %d", iface.Port, math.MaxUint16)
+	}
 	if len(fds) != len(ps.sources) {
 		closeAll(fds)
 		return nil, fmt.Errorf("add port %d: %d packet sockets for %d workers", iface.Port, len(fds), len(ps.sources))

@@ -270,16 +270,18 @@ func TestAddErrors(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
+		port int
 		fds  []int
 	}{
-		{"too few", open(rx, 1)},
-		{"too many", open(rx, 3)},
-		{"none", nil},
-		{"gone", gone},
-		{"not sockets", pipe},
+		{"too few", 1, open(rx, 1)},
+		{"too many", 1, open(rx, 3)},
+		{"none", 1, nil},
+		{"gone", 1, gone},
+		{"not sockets", 1, pipe},
+		{"no port id", 0, open(rx, 2)},
 	} {
 		ps := newPorts(t, 2)
-		if _, err := ps.Add(pipeline.Interface{Port: 1}, c.fds, Options{}); err == nil {
+		if _, err := ps.Add(pipeline.Interface{Port: c.port}, c.fds, Options{}); err == nil {
 			t.Errorf("%s: no error", c.name)
 		} else {
 			t.Logf("%s: %v", c.name, err)
