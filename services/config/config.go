@@ -88,7 +88,7 @@ type Rings struct {
 
 // Engine are the settings of the processing.
 type Engine struct {
-	// Workers is how many cores receive and analyse, at most 64; 0 is one fewer than the machine has, at least 1.
+	// Workers is how many cores receive and analyse, at most 64; 0 is all that the machine has.
 	Workers int `toml:"workers" takes:"restart" limit:"0..64"`
 	// MemoryPercent is the share of the machine's memory that Galvo may use, 5 to 90.
 	MemoryPercent int `toml:"memoryPercent" takes:"restart" limit:"5..90"`

@@ -31,7 +31,7 @@ type server struct {
 }
 
 func newServer(o Options) (*server, error) {
-	s := &server{options: o, started: time.Now(), sessions: newSessions(), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
+	s := &server{options: o, started: time.Now(), sessions: openSessions(filepath.Join(o.State, "sessions")), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
 	var err error
 	if s.users, err = openUsers(filepath.Join(o.State, "users"), o.Password, o.Stdout); err != nil {
 		return nil, err
@@ -166,6 +166,9 @@ func (s *server) checkHost(r *http.Request) *api.Error {
 	}
 }
 
+// maxLoggedQuery is how many bytes of a query are written down: expressions may have 64 KiB.
+const maxLoggedQuery = 1024
+
 // dispatch lets the service of the route answer, and writes down what was done with more than a viewer's rights.
 func (s *server) dispatch(route api.Route, c caller, w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(withCaller(r.Context(), c))
@@ -173,7 +176,7 @@ func (s *server) dispatch(route api.Route, c caller, w http.ResponseWriter, r *h
 		begun := time.Now()
 		counted := &statusWriter{ResponseWriter: w}
 		w = counted
-		audit := slog.With("user", c.user, "client", c.client, "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery)
+		audit := slog.With("user", c.user, "client", c.client, "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery[:min(len(r.URL.RawQuery), maxLoggedQuery)])
 		if r.Method == http.MethodGet && route.Service == api.ServiceEngine {
 			audit.Info("capture stream asked for")
 		}

@@ -2,7 +2,7 @@
 // service over their unix sockets.
 //
 // What a request may do is in the route table of package api. The process has no rights, opens no sockets of its own but unix ones, and
-// keeps its state (certificate, users, tokens) in its directory. Sessions live in memory and end with it.
+// keeps its state (certificate, users, tokens, sessions) in its directory.
 package server
 
 import (
@@ -21,7 +21,7 @@ import (
 // Options are what the process is started with.
 type Options struct {
 	Listeners []net.Listener // inherited; TLS is spoken on them
-	State     string         // directory of certificate, users and tokens
+	State     string         // directory of certificate, users, tokens and sessions
 	Run       string         // runtime directory, with the sockets of the other services
 	Addresses []string       // the machine's own, for the certificate
 	Password  string         // of the user admin; empty keeps it, or makes one at first start and prints it on Stdout

@@ -256,6 +256,14 @@ func TestSession(t *testing.T) {
 	if a := w.do("GET", "/api/v1/captures", "", "Cookie", c); a.status != 200 || !strings.Contains(a.body, `"user":"admin"`) || !strings.Contains(a.body, `"secrets":""`) {
 		t.Errorf("with a cookie: %d %s", a.status, a.body)
 	}
+	w.stop()
+	w.start()
+	if a := w.do("GET", "/api/v1/captures", "", "Cookie", c); a.status != 200 {
+		t.Errorf("the session ended with the service: %d %s", a.status, a.body)
+	}
+	if b, err := os.ReadFile(filepath.Join(w.options.State, "sessions")); err != nil || strings.Contains(string(b), strings.TrimPrefix(c, cookieName+"=")) {
+		t.Errorf("the secret is on disk, or nothing is: %v", err)
+	}
 	if a := w.do("POST", "/api/v1/logout", "", "Cookie", c); a.status/100 != 2 || !strings.Contains(a.header.Get("Set-Cookie"), "Max-Age=0") {
 		t.Errorf("logout: %d %s %s", a.status, a.body, a.header)
 	}
@@ -264,6 +272,35 @@ func TestSession(t *testing.T) {
 	}
 	if a := w.do("POST", "/api/v1/login", `{"user":"admin","password":"wrong"}`); a.status != 401 || a.header.Get("Set-Cookie") != "" {
 		t.Errorf("wrong password: %d %v", a.status, a.header)
+	}
+}
+
+func TestSessionsEnd(t *testing.T) {
+	s := openSessions(filepath.Join(t.TempDir(), "sessions"))
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	secret := s.start(user{Name: "admin", Hash: "x"})
+	for range 14 { // used every 12 hours
+		now = now.Add(sessionIdle)
+		if _, _, ok := s.find(secret); !ok {
+			t.Fatal("a session in use ended")
+		}
+	}
+	now = now.Add(time.Hour)
+	if _, _, ok := s.find(secret); ok {
+		t.Error("a session lives longer than a week")
+	}
+	secret = s.start(user{Name: "admin", Hash: "x"})
+	now = now.Add(sessionIdle + time.Second)
+	if _, _, ok := s.find(secret); ok {
+		t.Error("an idle session lives on")
+	}
+	for range maxSessions + 10 {
+		s.open[secretHash(fmt.Sprint(len(s.open)))] = &session{Used: now, Made: now}
+		s.clean()
+	}
+	if len(s.open) > maxSessions {
+		t.Errorf("%d sessions", len(s.open))
 	}
 }
 
