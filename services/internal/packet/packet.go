@@ -72,7 +72,7 @@ const (
 	Fragment                         // IPv4 with MF or an offset; IPv6 with a fragment header that has M or an offset
 	LaterFragment                    // a fragment with an offset above 0: it has no layer-4 header of its own
 	TCP                              // Packet.L4 is the header; at least the ports are captured
-	UDP                              //
+	UDP                              // Packet.L4 is the header; at least the ports are captured
 	SCTP                             // the common header is captured
 	ICMP                             // at least type and code are captured
 	ICMPv6                           // at least the type is captured
@@ -80,7 +80,7 @@ const (
 	GRE                              // Packet.L4 is the header, of which flags and protocol are captured
 	Tunnel                           // Inner reaches what a tunnel carries
 	PartIPv4                         // IPv4, but the fixed header is cut off or makes no sense: only Packet.Have bytes at Packet.L3 count
-	PartIPv6                         //
+	PartIPv6                         // IPv6 in the same way
 	HasProto                         // Packet.Proto is known
 )
 
@@ -202,7 +202,7 @@ func (p *Packet) TCPFlags() (flags uint8, ok bool) {
 // L7 returns the captured bytes after the layer-4 header, or after the IP header where layer 4 is not known. It is empty for
 // frames without IP.
 func (p *Packet) L7() []byte {
-	if p.Layers&IP == 0 || uint32(p.Payload) >= p.End {
+	if p.Layers&IP == 0 || uint32(p.Payload) >= min(p.End, maxOffset) {
 		return nil
 	}
 	return p.Data[p.Payload:p.End]

@@ -1,0 +1,94 @@
+package packet_test
+
+import (
+	"strings"
+	"testing"
+
+	"galvo/services/internal/packet"
+)
+
+// A difference is one that is meant to be: why we say something else than tshark 4.0.
+type difference struct {
+	field  string // "" is any
+	reason string
+	is     func(s sample, p *packet.Packet, r row) bool
+}
+
+var differences = []difference{
+	{"ip.dst", "tshark looks for a source route in the options before it shows the destination, and shows the route's end",
+		func(_ sample, p *packet.Packet, _ row) bool { return p.Layers&packet.IPv4 != 0 && p.Data[p.L3]&15 > 5 }},
+	{"icmp.type", "tshark shows the type only with the 6 bytes up to the checksum and identifier",
+		func(_ sample, p *packet.Packet, _ row) bool { return int(p.L4)+6 > int(p.End) }},
+	{"igmp.type", "tshark shows the type only with the byte behind it",
+		func(_ sample, p *packet.Packet, _ row) bool { return int(p.L4)+2 > int(p.End) }},
+	{"llc.dsap", "an LLC header that is cut off is none here",
+		func(_ sample, p *packet.Packet, r row) bool { return p.Layers&packet.LLC == 0 && p.Tunnel == 0 }},
+	{"tcp.payload", "tshark calls the payload of a reset its cause",
+		func(_ sample, p *packet.Packet, _ row) bool { f, _ := p.TCPFlags(); return f&4 != 0 }},
+	{"ieee8021ad.", "tshark has other fields for the second of two 802.1ad tags, and shows none that is cut off",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return p.VLANs > 1 && p.TPID(1) == 0x88a8 || int(p.VLANAt)+4*int(p.VLANs) > len(p.Data)
+		}},
+	{"", "tshark gives up at an extension header whose options make no sense, we skip it by its length",
+		func(_ sample, _ *packet.Packet, r row) bool {
+			return strings.HasSuffix(r.get("frame.protocols"), "ipv6.hopopts") || strings.HasSuffix(r.get("frame.protocols"), "ipv6.dstopts")
+		}},
+	{"", "IPv6 extension headers other than AH are not looked for in IPv4",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return p.Layers&packet.IPv4 != 0 && strings.Contains(r.get("frame.protocols"), "ip:ipv6.")
+		}},
+	{"", "the guess what an MPLS stack carries is a guess",
+		func(_ sample, _ *packet.Packet, r row) bool {
+			return strings.Contains(r.get("frame.protocols"), "pwethheuristic")
+		}},
+	{"", "ISL, known by its destination address, is not decoded",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return strings.HasPrefix(r.get("frame.protocols"), "eth:eth:")
+		}},
+	{"", "PPP in BSD loopback frames and Ethernet in cooked frames are not decoded",
+		func(_ sample, _ *packet.Packet, r row) bool {
+			return strings.HasPrefix(r.get("frame.protocols"), "null:ppp") || strings.HasPrefix(r.get("frame.protocols"), "sll:eth:")
+		}},
+	{"tcp.payload", "tshark gives up at TCP options that make no sense",
+		func(_ sample, _ *packet.Packet, r row) bool { return r.get("_ws.malformed") != "" }},
+	{"vxlan.vni", "VXLAN without the flag that says so has no network identifier",
+		func(_ sample, p *packet.Packet, r row) bool { return p.Data[p.Payload]&8 == 0 }},
+	{"geneve.vni", "Geneve of a version other than 0 is none",
+		func(_ sample, p *packet.Packet, r row) bool { return p.Data[p.Payload]>>6 != 0 }},
+	{"gtp.teid", "messages that are not of GTP-U are none, even where tshark finds GTP in them",
+		func(_ sample, p *packet.Packet, r row) bool { return p.Tunnel == 0 }},
+	{"erspan.spanid", "tshark gives up at the routing entries of GRE",
+		func(_ sample, _ *packet.Packet, r row) bool {
+			return strings.HasSuffix(r.get("frame.protocols"), "gre")
+		}},
+	{"inner", "VXLAN without the flag that says so is no tunnel",
+		func(_ sample, p *packet.Packet, r row) bool { return p.DstPort == 4789 && p.Tunnel == 0 }},
+	{"", "EtherIP of a version other than 3 is none",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return strings.Contains(r.get("frame.protocols"), "etherip") && p.Layers&packet.Tunnel == 0
+		}},
+}
+
+// excuses count how often each difference was needed.
+type excuses map[string]int
+
+func (e excuses) explain(s sample, p *packet.Packet, r row, field string) bool {
+	for _, d := range differences {
+		if strings.HasPrefix(field, d.field) && d.is(s, p, r) {
+			e[d.reason]++
+			return true
+		}
+	}
+	return false
+}
+
+// check fails the test if a reason excuses so much that it hides more than it explains.
+func (e excuses) check(t *testing.T, frames int) {
+	t.Helper()
+	for reason, n := range e {
+		t.Logf("%5d times: %s", n, reason)
+		if n > 20+frames/20 {
+			t.Errorf("%d of %d facts are excused: %s", n, frames, reason)
+		}
+	}
+}
