@@ -1,0 +1,208 @@
+package capture
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"galvo/ci/need"
+	"galvo/services/api"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/savefile"
+	"galvo/services/internal/sink"
+)
+
+// readThrough runs a savefile through a worker with one capture, and returns what the capture wrote and its counters.
+func readThrough(t *testing.T, file string, spec Spec) ([]byte, api.Capture) {
+	t.Helper()
+	source, err := savefile.Open([]string{file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	cs := newCaptures(t, Options{Interfaces: source.Interfaces})
+	spec.Block, spec.HoldBytes = true, 64<<20
+	var out bytes.Buffer
+	c, wait := begin(t, cs, spec, sink.NewWriter(&out, "buffer"))
+	engine := l7.New(l7.Config{Bytes: 1 << 20})
+	w := &pipeline.Worker{
+		Source: source, Flows: flow.New(flow.Config{Flows: 1 << 14, OnEnd: engine.End}), L7: engine, Stages: []pipeline.Stage{cs.Stage(0)},
+	}
+	w.Run(t.Context()) // a damaged file is read up to its damage
+	cs.Stage(0).Finish()
+	c.Finish("end of the savefile")
+	wait()
+	return out.Bytes(), cs.Finished()[0]
+}
+
+// readPackets returns the packets of a savefile with their link types, and whether its interfaces have several.
+func readPackets(t *testing.T, file string) (packets []packet.Packet, links []packet.LinkType, mixed bool) {
+	t.Helper()
+	source, err := savefile.Open([]string{file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	for b := new(pipeline.Batch); source.Next(context.Background(), b) == nil; {
+		for _, p := range b.Packets {
+			p.Data = bytes.Clone(p.Data)
+			packets = append(packets, p)
+			links = append(links, source.Interfaces()[p.Iface].Link)
+		}
+	}
+	for _, in := range source.Interfaces() {
+		mixed = mixed || in.Link != source.Interfaces()[0].Link
+	}
+	return packets, links, mixed
+}
+
+// Every savefile of the corpus comes out as it went in.
+func TestCorpusComesOutAsItWentIn(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(need.Corpus(t), "protocols", "*.*cap*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no savefiles: %v", err)
+	}
+	for _, file := range files {
+		want, links, mixed := readPackets(t, file)
+		for _, format := range []Format{Pcapng, PcapNanos} {
+			if mixed && format != Pcapng {
+				continue
+			}
+			out, v := readThrough(t, file, Spec{Format: format})
+			got := read(t, out)
+			if len(got) != len(want) || v.Captured != uint64(len(want)) || total(&v) != v.Captured {
+				t.Errorf("%s as %s: %d packets of %d, %+v", filepath.Base(file), format, len(got), len(want), v)
+				continue
+			}
+			r, err := pcapng.NewReader(bytes.NewReader(out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range got {
+				g, w := &got[i], &want[i]
+				one := make([]packet.Packet, 1)
+				if _, err := r.Read(one); err != nil {
+					t.Fatal(err)
+				}
+				link := r.Interfaces()[one[0].Iface].Link
+				if !bytes.Equal(g.Data, w.Data) || g.Len != w.Len || g.Time != w.Time || links[i] != link {
+					t.Errorf("%s as %s: packet %d differs", filepath.Base(file), format, i)
+					break
+				}
+			}
+		}
+	}
+	t.Logf("%d files", len(files))
+}
+
+// With hold a capture gets what it gets with skip, and what came before the verdict; both account for every packet.
+func TestHoldGetsMore(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7", "pcap", "*.*cap*"))
+	more := 0
+	for _, file := range files[:min(len(files), 25)] {
+		for _, expression := range []string{"l7Protocol == TLS", "l7Protocol != DNS"} {
+			spec := Spec{Filter: compile(t, expression), Expression: expression}
+			_, skip := readThrough(t, file, spec)
+			spec.Hold = true
+			_, hold := readThrough(t, file, spec)
+			if hold.Captured < skip.Captured || total(&hold) != total(&skip) || hold.Held != 0 {
+				t.Errorf("%s, %s: skip %+v, hold %+v", filepath.Base(file), expression, skip.Counters, hold.Counters)
+			}
+			more += int(hold.Captured - skip.Captured)
+		}
+	}
+	if more == 0 {
+		t.Error("hold never got a packet more")
+	}
+	t.Logf("%d packets more", more)
+}
+
+// A client that pauses keeps its capture: what did not fit is counted, and what it gets is a whole file.
+func TestPausedClient(t *testing.T) {
+	cs := newCaptures(t, Options{Live: true})
+	c, err := cs.Start(Spec{QueueBytes: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, time.Minute)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	<-c.Attached()
+	frames := uint64(0)
+	for cs.List()[0].Dropped < 100 {
+		b := batchOf(0)
+		for range 200 {
+			b.Packets = append(b.Packets, frame(frames, 1400, int64(frames), 0))
+			frames++
+		}
+		b.Meta = make([]pipeline.Meta, len(b.Packets))
+		cs.Stage(0).Process(b)
+	}
+	if v := cs.List()[0]; v.State != Running || total(&v) != frames {
+		t.Errorf("while the client pauses: %d frames, %+v", frames, v)
+	}
+	c.Finish("end time")
+	file, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-c.Done()
+	v := cs.Finished()[0]
+	if n := len(read(t, file)); uint64(n) != v.Captured || total(&v) != frames || v.Dropped == 0 {
+		t.Errorf("%d packets in the file: %+v", n, v)
+	}
+}
+
+func TestSixtyFourCaptures(t *testing.T) {
+	cs := newCaptures(t, Options{Workers: 2, Max: 64, Live: true})
+	var all []*running
+	for i := range 64 {
+		k := []uint64{1, 2, 3, 4, 5, 6, 10}[i%7]
+		r := &running{sink: newMoody([]string{"good", "blocks", "slow"}[i%3], i*1000), yes: func(n uint64) bool { return n%k == 0 }}
+		r.spec = Spec{Filter: every(t, k), Expression: fmt.Sprint("every ", k), QueueBytes: 1}
+		r.c, r.wait = begin(t, cs, r.spec, r.sink)
+		all = append(all, r)
+	}
+	if _, err := cs.Start(Spec{}); api.ErrorOf(err).Kind != api.TooManyCaptures {
+		t.Errorf("capture 65: %v", err)
+	}
+	frames := uint64(0)
+	for range 100 {
+		for w := range 2 {
+			b := batchOf(w)
+			for range 50 {
+				b.Packets = append(b.Packets, frame(frames, 400, int64(frames), 0))
+				frames++
+			}
+			b.Meta = make([]pipeline.Meta, len(b.Packets))
+			cs.Stage(w).Process(b)
+		}
+	}
+	for _, v := range cs.List() {
+		if total(&v) != frames {
+			t.Errorf("%d frames passed: %+v", frames, v)
+		}
+	}
+	for _, r := range all {
+		cs.Stop(r.c.ID(), "stopped")
+		checkEnd(t, cs, r, frames)
+	}
+}
