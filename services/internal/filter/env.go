@@ -1,12 +1,15 @@
 package filter
 
+import "galvo/services/internal/packet"
+
 // An Env is what an expression is compiled against beside the language itself. The zero value is that of a savefile without configuration:
 // any interface id may occur, there are no links, groups or countries.
 type Env struct {
-	Ports   []Port  // live: Frame.Iface indexes it. Savefiles: the configured ports, for links and groups; the port id is Frame.Iface + 1
+	Ports   []Port  // for links, and live to know which interfaces there are; the port id of a frame is its Iface + 1
 	Groups  []Group // in order: the first one that matches wins
 	Country CountryTable
 	Live    bool        // interface and badCRC are checked against Ports
+	Syntax  bool        // for a check without configuration: every group, link and country is taken as it is, and matches nothing
 	Guesses bool        // a verdict that was guessed by port counts; else such a flow is unknown
 	Tunnels TunnelView  // which headers the operands look at
 	SCTP    bool        // port operands take SCTP too
@@ -27,10 +30,11 @@ type Group struct {
 	Interfaces, Links, VLANs, MPLS []int
 }
 
-// A CountryTable tells the ISO 3166 code of an address.
+// A CountryTable tells the ISO 3166 code of an address. country.Table is one.
 type CountryTable interface {
 	Lookup4(addr uint32) (code [2]byte, ok bool)
 	Lookup6(hi, lo uint64) (code [2]byte, ok bool)
+	Codes() []string // all that Lookup4 and Lookup6 tell
 }
 
 // A TunnelView says which headers of a tunnelled packet the operands look at.
@@ -52,13 +56,8 @@ const (
 	OwnHeaders                        // later fragments have no ports
 )
 
-// portID returns the port id of an interface index.
-func (e *Env) portID(iface uint16) int {
-	if e.Live && int(iface) < len(e.Ports) {
-		return e.Ports[iface].ID
-	}
-	return int(iface) + 1
-}
+// portID returns the port id of a frame: its place in the source's interface table, from 1.
+func portID(p *packet.Packet) uint32 { return uint32(p.Iface) + 1 }
 
 // link returns the ids of the ports of a link.
 func (e *Env) link(number int) (ids []int) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"galvo/services/internal/country"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
@@ -51,12 +52,23 @@ func testEnv() *Env {
 type countries struct{}
 
 func (countries) Lookup4(addr uint32) ([2]byte, bool) {
-	return [2]byte{'N', 'L'}, addr>>8 == 0xc00002
+	switch {
+	case addr>>8 == 0xc00002:
+		return [2]byte{'N', 'L'}, true
+	case addr>>24 == 10:
+		return country.Private, false
+	}
+	return country.Unknown, false
 }
 
-func (countries) Lookup6(hi, lo uint64) ([2]byte, bool) {
-	return [2]byte{'D', 'E'}, hi>>32 == 0x20010db8
+func (countries) Lookup6(hi, _ uint64) ([2]byte, bool) {
+	if hi>>32 == 0x20010db8 {
+		return [2]byte{'D', 'E'}, true
+	}
+	return country.Unknown, false
 }
+
+func (countries) Codes() []string { return []string{"DE", "NL", "US"} }
 
 // TestMatch: testdata/match.tsv says which frames of the zoo an expression selects.
 func TestMatch(t *testing.T) {
@@ -196,6 +208,21 @@ func TestPlaces(t *testing.T) {
 		p.Iface = c.iface
 		if got := f.Match(p, nil, l7.Verdict{}); got != c.want {
 			t.Errorf("%s on interface %d, %s = %d, want %d", c.expression, c.iface+1, c.frame, got, c.want)
+		}
+	}
+}
+
+// TestSyntax: a check without configuration takes its names as they are.
+func TestSyntax(t *testing.T) {
+	for _, expression := range []string{`group == "branch office"`, "link == 7", "interface == 9", "countryCode == US", "group == default"} {
+		f, err := Compile(expression, &Env{Syntax: true})
+		if err != nil || f.String() != expression {
+			t.Errorf("%s: %v, %v", expression, f, err)
+		}
+	}
+	for _, expression := range []string{`group == "branch office"`, "link == 7", "countryCode == US"} {
+		if _, err := Compile(expression, nil); err == nil {
+			t.Errorf("%s is taken for a savefile without configuration, where it matches nothing", expression)
 		}
 	}
 }

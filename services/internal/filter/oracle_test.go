@@ -28,6 +28,20 @@ type shown struct {
 	outer     string // ip or ipv6, what comes first; empty where that is within another frame
 	levels    int    // number of IP or Ethernet headers, whichever is more, quoted ones included
 	malformed bool
+	answers   map[*oracle][]string // what each oracle says, once asked
+}
+
+// values are what o says of the frame.
+func (f *shown) values(o *oracle) []string {
+	v, ok := f.answers[o]
+	if !ok {
+		if f.answers == nil {
+			f.answers = make(map[*oracle][]string)
+		}
+		v = o.values(f)
+		f.answers[o] = v
+	}
+	return v
 }
 
 func (f *shown) first(name string) string {
@@ -36,8 +50,6 @@ func (f *shown) first(name string) string {
 	}
 	return ""
 }
-
-func (f *shown) has(name, value string) bool { return slices.Contains(f.field[name], value) }
 
 func (f *shown) is(protocol string) bool { return slices.Contains(f.protocols, protocol) }
 
@@ -167,6 +179,32 @@ func (f *shown) ports(which sides) (ports []string) {
 	return ports
 }
 
+// serve notes the port of the server side of TCP streams of which tshark shows the handshake: where the first SYN goes to.
+func serve(frames []*shown) {
+	server := make(map[string]string)
+	for _, f := range frames {
+		stream := f.first("tcp.stream")
+		if stream == "" || f.levels != 1 {
+			continue
+		}
+		if _, met := server[stream]; !met {
+			server[stream] = ""
+			switch flags, _ := strconv.ParseUint(f.first("tcp.flags"), 0, 16); flags & 0x12 {
+			case 0x02:
+				server[stream] = f.first("tcp.dstport")
+			case 0x12:
+				server[stream] = f.first("tcp.srcport")
+			}
+		}
+		if port := server[stream]; port != "" {
+			f.field[serverField] = []string{port}
+		}
+	}
+}
+
+// serverField is where serve keeps the port.
+const serverField = "server port"
+
 // extensionNext maps extension headers of IPv6 to the field that tells what follows.
 var extensionNext = map[string]string{
 	"0": "ipv6.hopopts.nxt", "43": "ipv6.routing.nxt", "44": "ipv6.fraghdr.nxt", "51": "ah.next_header", "60": "ipv6.dstopts.nxt",
@@ -236,7 +274,8 @@ func isTrue(v string) bool { return v == "1" || v == "True" || v == "Set" }
 // An oracle says what values an operand has in a frame, from what tshark shows: == must hold for these and for no others.
 type oracle struct {
 	operand string
-	levels  int // compare only frames with at most so many IP headers; 0 = any
+	levels  int    // compare only frames with at most so many IP or Ethernet headers; 0 = any
+	only    string // compare only frames with this field
 	values  func(f *shown) []string
 }
 
@@ -265,6 +304,7 @@ var oracles = []oracle{
 	{operand: "port", levels: 1, values: func(f *shown) []string { return f.ports(eitherSide) }},
 	{operand: "srcport", levels: 1, values: func(f *shown) []string { return f.ports(sourceSide) }},
 	{operand: "dstport", levels: 1, values: func(f *shown) []string { return f.ports(destinationSide) }},
+	{operand: "serverport", levels: 1, only: serverField, values: func(f *shown) []string { return f.field[serverField] }},
 	{operand: "vlan", levels: 1, values: func(f *shown) []string { return orNone(f.tags("id")) }},
 	{operand: "outervlan", levels: 1, values: func(f *shown) []string { return orNone(f.tags("id")[:min(1, len(f.tags("id")))]) }},
 	{operand: "innervlan", levels: 1, values: func(f *shown) []string {
@@ -392,7 +432,7 @@ func harvest(t testing.TB, frames []*shown, perOperand int) (questions []*questi
 			if f.malformed || o.levels > 0 && f.levels > o.levels {
 				continue
 			}
-			for _, v := range o.values(f) {
+			for _, v := range f.values(o) {
 				count[v]++
 			}
 		}
@@ -452,28 +492,42 @@ func knownDifferences(t testing.TB) map[string]difference {
 func TestOracle(t *testing.T) {
 	corpus := need.Corpus(t)
 	need.Tool(t, "tshark")
-	names, _ := filepath.Glob(filepath.Join(corpus, "protocols", "*.*cap*"))
-	others, _ := filepath.Glob(filepath.Join(corpus, "protocols", "*.dmp"))
-	names = append(names, others...)
+	names := savefiles(filepath.Join(corpus, "protocols"))
 	for _, name := range []string{"FAX-Call-t38-CA-TDM-SIP-FB-1.pcap", "rtp.pcapng", "sip.pcap", "4in6tunnel.pcap", "6in4tunnel.pcap", "dns_fragmented.pcap"} { // what has RTP and more fragments
 		names = append(names, filepath.Join(corpus, "l7", "pcap", name))
 	}
-	names = append(names, zooFile(t))
+	asked := sweep(t, append(names, zooFile(t)), 8)
+	for i := range oracles {
+		if asked[oracles[i].operand] == 0 {
+			t.Errorf("no value of %s occurs in the savefiles", oracles[i].operand)
+		}
+	}
+}
+
+func savefiles(dir string) (names []string) {
+	for _, pattern := range []string{"*.*cap*", "*.dmp"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+		names = append(names, found...)
+	}
+	return names
+}
+
+// sweep compares savefiles with so many values per operand and returns how many expressions it made of each operand.
+func sweep(t *testing.T, names []string, values int) (asked map[string]int) {
 	known := knownDifferences(t)
 	var (
 		mu       sync.Mutex
 		total    tally
-		found    = make(map[string]bool)
-		asked    = make(map[string]int)
 		parallel sync.WaitGroup
 		turn     = make(chan struct{}, 2)
 	)
+	asked = make(map[string]int)
 	for _, name := range names {
 		parallel.Add(1)
 		turn <- struct{}{}
 		go func() {
 			defer func() { <-turn; parallel.Done() }()
-			report, questions, n := ask(t, name)
+			report, questions, n := ask(t, name, values)
 			mu.Lock()
 			defer mu.Unlock()
 			total.add(n)
@@ -481,26 +535,20 @@ func TestOracle(t *testing.T) {
 				asked[q.oracle.operand]++
 			}
 			for key, d := range report {
-				if k, ok := known[key]; ok && k.frames == d.frames {
-					found[key] = true
-					continue
+				if k, ok := known[key]; !ok || k.frames != d.frames {
+					t.Errorf("%s\t%s\t%d\t%s", d.file, d.operand, d.frames, d.reason)
 				}
-				t.Errorf("%s\t%s\t%d\t%s", d.file, d.operand, d.frames, d.reason)
+			}
+			for key, d := range known {
+				if d.file == filepath.Base(name) && report[key].frames == 0 {
+					t.Errorf("differences.tsv: %s of %s is no difference any more", d.operand, d.file)
+				}
 			}
 		}()
 	}
 	parallel.Wait()
-	for key := range known {
-		if !found[key] {
-			t.Errorf("differences.tsv: %s is no difference any more", key)
-		}
-	}
-	for i := range oracles {
-		if asked[oracles[i].operand] == 0 {
-			t.Errorf("no value of %s occurs in the corpus", oracles[i].operand)
-		}
-	}
 	t.Logf("%d savefiles, %s", len(names), total)
+	return asked
 }
 
 // A tally is what a comparison looked at.
@@ -520,10 +568,11 @@ func (n tally) String() string {
 }
 
 // ask asks every question of a savefile and returns the differences.
-func ask(t *testing.T, name string) (map[string]difference, []*question, tally) {
+func ask(t *testing.T, name string, values int) (map[string]difference, []*question, tally) {
 	frames := dissect(t, name)
 	inherit(frames)
-	questions := harvest(t, frames, 8)
+	serve(frames)
+	questions := harvest(t, frames, values)
 	filters := make([]*Filter, len(questions))
 	for i, q := range questions {
 		filters[i] = q.filter
@@ -567,10 +616,12 @@ func (q *question) judge(f *shown, got Result, n *tally) {
 	case q.oracle.levels > 0 && f.levels > q.oracle.levels:
 		n.nested++
 		return
+	case q.oracle.only != "" && f.first(q.oracle.only) == "":
+		return
 	}
 	n.compared++
 	want := No
-	if slices.Contains(q.oracle.values(f), q.value) {
+	if slices.Contains(f.values(q.oracle), q.value) {
 		want = Yes
 		n.selected++
 	}

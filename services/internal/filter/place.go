@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"galvo/services/internal/country"
 	"galvo/services/internal/packet"
 )
 
@@ -21,7 +22,7 @@ var placeOperands = []operand{
 		is: "receiving interface is", oracle: "frame.interface_id in {0,2..4}", prune: Prune{ByKey, "interface"},
 		read: interfaceIDs.read,
 		header: func(s *set, env *Env) func(*packet.Packet) bool {
-			return func(p *packet.Packet) bool { return s.has(uint32(env.portID(p.Iface))) }
+			return func(p *packet.Packet) bool { return s.has(portID(p)) }
 		},
 	},
 	{
@@ -32,8 +33,8 @@ var placeOperands = []operand{
 		header: func(s *set, env *Env) func(*packet.Packet) bool {
 			links := env.links()
 			return func(p *packet.Packet) bool {
-				id := env.portID(p.Iface)
-				return id < len(links) && links[id] != 0 && s.has(uint32(links[id]))
+				id := portID(p)
+				return id < uint32(len(links)) && links[id] != 0 && s.has(uint32(links[id]))
 			}
 		},
 	},
@@ -48,7 +49,7 @@ var placeOperands = []operand{
 	},
 	{
 		name: "countryCode", subject: "Place", values: "ISO 3166 codes of two letters; `private`, `unknown`", cost: scan, configured: true,
-		example: "countryCode == US", meaning: "The country of the source or the destination address. `private` is an address that is not routed on the internet (RFC 1918, 6598, 3927, 4193, link-local, loopback), `unknown` one that the country table does not have.",
+		example: "countryCode == US", meaning: "The country of the source or the destination address. `private` is a special-purpose address of RFC 6890 (private, loopback, link-local, multicast, ...), `unknown` one of which the country table knows nothing.",
 		is: "country of source or destination is", isNot: "neither country of source nor of destination is",
 		oracle: `ip.geoip.country_iso == "US" || ipv6.geoip.country_iso == "US"`,
 		read:   readCountry, header: countryTest,
@@ -73,7 +74,7 @@ func checkInterface(c *checker, it item, r interval) *Error {
 }
 
 func checkLink(c *checker, it item, r interval) *Error {
-	if len(c.env.link(int(r.lo))) > 0 {
+	if len(c.env.link(int(r.lo))) > 0 || c.env.Syntax {
 		return nil
 	}
 	var known []string
@@ -102,6 +103,9 @@ func (e *Env) links() []int {
 	return links
 }
 
+// noGroup is a number that no packet's group has.
+const noGroup = 1 << 31
+
 func readGroup(c *checker, it item) *Error {
 	name := strings.TrimSpace(it.text)
 	known := make([]string, 0, len(c.env.Groups)+1)
@@ -117,6 +121,8 @@ func readGroup(c *checker, it item) *Error {
 		name = c.env.Groups[found].Name
 	case strings.EqualFold(name, "default"):
 		found, name = len(c.env.Groups), "default"
+	case c.env.Syntax:
+		found = noGroup
 	default:
 		known = append(known, "default")
 		near := nearest(name, known, 3)
@@ -150,7 +156,7 @@ func (e *Env) groupOf() func(p *packet.Packet) int {
 		rules[i] = rule{e.groupPorts(g), numbersOf(g.VLANs), numbersOf(g.MPLS)}
 	}
 	return func(p *packet.Packet) int {
-		id := uint32(e.portID(p.Iface))
+		id := portID(p)
 		for i, r := range rules {
 			if (r.ports == nil || r.ports.has(id)) && (r.vlans == nil || anyTag(r.vlans, p)) && (r.labels == nil || label(r.labels, p, 0, int(p.Labels))) {
 				return i
@@ -193,68 +199,46 @@ func anyTag(s *set, p *packet.Packet) bool {
 }
 
 func readCountry(c *checker, it item) *Error {
-	text := strings.ToUpper(strings.TrimSpace(it.text))
-	switch text {
-	case "PRIVATE":
-		c.set.private = true
-		c.add("private")
-		return nil
-	case "UNKNOWN":
-		c.set.unknown = true
-		c.add("unknown")
-	case "UK":
+	text := strings.TrimSpace(it.text)
+	code, err := country.Parse(text)
+	switch {
+	case strings.EqualFold(text, "UK"):
 		return c.wrong(it, `"UK" is not a country code (did you mean GB?)`, "GB")
-	default:
-		if len(text) != 2 || text[0] < 'A' || text[0] > 'Z' || text[1] < 'A' || text[1] > 'Z' {
-			return c.wrong(it, fmt.Sprintf("%q is not a country code", short(strings.TrimSpace(it.text))), "two letters of ISO 3166, such as US", "private", "unknown")
-		}
-		c.set.codes = append(c.set.codes, code(text[0], text[1]))
-		c.add(text)
+	case err != nil:
+		return c.wrong(it, fmt.Sprintf("%q is not a country code", short(text)), "two letters of ISO 3166, such as US", "private", "unknown")
+	case c.env.Syntax:
+	case c.env.Country == nil:
+		return c.wrong(it, "the country table is not loaded; install the package tor-geoipdb", "an operand other than countryCode")
+	case !strings.Contains(isoCodes, country.Name(code)) && code != country.Private && code != country.Unknown && !slices.Contains(c.env.Country.Codes(), country.Name(code)):
+		return c.wrong(it, fmt.Sprintf("%q is not the code of a country", short(text)), "two letters of ISO 3166, such as US", "private", "unknown")
 	}
-	if c.env.Country == nil {
-		return c.wrong(it, "the country table is not loaded, so only private addresses can be told", "private")
-	}
+	c.set.codes = append(c.set.codes, code)
+	c.add(country.Name(code))
 	return nil
 }
 
-func code(a, b byte) uint16 { return uint16(a)<<8 | uint16(b) }
+// isoCodes are those of ISO 3166-1. The table knows a few more, and to list them takes it a while.
+const isoCodes = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR " +
+	"CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM " +
+	"IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY " +
+	"MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY " +
+	"SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW"
 
-// countryTest looks up only addresses that are not private.
+// countryTest compares codes, which the table has for every address.
 func countryTest(s *set, env *Env) func(p *packet.Packet) bool {
 	table := env.Country
+	if table == nil {
+		return func(*packet.Packet) bool { return false }
+	}
 	in := func(a ipAddr) bool {
-		if a.private() {
-			return s.private
+		code, _ := table.Lookup4(uint32(a.lo))
+		if a.v6 {
+			code, _ = table.Lookup6(a.hi, a.lo)
 		}
-		var c [2]byte
-		ok := false
-		switch {
-		case table == nil:
-			return false
-		case a.v6:
-			c, ok = table.Lookup6(a.hi, a.lo)
-		default:
-			c, ok = table.Lookup4(uint32(a.lo))
-		}
-		if !ok || c == [2]byte{'?', '?'} {
-			return s.unknown
-		}
-		return slices.Contains(s.codes, code(c[0], c[1]))
+		return slices.Contains(s.codes, code)
 	}
 	return func(p *packet.Packet) bool {
 		src, dst, hasSrc, hasDst := addresses(p)
 		return hasSrc && in(src) || hasDst && in(dst)
 	}
-}
-
-// private reports whether an address is never routed on the internet: RFC 1918, 6598, 3927, 1122 (loopback), 4193, 4291 (link-local, loopback).
-func (a ipAddr) private() bool {
-	if a.v6 {
-		return a.hi>>57 == 0xfc>>1 || a.hi>>54 == 0xfe80>>6 || a.hi == 0 && a.lo == 1
-	}
-	switch n := uint32(a.lo); {
-	case n>>24 == 10, n>>24 == 127, n>>20 == 0xac1, n>>16 == 0xc0a8, n>>22 == 0x6440>>6, n>>16 == 0xa9fe:
-		return true
-	}
-	return false
 }

@@ -23,8 +23,7 @@ type set struct {
 	patterns  []*regexp.Regexp
 	protocols []l7.ID
 	unknown   bool // the word unknown
-	codes     []uint16
-	private   bool // the word private
+	codes     [][2]byte
 
 	bits []uint64 // the ranges as a bitmap, where that is quicker
 }
