@@ -35,7 +35,7 @@ func BenchmarkDrain(b *testing.B) {
 			defer runtime.UnlockOSThread()
 			ps := NewPorts(1)
 			defer ps.Close()
-			port := addPort(b, ps, rx, 1, 1, Options{Blocks: 64})
+			port := addPort(b, ps, rx, 1, 1, Options{Blocks: 128})
 			var spent time.Duration
 			done := 0
 			for ; done < b.N; done += n {

@@ -15,7 +15,9 @@ import (
 // Options of a port.
 type Options struct {
 	Direction Direction
-	Blocks    int // blocks of BlockSize per worker; 0 means 64. A worker may be late for 20 ms per block, however few frames come
+	// Blocks of BlockSize per worker; 0 means 64. A worker may be late for 20 ms per block, however few frames come. From three quarters on
+	// the kernel loses, and counts, a single frame now and then: it asks for room without the ring's lock, just when a block is handed over.
+	Blocks int
 }
 
 // BlockSize is the size of a ring's blocks in bytes: large enough that waking up costs little per frame, and no frame is larger.
