@@ -24,6 +24,9 @@ func urls(bound *net.TCPAddr) (local, shown string) {
 	return bound.String(), bound.String()
 }
 
+// unreachable is how long the page is given to start where it cannot be asked.
+const unreachable = 3 * time.Second
+
 // awaitPage waits until requests are answered through TLS. The answer is that a login is needed.
 func awaitPage(ctx context.Context, hostPort string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -36,13 +39,14 @@ func awaitPage(ctx context.Context, hostPort string) error {
 			DisableKeepAlives: true,
 		},
 	}
+	begun := time.Now()
 	err := poll(ctx, func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+hostPort+api.GetStatus.Path, nil)
 		if err != nil {
 			return err
 		}
 		resp, err := client.Do(req)
-		if errors.Is(err, unix.ENETUNREACH) {
+		if errors.Is(err, unix.ENETUNREACH) && time.Since(begun) > unreachable {
 			// A namespace whose loopback link is down: nothing on this machine can ask, and others can.
 			return nil
 		}

@@ -99,11 +99,12 @@ func (f *forward) get(service api.Service, path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(resp.Body, 4*maxRequestBytes))
 }
 
-func (f *forward) serve(service api.Service, w http.ResponseWriter, r *http.Request) {
+// serve lets a service answer. The client must take something of the answer within stall.
+func (f *forward) serve(service api.Service, stall time.Duration, w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	// The connection's next request begins without a deadline.
 	defer control.SetWriteDeadline(time.Time{})
-	f.proxies[service].ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control}, r)
+	f.proxies[service].ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall}, r)
 }
 
 // A bufferPool lends the buffers that streams are copied with.
@@ -116,11 +117,12 @@ func (p *bufferPool) Put(b []byte) { p.pool.Put((*[copyBytes]byte)(b)) }
 type deadlineWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	stall   time.Duration
 }
 
 func (w *deadlineWriter) Write(b []byte) (n int, err error) {
 	for len(b) > 0 && err == nil {
-		w.control.SetWriteDeadline(time.Now().Add(stall))
+		w.control.SetWriteDeadline(time.Now().Add(w.stall))
 		var m int
 		m, err = w.ResponseWriter.Write(b[:min(len(b), writeBytes)])
 		n, b = n+m, b[m:]

@@ -191,7 +191,7 @@ func (s *server) dispatch(route api.Route, c caller, w http.ResponseWriter, r *h
 		s.own.ServeHTTP(w, r)
 		return
 	}
-	s.forward.serve(route.Service, w, r)
+	s.forward.serve(route.Service, s.device.stall(), w, r)
 }
 
 // A statusWriter remembers what was answered.

@@ -48,19 +48,27 @@ func (s *server) ownHandler() (http.Handler, error) {
 type device struct {
 	server *server
 
-	mu    sync.Mutex
-	asked time.Time
-	last  api.Status
-	known string // the device's name
+	mu     sync.Mutex
+	asked  time.Time
+	last   api.Status
+	config *config.Config // as it was last seen
 }
 
-func newDevice(s *server) *device { return &device{server: s, known: config.Default().Device.Name} }
+func newDevice(s *server) *device { return &device{server: s, config: config.Default()} }
+
+// stall returns how long a client may take nothing of a reply. The engine ends captures after the time that is set; this is above, so that it is
+// the engine that says why.
+func (d *device) stall() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Duration(d.config.Captures.StallSeconds+5) * time.Second
+}
 
 // name returns the configured name as it was last seen, without asking.
 func (d *device) name() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.known
+	return d.config.Device.Name
 }
 
 func (s *server) status(context.Context, *api.Nothing) (*api.Reply[api.Status], error) {
@@ -68,10 +76,10 @@ func (s *server) status(context.Context, *api.Nothing) (*api.Reply[api.Status], 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.look()
-	s.certificates.require(d.known)
+	s.certificates.require(d.config.Device.Name)
 	status := d.last
 	now := time.Now()
-	status.Name, status.Version, status.Time, status.Uptime = d.known, s.options.Version, now.UnixMicro(), int64(now.Sub(s.started).Seconds())
+	status.Name, status.Version, status.Time, status.Uptime = d.config.Device.Name, s.options.Version, now.UnixMicro(), int64(now.Sub(s.started).Seconds())
 	return &api.Reply[api.Status]{Body: status}, nil
 }
 
@@ -85,10 +93,10 @@ func (d *device) look() {
 		status.Services = append(status.Services, api.ServiceStatus{Name: string(service), State: "down", Reason: err.Error()})
 		status.Problems = append(status.Problems, fmt.Sprintf("The service %s does not answer. It is started again by itself; the log says why if it stays away.", service))
 	}
-	if name, err := d.askHost(); err != nil {
+	if c, err := d.askHost(); err != nil {
 		down(api.ServiceHost, err)
 	} else {
-		d.known = name
+		d.config = c
 		status.Services = append(status.Services, api.ServiceStatus{Name: string(api.ServiceHost), State: "ok"})
 	}
 	if ports, err := d.askEngine(); err != nil {
@@ -103,17 +111,13 @@ func (d *device) look() {
 	d.last, d.asked = status, time.Now()
 }
 
-// askHost returns the configured name of the device.
-func (d *device) askHost() (string, error) {
+// askHost returns the configuration.
+func (d *device) askHost() (*config.Config, error) {
 	text, err := d.server.forward.get(api.ServiceHost, api.GetConfig.Path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	c, err := config.Parse(text)
-	if err != nil {
-		return "", err
-	}
-	return c.Device.Name, nil
+	return config.Parse(text)
 }
 
 func (d *device) askEngine() ([]api.Port, error) {

@@ -30,13 +30,7 @@ type Options struct {
 	Version   string
 }
 
-const (
-	// stall is how long a client may take nothing of a reply. The engine ends captures after a time that can be set; this is
-	// above what that is by default, so that it is the engine that says why.
-	stall = 605 * time.Second
-
-	maxRequestBytes = 1 << 20
-)
+const maxRequestBytes = 1 << 20
 
 // Run serves until ctx is done.
 func Run(ctx context.Context, o Options) error {
@@ -51,8 +45,8 @@ func Run(ctx context.Context, o Options) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    256 << 10, // expressions come in the first line
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-		// A deadline of one stream does not end a write that blocks the whole connection.
-		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 250, WriteByteTimeout: stall},
+		// A deadline of one stream does not end a write that blocks the whole connection. The setting of the start holds for all of them.
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 250, WriteByteTimeout: s.device.stall()},
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	var running sync.WaitGroup

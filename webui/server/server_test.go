@@ -499,6 +499,46 @@ func TestClients(t *testing.T) {
 	}
 }
 
+// A client that takes nothing for as long as is set is given up, and so is the engine's request.
+func TestStall(t *testing.T) {
+	gone := make(chan struct{})
+	w := newWeb(t, func(rw http.ResponseWriter, r *http.Request) {
+		defer close(gone)
+		for block := make([]byte, 64<<10); r.Context().Err() == nil; {
+			if _, err := rw.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	f := newForward(w.options.Run)
+	defer f.close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		f.serve(api.ServiceEngine, 300*time.Millisecond, rw, r)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- front.Serve(l) }()
+	defer func() { front.Close(); <-served }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begun := time.Now()
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", api.CaptureURLPath)
+	select {
+	case <-gone:
+		if took := time.Since(begun); took < 300*time.Millisecond {
+			t.Errorf("given up after %s", took)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a client that takes nothing is kept")
+	}
+}
+
 // What an engine that dies in the middle sent does not look whole.
 func TestEngineDiesInAStream(t *testing.T) {
 	w := newWeb(t, func(rw http.ResponseWriter, r *http.Request) {
