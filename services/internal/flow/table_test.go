@@ -55,3 +55,58 @@ func TestBothDirections(t *testing.T) {
 		t.Errorf("Packets = %v, want one each", got)
 	}
 }
+
+func TestSize(t *testing.T) {
+	for _, flows := range []int{1024, 5000, 1 << 16} {
+		table := New(Config{Flows: flows})
+		bytes := len(table.records)*int(unsafe.Sizeof(Record{})) + len(table.index)*int(unsafe.Sizeof(bucket{})) +
+			len(table.free.ring)*4 + len(table.frags)*int(unsafe.Sizeof([4]note{}))
+		if got := Size(flows); got != bytes {
+			t.Errorf("Size(%d) = %d, want %d", flows, got, bytes)
+		}
+	}
+}
+
+// TestNewConnection repeats a 5-tuple: what opens a flow anew, and what does not.
+func TestNewConnection(t *testing.T) {
+	type seg struct {
+		flags uint8
+		seq   uint32
+		at    time.Duration
+		back  bool
+	}
+	for _, c := range []struct {
+		name string
+		run  []seg
+		anew bool // the last segment begins a record
+	}{
+		{"repeated SYN", []seg{{syn, 1, 0, false}, {syn, 1, time.Second, false}}, false},
+		{"another SYN at once", []seg{{syn, 1, 0, false}, {syn, 2, time.Second, false}}, false},
+		{"another SYN after a minute", []seg{{syn, 1, 0, false}, {syn, 2, 61 * time.Second, false}}, true},
+		{"another SYN after a reset", []seg{{syn, 1, 0, false}, {rst | ack, 0, 1, true}, {syn, 2, time.Second, false}}, true},
+		{"the same SYN after a reset", []seg{{syn, 1, 0, false}, {rst | ack, 0, 1, true}, {syn, 1, time.Second, false}}, false},
+		{"another SYN after one FIN", []seg{{syn, 1, 0, false}, {fin | ack, 2, 1, false}, {syn, 9, time.Second, false}}, false},
+		{"another SYN after both FINs", []seg{{syn, 1, 0, false}, {fin | ack, 2, 1, false}, {fin | ack, 2, 1, true}, {syn, 9, time.Second, false}}, true},
+		{"another SYN back after both FINs", []seg{{syn, 1, 0, false}, {fin | ack, 2, 1, false}, {fin | ack, 2, 1, true}, {syn, 9, time.Second, true}}, true},
+		{"last ACK after both FINs", []seg{{syn, 1, 0, false}, {fin | ack, 2, 1, false}, {fin | ack, 2, 1, true}, {ack, 3, time.Second, false}}, false},
+		{"data after ten minutes", []seg{{syn, 1, 0, false}, {ack, 2, 601 * time.Second, false}}, true},
+	} {
+		ends := 0
+		table := New(Config{OnEnd: func(*Record) { ends++ }})
+		var refs []Ref
+		for _, s := range c.run {
+			src, dst, sport, dport := uint32(1), uint32(2), uint16(1000), uint16(80)
+			if s.back {
+				src, dst, sport, dport = dst, src, dport, sport
+			}
+			refs = append(refs, table.Find(decode(frame4(protoTCP, src, dst, sport, dport, s.flags, s.seq), s.at)))
+		}
+		first, last := refs[0], refs[len(refs)-1]
+		if anew := first.Flow != last.Flow; anew != c.anew || (ends == 1) != c.anew {
+			t.Errorf("%s: a new record %v, %d ended, want %v", c.name, anew, ends, c.anew)
+		}
+		if last.Flow.Port[last.Flow.Server()] != 80 && c.name != "another SYN back after both FINs" {
+			t.Errorf("%s: server port %d, want 80", c.name, last.Flow.Port[last.Flow.Server()])
+		}
+	}
+}

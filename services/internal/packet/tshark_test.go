@@ -213,7 +213,7 @@ func compare(p *packet.Packet, r row) []string {
 
 func TestCorpusAgainstTshark(t *testing.T) {
 	corpus := need.Corpus(t)
-	samples := readAll(t, filepath.Join(corpus, "protocols", "*.pcap*"), filepath.Join(corpus, "protocols", "*.dmp"), filepath.Join(corpus, "l7", "pcap", "*"))
+	samples := readAll(t, filepath.Join(corpus, "protocols", "*.pcap*"), filepath.Join(corpus, "protocols", "*.dmp"))
 	report(t, samples, dissect(t, samples))
 }
 
