@@ -23,7 +23,8 @@ type receiver struct {
 	argv    []string // the program and its arguments
 	env     []string
 	process string         // which process is measured, by a word of its command line; empty means the one that is started
-	counts  *regexp.Regexp // finds captured and lost frames in what the program printed
+	ask     []string       // a program that asks it for its counters, and succeeds once it receives; empty means that it prints them when it ends
+	counts  *regexp.Regexp // finds captured and lost frames in what it said
 }
 
 // receivers are the rows of the table. The first one is what the others are compared with.
@@ -35,6 +36,7 @@ func receivers(b *bench) []receiver {
 		{name: "tcpdump -w /dev/null", argv: []string{"tcpdump", "-i", device, "-B", "262144", "-w", "/dev/null"}, counts: tcpdump},
 		{name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", device, "-B", "256", "-w", "/dev/null"}, counts: dumpcap},
 	}
+	rows = append(rows, b.engine("galvo engine, 1 worker, everything on", 3))
 	path := filepath.Join(b.dir, "receive")
 	for _, does := range []struct {
 		name string
@@ -46,6 +48,18 @@ func receivers(b *bench) []receiver {
 }
 
 const device = "rx0"
+
+// engine is the shipped engine with all its stages.
+func (b *bench) engine(name string, goal float64) receiver {
+	const address, password = "127.0.0.1:8443", "a password for benchmarks"
+	return receiver{
+		name: name, goal: goal, process: "engine",
+		argv:   []string{b.galvo, "run", "-config", filepath.Join(b.dir, "galvo.toml"), "-state", filepath.Join(b.dir, "state"), "-interface", device, "-listen", address},
+		env:    []string{"GALVO_ADMIN_PASSWORD=" + password},
+		ask:    []string{"curl", "-skf", "-u", "admin:" + password, "https://" + address + "/api/v1/ports"},
+		counts: regexp.MustCompile(`(?s)"rxPackets": *(\d+).*"lostKernel": *(\d+)`),
+	}
+}
 
 // live is the drain test: each receiver is stopped while its ring fills, and what counts is the processor time that it takes to empty it. So no
 // receiver is helped by a sender that cannot keep it busy.
@@ -93,16 +107,20 @@ func (b *bench) drain(ctx context.Context, r receiver) (time.Duration, error) {
 	if err := receiver.Start(cmd); err != nil {
 		return 0, err
 	}
-	p, cost, sent, err := b.measure(ctx, cmd, r, tx)
+	p, cost, sent, err := b.measure(ctx, cmd, r, receiver, tx)
 	if p != 0 {
 		_ = syscall.Kill(p, syscall.SIGCONT)
+	}
+	said := ""
+	if err == nil && r.ask != nil {
+		said, err = r.answer(receiver)
 	}
 	_ = cmd.Process.Signal(os.Interrupt) // it may have ended, which Wait tells
 	waited := cmd.Wait()
 	if err != nil {
 		return 0, errors.Join(err, waited, errors.New(out.String()))
 	}
-	captured, lost, err := r.count(out.String())
+	captured, lost, err := r.count(said + out.String())
 	if err != nil {
 		return 0, err
 	}
@@ -124,7 +142,10 @@ func network() (sender, receiver *rig.Netns, err error) {
 }
 
 // measure returns the process that it stopped, what emptying its ring cost, and the number of frames.
-func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, tx *rig.End) (pid int, cost time.Duration, sent int, err error) {
+func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *rig.Netns, tx *rig.End) (pid int, cost time.Duration, sent int, err error) {
+	if err := r.ready(ctx, where, cmd.Process.Pid); err != nil {
+		return 0, 0, 0, err
+	}
 	before, err := settled(ctx, cmd.Process.Pid)
 	if err != nil {
 		return 0, 0, 0, err
@@ -153,6 +174,34 @@ func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, tx *rig.
 	}
 	after, err := settled(ctx, pid)
 	return pid, after - before, report.Sent, err
+}
+
+// ready waits until a receiver that can be asked answers.
+func (r receiver) ready(ctx context.Context, where *rig.Netns, pid int) error {
+	if r.ask == nil {
+		return nil
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		said, err := r.answer(where)
+		if err == nil && r.counts.MatchString(said) {
+			return nil
+		}
+		if _, gone := processorTime(pid); gone != nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("it does not answer %v: %s", r.ask, said), err, gone, ctx.Err())
+		}
+	}
+}
+
+// answer returns what the receiver says to the question for its counters.
+func (r receiver) answer(where *rig.Netns) (string, error) {
+	var out bytes.Buffer
+	cmd := exec.Command(r.ask[0], r.ask[1:]...)
+	cmd.Stdout = &out
+	if err := where.Start(cmd); err != nil {
+		return "", err
+	}
+	err := cmd.Wait()
+	return out.String(), err
 }
 
 // count finds what a program says that it captured and lost.
