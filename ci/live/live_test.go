@@ -374,6 +374,69 @@ func TestPortRemovedUnderLoad(t *testing.T) {
 	}
 }
 
+// galvo capture takes a capture from a device, and ends by each of its limits with the counters on its last line.
+func TestRemoteCapture(t *testing.T) {
+	tx, rx := rig.VethFor(t)
+	d := start(t, rx.Netns, twoWorkers, rx.Name)
+	d.portsUp(1)
+	frames := rig.Mix(10, 3000)
+	for _, c := range []struct {
+		args []string
+		want string // of the last line
+		got  func(n int) bool
+	}{
+		{[]string{"-max-packets", "100"}, "captured=100 dropped=0 ", func(n int) bool { return n == 100 }},
+		{[]string{"-duration", "1500ms", "-filter", "l4Protocol == TCP"}, " dropped=0 ", func(n int) bool { return n > 1000 && n < 3000 }},
+		{[]string{"-max-bytes", "50000", "-snaplen", "60"}, " bytes=4", func(n int) bool { return n > 800 && n < 3000 }},
+	} {
+		file := filepath.Join(t.TempDir(), "remote.pcapng")
+		cmd := exec.Command(galvo, append([]string{"capture", "-k", "-d", d.url, "-w", file}, c.args...)...)
+		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+password)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := d.netns.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		d.wait("the capture runs", func() bool {
+			list := d.captures().Captures
+			return len(list) == 1 && list[0].State == "running"
+		})
+		play(t, tx, frames, 0)
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("galvo capture %s: %v: %s", c.args, err, &said)
+		}
+		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+		if last := lines[len(lines)-1]; !strings.Contains(last, c.want) {
+			t.Errorf("galvo capture %s: the last line is %q, want %q in it", c.args, last, c.want)
+		}
+		if n := len(framesOf(t, file)); !c.got(n) {
+			t.Errorf("galvo capture %s: %d packets", c.args, n)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"capture"}, 2, "-d"},
+		{[]string{"capture", "-k", "-d", d.url, "-filter", "ip == x"}, 1, "position 6"},
+		{[]string{"capture", "-k", "-d", d.url, "-from", "now-1h"}, 1, "ring"},
+		{[]string{"capture", "-d", d.url}, 1, "certificate"},
+	} {
+		cmd := exec.Command(galvo, c.args...)
+		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+password)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := d.netns.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+		if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(said.String(), c.want) {
+			t.Errorf("galvo %s: exit code %d, said %q, want %d and %q", c.args, cmd.ProcessState.ExitCode(), &said, c.code, c.want)
+		}
+	}
+}
+
 // One packet comes out of a running stream within a moment.
 func TestStreamIsAlive(t *testing.T) {
 	need.Tool(t, "curl")

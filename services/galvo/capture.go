@@ -55,14 +55,14 @@ func remoteCapture(ctx context.Context, args []string) error {
 		return wrongUsage("-to: %v", errTo)
 	case *snap < 1 || *snap > 65535:
 		return wrongUsage("-snaplen is 1 to 65535")
-	case *duration < 0 || *duration > 0 && *duration < time.Second:
-		return wrongUsage("-duration is at least 1s")
+	case *duration < 0:
+		return wrongUsage("-duration is a time such as 30s or 5m")
 	}
 	r, err := newRemote(*device, *user, *insecure)
 	if err != nil {
 		return err
 	}
-	return r.capture(ctx, *out, api.CaptureRequest{
+	return r.capture(ctx, *out, *duration, api.CaptureRequest{
 		Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
 		MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
 	})
@@ -178,7 +178,8 @@ func (r *remote) do(ctx context.Context, method, path string, body any) (*http.R
 	return resp, nil
 }
 
-func (r *remote) capture(ctx context.Context, out string, request api.CaptureRequest) error {
+// capture takes a capture to a file. The device ends it after whole seconds; a duration in between is cut here.
+func (r *remote) capture(ctx context.Context, out string, duration time.Duration, request api.CaptureRequest) error {
 	resp, err := r.do(ctx, http.MethodPost, "/api/v1/captures", request)
 	if err != nil {
 		return explain(err, request.Expression)
@@ -190,6 +191,11 @@ func (r *remote) capture(ctx context.Context, out string, request api.CaptureReq
 		return fmt.Errorf("read the answer of the device: %w", err)
 	}
 	begin := time.Now()
+	if duration%time.Second != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, duration)
+		defer cancel()
+	}
 	stream, err := r.do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, nil)
 	if err != nil {
 		return err
@@ -220,7 +226,7 @@ func (r *remote) capture(ctx context.Context, out string, request api.CaptureReq
 	return err
 }
 
-// attend shows the progress until done, and asks the device to stop when ctx is cancelled.
+// attend shows the progress until done, and asks the device to stop when ctx is done.
 func (r *remote) attend(ctx context.Context, id string, received *atomic.Uint64, begin time.Time, done <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
