@@ -391,7 +391,7 @@ func direction(want config.Port, l *link) string {
 type link struct {
 	index     int
 	name      string
-	kind      string // of software links: veth, bridge, dummy
+	kind      string // of software links: veth, bridge, dummy, loopback
 	mac       string
 	permanent string
 	mtu       int
@@ -429,6 +429,9 @@ func machineLinks() ([]link, error) {
 		l := link{
 			index: a.Index, name: a.Name, kind: f.Type(), mac: a.HardwareAddr.String(), permanent: a.PermHWAddr.String(), mtu: a.MTU,
 			loopback: a.RawFlags&unix.IFF_LOOPBACK != 0, up: a.RawFlags&unix.IFF_UP != 0, carrier: a.RawFlags&unix.IFF_RUNNING != 0,
+		}
+		if l.loopback {
+			l.kind = "loopback"
 		}
 		for _, addr := range addrs {
 			if ip, ok := netip.AddrFromSlice(addr.IP); ok && addr.LinkIndex == a.Index {
