@@ -71,6 +71,12 @@ func (m *moody) size() int {
 	return m.taken.Len()
 }
 
+func (m *moody) bytes() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return bytes.Clone(m.taken.Bytes())
+}
+
 func (m *moody) Flush() error { return nil }
 
 func (m *moody) Close() error { return nil }

@@ -32,7 +32,7 @@ type Options struct {
 	Live    bool // the source is live ports: an idle worker's clock is ahead of its frames
 	Max     int  // captures that may run or wait at once
 
-	Interfaces func() []pipeline.Interface // the table that Frame.Iface indexes; it may grow, and never changes
+	Interfaces func() []pipeline.Interface // the table that Frame.Iface indexes; it may grow. If a link type changes, captures end that hold the old one
 	Lost       func() []uint64             // frames lost before any stage saw them, since ever, by interface; nil is none
 
 	Application string // what writes the savefile, with its version

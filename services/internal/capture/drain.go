@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -30,8 +31,8 @@ type drain struct {
 	sink sink.Sink
 	err  error // of the sink; nothing is written after it
 
-	header    bool // was written
-	described int  // interfaces that were written
+	header    bool              // was written
+	described []packet.LinkType // of the interfaces that were written
 	unflushed bool
 	noted     time.Time // when what outlives the engine was last brought up to date
 	stuck     time.Time // since when packets wait for a lagging worker
@@ -315,15 +316,21 @@ func (d *drain) describe() {
 		return
 	}
 	if c.format.single {
-		if link, ok := c.onlyLink(); ok && d.described == 0 {
-			d.described = 1
+		if link, ok := c.onlyLink(); ok && len(d.described) == 0 {
+			d.described = append(d.described, link)
 			d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
 		}
 		return
 	}
 	table := c.of.Interfaces()
-	for ; d.described < len(table); d.described++ {
-		d.writeRaw(pcapng.AppendInterface(nil, c.iface(&table[d.described])))
+	for i, link := range d.described {
+		if d.err == nil && table[i].Link != link { // another device has come to the port
+			d.err = fmt.Errorf("interface %d has link type %d now, and had %d in this file: start another capture", i+1, table[i].Link, link)
+		}
+	}
+	for _, in := range table[len(d.described):] {
+		d.described = append(d.described, in.Link)
+		d.writeRaw(pcapng.AppendInterface(nil, c.iface(&in)))
 	}
 }
 

@@ -239,6 +239,24 @@ func TestInterfacesThatComeLater(t *testing.T) {
 	}
 }
 
+// A port that comes back as another kind of device ends the file, which has said what the port is.
+func TestPortThatChangesItsLinkType(t *testing.T) {
+	table := []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}}
+	var now atomic.Pointer[[]pipeline.Interface]
+	now.Store(&table)
+	cs := newCaptures(t, Options{Live: true, Interfaces: func() []pipeline.Interface { return *now.Load() }})
+	m := newMoody("good", 0)
+	_, wait := begin(t, cs, Spec{}, m)
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, 1, 0)))
+	until(t, "the first packet", func() bool { packets, _ := readSome(m.bytes()); return len(packets) == 1 })
+	now.Store(&[]pipeline.Interface{{Port: 1, Link: packet.LinkRaw}})
+	cs.Stage(0).Process(batchOf(0, frame(2, 60, 2, 0)))
+	err := wait()
+	if v := cs.Finished()[0]; err == nil || v.State != Failed || v.Captured != 1 || v.Dropped != 1 {
+		t.Errorf("Run = %v, %+v", err, v)
+	}
+}
+
 // What Wireshark's tools see in a file: comments, interfaces, directions, counters.
 func TestFileForWireshark(t *testing.T) {
 	capinfos, tshark := need.Tool(t, "capinfos"), need.Tool(t, "tshark")
