@@ -7,11 +7,9 @@ import (
 
 // A port is a NIC with a kernel ring and perhaps an engine behind it, frame by frame.
 type simulatedPort struct {
-	nic, drops      uint64 // what the NIC counts
-	ring            uint64 // received, not yet processed
-	sinceBase       uint64 // received since the first attach
-	attached        bool
-	kernel, nicLost uint64
+	nic, drops uint64 // what the NIC counts
+	ring       uint64 // received, not yet processed
+	attached   bool
 }
 
 func TestLedgerAddsUp(t *testing.T) {
