@@ -191,7 +191,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	return err
 }
 
-// tick takes rates once a second.
+// tick takes rates once a second, and brings what a killed engine leaves of its captures up to date.
 func (e *Engine) tick(ctx context.Context) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -201,6 +201,7 @@ func (e *Engine) tick(ctx context.Context) {
 			return
 		case now := <-second.C:
 			e.stats.Tick(now.UnixNano())
+			e.captures.List()
 		}
 	}
 }
