@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"galvo/ci/rig"
 )
@@ -26,7 +27,7 @@ type bench struct {
 	dir    string // for files
 	rounds int
 	frames []rig.Frame
-	file   string // the same frames
+	file   string // the same frames, times times
 }
 
 func main() {
@@ -68,7 +69,7 @@ func run() error {
 	if err := os.WriteFile(filepath.Join(dir, "galvo.toml"), []byte("[engine]\nworkers = 1\n"), 0o644); err != nil {
 		return err
 	}
-	if err := rig.WritePcap(b.file, b.frames); err != nil {
+	if err := rig.WritePcap(b.file, repeated(b.frames, times)); err != nil {
 		return err
 	}
 	bytes := 0
@@ -88,6 +89,21 @@ func run() error {
 		}
 	}
 	return nil
+}
+
+// times makes savefiles so long that the start of a program costs little beside.
+const times = 5
+
+// repeated returns frames n times, one after the other.
+func repeated(frames []rig.Frame, n int) []rig.Frame {
+	long := make([]rig.Frame, 0, n*len(frames))
+	for i := range n {
+		for _, f := range frames {
+			f.Time += time.Duration(i) * (frames[len(frames)-1].Time + time.Millisecond)
+			long = append(long, f)
+		}
+	}
+	return long
 }
 
 // present reports whether a program can be measured, and says so if not.

@@ -52,7 +52,7 @@ func offline(ctx context.Context, b *bench) error {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("%s: %w\n%s", r.name, err, out)
 			}
-			frames := len(b.frames)
+			frames := times * len(b.frames)
 			if r.slow {
 				frames = n
 			}
