@@ -21,26 +21,26 @@ var addressOperands = []operand{
 		name: "ip", subject: "Addresses", values: addressValues,
 		example: "ip == 10.0/16", meaning: "The source or the destination address of the IP header is in the set. With a port, the same side has the address and the TCP or UDP port. Host bits are ignored.",
 		is: "source or destination address is", isNot: "neither source nor destination address is",
-		oracle: "ip.addr#1 == 10.0.0.0/16", prune: Prune{ByKey, "address"},
+		oracle: "ip.addr#1 == 10.0.0.0/16", prune: pruning{byKey, "address"},
 		read: readAddress, keys: addressKeys(eitherSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return bySide(s, env, eitherSide) },
 	},
 	{
 		name: "srcip", aliases: []string{"ipsrc"}, subject: "Addresses", values: "as `ip`",
 		example: "srcip == 10.0.0.1", meaning: "The source address is in the set; with a port, the source port too.",
-		is: "source address is", oracle: "ip.src#1 == 10.0.0.1", prune: Prune{ByKey, "address"},
+		is: "source address is", oracle: "ip.src#1 == 10.0.0.1", prune: pruning{byKey, "address"},
 		read: readAddress, keys: addressKeys(sourceSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return bySide(s, env, sourceSide) },
 	},
 	{
 		name: "dstip", aliases: []string{"ipdst"}, subject: "Addresses", values: "as `ip`",
 		example: "dstip == 10.0.0.1", meaning: "The destination address is in the set; with a port, the destination port too.",
-		is: "destination address is", oracle: "ip.dst#1 == 10.0.0.1", prune: Prune{ByKey, "address"},
+		is: "destination address is", oracle: "ip.dst#1 == 10.0.0.1", prune: pruning{byKey, "address"},
 		read: readAddress, keys: addressKeys(destinationSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return bySide(s, env, destinationSide) },
 	},
 	{
 		name: "arpip", subject: "Addresses", values: "IPv4: `a`, `a/length`, `a/mask`",
 		example: "arpip == 192.168.1.1", meaning: "The sender or the target address of an ARP packet of any operation is in the set.",
 		is: "ARP sender or target address is", isNot: "neither ARP sender nor target address is",
-		oracle: "arp.src.proto_ipv4 == 192.168.1.1 || arp.dst.proto_ipv4 == 192.168.1.1", prune: Prune{ByKey, "address"},
+		oracle: "arp.src.proto_ipv4 == 192.168.1.1 || arp.dst.proto_ipv4 == 192.168.1.1", prune: pruning{byKey, "address"},
 		read: readARPAddress,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
@@ -60,7 +60,7 @@ var addressOperands = []operand{
 		name: "mac", subject: "Addresses", values: macValues,
 		example: "mac == 00:1b:1b/24", meaning: "The source or the destination address of the Ethernet header is in the set.",
 		is: "source or destination MAC address is", isNot: "neither source nor destination MAC address is",
-		oracle: "eth.addr#1 == 00:1b:1b:00:00:01", prune: Prune{ByKey, "mac"},
+		oracle: "eth.addr#1 == 00:1b:1b:00:00:01", prune: pruning{byKey, "mac"},
 		read: readMAC, keys: macKeys(eitherSide),
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
@@ -71,7 +71,7 @@ var addressOperands = []operand{
 	{
 		name: "srcmac", subject: "Addresses", values: "as `mac`",
 		example: "srcmac == 00:1b:1b:00:00:01", meaning: "The source address of the Ethernet header is in the set.",
-		is: "source MAC address is", oracle: "eth.src#1 == 00:1b:1b:00:00:01", prune: Prune{ByKey, "mac"},
+		is: "source MAC address is", oracle: "eth.src#1 == 00:1b:1b:00:00:01", prune: pruning{byKey, "mac"},
 		read: readMAC, keys: macKeys(sourceSide),
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return p.Layers&packet.Ethernet != 0 && s.hasMAC(p.SrcMAC()) }
@@ -80,7 +80,7 @@ var addressOperands = []operand{
 	{
 		name: "dstmac", subject: "Addresses", values: "as `mac`",
 		example: "dstmac == ff:ff:ff:ff:ff:ff", meaning: "The destination address of the Ethernet header is in the set.",
-		is: "destination MAC address is", oracle: "eth.dst#1 == ff:ff:ff:ff:ff:ff", prune: Prune{ByKey, "mac"},
+		is: "destination MAC address is", oracle: "eth.dst#1 == ff:ff:ff:ff:ff:ff", prune: pruning{byKey, "mac"},
 		read: readMAC, keys: macKeys(destinationSide),
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return p.Layers&packet.Ethernet != 0 && s.hasMAC(p.DstMAC()) }
@@ -109,7 +109,7 @@ var addressOperands = []operand{
 	{
 		name: "multicastGroup", subject: "Addresses", values: "a multicast address, IPv4 or IPv6; `any`",
 		example: "multicastGroup == 239.255.255.250", meaning: "An IGMP or MLD message whose group field or any of whose group records is the address. `any` is every IGMP and MLD message; general queries match only that.",
-		is: "multicast group asked for or reported is", oracle: "igmp.maddr == 239.255.255.250", prune: Prune{ByKey, "address"}, cost: scan,
+		is: "multicast group asked for or reported is", oracle: "igmp.maddr == 239.255.255.250", prune: pruning{byKey, "address"}, cost: scan,
 		read: readGroupAddress, header: func(s *set, _ *Env) func(*packet.Packet) bool { return s.multicastGroup },
 	},
 }

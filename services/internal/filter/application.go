@@ -20,7 +20,7 @@ var applicationOperands = []operand{
 		name: "l7Protocol", aliases: []string{"dpiProtocol"}, subject: "Payload", values: "names of the protocol table, whatever the case; `unknown`", frame: true,
 		example: "l7Protocol == DNS,mDNS",
 		meaning: "The protocol of the packet's flow, told from payload, is one of the names: as carrier, as what is carried, or as the family of either. The value is unknown until the flow has a verdict; see below. `unknown` is a flow for which the search was given up.",
-		is:      "application protocol is", oracle: "compared by flow", prune: Prune{ByKey, "verdict"}, needs: needsL7,
+		is:      "application protocol is", oracle: "compared by flow", prune: pruning{byKey, "verdict"}, needs: needsL7,
 		read: readProtocol, keys: verdictKeys, flow: protocolTest,
 	},
 	{

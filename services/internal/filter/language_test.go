@@ -73,9 +73,9 @@ func (o *operand) describe(b *bytes.Buffer) {
 		fmt.Fprintf(b, " **Refused:** %s.\n", o.whatElse)
 		return
 	}
-	fmt.Fprintf(b, "\n- values: %s\n- example: `%s`\n- tshark: `%s`\n- ring index: %s", o.values, o.example, o.oracle, o.prune.By)
-	if o.prune.Keys != "" {
-		fmt.Fprintf(b, " (%s)", o.prune.Keys)
+	fmt.Fprintf(b, "\n- values: %s\n- example: `%s`\n- tshark: `%s`\n- ring index: %s", o.values, o.example, o.oracle, o.prune.by)
+	if o.prune.keys != "" {
+		fmt.Fprintf(b, " (%s)", o.prune.keys)
 	}
 	b.WriteByte('\n')
 }
@@ -141,8 +141,8 @@ func TestRows(t *testing.T) {
 		case (o.header == nil) == (o.flow == nil):
 			t.Errorf("%s: wants one of header and flow", o.name)
 		}
-		if o.prune.By == ByNothing && o.prune.Keys != "" || o.prune.By != ByNothing && o.prune.Keys == "" {
-			t.Errorf("%s: pruning %v with keys %q", o.name, o.prune.By, o.prune.Keys)
+		if o.prune.by == byNothing && o.prune.keys != "" || o.prune.by != byNothing && o.prune.keys == "" {
+			t.Errorf("%s: pruning %v with keys %q", o.name, o.prune.by, o.prune.keys)
 		}
 	}
 }

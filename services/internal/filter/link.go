@@ -19,13 +19,13 @@ var linkOperands = []operand{
 		name: "macProtocol", subject: "Link layer", values: "names, or the number of an EtherType such as `0x88cc`; see the table below",
 		example: `macProtocol == "Non IP"`,
 		meaning: "What the link layer carries: every protocol met from the Ethernet header to the first network layer counts, through VLAN tags, SNAP, PPPoE and MPLS. A frame with MPLS over IPv4 is `MPLS` and `IPv4`. `Non IP` is a frame in which neither IPv4 nor IPv6 is reached that way.",
-		is:      "protocol on the link layer is", oracle: "arp", prune: Prune{ByKey, "link protocol"},
+		is:      "protocol on the link layer is", oracle: "arp", prune: pruning{byKey, "link protocol"},
 		read: readLinkProtocol, header: func(s *set, _ *Env) func(*packet.Packet) bool { return s.linkProtocol },
 	},
 	{
 		name: "ethertype", subject: "Link layer", values: "0 to 0xffff, or names of `macProtocol` that are EtherTypes", ordered: true,
 		example: "ethertype == 0x8892", meaning: "An EtherType of the frame is the number: the one after the MAC addresses, the one of each VLAN tag, or the one of SNAP. Lengths (802.3) are no EtherType.",
-		is: "an EtherType is", isNot: "no EtherType is", oracle: "eth.type == 0x8892 || vlan.etype == 0x8892 || ieee8021ad.etype == 0x8892", prune: Prune{ByKey, "link protocol"},
+		is: "an EtherType is", isNot: "no EtherType is", oracle: "eth.type == 0x8892 || vlan.etype == 0x8892 || ieee8021ad.etype == 0x8892", prune: pruning{byKey, "link protocol"},
 		read: (&numbers{max: 0xffff, what: "an EtherType", hex: 4, ranges: true, names: nil}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
@@ -44,7 +44,7 @@ var linkOperands = []operand{
 	{
 		name: "vlan", subject: "Link layer", values: "0 to 4095" + wordsAnyNone, ordered: true,
 		example: "vlan == 10,20", meaning: "The id of a tag is the number, of the outer or an inner one. Tags have the types 0x8100, 0x88a8 and 0x9100. `any` is at least one tag, `none` no tag.",
-		is: "VLAN id is", isNot: "no VLAN id is", oracle: "vlan.id == 10 || ieee8021ad.id == 10", prune: Prune{ByKey, "vlan"},
+		is: "VLAN id is", isNot: "no VLAN id is", oracle: "vlan.id == 10 || ieee8021ad.id == 10", prune: pruning{byKey, "vlan"},
 		read: tagIDs.read, keys: anyTagKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
@@ -63,7 +63,7 @@ var linkOperands = []operand{
 	{
 		name: "outervlan", subject: "Link layer", values: "as `vlan`", ordered: true,
 		example: "outervlan == 10", meaning: "The id of the first tag is the number.",
-		is: "outer VLAN id is", oracle: "vlan.id#1 == 10 && !ieee8021ad || ieee8021ad.id#1 == 10", prune: Prune{ByKey, "vlan"},
+		is: "outer VLAN id is", oracle: "vlan.id#1 == 10 && !ieee8021ad || ieee8021ad.id#1 == 10", prune: pruning{byKey, "vlan"},
 		read: tagIDs.read, keys: someTagKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return tag(s, p, 0) }
@@ -72,7 +72,7 @@ var linkOperands = []operand{
 	{
 		name: "innervlan", subject: "Link layer", values: "as `vlan`", ordered: true,
 		example: "innervlan == none", meaning: "The id of the second tag is the number. `none` is a frame with fewer than two tags.",
-		is: "inner VLAN id is", oracle: "vlan.id#2 == 20 || ieee8021ad && vlan.id#1 == 20", prune: Prune{ByKey, "vlan"},
+		is: "inner VLAN id is", oracle: "vlan.id#2 == 20 || ieee8021ad && vlan.id#1 == 20", prune: pruning{byKey, "vlan"},
 		read: tagIDs.read, keys: someTagKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return tag(s, p, 1) }
@@ -90,7 +90,7 @@ var linkOperands = []operand{
 	{
 		name: "mpls", subject: "Link layer", values: "0 to 1048575" + wordsAnyNone, ordered: true,
 		example: "mpls == 29", meaning: "A label of the stack is the number. `any` is a stack of any depth, `none` no stack.",
-		is: "MPLS label is", isNot: "no MPLS label is", oracle: "mpls.label == 29", prune: Prune{ByKey, "mpls"},
+		is: "MPLS label is", isNot: "no MPLS label is", oracle: "mpls.label == 29", prune: pruning{byKey, "mpls"},
 		read: labels.read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return label(s, p, 0, int(p.Labels)) }
@@ -99,7 +99,7 @@ var linkOperands = []operand{
 	{
 		name: "outerMpls", subject: "Link layer", values: "as `mpls`", ordered: true,
 		example: "outerMpls == 29", meaning: "The top label is the number.",
-		is: "top MPLS label is", oracle: "the first of the fields mpls.label", prune: Prune{ByKey, "mpls"},
+		is: "top MPLS label is", oracle: "the first of the fields mpls.label", prune: pruning{byKey, "mpls"},
 		read: labels.read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return label(s, p, 0, min(1, int(p.Labels))) }
@@ -108,7 +108,7 @@ var linkOperands = []operand{
 	{
 		name: "innerMpls", subject: "Link layer", values: "as `mpls`", ordered: true,
 		example: "innerMpls == any", meaning: "A label below the top is the number. `none` is a stack of fewer than two labels, or none.",
-		is: "MPLS label below the top is", isNot: "no MPLS label below the top is", oracle: "the fields mpls.label but the first", prune: Prune{ByKey, "mpls"},
+		is: "MPLS label below the top is", isNot: "no MPLS label below the top is", oracle: "the fields mpls.label but the first", prune: pruning{byKey, "mpls"},
 		read: labels.read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return label(s, p, 1, int(p.Labels)) }

@@ -24,7 +24,7 @@ type operand struct {
 	is         string   // "==" in words, before the values
 	isNot      string   // "!=" in words
 	oracle     string   // the display filter of tshark that selects the same frames
-	prune      Prune    // how an index of a ring can use it
+	prune      pruning  // how an index of a ring can use it
 	cost       cost     // of one evaluation
 	needs      demand   // beside the packet
 	frame      bool     // of the frame or its flow, whatever headers the tunnel view names
@@ -61,23 +61,23 @@ const (
 	needsFCS
 )
 
-// Prune says how an index over blocks of packets can rule blocks out. A complement, and what may be unknown, never rules one out.
-type Prune struct {
-	By   PruneBy
-	Keys string // the key set or ordered field of the index: "address", "port", ...
+// A pruning says how an index over blocks of packets can rule blocks out. A complement, and what may be unknown, never rules one out.
+type pruning struct {
+	by   pruneBy
+	keys string // the key set or ordered field of the index: "address", "port", ...
 }
 
-// PruneBy is a way to rule out blocks.
-type PruneBy uint8
+// A pruneBy is a way to rule out blocks.
+type pruneBy uint8
 
 // The ways.
 const (
-	ByNothing PruneBy = iota // every block may match
-	ByKey                    // the values are keys: a block without any of them cannot match
-	ByRange                  // the values are ranges of keys: only an exact index rules blocks out
+	byNothing pruneBy = iota // every block may match
+	byKey                    // the values are keys: a block without any of them cannot match
+	byRange                  // the values are ranges of keys: only an exact index rules blocks out
 )
 
-func (b PruneBy) String() string { return [...]string{"none", "key set", "range"}[b] }
+func (b pruneBy) String() string { return [...]string{"none", "key set", "range"}[b] }
 
 // table returns the operands, in the order of LANGUAGE.md.
 var table = sync.OnceValue(func() []*operand {

@@ -19,8 +19,8 @@ var placeOperands = []operand{
 	{
 		name: "interface", aliases: []string{"iface"}, subject: "Place", values: "port ids from 1, ranges", frame: true, configured: true,
 		example: "interface == 1,3-5", meaning: "The port that received the frame. In a savefile the index of the interface description + 1, counted through the files.",
-		is: "receiving interface is", oracle: "frame.interface_id in {0,2..4}", prune: Prune{ByKey, "interface"},
-		read: interfaceIDs.read,
+		is: "receiving interface is", oracle: "frame.interface_id in {0,2..4}", prune: pruning{byKey, "interface"},
+		read: readInterface,
 		header: func(s *set, env *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return s.has(portID(p)) }
 		},
@@ -28,7 +28,7 @@ var placeOperands = []operand{
 	{
 		name: "link", subject: "Place", values: "link numbers from 1", frame: true, configured: true,
 		example: "link == 1", meaning: "The frame was received by either port of the link.",
-		is: "link is", oracle: "frame.interface_id in {0,1}", prune: Prune{ByKey, "interface"},
+		is: "link is", oracle: "frame.interface_id in {0,1}", prune: pruning{byKey, "interface"},
 		read: linkNumbers.read,
 		header: func(s *set, env *Env) func(*packet.Packet) bool {
 			links := env.links()
@@ -54,6 +54,17 @@ var placeOperands = []operand{
 		oracle: `ip.geoip.country_iso == "US" || ipv6.geoip.country_iso == "US"`,
 		read:   readCountry, header: countryTest,
 	},
+}
+
+// readInterface reads ids. The name of a port is not one, but it tells which is meant.
+func readInterface(c *checker, it item) *Error {
+	text := strings.TrimSpace(it.text)
+	for _, p := range c.env.Ports {
+		if p.Name != "" && strings.EqualFold(p.Name, text) {
+			return c.wrong(it, fmt.Sprintf("%q is the name of interface %d; write its id", short(text), p.ID), strconv.Itoa(p.ID))
+		}
+	}
+	return interfaceIDs.read(c, it)
 }
 
 func checkInterface(c *checker, it item, r interval) *Error {
