@@ -166,10 +166,21 @@ func (p *Packet) length(d []byte, n uint16, at int) {
 		if n == 0 && p.VLANs == 0 {
 			return
 		}
-		d = d[:min(len(d), at+int(n))]
+		if end := at + int(n); end < len(d) {
+			p.End = uint32(end)
+			d = d[:end]
+		}
 	}
 	p.EtherType = 0
-	if at+3 > len(d) || be16(d, at) == 0xffff || p.Layers&LLC != 0 { // Novell raw 802.3, or a tag within SNAP that leads back here
+	p.llc(d, at)
+	if p.Layers&IP == 0 {
+		p.End = uint32(len(p.Data))
+	}
+}
+
+// llc decodes the 802.2 header at d[at:], unless it is Novell raw 802.3 or a tag within SNAP led back here.
+func (p *Packet) llc(d []byte, at int) {
+	if at+3 > len(d) || be16(d, at) == 0xffff || p.Layers&LLC != 0 {
 		return
 	}
 	p.Layers |= LLC
@@ -178,12 +189,14 @@ func (p *Packet) length(d []byte, n uint16, at int) {
 		p.snap(d, at+3)
 		return
 	}
+	control := d[at+2]
 	at += 3
-	if d[at-1]&3 != 3 { // information and supervisory frames have two bytes of control
+	if control&3 != 3 { // information and supervisory frames have two bytes of control
 		at++
 	}
 	p.setL2End(d, at)
-	if d[p.LLCAt] == 0x06 && d[p.LLCAt+2]&3 != 1 { // the LSAP of IP, RFC 948
+	carries := control&1 == 0 || control&^0x10 == 3 // information, unnumbered information
+	if d[p.LLCAt] == 0x06 && carries {              // the LSAP of IP, RFC 948
 		p.ip(d, int(p.L2End))
 	}
 }
