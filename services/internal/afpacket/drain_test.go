@@ -3,6 +3,7 @@ package afpacket
 import (
 	"context"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,6 +58,34 @@ func threadTime() time.Duration {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) // cannot fail
 	return time.Duration(ts.Nano())
+}
+
+// BenchmarkMerge is what it costs when the frames of two ports alternate.
+func BenchmarkMerge(b *testing.B) {
+	const n = 20_000
+	ps := NewPorts(1)
+	defer ps.Close()
+	tx1, rx1 := rig.VethFor(b)
+	tx2, rx2 := rig.VethFor(b)
+	addPort(b, ps, rx1, 1, 1, Options{Blocks: 128})
+	addPort(b, ps, rx2, 2, 1, Options{Blocks: 128})
+	frames := numbered(n, 16, 300)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var spent time.Duration
+	done := 0
+	for ; done < b.N; done += 2 * n {
+		var wg sync.WaitGroup
+		for _, tx := range []*rig.End{tx1, tx2} {
+			wg.Go(func() { mustPlay(b, rig.Player{To: tx, Rate: 100_000}, frames) })
+		}
+		wg.Wait()
+		time.Sleep(2 * retire) // the last block
+		before := threadTime()
+		drain(b, ps.Source(0), true, nil, nil, 2*n)
+		spent += threadTime() - before
+	}
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(done), "cpu-ns/frame")
 }
 
 // drain takes n frames and lets a worker have them, or only walks over them.

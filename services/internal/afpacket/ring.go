@@ -46,7 +46,9 @@ type ring struct {
 	pending bool          // the ring has a ready block
 	dropped bool          // the worker has let go of the ring
 
-	frames atomic.Uint64 // written by the worker only
+	takenFrames, takenBytes uint64
+
+	frames atomic.Uint64 // what was taken, for others to read: the worker writes it once a batch
 	bytes  atomic.Uint64
 	gone   chan struct{} // closed when the worker has let go of the ring
 }
@@ -191,8 +193,8 @@ func (r *ring) take(packets []packet.Packet, limit int64) int {
 	if r.left == 0 {
 		r.advance()
 	}
-	r.frames.Store(r.frames.Load() + uint64(n))
-	r.bytes.Store(r.bytes.Load() + bytes)
+	r.takenFrames += uint64(n)
+	r.takenBytes += bytes
 	return n
 }
 
@@ -205,6 +207,14 @@ func (r *ring) touchAhead(at uint32) {
 		sum += *(*byte)(unsafe.Add(r.base, r.ahead))
 	}
 	r.touched = sum // else the compiler would leave the reading out
+}
+
+// publish lets others see what was taken.
+func (r *ring) publish() {
+	if r.takenFrames != r.frames.Load() {
+		r.frames.Store(r.takenFrames)
+		r.bytes.Store(r.takenBytes)
+	}
 }
 
 // restoreTag puts the VLAN tag back that the kernel took out of the frame at data, and returns where the frame begins now.

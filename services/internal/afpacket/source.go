@@ -156,6 +156,9 @@ func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 		s.sleep(more)
 		n, _ = s.fill(packets)
 	}
+	for _, r := range s.rings {
+		r.publish()
+	}
 	b.Packets = packets[:n]
 	b.Now = time.Now().UnixNano()
 	return nil

@@ -40,7 +40,7 @@ func TestOrderWithinFlows(t *testing.T) {
 	const n, flows, workers = 20_000, 16, 2
 	tx, rx := rig.VethFor(t)
 	ps := newPorts(t, workers)
-	addPort(t, ps, rx, 1, workers, Options{Blocks: 8})
+	addPort(t, ps, rx, 1, workers, Options{})
 	go mustPlay(t, rig.Player{To: tx, Rate: 100_000}, numbered(n, flows, 300))
 	next := map[byte]uint32{}
 	for i, f := range receive(t, ps, workers, count(n)) {
@@ -72,12 +72,12 @@ func TestOverload(t *testing.T) {
 	receive(t, ps, workers, count(100))
 }
 
-// Blocks are given back late enough that a batch's bytes stay, and early enough that a ring of two blocks goes on and on.
+// Blocks are given back late enough that a batch's bytes stay, and early enough that a small ring goes on and on.
 func TestSmallRing(t *testing.T) {
 	const rounds = 50
 	tx, rx := rig.VethFor(t)
 	ps := newPorts(t, 1)
-	addPort(t, ps, rx, 1, 1, Options{Blocks: 2})
+	addPort(t, ps, rx, 1, 1, Options{Blocks: 8})
 	for i := range rounds {
 		frames := numbered(20, 1, 9000) // a fifth of a block
 		mustPlay(t, rig.Player{To: tx}, frames)
