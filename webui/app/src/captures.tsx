@@ -1,84 +1,118 @@
 import { call, type Capture } from "./api";
 import { narrow } from "./filter";
-import { bits, bytes, count, duration, time } from "./format";
+import { bits, bytes, count, duration, sentence, time } from "./format";
 import { say } from "./state";
-import { Num, Panel } from "./table";
+import { type Column, Panel, Table } from "./table";
 
-const counters = ["#Captured", "#Dropped", "#Ignored", "#Held", "#Lost", "#Bytes", "#Rate"];
+const id = (c: Capture) => c.id;
 
-function Counts({ c }: { c: Capture }) {
-  return (
+const filter: Column<Capture> = {
+  name: "Filter",
+  cell: (c) => (
     <>
-      <Num value={count(c.captured)} />
-      <Num value={count(c.dropped)} loss={c.dropped > 0} exact="matched, and the destination was too slow or full" />
-      <Num value={count(c.ignored)} exact="not matched, or no verdict yet" />
-      <Num value={count(c.held)} exact="waiting for the verdict of their flow" />
-      <Num value={count(c.lost)} loss={c.lost > 0} exact="gone before any filter saw them" />
-      <Num value={bytes(c.bytes)} exact={count(c.bytes) + " bytes"} />
-      <Num value={bits(c.bitRate)} />
+      <code class="line">{c.expression === "" ? "everything" : c.expression}</code>
+      <span class="line dim">
+        {c.user} from {c.client}, {c.sink}
+      </span>
     </>
-  );
+  ),
+  exact: (c) => c.expression,
+};
+
+const counters: Column<Capture>[] = [
+  { name: "Captured", kind: "num", about: "matched and delivered", cell: (c) => count(c.captured) },
+  { name: "Dropped", kind: "num", about: "matched, and the destination was too slow or full", cell: (c) => count(c.dropped), loss: (c) => c.dropped > 0 },
+  { name: "Ignored", kind: "num", about: "not matched, or no verdict yet", cell: (c) => count(c.ignored) },
+  { name: "Held", kind: "num", about: "waiting for the verdict of their flow", cell: (c) => count(c.held) },
+  { name: "Lost", kind: "num", about: "gone before any filter saw them", cell: (c) => count(c.lost), loss: (c) => c.lost > 0 },
+  {
+    name: "Bytes",
+    kind: "num",
+    about: "of captured packets, and their rate",
+    cell: (c) => (
+      <>
+        <span class="line">{bytes(c.bytes)}</span>
+        <span class="line dim">{bits(c.bitRate)}</span>
+      </>
+    ),
+    exact: (c) => `${count(c.bytes)} bytes`,
+  },
+];
+
+// running says since when; now is the device's time, since the browser's may be another.
+function running(c: Capture, now: number): string {
+  if (c.state !== "waiting") return duration(now - c.startTime);
+  return c.startTime > now ? `starts ${time(c.startTime)}` : "waits for its client";
 }
 
-function Expression({ c }: { c: Capture }) {
+export function Captures({ captures, now }: { captures: Capture[]; now: number }) {
+  const stop = (c: Capture) => call("DELETE", `/captures/${encodeURIComponent(c.id)}`).catch(say);
+  const columns: Column<Capture>[] = [
+    filter,
+    { name: "Running for", kind: "mid", cell: (c) => <span class="tabular">{running(c, now)}</span> },
+    ...counters,
+    {
+      name: "Stop",
+      kind: "act",
+      cell: (c) => (
+        <button type="button" onClick={() => stop(c)}>
+          Stop
+        </button>
+      ),
+    },
+  ];
   return (
-    <td class="mono expression" title={c.expression}>
-      {c.expression === "" ? <span class="dim">everything</span> : c.expression}
-    </td>
-  );
-}
-
-export function Captures({ captures }: { captures: Capture[] }) {
-  return (
-    <Panel title="Running captures" head={["Filter", "Client", "State", ...counters, ""]} empty="No capture is running. Start one above, or with the curl line.">
-      {captures.map((c) => (
-        <tr key={c.id}>
-          <Expression c={c} />
-          <td title={c.user}>
-            {c.client} <span class="dim">{c.sink}</span>
-          </td>
-          <td>{c.state === "waiting" ? `waits until ${time(c.startTime)}` : duration(Date.now() * 1000 - c.startTime)}</td>
-          <Counts c={c} />
-          <td class="num">
-            <button type="button" onClick={() => call("DELETE", `/captures/${encodeURIComponent(c.id)}`).catch(say)}>
-              Stop
-            </button>
-          </td>
-        </tr>
-      ))}
+    <Panel title="Running captures">
+      <Table label="Running captures" columns={columns} rows={captures} id={id} empty="No capture is running. Start one above, or with the curl line." />
     </Panel>
   );
 }
 
+const past: Column<Capture>[] = [
+  filter,
+  {
+    name: "Start",
+    kind: "mid",
+    cell: (c) => (
+      <>
+        <span class="line tabular">{time(c.startTime)}</span>
+        <span class="line dim">for {duration((c.endTime ?? c.startTime) - c.startTime)}</span>
+      </>
+    ),
+    exact: (c) => `until ${time(c.endTime ?? c.startTime)}`,
+  },
+  {
+    name: "End",
+    kind: "mid",
+    cell: (c) => (
+      <>
+        {c.state !== "finished" && <strong class="line warn">{sentence(c.state)}</strong>}
+        {c.reason}
+      </>
+    ),
+  },
+  ...counters,
+  {
+    name: "Use",
+    kind: "act",
+    cell: (c) => (
+      <button type="button" onClick={() => narrow(c.expression)}>
+        Use filter
+      </button>
+    ),
+  },
+];
+
 export function Finished({ captures }: { captures: Capture[] }) {
   const clear = () => confirm("Delete the list of finished captures?") && call("DELETE", "/captures/finished").catch(say);
-  const side =
-    captures.length === 0 ? null : (
-      <button type="button" onClick={clear}>
-        Delete list
-      </button>
-    );
+  const side = (
+    <button type="button" onClick={clear} disabled={captures.length === 0}>
+      Delete list
+    </button>
+  );
   return (
-    <Panel title="Finished captures" head={["Filter", "Client", "Start", "Duration", "End", ...counters, ""]} side={side} empty="The last 100 captures that ended will be listed here.">
-      {captures.map((c) => (
-        <tr key={c.id}>
-          <Expression c={c} />
-          <td title={c.user}>
-            {c.client} <span class="dim">{c.sink}</span>
-          </td>
-          <td class="nowrap">{time(c.startTime)}</td>
-          <td class="nowrap">{duration((c.endTime ?? c.startTime) - c.startTime)}</td>
-          <td>
-            {c.state !== "finished" && <span class="state warn">{c.state}</span>} {c.reason}
-          </td>
-          <Counts c={c} />
-          <td class="num">
-            <button type="button" onClick={() => narrow(c.expression)}>
-              Use filter
-            </button>
-          </td>
-        </tr>
-      ))}
+    <Panel title="Finished captures" side={side}>
+      <Table label="Finished captures" columns={past} rows={captures} id={id} empty="The last 100 captures that ended will be listed here." />
     </Panel>
   );
 }

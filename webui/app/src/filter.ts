@@ -2,31 +2,43 @@
 
 import { effect, signal } from "@preact/signals";
 import { call, type FilterCheck } from "./api";
-import { say } from "./state";
+import { access, say } from "./state";
 
 export const expression = signal("");
-export const check = signal<FilterCheck | null>(null); // null while it is being checked
 
-let turn = 0;
+// check is the device's latest answer, and which expression it is about.
+export const check = signal<(FilterCheck & { of: string }) | null>(null);
+
+let asking = false;
 
 effect(() => {
-  const text = expression.value;
-  const mine = ++turn;
-  check.value = null;
-  setTimeout(async () => {
-    if (mine !== turn) return;
-    try {
-      const reply = await call<FilterCheck>("POST", "/filter/check", { expression: text });
-      if (mine === turn) check.value = reply;
-    } catch (e) {
-      say(e);
-    }
-  }, 120);
+  if (access.value === "in" && check.peek()?.of !== expression.value) void ask();
 });
+
+// ask asks until the answer is about what stands in the field: one question at a time, so that typing is answered as fast as the device can.
+async function ask(): Promise<void> {
+  if (asking) return;
+  asking = true;
+  while (access.peek() === "in" && check.peek()?.of !== expression.peek()) {
+    const of = expression.peek();
+    try {
+      check.value = { of, ...(await call<FilterCheck>("POST", "/filter/check", { expression: of })) };
+    } catch (e) {
+      check.value = null;
+      say(e);
+      await new Promise((done) => setTimeout(done, 2000));
+    }
+  }
+  asking = false;
+}
 
 // narrow puts an expression into the form, to be looked at and started.
 export function narrow(text: string): void {
   expression.value = text;
-  document.getElementById("expression")?.focus();
   scrollTo({ top: 0 });
+  focusFilter();
+}
+
+export function focusFilter(): void {
+  document.getElementById("expression")?.focus();
 }

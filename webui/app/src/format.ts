@@ -31,7 +31,7 @@ export function count(n: number): string {
   return n.toLocaleString("en-US").replaceAll(",", "\u202f");
 }
 
-// time shows microseconds since the epoch in the browser's zone, with the zone's offset.
+// time shows microseconds since the epoch in the browser's zone.
 export function time(us: number): string {
   const d = new Date(us / 1000);
   const pad = (n: number) => String(n).padStart(2, "0");
@@ -50,4 +50,9 @@ export function duration(us: number): string {
   if (s < 60) return `${s.toFixed(1)} s`;
   const m = Math.floor(s / 60);
   return m < 60 ? `${m} min ${Math.floor(s % 60)} s` : `${Math.floor(m / 60)} h ${m % 60} min`;
+}
+
+// sentence makes a sentence of an error's text.
+export function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

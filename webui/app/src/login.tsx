@@ -1,19 +1,24 @@
 import { useSignal } from "@preact/signals";
-import { login } from "./state";
+import { useEffect, useRef } from "preact/hooks";
+import { sentence } from "./format";
+import { login, user } from "./state";
 
 export function Login() {
-  const user = useSignal("admin");
+  const name = useSignal(user.value);
   const password = useSignal("");
   const refused = useSignal("");
   const busy = useSignal(false);
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.focus(), []);
   const submit = async (e: Event) => {
     e.preventDefault();
+    if (busy.value) return;
     busy.value = true;
-    refused.value = "";
     try {
-      await login(user.value, password.value);
+      await login(name.value, password.value);
     } catch (err) {
-      refused.value = err instanceof Error ? err.message : String(err);
+      refused.value = sentence(err instanceof Error ? err.message : String(err));
+      field.current?.select();
     }
     busy.value = false;
   };
@@ -23,25 +28,23 @@ export function Login() {
         <h1>Galvo</h1>
         <label>
           User
-          <input autocomplete="username" value={user.value} onInput={(e) => (user.value = e.currentTarget.value)} />
+          <input required autocomplete="username" value={name.value} onInput={(e) => (name.value = e.currentTarget.value)} />
         </label>
         <label>
           Password
           <input
+            ref={field}
+            required
             type="password"
             autocomplete="current-password"
             value={password.value}
             onInput={(e) => (password.value = e.currentTarget.value)}
           />
         </label>
-        {refused.value !== "" && (
-          <p class="bad" role="alert">
-            {refused.value}
-          </p>
-        )}
-        <button class="primary" disabled={busy.value}>
-          Log in
-        </button>
+        <p class="bad refused" role="alert">
+          {refused.value}
+        </p>
+        <button class="primary">{busy.value ? "Logging in\u2026" : "Log in"}</button>
         <p class="dim">The first password of admin was printed once when Galvo started for the first time.</p>
       </form>
     </main>

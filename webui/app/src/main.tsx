@@ -1,25 +1,38 @@
+import { useEffect } from "preact/hooks";
 import { render } from "preact";
 import { Captures, Finished } from "./captures";
+import { focusFilter } from "./filter";
+import { time, zone } from "./format";
 import { Login } from "./login";
 import { Ports } from "./ports";
 import { Protocols } from "./protocols";
 import { Start } from "./start";
-import { access, contact, enter, lastSeen, logout, notice, snapshot, status } from "./state";
-import { time, zone } from "./format";
+import { access, begin, contact, lastSeen, logout, notice, snapshot, status } from "./state";
+
+// Health is the state of the device in a word; never by colour alone.
+function Health() {
+  const [kind, text] =
+    contact.value === "lost"
+      ? ["bad", lastSeen.value ? `reconnecting\u2026 last data ${time(lastSeen.value * 1000)}` : "connecting\u2026"]
+      : status.value?.state === "degraded"
+        ? ["warn", "degraded"]
+        : ["ok", "live"];
+  return (
+    <strong class={`health ${kind}`} role="status">
+      {text}
+    </strong>
+  );
+}
 
 function Bar() {
-  const s = status.value;
-  const lost = contact.value === "lost";
   return (
     <header class="bar">
       <img src="icon.svg" alt="" width="20" height="20" />
-      <strong>{s?.name ?? "Galvo"}</strong>
-      <span class={lost ? "state bad" : "state ok"} role="status">
-        {lost ? (lastSeen.value ? `reconnecting… last data ${time(lastSeen.value * 1000)}` : "connecting…") : "live"}
-      </span>
+      <h1>{status.value?.name ?? "Galvo"}</h1>
+      <Health />
       <span class="grow" />
       <span class="dim">{zone()}</span>
-      <span class="dim">{s?.version}</span>
+      <span class="dim version">{status.value?.version}</span>
       <button type="button" onClick={logout}>
         Log out
       </button>
@@ -36,42 +49,67 @@ function Problems() {
           {p}
         </p>
       ))}
+    </>
+  );
+}
+
+// Notice stands over the page, so that it moves nothing.
+function Notice() {
+  return (
+    <div class="notice" role="alert">
       {notice.value !== "" && (
-        <p class="note warn" role="alert">
-          {notice.value}{" "}
+        <p class="note warn row">
+          <span class="grow">{notice.value}</span>
           <button type="button" onClick={() => (notice.value = "")}>
             Dismiss
           </button>
         </p>
       )}
-    </>
+    </div>
   );
 }
 
-function Page() {
-  if (access.value === "out") return <Login />;
+function Main() {
   const s = snapshot.value;
+  useEffect(() => {
+    document.addEventListener("keydown", slash);
+    return () => document.removeEventListener("keydown", slash);
+  }, []);
   return (
     <>
       <Bar />
       <main>
         <Problems />
         <Start />
-        {s === null ? (
-          <p class="dim">Waiting for the device…</p>
-        ) : (
+        {s !== null && (
           <>
+            <Captures captures={s.captures} now={s.time} />
             <Ports ports={s.ports} />
-            <Captures captures={s.captures} />
             <Protocols protocols={s.protocols} />
             <Finished captures={s.finished} />
           </>
         )}
       </main>
+      <Notice />
     </>
   );
 }
 
+// slash leads to the filter, unless somebody writes one.
+function slash(e: KeyboardEvent): void {
+  const writing = e.target instanceof Element && e.target.matches("input, select, textarea");
+  if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || writing) return;
+  e.preventDefault();
+  focusFilter();
+}
+
+const pages = { asking: () => null, out: Login, in: Main };
+
+function Page() {
+  const Shown = pages[access.value];
+  return <Shown />;
+}
+
 const root = document.getElementById("page");
 if (root) render(<Page />, root);
-void enter();
+begin();

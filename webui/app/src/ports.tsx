@@ -1,45 +1,60 @@
 import type { Port } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count, packets, time } from "./format";
-import { Num, Panel } from "./table";
+import { live } from "./state";
+import { type Column, Panel, Table } from "./table";
 
-function losses(p: Port): string {
-  return p.gaps.map((g) => `${time(g.start)} to ${time(g.end)}: ${count(g.lost)} (${g.cause})`).join("\n");
+const lost = (p: Port) => p.lostNic + p.lostKernel;
+
+// gaps lists when frames were lost, latest first.
+function gaps(p: Port): string | undefined {
+  if (lost(p) === 0) return undefined;
+  const sums = [`NIC ${count(p.lostNic)}, kernel or engine ${count(p.lostKernel)}`];
+  return [...sums, ...p.gaps.toReversed().map((g) => `${time(g.start)} to ${time(g.end)}: ${count(g.lost)} (${g.cause})`)].join("\n");
 }
 
-export function Ports({ ports }: { ports: Port[] }) {
+function State({ p }: { p: Port }) {
+  const notes = [p.speedMbps > 0 && bits(p.speedMbps * 1e6), p.link > 0 && `link ${p.link}`, p.direction === "both" && "both directions", p.reason];
   return (
-    <Panel
-      title="Ports"
-      head={["Id", "Name", "State", "#Rate", "#Packets/s", "#Packets", "#Bytes", "#Lost", "#Own", ""]}
-      empty="No port is captured. Name one: galvo run -interface eth1, or a [[port]] in the configuration."
-    >
-      {ports.map((p) => (
-        <tr key={p.id}>
-          <td>{p.id}</td>
-          <td title={p.driver}>
-            {p.name}
-            {p.link > 0 && <span class="dim"> link {p.link}</span>}
-          </td>
-          <td title={p.reason ?? ""}>
-            <span class={p.state === "up" ? "state ok" : "state warn"}>{p.state}</span>{" "}
-            <span class="dim">
-              {p.speedMbps > 0 ? bits(p.speedMbps * 1e6) : ""} {p.direction === "both" ? "both directions" : ""} {p.state === "up" ? "" : p.reason}
-            </span>
-          </td>
-          <Num value={bits(p.bitRate)} />
-          <Num value={packets(p.packetRate)} />
-          <Num value={count(p.rxPackets)} />
-          <Num value={bytes(p.rxBytes)} exact={count(p.rxBytes) + " bytes"} />
-          <Num value={count(p.lostNic + p.lostKernel)} loss={p.lostNic + p.lostKernel > 0} exact={losses(p)} />
-          <Num value={count(p.ownPackets)} exact="frames of Galvo's own connections, left out" />
-          <td class="num">
-            <button type="button" onClick={() => narrow(`interface == ${p.id}`)}>
-              PCAP
-            </button>
-          </td>
-        </tr>
-      ))}
+    <>
+      <strong class={p.state === "up" ? "ok" : "warn"}>{p.state}</strong> <span class="dim">{notes.filter(Boolean).join(", ")}</span>
+    </>
+  );
+}
+
+const columns: Column<Port>[] = [
+  {
+    name: "Port",
+    cell: (p) => (
+      <>
+        {p.id} <strong>{p.name}</strong>
+      </>
+    ),
+    exact: (p) => p.driver,
+  },
+  { name: "State", cell: (p) => <State p={p} /> },
+  { name: "Rate", kind: "num", cell: (p) => live(bits(p.bitRate)) },
+  { name: "Packet rate", kind: "num", about: "packets per second", cell: (p) => live(packets(p.packetRate)) },
+  { name: "Packets", kind: "num", cell: (p) => count(p.rxPackets) },
+  { name: "Bytes", kind: "num", cell: (p) => bytes(p.rxBytes), exact: (p) => `${count(p.rxBytes)} bytes` },
+  { name: "Lost", kind: "num", about: "gone before any filter saw them", cell: (p) => count(lost(p)), exact: gaps, loss: (p) => lost(p) > 0 },
+  { name: "Own", kind: "num", about: "packets of Galvo's own connections, left out", cell: (p) => count(p.ownPackets) },
+  {
+    name: "PCAP",
+    kind: "act",
+    cell: (p) => (
+      <button type="button" aria-label={`PCAP of port ${p.id}`} onClick={() => narrow(`interface == ${p.id}`)}>
+        PCAP
+      </button>
+    ),
+  },
+];
+
+export function Ports({ ports }: { ports: Port[] }) {
+  const empty = "No port is captured. Name one: galvo run -interface eth1, or a [[port]] in the configuration.";
+  return (
+    <Panel title="Ports">
+      <Table label="Ports" columns={columns} rows={ports} id={(p) => String(p.id)} empty={empty} />
     </Panel>
   );
 }

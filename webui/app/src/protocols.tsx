@@ -1,30 +1,41 @@
 import type { Protocol } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count } from "./format";
-import { Num, Panel } from "./table";
+import { live } from "./state";
+import { type Column, Panel, Table } from "./table";
 
-const layers = { mac: "MAC", l4: "Layer 4", l7: "Layer 7" };
+const columns = (layer: string): Column<Protocol>[] => [
+  { name: layer, cell: (p) => <span class="line">{p.name}</span>, exact: (p) => p.name },
+  { name: "Rate", kind: "num", cell: (p) => live(bits(p.bitRate)) },
+  { name: "Packets", kind: "num", cell: (p) => count(p.packets) },
+  { name: "Bytes", kind: "num", cell: (p) => bytes(p.bytes), exact: (p) => `${count(p.bytes)} bytes` },
+  {
+    name: "PCAP",
+    kind: "act",
+    cell: (p) => (
+      <button type="button" aria-label={`PCAP of ${p.name}`} onClick={() => narrow(p.filter)}>
+        PCAP
+      </button>
+    ),
+  },
+];
+
+const layers = { mac: columns("MAC"), l4: columns("Layer 4"), l7: columns("Layer 7") };
 
 export function Protocols({ protocols }: { protocols: Protocol[] }) {
-  const rows = (Object.keys(layers) as (keyof typeof layers)[]).flatMap((layer) =>
-    protocols.filter((p) => p.layer === layer).sort((a, b) => b.bytes - a.bytes || a.name.localeCompare(b.name)),
-  );
+  const table = (layer: keyof typeof layers, label: string) => {
+    const rows = protocols.filter((p) => p.layer === layer).sort((a, b) => b.bytes - a.bytes || a.name.localeCompare(b.name));
+    return <Table label={label} columns={layers[layer]} rows={rows} id={(p) => p.name} empty="No packet was seen yet." />;
+  };
   return (
-    <Panel title="Protocols" head={["Layer", "Protocol", "#Rate", "#Packets", "#Bytes", ""]} empty="No packet was seen yet.">
-      {rows.map((p) => (
-        <tr key={p.layer + p.name}>
-          <td class="dim">{layers[p.layer]}</td>
-          <td>{p.name}</td>
-          <Num value={bits(p.bitRate)} />
-          <Num value={count(p.packets)} />
-          <Num value={bytes(p.bytes)} exact={count(p.bytes) + " bytes"} />
-          <td class="num">
-            <button type="button" onClick={() => narrow(p.filter)}>
-              PCAP
-            </button>
-          </td>
-        </tr>
-      ))}
+    <Panel title="Protocols">
+      <div class="pair">
+        <div>
+          {table("mac", "MAC protocols")}
+          {table("l4", "Layer 4 protocols")}
+        </div>
+        <div>{table("l7", "Layer 7 protocols")}</div>
+      </div>
     </Panel>
   );
 }

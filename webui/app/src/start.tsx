@@ -1,105 +1,135 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { check, expression } from "./filter";
-import { say } from "./state";
+import { sentence } from "./format";
+import { say, user } from "./state";
+import { Panel } from "./table";
+import { useRef } from "preact/hooks";
 
-// Bytes of the expression that the error is about, shown in place. Positions are bytes of UTF-8.
-function Marked({ text, pos, len }: { text: string; pos: number; len: number }) {
-  const b = new TextEncoder().encode(text);
-  const cut = (from: number, to: number) => new TextDecoder().decode(b.slice(from, to));
-  const end = Math.max(pos + len, pos);
-  return (
-    <code class="marked" aria-hidden="true">
-      {cut(0, pos)}
-      <mark>{cut(pos, end) || "\u2423"}</mark>
-      {cut(end, b.length)}
-    </code>
-  );
-}
-
-function Verdict() {
+// Verdict says what the filter means or where it is wrong. Positions are bytes of UTF-8.
+function Verdict({ undecided }: { undecided: string }) {
   const c = check.value;
-  if (c === null) return <p class="dim verdict">Checking…</p>;
-  if (c.error) {
-    const expected = c.error.expected ?? [];
+  if (c === null) return <p class="dim">{"Checking\u2026"}</p>;
+  if (!c.error) {
+    const fate = undecided === "hold" ? "wait for it" : "are not captured";
     return (
-      <div class="verdict bad" role="alert" id="verdict">
-        <Marked text={expression.value} pos={c.error.pos} len={c.error.len} />
-        <p>
-          Column {c.error.pos + 1}: {c.error.error}
-          {expected.length > 0 && ` Expected: ${expected.slice(0, 12).join(", ")}.`}
-        </p>
-      </div>
+      <p>
+        <span class="ok">{sentence(c.words)}.</span>
+        {c.needsL7 && <span class="dim"> Packets that come before their flow is recognised {fate}.</span>}
+      </p>
     );
   }
+  const { pos, len, error, expected } = c.error;
+  const b = new TextEncoder().encode(c.of);
+  const cut = (from: number, to: number) => new TextDecoder().decode(b.slice(from, to));
+  const before = cut(0, pos);
+  const hints = (expected ?? []).filter((x) => !error.includes(x));
   return (
-    <p class="verdict ok" id="verdict">
-      {c.words}
-      {c.needsL7 && <span class="dim"> Packets before their flow is recognised are {"\u201c"}undecided{"\u201d"}: see More.</span>}
-    </p>
+    <>
+      <code class="marked" aria-hidden="true">
+        {before}
+        <mark>{cut(pos, pos + len) || "\u2423"}</mark>
+        {cut(pos + len, b.length)}
+      </code>
+      <p class="bad">
+        Column {[...before].length + 1}: {error}
+        {hints.length > 0 && `; expected ${hints.slice(0, 12).join(", ")}${hints.length > 12 ? "\u2026" : ""}`}
+      </p>
+    </>
   );
 }
 
-const lengths: [string, number][] = [
-  ["Full length", 65535],
-  ["64 bytes", 64],
-  ["1500 bytes", 1500],
-];
+interface Choice {
+  label: string;
+  value: Signal<string>;
+  options: [value: string, text: string][];
+}
+
+function Select({ label, value, options }: Choice) {
+  return (
+    <label>
+      {label}
+      <select value={value.value} onChange={(e) => (value.value = e.currentTarget.value)}>
+        {options.map(([v, text]) => (
+          <option value={v} key={v}>
+            {text}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+function Limit({ unit, value }: { unit: string; value: Signal<string> }) {
+  return (
+    <label>
+      Stop after {unit}
+      <input type="number" min={0} step="any" placeholder="no limit" value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+    </label>
+  );
+}
 
 export function Start() {
   const undecided = useSignal("skip");
-  const snap = useSignal(65535);
+  const snap = useSignal("65535");
   const format = useSignal("pcapng");
   const seconds = useSignal("");
   const megabytes = useSignal("");
   const maxPackets = useSignal("");
   const single = useSignal(false);
   const comment = useSignal("");
-  const ready = check.value !== null && !check.value.error;
+  const busy = useSignal(false);
 
-  const request = (): CaptureRequest => ({
+  const c = check.value;
+  const wrong = Boolean(c?.error);
+  const ready = c?.of === expression.value && !wrong;
+  const request: CaptureRequest = {
     expression: expression.value,
     undecided: undecided.value,
-    snapLength: snap.value,
+    snapLength: Number(snap.value),
     format: format.value,
-    maxSeconds: Math.round(Number(seconds.value) || 0),
-    maxBytes: Math.round((Number(megabytes.value) || 0) * 1e6),
-    maxPackets: Math.round(Number(maxPackets.value) || 0),
+    maxSeconds: Math.ceil(Number(seconds.value)),
+    maxBytes: Math.round(Number(megabytes.value) * 1e6),
+    maxPackets: Math.ceil(Number(maxPackets.value)),
     useSingleInterface: single.value,
     comment: comment.value,
-  });
+  };
 
   const start = async (e: Event) => {
     e.preventDefault();
-    if (!ready) return;
+    if (!ready || busy.value) return;
+    busy.value = true;
     try {
-      const made = await call<CaptureCreated>("POST", "/captures", request());
+      const made = await call<CaptureCreated>("POST", "/captures", request);
       if (made.stream) download(made.stream);
     } catch (err) {
       say(err);
     }
+    busy.value = false;
+  };
+  const ctrlEnter = (e: KeyboardEvent & { currentTarget: HTMLFormElement }) => {
+    if (!e.ctrlKey || e.key !== "Enter") return;
+    e.preventDefault();
+    e.currentTarget.requestSubmit();
+  };
+  // A field that is wrong must be in sight for the browser to say so.
+  const unfold = (e: Event & { currentTarget: HTMLFormElement }) => {
+    for (const d of e.currentTarget.querySelectorAll("details")) d.open = true;
   };
 
-  const number = (label: string, value: { value: string }, unit: string) => (
-    <label>
-      {label}
-      <span class="unit">
-        <input inputMode="decimal" size={7} value={value.value} placeholder="no limit" onInput={(e) => (value.value = e.currentTarget.value)} />
-        {unit}
-      </span>
-    </label>
-  );
-
   return (
-    <section class="panel" aria-labelledby="start-title">
-      <h2 id="start-title">Capture</h2>
-      <form onSubmit={start} onKeyDown={(e) => e.ctrlKey && e.key === "Enter" && void start(e)}>
-        <div class="row">
+    <Panel title="Capture">
+      <form onSubmit={start} onKeyDown={ctrlEnter} onInvalidCapture={unfold}>
+        <label for="expression">
+          <span>
+            Expert filter <kbd>/</kbd>
+          </span>
+        </label>
+        <div class="row wrap">
           <input
             id="expression"
-            class={"mono grow" + (check.value?.error ? " invalid" : "")}
-            aria-label="Filter expression"
-            aria-invalid={check.value?.error ? "true" : "false"}
+            class={wrong ? "mono grow invalid" : "mono grow"}
+            aria-invalid={wrong}
             aria-describedby="verdict"
             placeholder="everything, or for example: ip == 10.0.0.1 and port == 443"
             spellcheck={false}
@@ -108,55 +138,35 @@ export function Start() {
             value={expression.value}
             onInput={(e) => (expression.value = e.currentTarget.value)}
           />
-          <button class="primary" disabled={!ready}>
+          <button class="primary" disabled={!ready} title="Ctrl+Enter">
             Start capture
           </button>
         </div>
-        <Verdict />
+        <div id="verdict" aria-live="polite">
+          <Verdict undecided={undecided.value} />
+        </div>
         <details>
           <summary>More</summary>
           <div class="fields">
+            <Select label="Packet length" value={snap} options={[["65535", "full"], ["64", "64 bytes"], ["1500", "1500 bytes"]]} />
+            <Select label="Unrecognised flows" value={undecided} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
+            <Select label="Format" value={format} options={[["pcapng", "pcapng"], ["pcap", "pcap, \u00b5s"], ["pcap-ns", "pcap, ns"]]} />
+            <Limit unit="seconds" value={seconds} />
+            <Limit unit="MB" value={megabytes} />
+            <Limit unit="packets" value={maxPackets} />
             <label>
-              Packet length
-              <select value={snap.value} onChange={(e) => (snap.value = Number(e.currentTarget.value))}>
-                {lengths.map(([name, n]) => (
-                  <option value={n} key={n}>
-                    {name}
-                  </option>
-                ))}
-              </select>
+              Comment
+              <input value={comment.value} onInput={(e) => (comment.value = e.currentTarget.value)} />
             </label>
-            <label>
-              Undecided packets
-              <select value={undecided.value} onChange={(e) => (undecided.value = e.currentTarget.value)}>
-                <option value="skip">skip</option>
-                <option value="hold">hold until the verdict</option>
-              </select>
-            </label>
-            <label>
-              Format
-              <select value={format.value} onChange={(e) => (format.value = e.currentTarget.value)}>
-                <option value="pcapng">pcapng</option>
-                <option value="pcap">pcap, microseconds</option>
-                <option value="pcap-ns">pcap, nanoseconds</option>
-              </select>
-            </label>
-            {number("Stop after", seconds, "s")}
-            {number("or", megabytes, "MB")}
-            {number("or", maxPackets, "packets")}
             <label class="check">
               <input type="checkbox" checked={single.value} onChange={(e) => (single.value = e.currentTarget.checked)} />
               Omit interface ID
             </label>
-            <label class="grow">
-              Comment
-              <input value={comment.value} onInput={(e) => (comment.value = e.currentTarget.value)} />
-            </label>
           </div>
         </details>
-        <Curl request={request()} valid={ready} />
+        <Curl line={curl(request)} valid={ready} />
       </form>
-    </section>
+    </Panel>
   );
 }
 
@@ -168,30 +178,42 @@ function download(path: string): void {
   a.click();
 }
 
-function Curl({ request, valid }: { request: CaptureRequest; valid: boolean }) {
-  const query = new Map<string, string>();
-  if (request.expression.trim() !== "") query.set("expression", request.expression);
-  if (request.snapLength !== 65535) query.set("snapPacketLength", String(request.snapLength));
-  if (request.undecided !== "skip") query.set("undecided", request.undecided);
-  if (request.format !== "pcapng") query.set("format", request.format);
-  if (request.maxBytes > 0) query.set("maxBytes", String(request.maxBytes));
-  if (request.maxPackets > 0) query.set("maxPackets", String(request.maxPackets));
-  if (request.useSingleInterface) query.set("useSingleInterface", "true");
-  const text = [...query].map(([k, v]) => `${k}=${encodeURIComponent(v).replaceAll("'", "%27")}`).join("&");
-  const url = `${location.origin}/API/data/modules/capture${text === "" ? "" : "?" + text}`;
-  const limit = request.maxSeconds > 0 ? `--max-time ${request.maxSeconds} ` : "";
-  const line = `curl -skN ${limit}-u admin '${url}' | wireshark -k -i -`;
-  const copied = useSignal(false);
+// curl is the command that captures the same into Wireshark.
+function curl(r: CaptureRequest): string {
+  const all: [name: string, value: string | number | boolean, plain: string | number | boolean][] = [
+    ["expression", r.expression.trim(), ""],
+    ["snapPacketLength", r.snapLength, 65535],
+    ["undecided", r.undecided, "skip"],
+    ["format", r.format, "pcapng"],
+    ["maxBytes", r.maxBytes, 0],
+    ["maxPackets", r.maxPackets, 0],
+    ["useSingleInterface", r.useSingleInterface, false],
+  ];
+  const quoted = (s: unknown) => encodeURIComponent(String(s)).replaceAll("'", "%27");
+  const query = all.filter(([, value, plain]) => value !== plain).map(([name, value]) => `${name}=${quoted(value)}`);
+  const url = [`${location.origin}/API/data/modules/capture`, ...(query.length > 0 ? [query.join("&")] : [])].join("?");
+  const limit = r.maxSeconds > 0 ? `--max-time ${r.maxSeconds} ` : "";
+  return `curl -skN ${limit}-u ${user.value} '${url}' | wireshark -k -i -`;
+}
+
+function Curl({ line, valid }: { line: string; valid: boolean }) {
+  const field = useRef<HTMLInputElement>(null);
+  const said = useSignal("Copy");
   const copy = async () => {
-    await navigator.clipboard.writeText(line);
-    copied.value = true;
-    setTimeout(() => (copied.value = false), 1500);
+    field.current?.select();
+    try {
+      await navigator.clipboard.writeText(line);
+      said.value = "Copied";
+    } catch {
+      said.value = "Press Ctrl+C"; // the browser keeps the clipboard to itself; the line is selected
+    }
+    setTimeout(() => (said.value = "Copy"), 3000);
   };
   return (
-    <div class={"row curl" + (valid ? "" : " dim")}>
-      <code class="grow">{line}</code>
+    <div class="row curl">
+      <input ref={field} class="mono grow" readOnly aria-label="The same with curl" value={line} disabled={!valid} />
       <button type="button" onClick={copy} disabled={!valid}>
-        {copied.value ? "Copied" : "Copy"}
+        {said.value}
       </button>
     </div>
   );

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { call, Refusal, type Snapshot, type Status } from "./api";
+import { sentence } from "./format";
 
 export type Access = "asking" | "in" | "out";
 
@@ -11,68 +12,97 @@ export const snapshot = signal<Snapshot | null>(null);
 export const contact = signal<"live" | "lost">("lost");
 export const lastSeen = signal(0); // ms since the epoch
 export const notice = signal(""); // the last refusal, until it is dismissed
+export const user = signal(localStorage.getItem("user") ?? "admin"); // who logged in last with this browser
+
+const patience = 5000; // ms; the device speaks twice a second
+const retry = 2000;
 
 let events: EventSource | null = null;
+let again: ReturnType<typeof setTimeout> | undefined;
 
-export async function enter(): Promise<void> {
-  try {
-    status.value = await call<Status>("GET", "/status");
-    access.value = "in";
-    watch();
-  } catch (e) {
-    if (e instanceof Refusal && e.status === 401) {
-      access.value = "out";
-      return;
-    }
-    contact.value = "lost";
-    setTimeout(enter, 2000);
-  }
+// begin asks for a login without asking the device where nobody logged in: a browser reports the refusal as an error of the page.
+export function begin(): void {
+  if (localStorage.getItem("user") === null) leave();
+  else void enter();
 }
 
-export async function login(user: string, password: string): Promise<void> {
-  await call("POST", "/login", { user, password });
+// enter asks whether the user is in, until the device answers.
+export async function enter(): Promise<void> {
+  clearTimeout(again);
+  try {
+    status.value = await call<Status>("GET", "/status");
+  } catch (e) {
+    if (isLogin(e)) leave();
+    else again = setTimeout(enter, retry);
+    return;
+  }
+  access.value = "in";
+  watch();
+}
+
+export async function login(name: string, password: string): Promise<void> {
+  await call("POST", "/login", { user: name, password });
+  user.value = name;
+  localStorage.setItem("user", name);
+  notice.value = "";
   await enter();
 }
 
 export async function logout(): Promise<void> {
+  try {
+    await call("POST", "/logout");
+    localStorage.removeItem("user");
+    leave();
+  } catch (e) {
+    say(e);
+  }
+}
+
+function leave(): void {
+  clearTimeout(again);
   events?.close();
-  events = null;
-  await call("POST", "/logout").catch(say);
   access.value = "out";
+  contact.value = "lost";
   snapshot.value = null;
 }
 
+const isLogin = (e: unknown) => e instanceof Refusal && e.status === 401;
+
 // say shows why something was refused.
 export function say(e: unknown): void {
-  notice.value = e instanceof Error ? e.message : String(e);
-  if (e instanceof Refusal && e.status === 401) access.value = "out";
+  if (isLogin(e)) leave();
+  else notice.value = sentence(e instanceof Error ? e.message : String(e));
+}
+
+// live shows a rate only while it is one.
+export function live(rate: string): string {
+  return contact.value === "live" ? rate : "\u2013";
 }
 
 function watch(): void {
   events?.close();
-  events = new EventSource("/api/v1/events");
-  events.addEventListener("snapshot", (e) => {
+  const source = new EventSource("/api/v1/events");
+  source.addEventListener("snapshot", (e) => {
     snapshot.value = JSON.parse(e.data) as Snapshot;
-    contact.value = "live";
     lastSeen.value = Date.now();
+    contact.value = "live";
   });
-  events.onerror = () => {
+  source.onerror = () => {
     contact.value = "lost";
-    if (events?.readyState === EventSource.CLOSED) setTimeout(enter, 2000);
+    if (source.readyState === EventSource.CLOSED) again = setTimeout(enter, retry);
   };
+  events = source;
 }
 
-// A connection can die without an error; the device speaks at least every second.
-setInterval(() => {
-  if (Date.now() - lastSeen.value > 5000) contact.value = "lost";
-}, 1000);
-
-// The state of the services is not in the events, since it is what says that the engine is down.
+// The state of the services is not in the events, since it is what says that the engine is down. And a connection can die without an error.
 setInterval(async () => {
-  if (access.value !== "in" || document.hidden) return;
+  if (access.value !== "in") return;
+  const silent = Date.now() - lastSeen.value > patience;
+  if (silent) contact.value = "lost";
   try {
     status.value = await call<Status>("GET", "/status");
+    if (silent && events?.readyState === EventSource.OPEN) watch();
   } catch (e) {
-    if (e instanceof Refusal && e.status === 401) access.value = "out";
+    if (isLogin(e)) leave();
   }
-}, 3000);
+}, retry);

@@ -1,40 +1,83 @@
 import type { ComponentChildren } from "preact";
+import { useRef } from "preact/hooks";
 
-// A Panel is a titled table, or a sentence that says what will be here.
-export function Panel(p: { title: string; head: string[]; empty: string; side?: ComponentChildren; children: ComponentChildren[] }) {
+// A Column says how a table shows one thing about each of its rows.
+export interface Column<T> {
+  name: string;
+  about?: string; // what it means, as a tooltip of the head
+  kind?: "num" | "mid" | "act"; // a number, a few words, or a button; others share the room that is left
+  cell: (row: T) => ComponentChildren;
+  exact?: (row: T) => string | undefined; // a tooltip of the cell
+  loss?: (row: T) => boolean; // red, and only loss is
+}
+
+interface TableProps<T> {
+  label: string;
+  columns: Column<T>[];
+  rows: T[];
+  id: (row: T) => string;
+  empty: string; // a sentence that says what will be here
+}
+
+// Table is a table whose columns keep their width whatever the numbers are, and whose rows keep their place while somebody points at them.
+export function Table<T>({ label, columns, rows, id, empty }: TableProps<T>) {
+  const table = useRef<HTMLTableElement>(null);
+  const order = useRef<string[]>([]);
+  if (table.current?.matches(":hover, :focus-within")) rows = inOrder(rows, id, order.current);
+  order.current = rows.map(id);
   return (
-    <section class="panel">
-      <div class="row">
-        <h2 class="grow">{p.title}</h2>
-        {p.side}
-      </div>
-      {p.children.length === 0 ? (
-        <p class="dim">{p.empty}</p>
-      ) : (
-        <div class="scroll">
-          <table>
-            <thead>
-              <tr>
-                {p.head.map((h, i) => (
-                  <th scope="col" key={i} class={h.startsWith("#") ? "num" : ""}>
-                    {h.replace("#", "")}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>{p.children}</tbody>
-          </table>
-        </div>
-      )}
-    </section>
+    <table ref={table} aria-label={label}>
+      <thead>
+        <tr>
+          {columns.map((c) =>
+            c.kind === "act" ? (
+              <td class="act" key={c.name} />
+            ) : (
+              <th scope="col" class={c.kind} title={c.about} key={c.name}>
+                {c.name}
+              </th>
+            ),
+          )}
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map((row) => (
+          <tr key={id(row)}>
+            {columns.map((c) => (
+              <td class={c.kind} data-name={c.kind === "act" ? undefined : c.name} key={c.name} title={c.exact?.(row)}>
+                {c.loss?.(row) ? <strong class="bad">{c.cell(row)}</strong> : c.cell(row)}
+              </td>
+            ))}
+          </tr>
+        ))}
+        {rows.length === 0 && (
+          <tr>
+            <td class="dim empty" colSpan={columns.length}>
+              {empty}
+            </td>
+          </tr>
+        )}
+      </tbody>
+    </table>
   );
 }
 
-// Num is a number cell; loss is red, and only loss.
-export function Num({ value, exact, loss }: { value: string; exact?: string; loss?: boolean }) {
+// inOrder leaves the rows where they were; new ones come last.
+function inOrder<T>(rows: T[], id: (row: T) => string, order: string[]): T[] {
+  const place = new Map(order.map((k, i) => [k, i]));
+  const at = (row: T) => place.get(id(row)) ?? order.length;
+  return rows.toSorted((a, b) => at(a) - at(b));
+}
+
+// Panel is a titled part of the page.
+export function Panel({ title, side, children }: { title: string; side?: ComponentChildren; children: ComponentChildren }) {
   return (
-    <td class={loss ? "num bad" : "num"} title={exact ?? value}>
-      {value}
-    </td>
+    <section class="panel" aria-label={title}>
+      <div class="row title">
+        <h2 class="grow">{title}</h2>
+        {side}
+      </div>
+      {children}
+    </section>
   );
 }
