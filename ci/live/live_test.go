@@ -278,6 +278,13 @@ func TestKilledEngine(t *testing.T) {
 		t.Errorf("no frame was lost while there was no engine: %+v", lost)
 	}
 	t.Logf("%d frames sent, %d received, %d lost", n, lost.RxPackets, lost.LostKernel)
+	var inGaps uint64
+	for _, g := range lost.Gaps {
+		inGaps += g.Lost
+	}
+	if inGaps != lost.LostKernel+lost.LostNic {
+		t.Errorf("the gaps add up to %d, want %d: %+v", inGaps, lost.LostKernel+lost.LostNic, lost.Gaps)
+	}
 	list := d.finished().Captures
 	if len(list) != 1 || list[0].State != "interrupted" {
 		t.Fatalf("finished captures: %+v, want one that was interrupted", list)
@@ -305,14 +312,19 @@ func TestKilledHostAndWeb(t *testing.T) {
 	if d.pid("engine") != engine {
 		t.Error("the engine was restarted with the web service")
 	}
+	dl := d.curl(url.Values{}, "")
+	frames := rig.Mix(5, 30_000)
+	sent := make(chan uint64, 1)
+	before := d.received()
+	go func() { sent <- play(t, tx, frames, 10_000) }()
 	d.kill("host")
 	d.portsUp(1)
-	dl := d.curl(url.Values{}, "")
-	frames := rig.Mix(5, 1000)
-	before := d.received()
-	d.settle(before + play(t, tx, frames, 0))
+	d.settle(before + <-sent)
+	if d.pid("engine") != engine {
+		t.Error("the engine was restarted with the host service")
+	}
 	d.end(dl)
-	sameFrames(t, "after host and web were killed", framesOf(t, dl.file), dataOf(frames))
+	sameFrames(t, "while the host was killed", framesOf(t, dl.file), dataOf(frames))
 }
 
 func TestPortRemovedUnderLoad(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -45,7 +44,9 @@ type Engine struct {
 	ports    *ports
 	captures *capture.Captures
 	stats    *stats.Stats
-	country  filter.CountryTable // nil where its data is not installed
+	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
+
+	changing sync.Mutex // held by who replaces settings
 	workers  []*pipeline.Worker
 	closing  chan struct{} // closed when the engine stops: streams of events end
 }
@@ -59,26 +60,36 @@ type settings struct {
 	memory     uint64 // bytes of the machine
 }
 
-// Run serves until ctx is done, or until the host service is gone.
+// Run serves until ctx is done, or until the host service asks for a restart. While there is no host service it goes on with the ports that it has.
 func Run(ctx context.Context, o Options) error {
-	conn, err := handover.Dial(ctx, handover.Path(o.Run))
+	conn, first, err := join(ctx, o.Run)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	first, err := conn.Next()
+	e, err := newEngine(o, first)
 	if err != nil {
-		return err
-	}
-	if first.Config == nil {
-		return errors.New("the host service did not begin with the configuration")
-	}
-	e, err := newEngine(o, first.Config)
-	if err != nil {
+		conn.Close()
 		return err
 	}
 	defer e.ports.close()
 	return e.run(ctx, conn)
+}
+
+// join connects to the host service, which begins with the configuration.
+func join(ctx context.Context, run string) (*handover.Conn, *handover.Config, error) {
+	conn, err := handover.Dial(ctx, handover.Path(run))
+	if err != nil {
+		return nil, nil, err
+	}
+	first, err := conn.Next()
+	if err == nil && first.Config == nil {
+		err = errors.New("the host service did not begin with the configuration")
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, first.Config, nil
 }
 
 func newEngine(o Options, c *handover.Config) (*Engine, error) {
@@ -89,11 +100,6 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	if e.ports, err = newPorts(o.State, c.Instance, plan.Workers, plan.Blocks); err != nil {
 		return nil, err
-	}
-	if table, err := country.Open(c.Config.Engine.Geoip); err != nil {
-		slog.Warn("the filter's countryCode has no answer", "error", err)
-	} else {
-		e.country = table
 	}
 	e.configure(c, plan)
 	e.captures, err = capture.New(capture.Options{
@@ -138,6 +144,8 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 
 // configure takes over what can change while the engine runs.
 func (e *Engine) configure(c *handover.Config, plan *memoryPlan) {
+	e.changing.Lock()
+	defer e.changing.Unlock()
 	e.ports.setListen(c.Listen)
 	e.settings.Store(&settings{
 		config: c.Config, env: e.env(&c.Config), queueBytes: plan.Plan.CaptureQueueBytes, holdBytes: plan.Plan.CaptureHoldBytes, memory: plan.Plan.Total,
@@ -168,12 +176,8 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 		}
 	})
 	running.Go(func() { e.tick(ctx) })
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	err = conn.Send(handover.Message{Ready: &handover.Ready{Workers: len(e.workers)}})
-	if err == nil {
-		err = e.converse(ctx, conn)
-	}
+	running.Go(e.loadCountries)
+	err = e.attend(ctx, conn)
 
 	close(e.closing)
 	end, release := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -209,38 +213,97 @@ func (e *Engine) tick(ctx context.Context) {
 // errRestart ends an engine that is to be started anew.
 var errRestart = errors.New("the host asks for a restart")
 
+// attend converses with the host service, and with the next one when it is gone.
+func (e *Engine) attend(ctx context.Context, conn *handover.Conn) error {
+	for {
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		err := conn.Send(handover.Message{Ready: &handover.Ready{Workers: len(e.workers)}})
+		if err == nil {
+			err = e.converse(ctx, conn)
+		}
+		stop()
+		conn.Close()
+		if ctx.Err() != nil || errors.Is(err, errRestart) {
+			return err
+		}
+		slog.Warn("the host service is gone; the ports go on without it", "error", err)
+		if conn, err = e.rejoin(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// rejoin waits for the next host service.
+func (e *Engine) rejoin(ctx context.Context) (*handover.Conn, error) {
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		conn, c, err := join(ctx, e.options.Run)
+		if err == nil {
+			e.reconfigure(c)
+			return conn, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
 // converse takes what the host hands over until one of the two ends.
 func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 	for {
 		m, err := conn.Next()
 		switch {
-		case errors.Is(err, io.EOF):
-			return errors.New("the host service is gone")
 		case err != nil:
 			return err
 		case m.Config != nil:
-			plan, err := planMemory(&m.Config.Config)
-			if err != nil {
-				slog.Error("the new configuration is not taken over", "error", err)
-				continue
-			}
-			e.captures.SetMax(plan.Plan.Captures)
-			e.configure(m.Config, plan)
+			e.reconfigure(m.Config)
+		case m.Restart != nil:
+			return fmt.Errorf("%w: %s", errRestart, m.Restart.Reason)
 		case m.Port != nil:
 			if err := e.ports.arrived(ctx, *m.Port); err != nil {
 				slog.Error("port", "id", m.Port.ID, "error", err)
 			}
-			s := *e.settings.Load()
-			s.env = e.env(&s.config)
-			e.settings.Store(&s)
-		case m.Restart != nil:
-			return fmt.Errorf("%w: %s", errRestart, m.Restart.Reason)
+			e.renewEnv()
 		case m.Gone != nil:
 			e.ports.gone(ctx, *m.Gone)
 		case m.Stats != nil:
 			e.ports.reading(*m.Stats)
 		}
 	}
+}
+
+// renewEnv takes over what expressions depend on beside the configuration.
+func (e *Engine) renewEnv() {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	s := *e.settings.Load()
+	s.env = e.env(&s.config)
+	e.settings.Store(&s)
+}
+
+// loadCountries loads the country table, which takes a moment that an engine that starts anew has not: frames are waiting.
+func (e *Engine) loadCountries() {
+	table, err := country.Open(e.settings.Load().config.Engine.Geoip)
+	if err != nil {
+		slog.Warn("the filter's countryCode has no answer", "error", err)
+		return
+	}
+	e.country.Store(table)
+	e.renewEnv()
+}
+
+// reconfigure takes over a changed configuration, as far as it can be followed without a restart.
+func (e *Engine) reconfigure(c *handover.Config) {
+	plan, err := planMemory(&c.Config)
+	if err != nil {
+		slog.Error("the new configuration is not taken over", "error", err)
+		return
+	}
+	e.captures.SetMax(plan.Plan.Captures)
+	e.configure(c, plan)
 }
 
 // handler answers the engine's part of the route table.
@@ -263,7 +326,10 @@ func (e *Engine) handler() http.Handler {
 
 // env is what expressions are compiled against.
 func (e *Engine) env(c *config.Config) *filter.Env {
-	env := &filter.Env{Live: true, Ports: e.ports.env(), Country: e.country}
+	env := &filter.Env{Live: true, Ports: e.ports.env()}
+	if table := e.country.Load(); table != nil {
+		env.Country = table
+	}
 	for _, g := range c.Groups {
 		env.Groups = append(env.Groups, filter.Group(g))
 	}

@@ -2,11 +2,14 @@ package engine
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"galvo/services/api"
 )
 
 // Sizes of a journal: a header, a row of counts for each port, and a slot of 16 bytes for each worker of each port.
@@ -102,3 +105,35 @@ func (j *journal) count(port, worker int, frames, bytes uint64) {
 }
 
 func (j *journal) close() { unix.Munmap(j.mem) }
+
+// savedGaps is the file gaps.json: the intervals of loss of each port, for the same instance of the host service.
+type savedGaps struct {
+	Instance uint64
+	Gaps     map[int][]api.Gap // by port id
+}
+
+// readGaps returns the intervals that the last engine left; what cannot be read is none.
+func readGaps(dir string, instance uint64) map[int][]api.Gap {
+	var s savedGaps
+	b, err := os.ReadFile(filepath.Join(dir, "gaps.json"))
+	if err != nil || json.Unmarshal(b, &s) != nil || s.Instance != instance {
+		return nil
+	}
+	return s.Gaps
+}
+
+// writeGaps puts the file in place.
+func writeGaps(dir string, s savedGaps) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode the ports' gaps: %w", err)
+	}
+	path := filepath.Join(dir, "gaps.json")
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return fmt.Errorf("write the ports' gaps: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write the ports' gaps: %w", err)
+	}
+	return nil
+}

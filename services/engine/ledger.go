@@ -18,6 +18,7 @@ type ledger struct {
 	unsettled bool    // no quiet reading came since the last attach
 	away      api.Gap // the interval before the last attach, without its loss; zero if that was the first
 	gaps      []api.Gap
+	changed   bool // gaps, since somebody wrote them down
 }
 
 // counts are what has to outlive an engine that is killed.
@@ -93,6 +94,7 @@ func (l *ledger) miss(frames uint64) {
 		return
 	}
 	l.Engine += frames
+	l.changed = true
 	for i := range l.gaps {
 		if g := &l.gaps[i]; g.Start == l.away.Start && g.Cause == l.away.Cause {
 			g.Lost += frames
@@ -115,6 +117,7 @@ func (l *ledger) dropped(frames uint64, last, now int64) {
 
 // gap notes an interval of loss; one that continues the last one of the same cause is joined to it.
 func (l *ledger) gap(g api.Gap) {
+	l.changed = true
 	if n := len(l.gaps); n > 0 && l.gaps[n-1].Cause == g.Cause && l.gaps[n-1].End >= g.Start {
 		l.gaps[n-1].End = g.End
 		l.gaps[n-1].Lost += g.Lost

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"galvo/services/api"
 	"galvo/services/internal/afpacket"
 	"galvo/services/internal/filter"
@@ -22,12 +24,15 @@ type ports struct {
 	live     *afpacket.Ports
 	accounts []*account // by worker
 	journal  *journal
-	blocks   int // of each worker's ring of each port
+	dir      string // of the journal and the gaps
+	instance uint64 // of the host service
+	blocks   int    // of each worker's ring of each port
 	own      atomic.Pointer[ownConnections]
 
 	mu     sync.Mutex
 	byID   map[int]*port
 	left   [journalPorts]counts // what the last engine left
+	gaps   map[int][]api.Gap    // likewise, by port id
 	listen []netip.AddrPort
 }
 
@@ -51,7 +56,8 @@ func newPorts(dir string, instance uint64, workers, blocks int) (*ports, error) 
 	if err != nil {
 		return nil, err
 	}
-	ps := &ports{live: afpacket.NewPorts(workers), journal: j, blocks: blocks, byID: map[int]*port{}, left: left}
+	ps := &ports{live: afpacket.NewPorts(workers), journal: j, dir: dir, instance: instance, blocks: blocks, byID: map[int]*port{},
+		left: left, gaps: readGaps(dir, instance)}
 	for w := range workers {
 		ps.accounts = append(ps.accounts, &account{worker: w, journal: j, own: &ps.own, interfaces: ps.live.Source(w).Interfaces})
 	}
@@ -63,6 +69,9 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	if info.ID < 1 || info.ID > journalPorts {
 		return fmt.Errorf("port %d: ids go from 1 to %d", info.ID, journalPorts)
 	}
+	if ps.keep(info) {
+		return nil
+	}
 	ps.detach(ctx, info.ID, "")
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -70,7 +79,7 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	p, known := ps.byID[info.ID]
 	if !known {
 		p = &port{began: ps.left[info.ID-1], awaySince: now}
-		p.counts = p.began
+		p.counts, p.gaps = p.began, ps.gaps[info.ID]
 		ps.byID[info.ID] = p
 	}
 	replaced := known && p.info.Index != 0 && info.Index != 0 && p.info.Index != info.Index
@@ -92,6 +101,23 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 		p.attach(info.Stats.RxPackets, drops, p.awaySince/1000, now/1000)
 	}
 	return ps.attach(p, now)
+}
+
+// keep goes on with the sockets of a port that came again because the host service was started anew, and reports whether it did. Nothing is lost so.
+func (ps *ports) keep(info handover.Port) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p := ps.byID[info.ID]
+	if p == nil || p.live == nil || p.live.Gone() || len(info.Sockets) == 0 || p.info.Index != info.Index || p.info.Direction != info.Direction {
+		return false
+	}
+	for _, fd := range info.Sockets {
+		unix.Close(fd)
+	}
+	info.Sockets, info.State, info.Reason = nil, info.Stats.State, info.Stats.Reason
+	p.info = info
+	ps.setOwn()
+	return true
 }
 
 // attach makes p receive. It needs ps.mu.
@@ -158,6 +184,20 @@ func (ps *ports) reading(s handover.Stats) {
 	ps.rate(p, now-last)
 	p.read = now
 	ps.journal.put(p.info.ID-1, ps.base(p))
+	if p.changed {
+		ps.saveGaps()
+	}
+}
+
+// saveGaps writes down the intervals of loss, for an engine that comes after this one is killed. It needs ps.mu.
+func (ps *ports) saveGaps() {
+	saved := savedGaps{Instance: ps.instance, Gaps: map[int][]api.Gap{}}
+	for id, p := range ps.byID {
+		saved.Gaps[id], p.changed = p.gaps, false
+	}
+	if err := writeGaps(ps.dir, saved); err != nil {
+		slog.Warn("gaps", "error", err)
+	}
 }
 
 // refresh brings the ledger of p up to date with the workers and the kernel. It needs ps.mu.

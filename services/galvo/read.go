@@ -228,9 +228,6 @@ func readSink(name string) (sink.Sink, error) {
 
 var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}
 
-// stateNames are the values of the column state.
-var stateNames = map[l7.State]string{l7.Partial: "partial", l7.Final: "final", l7.Guessed: "guessed", l7.Unknown: "unknown", l7.Pending: "unknown", l7.NoFlow: "unknown"}
-
 // A flowList prints the rows of -flows. Records that leave the table early are printed then.
 type flowList struct {
 	file   string
@@ -266,7 +263,7 @@ func (l *flowList) print(r *flow.Record) {
 	l.rows.Write([]string{
 		l.file, l4Name(r.Proto), address(r, 0), strconv.Itoa(int(r.Port[0])), address(r, 1), strconv.Itoa(int(r.Port[1])),
 		name, l7.Name(v.App), string(l.engine.HostName(r)), category, strconv.Itoa(l7.DPIPackets(r)),
-		strconv.FormatUint(uint64(r.Packets[0])+uint64(r.Packets[1]), 10), strconv.FormatUint(r.Bytes[0]+r.Bytes[1], 10), stateNames[v.State],
+		strconv.FormatUint(uint64(r.Packets[0])+uint64(r.Packets[1]), 10), strconv.FormatUint(r.Bytes[0]+r.Bytes[1], 10), v.State.String(),
 	})
 }
 
