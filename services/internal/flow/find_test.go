@@ -133,6 +133,24 @@ func TestFragments(t *testing.T) {
 }
 
 // TestFragmentOfAnother looks at a fragment with another identification, protocol or direction.
+// TestCutFragments finds fragments, outside and inside a tunnel, of which any number of bytes was captured.
+func TestCutFragments(t *testing.T) {
+	first, later := fragments4(packettest.IP(protoUDP, alice, bob, packettest.UDP(1000, 53, make([]byte, 24))), 1, 1)
+	first6, later6 := fragments6(protoUDP, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), 1, packettest.UDP(1000, 53, make([]byte, 24)), 1)
+	for _, frame := range [][]byte{
+		packettest.Ethernet(0x0800, first), packettest.Ethernet(0x0800, later), packettest.Ethernet(0x86dd, first6), packettest.Ethernet(0x86dd, later6),
+		packettest.Ethernet(0x0800, packettest.IP(4, east, west, first)), packettest.Ethernet(0x0800, packettest.IP(4, east, west, later)),
+	} {
+		for n := range frame {
+			table := New(Config{})
+			p := decode(frame[:n], 1)
+			if ref := table.Find(p); ref.Outer != nil && p.Layers&packet.IP == 0 {
+				t.Errorf("%x has a flow", frame[:n])
+			}
+		}
+	}
+}
+
 func TestFragmentOfAnother(t *testing.T) {
 	ip := packettest.IP(protoUDP, alice, bob, packettest.UDP(1000, 53, make([]byte, 64)))
 	first, _ := fragments4(ip, 9, 3)

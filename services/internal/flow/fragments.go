@@ -37,9 +37,10 @@ func (f fragments) set(datagram uint64) *[4]note {
 	return &f[int(datagram>>8)&(len(f)-1)]
 }
 
-// recall fills in what the first fragment of p's datagram told; nil if p is no later fragment or the first one is not known.
+// recall fills in what the first fragment of p's datagram told; nil if p is no later fragment or the first one is not known. A header that is cut off
+// may say that it is a fragment's, and not whose.
 func (t *Table) recall(p *packet.Packet) *note {
-	if p.Layers&packet.LaterFragment == 0 {
+	if p.Layers&packet.LaterFragment == 0 || p.Layers&packet.IP == 0 {
 		return nil
 	}
 	datagram := t.seed.datagram(p)
@@ -74,7 +75,7 @@ func (t *Table) remember(p, q *packet.Packet, ref Ref) {
 }
 
 func (t *Table) note(p, q *packet.Packet, ref Ref) {
-	if p.Layers&(packet.Fragment|packet.LaterFragment) != packet.Fragment {
+	if p.Layers&(packet.Fragment|packet.LaterFragment) != packet.Fragment || p.Layers&packet.IP == 0 {
 		return
 	}
 	n := note{
