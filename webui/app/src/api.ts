@@ -66,6 +66,12 @@ export interface Snapshot {
   protocols: Protocol[];
 }
 
+// readSnapshot reads an event. The device writes an empty list as null.
+export function readSnapshot(text: string): Snapshot {
+  const s = JSON.parse(text) as { [K in keyof Snapshot]: Snapshot[K] | null };
+  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [] };
+}
+
 export interface Status {
   name: string;
   version: string;

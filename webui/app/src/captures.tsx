@@ -2,7 +2,7 @@ import { call, type Capture } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count, duration, sentence, time } from "./format";
 import { say } from "./state";
-import { type Column, Panel, Table } from "./table";
+import { type Column, counter, Panel, Table } from "./table";
 
 const id = (c: Capture) => c.id;
 
@@ -20,11 +20,11 @@ const filter: Column<Capture> = {
 };
 
 const counters: Column<Capture>[] = [
-  { name: "Captured", kind: "num", about: "matched and delivered", cell: (c) => count(c.captured) },
-  { name: "Dropped", kind: "num", about: "matched, and the destination was too slow or full", cell: (c) => count(c.dropped), loss: (c) => c.dropped > 0 },
-  { name: "Ignored", kind: "num", about: "not matched, or no verdict yet", cell: (c) => count(c.ignored) },
-  { name: "Held", kind: "num", about: "waiting for the verdict of their flow", cell: (c) => count(c.held) },
-  { name: "Lost", kind: "num", about: "gone before any filter saw them", cell: (c) => count(c.lost), loss: (c) => c.lost > 0 },
+  counter("Captured", "matched and delivered", (c) => c.captured),
+  counter("Dropped", "matched, and the destination was too slow or full", (c) => c.dropped, "loss"),
+  counter("Ignored", "not matched, or no verdict yet", (c) => c.ignored),
+  counter("Held", "waiting for the verdict of their flow", (c) => c.held),
+  counter("Lost", "gone before any filter saw them", (c) => c.lost, "loss"),
   {
     name: "Bytes",
     kind: "num",

@@ -1,7 +1,7 @@
 // The expert filter of the start form: any other part of the page may put an expression there.
 
 import { effect, signal } from "@preact/signals";
-import { call, type FilterCheck } from "./api";
+import { call, type FilterCheck, Refusal } from "./api";
 import { access, say } from "./state";
 
 export const expression = signal("");
@@ -25,7 +25,7 @@ async function ask(): Promise<void> {
       check.value = { of, ...(await call<FilterCheck>("POST", "/filter/check", { expression: of })) };
     } catch (e) {
       check.value = null;
-      say(e);
+      if (!(e instanceof Refusal && e.failure.kind === "unavailable")) say(e); // the page says already that the device is away
       await new Promise((done) => setTimeout(done, 2000));
     }
   }

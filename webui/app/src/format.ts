@@ -27,6 +27,11 @@ export function packets(perSecond: number): string {
   return `${n} ${p}pps`;
 }
 
+// amount is a count that fits a column: exact as long as it is short.
+export function amount(n: number): string {
+  return n < 1e7 ? count(n) : scaled(n).join(" ");
+}
+
 export function count(n: number): string {
   return n.toLocaleString("en-US").replaceAll(",", "\u202f");
 }

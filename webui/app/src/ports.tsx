@@ -2,7 +2,7 @@ import type { Port } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count, packets, time } from "./format";
 import { live } from "./state";
-import { type Column, Panel, Table } from "./table";
+import { type Column, counter, Panel, Table } from "./table";
 
 const lost = (p: Port) => p.lostNic + p.lostKernel;
 
@@ -35,10 +35,10 @@ const columns: Column<Port>[] = [
   { name: "State", cell: (p) => <State p={p} /> },
   { name: "Rate", kind: "num", cell: (p) => live(bits(p.bitRate)) },
   { name: "Packet rate", kind: "num", about: "packets per second", cell: (p) => live(packets(p.packetRate)) },
-  { name: "Packets", kind: "num", cell: (p) => count(p.rxPackets) },
+  counter("Packets", "received, without those that were lost", (p) => p.rxPackets),
   { name: "Bytes", kind: "num", cell: (p) => bytes(p.rxBytes), exact: (p) => `${count(p.rxBytes)} bytes` },
-  { name: "Lost", kind: "num", about: "gone before any filter saw them", cell: (p) => count(lost(p)), exact: gaps, loss: (p) => lost(p) > 0 },
-  { name: "Own", kind: "num", about: "packets of Galvo's own connections, left out", cell: (p) => count(p.ownPackets) },
+  { ...counter("Lost", "gone before any filter saw them", lost, "loss"), exact: gaps },
+  counter("Own", "packets of Galvo's own connections, left out", (p) => p.ownPackets),
   {
     name: "PCAP",
     kind: "act",

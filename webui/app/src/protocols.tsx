@@ -2,12 +2,12 @@ import type { Protocol } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count } from "./format";
 import { live } from "./state";
-import { type Column, Panel, Table } from "./table";
+import { type Column, counter, Panel, Table } from "./table";
 
 const columns = (layer: string): Column<Protocol>[] => [
   { name: layer, cell: (p) => <span class="line">{p.name}</span>, exact: (p) => p.name },
   { name: "Rate", kind: "num", cell: (p) => live(bits(p.bitRate)) },
-  { name: "Packets", kind: "num", cell: (p) => count(p.packets) },
+  counter("Packets", "since the processing started", (p) => p.packets),
   { name: "Bytes", kind: "num", cell: (p) => bytes(p.bytes), exact: (p) => `${count(p.bytes)} bytes` },
   {
     name: "PCAP",

@@ -1,15 +1,16 @@
 import { type Signal, useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { check, expression } from "./filter";
 import { sentence } from "./format";
-import { say, user } from "./state";
+import { contact, say, user } from "./state";
 import { Panel } from "./table";
-import { useRef } from "preact/hooks";
 
 // Verdict says what the filter means or where it is wrong. Positions are bytes of UTF-8.
 function Verdict({ undecided }: { undecided: string }) {
   const c = check.value;
-  if (c === null) return <p class="dim">{"Checking\u2026"}</p>;
+  const stale = c?.of !== expression.value && contact.value === "lost";
+  if (c === null || stale) return <p class="dim">{"Checking\u2026"}</p>;
   if (!c.error) {
     const fate = undecided === "hold" ? "wait for it" : "are not captured";
     return (

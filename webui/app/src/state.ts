@@ -1,7 +1,7 @@
 // What the page knows: one snapshot of the device, kept current by server-sent events, and whether the user is let in.
 
 import { signal } from "@preact/signals";
-import { call, Refusal, type Snapshot, type Status } from "./api";
+import { call, readSnapshot, Refusal, type Snapshot, type Status } from "./api";
 import { sentence } from "./format";
 
 export type Access = "asking" | "in" | "out";
@@ -83,7 +83,7 @@ function watch(): void {
   events?.close();
   const source = new EventSource("/api/v1/events");
   source.addEventListener("snapshot", (e) => {
-    snapshot.value = JSON.parse(e.data) as Snapshot;
+    snapshot.value = readSnapshot(e.data);
     lastSeen.value = Date.now();
     contact.value = "live";
   });

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
+import { amount, count } from "./format";
 
 // A Column says how a table shows one thing about each of its rows.
 export interface Column<T> {
@@ -9,6 +10,11 @@ export interface Column<T> {
   cell: (row: T) => ComponentChildren;
   exact?: (row: T) => string | undefined; // a tooltip of the cell
   loss?: (row: T) => boolean; // red, and only loss is
+}
+
+// counter is a column of exact numbers. Those of losses are red where there are any.
+export function counter<T>(name: string, about: string, of: (row: T) => number, kind?: "loss"): Column<T> {
+  return { name, about, kind: "num", cell: (row) => amount(of(row)), exact: (row) => count(of(row)), loss: (row) => kind === "loss" && of(row) > 0 };
 }
 
 interface TableProps<T> {
