@@ -16,6 +16,7 @@ import (
 	"galvo/services/internal/afpacket"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/handover"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
 
@@ -89,6 +90,11 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	p.info = info
 	ps.setOwn()
 	if len(info.Sockets) == 0 {
+		if !known {
+			iface := p.iface()
+			iface.Link = packet.LinkEthernet
+			ps.live.Describe(iface)
+		}
 		return nil
 	}
 	drops := info.Stats.NicDrops
@@ -126,8 +132,7 @@ func (ps *ports) attach(p *port, now int64) error {
 	if p.info.Direction == "both" {
 		direction = afpacket.Both
 	}
-	iface := pipeline.Interface{Port: p.info.ID, Name: p.info.Name, Description: p.info.Driver, SpeedBits: uint64(p.info.SpeedMbps) * 1e6}
-	live, err := ps.live.Add(iface, p.info.Sockets, afpacket.Options{Direction: direction, Blocks: ps.blocks})
+	live, err := ps.live.Add(p.iface(), p.info.Sockets, afpacket.Options{Direction: direction, Blocks: ps.blocks})
 	p.info.Sockets = nil
 	if err != nil {
 		p.info.State, p.info.Reason = "failed", err.Error()
@@ -135,6 +140,11 @@ func (ps *ports) attach(p *port, now int64) error {
 	}
 	p.live, p.kernelSeen, p.read = live, 0, now
 	return nil
+}
+
+// iface describes the port for captures.
+func (p *port) iface() pipeline.Interface {
+	return pipeline.Interface{Port: p.info.ID, Name: p.info.Name, Description: p.info.Driver, SpeedBits: uint64(p.info.SpeedMbps) * 1e6}
 }
 
 // gone takes note that a port receives nothing any more.

@@ -71,6 +71,13 @@ func (ps *Ports) Add(iface pipeline.Interface, fds []int, o Options) (*Port, err
 	return p, nil
 }
 
+// Describe puts a port that is not there into the interface table, for who lists the interfaces before it comes.
+func (ps *Ports) Describe(iface pipeline.Interface) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.index(iface)
+}
+
 // index puts iface at its place in the table: that of its port id. It needs ps.mu.
 func (ps *Ports) index(iface pipeline.Interface) uint16 {
 	table := slices.Clone(*ps.table.Load())
