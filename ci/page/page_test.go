@@ -1,0 +1,292 @@
+package page
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"galvo/ci/rig"
+)
+
+// The story of a user who logs in, looks, captures and loses contact. Each part begins where the one before ended.
+func TestPage(t *testing.T) {
+	d := start(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	played := make(chan error)
+	go func() {
+		traffic := rig.Mix(1, 5000)
+		for ctx.Err() == nil {
+			if err := d.play(ctx, 1, 1000, traffic); err != nil && ctx.Err() == nil {
+				played <- err
+				return
+			}
+		}
+		close(played)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-played; err != nil {
+			t.Error(err)
+		}
+	})
+	p := open(t, d)
+	parts := []struct {
+		name string
+		run  func(*tab, *device)
+	}{
+		{"login", logIn},
+		{"live", seeRates},
+		{"filter", checkFilters},
+		{"capture", capture},
+		{"keys", useKeys},
+		{"look", lookAround},
+		{"contact", loseContact},
+		{"logout", logOut},
+	}
+	for _, part := range parts {
+		ok := t.Run(part.name, func(t *testing.T) {
+			p.t = t
+			part.run(p, d)
+		})
+		if p.t = t; !ok {
+			return
+		}
+	}
+}
+
+func logIn(p *tab, _ *device) {
+	p.shows("h1", "Galvo")
+	for _, scheme := range []string{"light", "dark"} {
+		p.look(scheme, 1280)
+		p.accessible()
+		p.picture("login-" + scheme)
+	}
+	p.quiet()
+	p.write("input[type=password]", "wrong")
+	p.do(chromedp.Click(chromedp.CSS("button.primary")))
+	p.shows("[role=alert]", "wrong")
+	p.quiet("401")
+	p.write("input[type=password]", password)
+	p.do(chromedp.KeyEvent("\r"))
+	p.shows(".health", "live")
+	p.quiet("401")
+}
+
+func seeRates(p *tab, _ *device) {
+	wait(p.t, "port 1 has a rate", func() bool {
+		return strings.HasSuffix(p.cell("Ports", 1, "Rate"), "kbit/s") || strings.HasSuffix(p.cell("Ports", 1, "Rate"), "Mbit/s")
+	})
+	before := number(p.cell("Ports", 1, "Packets"))
+	wait(p.t, "the packets of port 1 become more", func() bool { return number(p.cell("Ports", 1, "Packets")) > before })
+	if lost := p.cell("Ports", 1, "Lost"); lost != "0" {
+		p.t.Errorf("port 1 lost %s packets", lost)
+	}
+	p.shows("table[aria-label='MAC protocols']", "IPv4")
+	p.shows("table[aria-label='Layer 4 protocols']", "TCP")
+	p.shows("table[aria-label='Layer 7 protocols']", "TLS")
+	p.shows("table[aria-label='Running captures']", "No capture is running")
+	p.shows("table[aria-label='Finished captures']", "will be listed here")
+}
+
+const startButton = "form button.primary"
+
+func (p *tab) startable() bool {
+	p.t.Helper()
+	return eval[bool](p, "!document.querySelector('"+startButton+"').disabled")
+}
+
+func checkFilters(p *tab, _ *device) {
+	p.shows("#verdict", "Every packet")
+	if !p.startable() {
+		p.t.Error("a capture of everything cannot be started")
+	}
+	for _, c := range []struct{ expression, marked, says string }{
+		{"ip == 10.0.0.1 and prt == 443", "prt", "Column 20"},
+		{"ip == 10.0.0.1 and (port == 443", "", "Column "},
+		{"\u201c\u00e4\u201d == 1 or x", "", "Column "},
+		{"vlan ===", "===", "Column 6"},
+	} {
+		p.write("#expression", c.expression)
+		p.shows("#verdict", c.says)
+		if p.startable() {
+			p.t.Errorf("%q is wrong and can be started", c.expression)
+		}
+		if marked := p.text("#verdict mark"); c.marked != "" && marked != c.marked {
+			p.t.Errorf("%q: %q is marked, want %q", c.expression, marked, c.marked)
+		}
+		if eval[string](p, "document.querySelector('#expression').getAttribute('aria-invalid')") != "true" {
+			p.t.Errorf("%q: the field is not marked as invalid", c.expression)
+		}
+		if c.marked == "prt" {
+			p.shows("#verdict", "did you mean port?")
+			p.picture("invalid")
+			p.look("light", 1280)
+			p.accessible()
+		}
+	}
+	p.write("#expression", "vlan == 7 and l7Protocol == DNS")
+	p.shows("#verdict", "VLAN id is 7")
+	p.shows("#verdict", "are not captured") // packets before the verdict
+	if !p.startable() {
+		p.t.Error("a valid filter cannot be started")
+	}
+	p.quiet()
+}
+
+func capture(p *tab, d *device) {
+	traffic := rig.Mix(7, 4000)
+	var want []string
+	for _, f := range traffic {
+		if etherType(f.Data) == 0x0806 {
+			want = append(want, string(f.Data))
+		}
+	}
+	p.write("#expression", "interface == 2 and macProtocol == ARP")
+	wait(p.t, "the filter can be started", p.startable)
+	line := eval[string](p, "document.querySelector('.curl input').value")
+	if !strings.Contains(line, d.url+"/API/data/modules/capture?expression=interface%20%3D%3D%202%20and%20macProtocol%20%3D%3D%20ARP'") {
+		p.t.Errorf("the curl line is %s", line)
+	}
+	p.do(chromedp.Click(chromedp.CSS(startButton)))
+	p.shows("table[aria-label='Running captures'] code", "interface == 2 and macProtocol == ARP")
+	wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
+	if err := d.play(context.Background(), 2, 0, traffic); err != nil {
+		p.t.Fatal(err)
+	}
+	wait(p.t, "the packets are counted", func() bool { return number(p.cell("Running captures", 1, "Captured")) == len(want) })
+	p.picture("running")
+	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Running captures'] tbody button")))
+	p.shows("table[aria-label='Running captures']", "No capture is running")
+	p.shows("table[aria-label='Finished captures'] tbody", "stopped by admin")
+	for column, n := range map[string]int{"Captured": len(want), "Dropped": 0, "Held": 0, "Lost": 0} {
+		if got := number(p.cell("Finished captures", 1, column)); got != n {
+			p.t.Errorf("the finished capture has %s %d, want %d", column, got, n)
+		}
+	}
+	if ignored := number(p.cell("Finished captures", 1, "Ignored")); ignored < len(traffic)-len(want) {
+		p.t.Errorf("the finished capture ignored %d, want at least %d", ignored, len(traffic)-len(want))
+	}
+	p.expect(want)
+	p.quiet()
+}
+
+// expect compares the downloaded file with what it should hold. Flows go through different workers, so the order is not compared.
+func (p *tab) expect(want []string) {
+	p.t.Helper()
+	var files []string
+	wait(p.t, "a file is downloaded", func() bool {
+		files, _ = filepath.Glob(filepath.Join(p.downloads, "*.pcapng"))
+		return len(files) == 1
+	})
+	if name := filepath.Base(files[0]); !strings.HasPrefix(name, "galvo_") {
+		p.t.Errorf("the file is named %s", name)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if !bytes.HasPrefix(b, []byte("\x0a\x0d\x0d\x0a")) {
+		p.t.Errorf("the file begins with % x: not a section header of pcapng", b[:min(4, len(b))])
+	}
+	frames, err := rig.ReadFile(files[0])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var got []string
+	for _, f := range frames {
+		got = append(got, string(f.Data))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		p.t.Errorf("the file has %d packets, and they are not the %d that match", len(got), len(want))
+	}
+}
+
+func useKeys(p *tab, _ *device) {
+	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Layer 4 protocols'] tbody button")))
+	p.shows("#verdict", "protocol is TCP")
+	eval[chromedp.Void](p, "document.activeElement.blur()")
+	p.do(chromedp.KeyEvent("/"))
+	if id := eval[string](p, "document.activeElement.id"); id != "expression" {
+		p.t.Errorf("/ leads to %q", id)
+	}
+	p.write("#expression", "vlan == 4000")
+	wait(p.t, "the filter can be started", p.startable)
+	p.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
+	p.shows("table[aria-label='Running captures'] code", "vlan == 4000")
+	wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
+	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Running captures'] tbody button")))
+	p.shows("table[aria-label='Running captures']", "No capture is running")
+	p.quiet()
+}
+
+func lookAround(p *tab, _ *device) {
+	eval[chromedp.Void](p, "document.querySelector('details').open = true")
+	for _, width := range []int64{1280, 400} {
+		for _, scheme := range []string{"light", "dark"} {
+			p.look(scheme, width)
+			p.accessible()
+			p.picture("page-" + scheme + "-" + strconv.FormatInt(width, 10))
+			if wide := eval[int64](p, "document.documentElement.scrollWidth"); wide > width {
+				p.t.Errorf("the page is %d wide in a window of %d", wide, width)
+			}
+		}
+	}
+	p.look("light", 1280)
+	p.quiet()
+}
+
+// expectedOfContact is what a browser itself reports of requests that fail.
+var expectedOfContact = []string{"Failed to load resource"}
+
+func loseContact(p *tab, d *device) {
+	for _, service := range []string{"web", "engine"} {
+		// What is gone for a moment only is remembered by the page itself.
+		eval[chromedp.Void](p, `(() => { window.seen = []; window.watcher?.disconnect(); const h = document.querySelector(".health");
+			window.watcher = new MutationObserver(() => window.seen.push(h.innerText)); watcher.observe(h, {subtree: true, childList: true, characterData: true}); })()`)
+		d.kill(p.t, service)
+		wait(p.t, "the page notices that "+service+" is gone", func() bool { return strings.Contains(eval[string](p, "seen.join()"), "reconnecting") })
+		p.picture("without-" + service)
+		p.shows(".health", "live")
+		before := number(p.cell("Ports", 1, "Packets"))
+		wait(p.t, "the page is up to date again", func() bool { return number(p.cell("Ports", 1, "Packets")) != before })
+	}
+	p.shows("#verdict", "VLAN id is 4000") // what was written is still there
+	p.quiet(expectedOfContact...)
+}
+
+func logOut(p *tab, _ *device) {
+	p.do(chromedp.Click(chromedp.CSS(".bar button")))
+	p.shows("h1", "Galvo")
+	p.do(chromedp.Reload())
+	p.shows("form button", "Log in")
+	p.quiet()
+}
+
+// number reads a count as the page writes it.
+func number(text string) int {
+	n, err := strconv.Atoi(strings.ReplaceAll(text, "\u202f", ""))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// etherType is the type behind all VLAN tags.
+func etherType(frame []byte) uint16 {
+	for at := 12; at+2 <= len(frame); at += 4 {
+		if t := binary.BigEndian.Uint16(frame[at:]); t != 0x8100 && t != 0x88a8 && t != 0x9100 {
+			return t
+		}
+	}
+	return 0
+}
