@@ -159,6 +159,12 @@ func (p *tab) cell(table string, row int, column string) string {
 	return p.text(fmt.Sprintf("table[aria-label='%s'] tbody tr:nth-child(%d) td[data-name='%s']", table, row, column))
 }
 
+// top returns where on the page a part of it begins.
+func (p *tab) top(title string) int {
+	p.t.Helper()
+	return eval[int](p, fmt.Sprintf("Math.round(document.querySelector(\"section[aria-label='%s']\").getBoundingClientRect().top + scrollY)", title))
+}
+
 // look sets the colour scheme and the width of the page.
 func (p *tab) look(scheme string, width int64) {
 	p.t.Helper()

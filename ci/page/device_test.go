@@ -73,11 +73,14 @@ func start(t *testing.T) *device {
 	args := []string{"run", "-state", filepath.Join(t.TempDir(), "state"), "-listen", "127.0.0.1:0"}
 	for i := range d.wires {
 		port := fmt.Sprintf("eth%d", i)
-		if d.wires[i], _, err = rig.Veth(there, fmt.Sprintf("tx%d", i), here, port, 0); err != nil {
+		var end *rig.End
+		if d.wires[i], end, err = rig.Veth(there, fmt.Sprintf("tx%d", i), here, port, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.wires[i].WaitUp(t.Context()); err != nil {
-			t.Fatal(err)
+		for _, e := range []*rig.End{d.wires[i], end} {
+			if err := e.WaitUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		args = append(args, "-interface", port)
 	}
@@ -113,23 +116,23 @@ func (d *device) play(ctx context.Context, port int, rate float64, frames []rig.
 	return err
 }
 
-// kill kills one of the device's services.
-func (d *device) kill(t *testing.T, service string) {
+// signal sends a signal to one of the device's services.
+func (d *device) signal(t *testing.T, service string, what syscall.Signal) {
 	t.Helper()
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", d.pid))
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", d.pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", d.pid))
-	for _, file := range more {
-		b, _ := os.ReadFile(file)
-		children = append(append(children, ' '), b...)
-	}
-	for child := range strings.FieldsSeq(string(children)) {
-		line, _ := os.ReadFile("/proc/" + child + "/cmdline")
-		if args := bytes.Split(line, []byte{0}); len(args) > 1 && string(args[1]) == service {
+	for _, list := range lists {
+		children, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(children)) {
+			line, _ := os.ReadFile("/proc/" + child + "/cmdline")
+			args := strings.Split(string(line), "\x00")
+			if len(args) < 2 || args[1] != service {
+				continue
+			}
 			pid, _ := strconv.Atoi(child)
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			if err := syscall.Kill(pid, what); err != nil {
 				t.Fatal(err)
 			}
 			return

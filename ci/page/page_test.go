@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -108,6 +109,7 @@ func checkFilters(p *tab, _ *device) {
 	if !p.startable() {
 		p.t.Error("a capture of everything cannot be started")
 	}
+	top := p.top("Running captures")
 	for _, c := range []struct{ expression, marked, says string }{
 		{"ip == 10.0.0.1 and prt == 443", "prt", "Column 20"},
 		{"ip == 10.0.0.1 and (port == 443", "", "Column "},
@@ -118,6 +120,9 @@ func checkFilters(p *tab, _ *device) {
 		p.shows("#verdict", c.says)
 		if p.startable() {
 			p.t.Errorf("%q is wrong and can be started", c.expression)
+		}
+		if now := p.top("Running captures"); now != top {
+			p.t.Errorf("%q moves the page by %d pixels", c.expression, now-top)
 		}
 		if marked := p.text("#verdict mark"); c.marked != "" && marked != c.marked {
 			p.t.Errorf("%q: %q is marked, want %q", c.expression, marked, c.marked)
@@ -155,6 +160,7 @@ func capture(p *tab, d *device) {
 	if !strings.Contains(line, d.url+"/API/data/modules/capture?expression=interface%20%3D%3D%202%20and%20macProtocol%20%3D%3D%20ARP'") {
 		p.t.Errorf("the curl line is %s", line)
 	}
+	top := p.top("Ports")
 	p.do(chromedp.Click(chromedp.CSS(startButton)))
 	p.shows("table[aria-label='Running captures'] code", "interface == 2 and macProtocol == ARP")
 	wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
@@ -163,6 +169,9 @@ func capture(p *tab, d *device) {
 	}
 	wait(p.t, "the packets are counted", func() bool { return number(p.cell("Running captures", 1, "Captured")) == len(want) })
 	p.picture("running")
+	if now := p.top("Ports"); now != top {
+		p.t.Errorf("a running capture moves the page by %d pixels", now-top)
+	}
 	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Running captures'] tbody button")))
 	p.shows("table[aria-label='Running captures']", "No capture is running")
 	p.shows("table[aria-label='Finished captures'] tbody", "stopped by admin")
@@ -226,6 +235,14 @@ func useKeys(p *tab, _ *device) {
 	wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
 	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Running captures'] tbody button")))
 	p.shows("table[aria-label='Running captures']", "No capture is running")
+	for _, c := range []struct{ answer, says string }{{"Promise.resolve()", "Copied"}, {"Promise.reject(new Error('no'))", "Press Ctrl+C"}} {
+		eval[chromedp.Void](p, "Object.defineProperty(navigator, 'clipboard', {configurable: true, value: {writeText: () => "+c.answer+"}})")
+		p.do(chromedp.Click(chromedp.CSS(".curl button")))
+		p.shows(".curl button", c.says)
+		if selected := eval[string](p, "getSelection().toString()"); !strings.HasPrefix(selected, "curl ") {
+			p.t.Errorf("the curl line is not selected, but %q", selected)
+		}
+	}
 	p.quiet()
 }
 
@@ -253,13 +270,23 @@ func loseContact(p *tab, d *device) {
 		// What is gone for a moment only is remembered by the page itself.
 		eval[chromedp.Void](p, `(() => { window.seen = []; window.watcher?.disconnect(); const h = document.querySelector(".health");
 			window.watcher = new MutationObserver(() => window.seen.push(h.innerText)); watcher.observe(h, {subtree: true, childList: true, characterData: true}); })()`)
-		d.kill(p.t, service)
+		d.signal(p.t, service, syscall.SIGKILL)
 		wait(p.t, "the page notices that "+service+" is gone", func() bool { return strings.Contains(eval[string](p, "seen.join()"), "reconnecting") })
 		p.picture("without-" + service)
 		p.shows(".health", "live")
 		before := number(p.cell("Ports", 1, "Packets"))
 		wait(p.t, "the page is up to date again", func() bool { return number(p.cell("Ports", 1, "Packets")) != before })
 	}
+	d.signal(p.t, "engine", syscall.SIGSTOP)
+	p.shows(".note", "The service engine does not answer")
+	p.shows(".health", "reconnecting")
+	if rate := p.cell("Ports", 1, "Rate"); rate != "\u2013" {
+		p.t.Errorf("a device that is away has the rate %s", rate)
+	}
+	p.picture("frozen-engine")
+	d.signal(p.t, "engine", syscall.SIGCONT)
+	p.shows(".health", "live")
+	wait(p.t, "the problem is gone", func() bool { return p.text(".note") == "" })
 	p.shows("#verdict", "VLAN id is 4000") // what was written is still there
 	p.quiet(expectedOfContact...)
 }
