@@ -3,6 +3,7 @@ package flow
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"slices"
 
 	"galvo/services/internal/packet"
@@ -68,54 +69,98 @@ func (t *Table) descend(p *packet.Packet) *packet.Packet {
 }
 
 // find returns the record of the headers of p, made if need be, and the sender within it; nil if they name no flow or there is no room.
+//
+// The key stays in registers and the sender is computed, not decided: a mispredicted branch costs as much as the rest. The tags of a
+// bucket are compared at once for the same reason.
 func (t *Table) find(p *packet.Packet) (*Record, Endpoint) {
-	var k key
-	if p.Layers&packet.IP == 0 || !k.fill(p) {
+	var src0, src1, dst0, dst1 uint64
+	ports, kind := uint32(0), uint32(p.Proto)
+	switch {
+	case p.Layers&packet.IPv4 != 0:
+		w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
+		src0, dst0 = w&math.MaxUint32, w>>32
+	case p.Layers&packet.IPv6 != 0:
+		h := p.Data[p.L3:][:40]
+		kind |= v6
+		src0, src1 = binary.LittleEndian.Uint64(h[8:]), binary.LittleEndian.Uint64(h[16:])
+		dst0, dst1 = binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
+	default:
 		return nil, 0
 	}
-	h := t.seed.hash(&k)
-	i, from, ok := t.lookup(&t.index[t.first(h)], h>>32, &k)
-	if !ok {
-		i, from, ok = t.lookup(&t.index[t.second(h)], h>>32, &k)
+	if hasPorts[p.Proto] {
+		if !p.Ports() {
+			return nil, 0
+		}
+		ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
 	}
-	if !ok {
-		return t.make(&k, h, p), 0
+	back := ports<<16 | ports>>16
+	h := t.seed.mix(src0, src1, dst0, dst1, ports, kind)
+	tag := tagOf(h)
+	b := &t.index[t.first(h)]
+	for last := false; ; last = true {
+		for m := b.candidates(tag); m != 0; m &= m - 1 {
+			r := &t.records[uint32(b[(bits.TrailingZeros64(m)>>3+1)&7])-1]
+			a0, a1 := binary.LittleEndian.Uint64(r.Addr[0][:8]), binary.LittleEndian.Uint64(r.Addr[0][8:])
+			b0, b1 := binary.LittleEndian.Uint64(r.Addr[1][:8]), binary.LittleEndian.Uint64(r.Addr[1][8:])
+			other := uint64(r.kind() ^ kind)
+			forth := a0 ^ src0 | a1 ^ src1 | b0 ^ dst0 | b1 ^ dst1 | uint64(r.ports()^ports) | other
+			reply := a0 ^ dst0 | a1 ^ dst1 | b0 ^ src0 | b1 ^ src1 | uint64(r.ports()^back) | other
+			if min(forth, reply) != 0 {
+				continue
+			}
+			from := Endpoint(0)
+			if forth != 0 {
+				from = 1
+			}
+			if p.Time-r.Last <= t.patient && p.TCPBits&syn == 0 || !t.over(r, p) {
+				return r, from
+			}
+			t.end(r.number)
+			t.free.put(r.number)
+			return t.make(key{src0, src1, dst0, dst1, ports, kind}, h, p), 0
+		}
+		if last {
+			return t.make(key{src0, src1, dst0, dst1, ports, kind}, h, p), 0
+		}
+		b = &t.index[t.second(h)]
 	}
-	r := &t.records[i]
+}
+
+// over reports whether r has ended before p, which has its 5-tuple.
+func (t *Table) over(r *Record, p *packet.Packet) bool {
 	switch {
 	case t.idle(r, p.Time):
 		t.count.Expired++
 	case r.Proto == protoTCP && t.reopens(r, p):
 		t.count.Reopened++
 	default:
-		return r, from
+		return false
 	}
-	t.end(i)
-	t.free.put(i)
-	return t.make(&k, h, p), 0
+	return true
 }
 
 // add counts a packet of wire bytes in its record.
 func (t *Table) add(r *Record, from Endpoint, p *packet.Packet, wire uint32) {
+	from &= 1
 	r.batch = t.batch
 	r.Last = max(r.Last, p.Time)
-	if r.Packets[from] != math.MaxUint32 {
-		r.Packets[from]++
+	if n := r.Packets[from] + 1; n != 0 {
+		r.Packets[from] = n
 	}
 	r.Bytes[from] += uint64(wire)
-	if r.Proto != protoTCP {
-		return
+	r.TCP[from] |= p.TCPBits
+	if p.TCPBits&(syn|fin|rst) != 0 {
+		r.turn(p)
 	}
-	flags, _ := p.TCPFlags()
-	r.TCP[from] |= flags
-	if flags&(syn|fin|rst) == 0 {
-		return
-	}
-	if flags&(syn|ack) == syn && r.Flags&opened == 0 {
+}
+
+// turn notes how p opens or ends a TCP connection.
+func (r *Record) turn(p *packet.Packet) {
+	if p.TCPBits&(syn|ack) == syn && r.Flags&opened == 0 {
 		r.Flags |= opened
 		r.isn = sequence(p)
 	}
-	if flags&rst != 0 || r.TCP[0]&r.TCP[1]&fin != 0 {
+	if p.TCPBits&rst != 0 || r.TCP[0]&r.TCP[1]&fin != 0 {
 		r.Flags |= Finished
 	}
 }
@@ -133,8 +178,7 @@ func sequence(p *packet.Packet) uint32 { return binary.BigEndian.Uint32(p.Data[p
 // reopens reports whether p opens the 5-tuple of r anew: a SYN with another sequence number than the one that opened r, when r is finished or
 // was silent for a while. Otherwise it is a repetition, or lost its way.
 func (t *Table) reopens(r *Record, p *packet.Packet) bool {
-	flags, _ := p.TCPFlags()
-	if flags&(syn|ack) != syn || r.Flags&opened != 0 && r.isn == sequence(p) {
+	if p.TCPBits&(syn|ack) != syn || r.Flags&opened != 0 && r.isn == sequence(p) {
 		return false
 	}
 	return r.Flags&Finished != 0 || p.Time-r.Last > int64(t.cfg.IdleDone)
@@ -148,7 +192,7 @@ const (
 )
 
 // make begins a record with p's sender as endpoint 0; nil if there is no room.
-func (t *Table) make(k *key, h uint64, p *packet.Packet) *Record {
+func (t *Table) make(k key, h uint64, p *packet.Packet) *Record {
 	t.Expire(p.Time, sweep)
 	i, ok := t.free.take()
 	if !ok {
@@ -158,8 +202,11 @@ func (t *Table) make(k *key, h uint64, p *packet.Packet) *Record {
 		t.count.Untracked++
 		return nil
 	}
+	if t.count.Active > t.mask*perBucket && t.mask+1 < len(t.index) {
+		t.grow()
+	}
 	slot := h>>32<<32 | uint64(i+1)
-	if !t.index[t.first(h)].add(slot) && !t.index[t.second(h)].add(slot) && !t.squeeze(h, slot) {
+	if !t.place(h, slot) && !t.squeeze(h, slot) {
 		t.count.Untracked++
 		t.free.put(i)
 		return nil
@@ -167,7 +214,7 @@ func (t *Table) make(k *key, h uint64, p *packet.Packet) *Record {
 	r := &t.records[i]
 	*r = Record{ID: t.count.Created + 1, number: i, First: p.Time, Last: p.Time, Flags: Outside, batch: t.batch}
 	k.store(r)
-	if serverIsReceiver(k, p) {
+	if serverIsReceiver(&k, p) {
 		r.Flags |= Server1
 	}
 	t.count.Created++
@@ -198,7 +245,7 @@ func (t *Table) squeeze(h, slot uint64) bool {
 	var oldest uint32
 	found := false
 	for _, at := range [2]int{t.first(h), t.second(h)} {
-		for _, s := range t.index[at] {
+		for _, s := range t.index[at][1:] {
 			i := uint32(s) - 1
 			if r := &t.records[i]; t.evictable(r) && (!found || r.Last < t.records[oldest].Last) {
 				oldest, found = i, true
@@ -211,22 +258,27 @@ func (t *Table) squeeze(h, slot uint64) bool {
 	t.count.Evicted++
 	t.end(oldest)
 	t.free.put(oldest)
-	return t.index[t.first(h)].add(slot) || t.index[t.second(h)].add(slot)
+	return t.place(h, slot)
+}
+
+// place puts a slot into one of its two buckets if there is room.
+func (t *Table) place(h, slot uint64) bool {
+	tag := tagOf(h)
+	return t.index[t.first(h)].add(slot, tag) || t.index[t.second(h)].add(slot, tag)
 }
 
 // serverIsReceiver decides the server side as Record.Server says.
 func serverIsReceiver(k *key, p *packet.Packet) bool {
-	if !hasPorts(k.proto) {
+	if !hasPorts[p.Proto] {
 		return true
 	}
-	flags, _ := p.TCPFlags()
-	if flags&syn != 0 {
-		return flags&ack == 0
+	if p.TCPBits&syn != 0 {
+		return p.TCPBits&ack == 0
 	}
-	if s, d := wellKnown(k.sport), wellKnown(k.dport); s != d {
+	if s, d := wellKnown(k.sport()), wellKnown(k.dport()); s != d {
 		return d
 	}
-	return k.proto != protoTCP || k.sport >= k.dport
+	return p.Proto != protoTCP || k.sport() >= k.dport()
 }
 
 // wellKnown reports whether a port is one that servers listen on: a system port (RFC 6335), or one of the registered ports below.

@@ -132,7 +132,6 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// TestFragmentOfAnother looks at a fragment with another identification, protocol or direction.
 // TestCutFragments finds fragments, outside and inside a tunnel, of which any number of bytes was captured.
 func TestCutFragments(t *testing.T) {
 	first, later := fragments4(packettest.IP(protoUDP, alice, bob, packettest.UDP(1000, 53, make([]byte, 24))), 1, 1)
@@ -151,6 +150,7 @@ func TestCutFragments(t *testing.T) {
 	}
 }
 
+// TestFragmentOfAnother looks at a fragment with another identification, protocol or direction.
 func TestFragmentOfAnother(t *testing.T) {
 	ip := packettest.IP(protoUDP, alice, bob, packettest.UDP(1000, 53, make([]byte, 64)))
 	first, _ := fragments4(ip, 9, 3)

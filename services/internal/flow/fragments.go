@@ -1,10 +1,6 @@
 package flow
 
-import (
-	"unsafe"
-
-	"galvo/services/internal/packet"
-)
+import "galvo/services/internal/packet"
 
 // A note is what a first fragment tells the later ones of its datagram.
 type note struct {
@@ -30,8 +26,6 @@ func fragmentSets(n int) int {
 	}
 	return sets
 }
-
-func sizeFragments(n int) int { return fragmentSets(n) * int(unsafe.Sizeof([4]note{})) }
 
 func (f fragments) set(datagram uint64) *[4]note {
 	return &f[int(datagram>>8)&(len(f)-1)]

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 
@@ -11,12 +12,14 @@ import (
 // A key is a 5-tuple as seen from the sender of a packet. Addresses are two words in the order of their bytes in memory; IPv4 addresses fill the
 // first four bytes.
 type key struct {
-	src, dst [2]uint64
-	sport    uint16
-	dport    uint16
-	proto    uint8
-	v6       bool
+	src0, src1 uint64
+	dst0, dst1 uint64
+	ports      uint32 // the sender's in the lower half
+	kind       uint32 // IP protocol, and v6
 }
+
+// v6 in a kind says that the addresses are IPv6.
+const v6 = uint32(V6) << 8
 
 const (
 	protoTCP  = 6
@@ -24,61 +27,48 @@ const (
 	protoSCTP = 132
 )
 
-// hasPorts reports whether flows of an IP protocol are told apart by ports.
-func hasPorts(proto uint8) bool { return proto == protoTCP || proto == protoUDP || proto == protoSCTP }
+// hasPorts says which IP protocols' flows are told apart by ports.
+var hasPorts = [256]bool{protoTCP: true, protoUDP: true, protoSCTP: true}
 
-// addresses fills in all but the ports from a packet with IP.
-func (k *key) addresses(p *packet.Packet) {
-	k.proto = p.Proto
+// addresses returns all but the ports of the key of a packet with IP.
+func addresses(p *packet.Packet) (k key) {
+	k.kind = uint32(p.Proto)
 	if p.Layers&packet.IPv4 != 0 {
-		h := p.Data[p.L3 : p.L3+20]
-		k.src = [2]uint64{uint64(binary.LittleEndian.Uint32(h[12:]))}
-		k.dst = [2]uint64{uint64(binary.LittleEndian.Uint32(h[16:]))}
-		return
+		w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
+		k.src0, k.dst0 = w&math.MaxUint32, w>>32
+		return k
 	}
-	h := p.Data[p.L3 : p.L3+40]
-	k.v6 = true
-	k.src = [2]uint64{binary.LittleEndian.Uint64(h[8:]), binary.LittleEndian.Uint64(h[16:])}
-	k.dst = [2]uint64{binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])}
+	h := p.Data[p.L3:][:40]
+	k.kind |= v6
+	k.src0, k.src1 = binary.LittleEndian.Uint64(h[8:]), binary.LittleEndian.Uint64(h[16:])
+	k.dst0, k.dst1 = binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
+	return k
 }
 
-// fill reports whether the flow of a packet with IP is known.
-func (k *key) fill(p *packet.Packet) bool {
-	k.addresses(p)
-	if !hasPorts(k.proto) {
-		return true
-	}
-	k.sport, k.dport = p.SrcPort, p.DstPort
-	return p.Ports()
-}
-
-// match compares the key with a record: ok if they are the same flow, and from is the sender.
-func (k *key) match(r *Record) (from Endpoint, ok bool) {
-	if r.Proto != k.proto || (r.Flags&V6 != 0) != k.v6 {
-		return 0, false
-	}
-	a, b := words(&r.Addr[0]), words(&r.Addr[1])
-	if a == k.src && b == k.dst && r.Port[0] == k.sport && r.Port[1] == k.dport {
-		return 0, true
-	}
-	return 1, a == k.dst && b == k.src && r.Port[0] == k.dport && r.Port[1] == k.sport
-}
-
-func words(addr *[16]byte) [2]uint64 {
-	return [2]uint64{binary.LittleEndian.Uint64(addr[:8]), binary.LittleEndian.Uint64(addr[8:])}
-}
+func (k *key) sport() uint16 { return uint16(k.ports) }
+func (k *key) dport() uint16 { return uint16(k.ports >> 16) }
 
 func (k *key) store(r *Record) {
-	r.Proto = k.proto
-	r.Port = [2]uint16{k.sport, k.dport}
-	if k.v6 {
-		r.Flags |= V6
-	}
-	for i, w := range [2][2]uint64{k.src, k.dst} {
-		binary.LittleEndian.PutUint64(r.Addr[i][:8], w[0])
-		binary.LittleEndian.PutUint64(r.Addr[i][8:], w[1])
+	r.Proto = uint8(k.kind)
+	r.Port = [2]uint16{k.sport(), k.dport()}
+	r.Flags |= RecordFlags(k.kind >> 8)
+	binary.LittleEndian.PutUint64(r.Addr[0][:8], k.src0)
+	binary.LittleEndian.PutUint64(r.Addr[0][8:], k.src1)
+	binary.LittleEndian.PutUint64(r.Addr[1][:8], k.dst0)
+	binary.LittleEndian.PutUint64(r.Addr[1][8:], k.dst1)
+}
+
+// keyOf is the inverse of store.
+func keyOf(r *Record) key {
+	return key{
+		src0: binary.LittleEndian.Uint64(r.Addr[0][:8]), src1: binary.LittleEndian.Uint64(r.Addr[0][8:]),
+		dst0: binary.LittleEndian.Uint64(r.Addr[1][:8]), dst1: binary.LittleEndian.Uint64(r.Addr[1][8:]),
+		ports: r.ports(), kind: r.kind(),
 	}
 }
+
+func (r *Record) ports() uint32 { return uint32(r.Port[0]) | uint32(r.Port[1])<<16 }
+func (r *Record) kind() uint32  { return uint32(r.Proto) | uint32(r.Flags&V6)<<8 }
 
 // A seed keys the hash. It is random, so that nobody can prepare packets that fall into one bucket.
 type seed [6]uint64
@@ -91,30 +81,27 @@ func newSeed() (s seed) {
 }
 
 // hash is the same for both directions. It is of the multiply-and-fold kind of wyhash.
-func (s *seed) hash(k *key) uint64 {
-	a := fold(k.src[0]^s[0], k.src[1]^uint64(k.sport)*s[4]^s[1])
-	b := fold(k.dst[0]^s[0], k.dst[1]^uint64(k.dport)*s[4]^s[1])
-	return fold((a+b)^s[2], (a^b)^uint64(k.proto)*s[5]^s[3])
+func (s *seed) hash(k key) uint64 { return s.mix(k.src0, k.src1, k.dst0, k.dst1, k.ports, k.kind) }
+
+func (s *seed) mix(src0, src1, dst0, dst1 uint64, ports, kind uint32) uint64 {
+	a := fold(src0^s[0], src1^uint64(ports&0xffff)*s[4]^s[1])
+	b := fold(dst0^s[0], dst1^uint64(ports>>16)*s[4]^s[1])
+	return fold((a+b)^s[2], (a^b)^uint64(kind&0xff)*s[5]^s[3])
 }
 
 // datagram hashes what the fragments of one datagram have in common: addresses and identification, and for IPv4 the protocol; never 0.
 func (s *seed) datagram(p *packet.Packet) uint64 {
-	var k key
-	k.addresses(p)
-	if k.v6 {
-		k.proto = 0
+	k := addresses(p)
+	proto := uint64(p.Proto)
+	if k.kind&v6 != 0 {
+		proto = 0
 	}
-	a := fold(k.src[0]^s[1], k.src[1]^s[2])
-	b := fold(k.dst[0]^s[3]^a, k.dst[1]^s[4])
-	return fold(b^uint64(p.ID())<<8^uint64(k.proto), a^s[5]) | 1
+	a := fold(k.src0^s[1], k.src1^s[2])
+	b := fold(k.dst0^s[3]^a, k.dst1^s[4])
+	return fold(b^uint64(p.ID())<<8^proto, a^s[5]) | 1
 }
 
 func fold(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo
-}
-
-// load is the inverse of store.
-func (k *key) load(r *Record) {
-	*k = key{src: words(&r.Addr[0]), dst: words(&r.Addr[1]), sport: r.Port[0], dport: r.Port[1], proto: r.Proto, v6: r.Flags&V6 != 0}
 }

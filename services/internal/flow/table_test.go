@@ -37,12 +37,6 @@ func decode(b []byte, at time.Duration) *packet.Packet {
 	return p
 }
 
-func TestRecordSize(t *testing.T) {
-	if n := unsafe.Sizeof(Record{}); n != 128 {
-		t.Errorf("a Record has %d bytes, want 128", n)
-	}
-}
-
 func TestBothDirections(t *testing.T) {
 	table := New(Config{Flows: 1024})
 	table.Begin()
@@ -57,10 +51,21 @@ func TestBothDirections(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		got, want int
+	}{
+		{"recordBytes", recordBytes, int(unsafe.Sizeof(Record{}))},
+		{"bucketBytes", bucketBytes, int(unsafe.Sizeof(bucket{}))},
+		{"setBytes", setBytes, int(unsafe.Sizeof([4]note{}))},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s is %d, want %d", c.name, c.got, c.want)
+		}
+	}
 	for _, flows := range []int{1024, 5000, 1 << 16} {
 		table := New(Config{Flows: flows})
-		bytes := len(table.records)*int(unsafe.Sizeof(Record{})) + len(table.index)*int(unsafe.Sizeof(bucket{})) +
-			len(table.free.ring)*4 + len(table.frags)*int(unsafe.Sizeof([4]note{}))
+		bytes := len(table.records)*recordBytes + len(table.index)*bucketBytes + len(table.free.ring)*4 + len(table.frags)*setBytes
 		if got := Size(flows); got != bytes {
 			t.Errorf("Size(%d) = %d, want %d", flows, got, bytes)
 		}

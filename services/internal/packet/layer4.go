@@ -54,6 +54,9 @@ func (p *Packet) tcp(h []byte, at int) {
 		return
 	}
 	p.Payload = uint16(min(p.End, maxOffset))
+	if flags, ok := p.TCPFlags(); ok && p.Proto == protoTCP {
+		p.TCPBits = flags
+	}
 	if len(h) < 20 {
 		return
 	}

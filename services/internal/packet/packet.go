@@ -132,6 +132,7 @@ type Headers struct {
 	Payload   uint16     // what follows the TCP or UDP header; for other protocols what follows the IP header; End where the header makes no sense
 	Have      uint8      // bytes of the fixed IP header that are captured and make sense: 20 or 40, fewer with PartIPv4 and PartIPv6, whose accessors may be used as far as it goes
 	Proto     uint8      // IP protocol number; the last one after IPv6 extension headers; known on every fragment; see HasProto
+	TCPBits   uint8      // what TCPFlags returns where Proto is TCP; else 0
 	End       uint32     // end of the captured IP packet, without padding; len(Data) where there is no IP
 	Tunnel    TunnelKind // the tunnel whose header is captured; Layers has Tunnel if something of what it carries is, too
 	InnerLink LinkType   // link type of what Inner decodes
