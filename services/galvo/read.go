@@ -78,15 +78,15 @@ func read(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	env, err := readEnv(r.config, r.expression)
-	if err != nil {
-		return err
-	}
-	f, err := filter.Compile(r.expression, env)
-	if err != nil {
-		return reportFilter(r.expression, err)
-	}
 	begin := time.Now()
+	f, err := readFilter(r)
+	if err != nil {
+		if !errors.Is(err, errReported) {
+			fmt.Fprintf(os.Stderr, "galvo read: %v\n", err)
+		}
+		printCounters(os.Stderr, api.Counters{}, 0, time.Since(begin))
+		return errReported
+	}
 	runs := [][]string{r.files}
 	if r.flows {
 		runs = nil
@@ -124,6 +124,19 @@ func read(ctx context.Context, args []string) error {
 	}
 	printCounters(os.Stderr, total.Counters, total.Bytes, time.Since(begin))
 	return err
+}
+
+// readFilter compiles the expression.
+func readFilter(r *readFlags) (*filter.Filter, error) {
+	env, err := readEnv(r.config, r.expression)
+	if err != nil {
+		return nil, err
+	}
+	f, err := filter.Compile(r.expression, env)
+	if err != nil {
+		return nil, reportFilter(r.expression, err)
+	}
+	return f, nil
 }
 
 // readEnv is what the expression is compiled against: the groups and links of a configuration, and the country table if it may be needed.
