@@ -5,6 +5,9 @@ const maxOffset = 65535
 
 // Decode locates the headers of p.Frame, which begins with link. Everything but the Frame is overwritten.
 func (p *Packet) Decode(link LinkType) {
+	if link == LinkEthernet && p.common() {
+		return
+	}
 	p.Headers = Headers{Link: link, End: uint32(len(p.Data))}
 	d := p.Data
 	if len(d) > maxOffset {
