@@ -53,7 +53,7 @@ var transportOperands = []operand{
 	},
 	{
 		name: "greKey", subject: "Above IP", values: "0 to 0xffffffff", ordered: true,
-		example: "greKey == 7", meaning: "The key of the GRE header (RFC 2890); of version 1 (PPTP) payload length and call id.",
+		example: "greKey == 7", meaning: "The key of the GRE header (RFC 2890). Version 1 (PPTP) has a payload length and a call id in its place, and no key.",
 		is: "GRE key is", oracle: "gre.key#1 == 7",
 		read: (&numbers{max: 1<<32 - 1, what: "a GRE key", ranges: true}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
