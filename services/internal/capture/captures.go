@@ -259,35 +259,39 @@ func (cs *Captures) detach(c *Capture) {
 // publish makes a list of the attached captures. cs.mu is held.
 func (cs *Captures) publish() {
 	l := &list{all: slices.Clone(cs.attached), workers: make([]work, cs.Workers)}
-	var everything, skip, hold []*Capture
-	for _, c := range l.all {
-		switch {
-		case c.spec.Filter == nil:
-			everything = append(everything, c)
-		case c.spec.Hold:
-			hold = append(hold, c)
-		default:
-			skip = append(skip, c)
-		}
-	}
-	var filters []*filter.Filter
-	for _, c := range slices.Concat(skip, hold) {
-		filters = append(filters, c.spec.Filter)
-	}
 	for i := range l.workers {
-		w := &l.workers[i]
-		w.lanes, w.everything, w.skip, w.hold = lanes(l.all, i), lanes(everything, i), lanes(skip, i), lanes(hold, i)
-		w.set = filter.NewSet(filters)
+		l.workers[i] = newWork(l.all, i)
 	}
 	cs.list.Store(l)
 }
 
-func lanes(captures []*Capture, worker int) []*lane {
-	var l []*lane
+// newWork makes a worker's part of a list.
+func newWork(captures []*Capture, worker int) work {
+	var w work
+	var filtered []*lane
 	for _, c := range captures {
-		l = append(l, c.lanes[worker])
+		l := c.lanes[worker]
+		w.lanes = append(w.lanes, l)
+		if c.spec.Filter == nil {
+			w.everything = append(w.everything, l)
+		} else {
+			filtered = append(filtered, l)
+		}
+		w.timed = w.timed || c.from != math.MinInt64 || c.until != math.MaxInt64
 	}
-	return l
+	for lanes := range slices.Chunk(filtered, filter.MaxSet) {
+		g := group{lanes: lanes}
+		var filters []*filter.Filter
+		for k, l := range lanes {
+			filters = append(filters, l.c.spec.Filter)
+			if l.hold != nil {
+				g.holds |= 1 << k
+			}
+		}
+		g.set = filter.NewSet(filters)
+		w.groups = append(w.groups, g)
+	}
+	return w
 }
 
 // retire moves a capture that has ended to the list of finished ones. What was queued and not delivered counts as dropped.

@@ -69,8 +69,16 @@ func newHold(bytes uint64, past bool) *hold {
 	return h
 }
 
-// takeOrHold does with packet i of the batch what the filter's result says, and with the held packets of its flow what the verdict says.
-func (l *lane) takeOrHold(b *pipeline.Batch, i int, r filter.Result) {
+// waits returns 1 if packets wait in the lane, else 0.
+func (l *lane) waits() uint64 {
+	if l.hold != nil && l.hold.first != l.hold.next {
+		return 1
+	}
+	return 0
+}
+
+// takeOrHold does with packet i of the batch what the filter said, and with the held packets of its flow what the verdict says.
+func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 	p, m := &b.Packets[i], &b.Meta[i]
 	if !l.on || l.partial && !l.inWindow(p.Time) {
 		return
@@ -89,14 +97,14 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, r filter.Result) {
 		f = l.hold.find(m.Flow)
 	}
 	switch {
-	case r == filter.Unknown && m.Flow != nil, r == filter.Yes && f != nil:
+	case unknown && m.Flow != nil, yes && f != nil:
 		if !l.hold.add(p, m) {
 			l.dropped++
 			l.iface(p.Iface).dropped++
 			return
 		}
 		l.held++
-	case r == filter.Yes:
+	case yes:
 		l.ended(i, l.put(&p.Frame))
 	}
 }

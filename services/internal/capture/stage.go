@@ -2,6 +2,7 @@ package capture
 
 import (
 	"math"
+	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -16,12 +17,11 @@ const idleSlack = int64(50 * time.Millisecond)
 
 // A Stage shows the packets of one worker to all captures. It is a pipeline.Stage and belongs to its worker.
 type Stage struct {
-	of      *Captures
-	worker  int
-	inside  atomic.Uint64 // odd while Process runs
-	mark    atomic.Int64  // every frame up to this time has been processed
-	results []filter.Result
-	tally   []ifaceCount // of the batch
+	of     *Captures
+	worker int
+	inside atomic.Uint64 // odd while Process runs
+	mark   atomic.Int64  // every frame up to this time has been processed
+	tally  []ifaceCount  // of the batch
 }
 
 // A list is what the stages work on. It never changes; each change to the captures makes a new one.
@@ -34,9 +34,15 @@ type list struct {
 type work struct {
 	lanes      []*lane // all of them
 	everything []*lane // without a filter
-	skip       []*lane // with a filter, in the order of set; undecided packets are ignored
-	hold       []*lane // likewise after skip; undecided packets wait
-	set        *filter.Set
+	groups     []group // with a filter
+	timed      bool    // some capture has a start or an end
+}
+
+// A group is lanes whose filters are asked together. Bit i of a mask is lane i.
+type group struct {
+	lanes []*lane
+	set   *filter.Set // in the order of lanes
+	holds uint64      // lanes where undecided packets wait; elsewhere they are ignored
 }
 
 // Process shows b to every capture.
@@ -50,21 +56,21 @@ func (s *Stage) Process(b *pipeline.Batch) {
 }
 
 func (s *Stage) process(w *work, b *pipeline.Batch) {
-	lo, hi := span(b.Packets)
+	lo, hi := int64(0), int64(0) // within every window that is none
+	if w.timed {
+		lo, hi = span(b.Packets)
+	}
 	s.count(b.Packets)
 	for _, l := range w.lanes {
 		l.begin(b, lo, hi)
 	}
 	for _, l := range w.everything {
-		for i := range b.Packets {
-			if !l.on {
-				break
-			}
+		for i := 0; i < len(b.Packets) && l.on; i++ {
 			l.take(b, i)
 		}
 	}
-	if len(w.skip)+len(w.hold) != 0 {
-		s.filtered(w, b)
+	for i := range w.groups {
+		w.groups[i].process(b)
 	}
 	for _, l := range w.lanes {
 		l.finish(b, s.tally)
@@ -74,44 +80,53 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 // count makes the tally of a batch, once for all captures.
 func (s *Stage) count(packets []packet.Packet) {
 	s.tally = s.tally[:0]
-	last := -1
-	for i := range packets {
-		iface := packets[i].Iface
-		if last < 0 || s.tally[last].iface != iface {
-			last = s.find(iface)
+	for first := 0; first < len(packets); {
+		iface, next := packets[first].Iface, first+1
+		for next < len(packets) && packets[next].Iface == iface {
+			next++
 		}
-		s.tally[last].frames++
+		s.find(iface).frames += uint64(next - first)
+		first = next
 	}
 }
 
 // find returns the place of an interface in the tally.
-func (s *Stage) find(iface uint16) int {
+func (s *Stage) find(iface uint16) *ifaceCount {
 	for i := range s.tally {
 		if s.tally[i].iface == iface {
-			return i
+			return &s.tally[i]
 		}
 	}
 	s.tally = append(s.tally, ifaceCount{iface: iface})
-	return len(s.tally) - 1
+	return &s.tally[len(s.tally)-1]
 }
 
-// filtered asks the filters of all captures at once about each packet.
-func (s *Stage) filtered(w *work, b *pipeline.Batch) {
-	n := len(w.skip) + len(w.hold)
-	if cap(s.results) < n {
-		s.results = make([]filter.Result, n)
-	}
-	results := s.results[:n]
-	for i := range b.Packets {
-		p, m := &b.Packets[i], &b.Meta[i]
-		w.set.Match(p, &m.Ref, m.L7, results)
-		for k, r := range results[:len(w.skip)] {
-			if r == filter.Yes {
-				w.skip[k].take(b, i)
-			}
+// process asks the filters of all lanes at once about each packet. A packet that none of them wants costs nothing else.
+func (g *group) process(b *pipeline.Batch) {
+	on, waiting := uint64(0), uint64(0)
+	for k, l := range g.lanes {
+		if l.on {
+			on |= 1 << k
+			waiting |= l.waits() << k
 		}
-		for k, l := range w.hold {
-			l.takeOrHold(b, i, results[len(w.skip)+k])
+	}
+	if on == 0 {
+		return
+	}
+	for i := range b.Packets {
+		m := &b.Meta[i]
+		yes, unknown := g.set.Match(&b.Packets[i], &m.Ref, m.L7)
+		if (yes|unknown&g.holds|waiting)&on == 0 {
+			continue
+		}
+		for k := yes & on &^ g.holds; k != 0; k &= k - 1 {
+			g.lanes[bits.TrailingZeros64(k)].take(b, i)
+		}
+		for k := (yes | unknown | waiting) & on & g.holds; k != 0; k &= k - 1 {
+			at := bits.TrailingZeros64(k)
+			l := g.lanes[at]
+			l.takeOrHold(b, i, yes>>at&1 != 0, unknown>>at&1 != 0)
+			waiting = waiting&^(1<<at) | l.waits()<<at
 		}
 	}
 }
@@ -153,8 +168,8 @@ func (s *Stage) advance(b *pipeline.Batch) {
 // verdict any more; in captures of live ports it stays held.
 func (s *Stage) Finish() {
 	s.inside.Add(1)
-	for _, l := range s.of.list.Load().workers[s.worker].hold {
-		if l.c.spec.Block && l.c.end.Load() == nil {
+	for _, l := range s.of.list.Load().workers[s.worker].lanes {
+		if l.hold != nil && l.c.spec.Block && l.c.end.Load() == nil {
 			l.release()
 			l.show()
 		}

@@ -170,13 +170,26 @@ func TestVerdicts(t *testing.T) {
 		if !f.NeedsL7() {
 			t.Errorf("%s needs no verdict", f)
 		}
-		results := make([]Result, 1)
-		NewSet([]*Filter{f}).Match(p, nil, c.verdict, results)
-		if got := f.Match(p, nil, c.verdict); got != c.want || results[0] != c.want {
-			t.Errorf("%s for %+v = %d, in a set %d, want %d", c.expression, c.verdict, got, results[0], c.want)
+		if got := f.Match(p, nil, c.verdict); got != c.want {
+			t.Errorf("%s for %+v = %d, want %d", c.expression, c.verdict, got, c.want)
+		}
+		inSets(t, f, p, nil, c.verdict, c.want)
+	}
+}
+
+// inSets checks a filter alone in a set, where it is called, and among others, where what it looks for is looked up.
+func inSets(t *testing.T, f *Filter, p *packet.Packet, ref *flow.Ref, v l7.Verdict, want Result) {
+	t.Helper()
+	for _, others := range [][]*Filter{nil, captures(t, 5)} {
+		yes, unknown := NewSet(append(others, f)).Match(p, ref, v)
+		if got := result(yes, unknown, len(others)); got != want {
+			t.Errorf("%s for %+v in a set after %d others = %d, want %d", f, v, len(others), got, want)
 		}
 	}
 }
+
+// result returns that of filter i.
+func result(yes, unknown uint64, i int) Result { return Result(yes>>i&1 + unknown>>i&1*2) }
 
 // TestPlaces: interfaces, links and groups, which depend on the receiving port.
 func TestPlaces(t *testing.T) {
@@ -264,11 +277,10 @@ func TestFragments(t *testing.T) {
 		ref := table.Find(last)
 		for _, expression := range []string{"port == 5001", "ip == 10.0.0.1:5000", "srcport == 5000"} {
 			f, _ := Compile(expression, &Env{Split: c.use})
-			results := make([]Result, 1)
-			NewSet([]*Filter{f}).Match(last, &ref, l7.Verdict{}, results)
-			if got := f.Match(last, &ref, l7.Verdict{}); got != c.want || results[0] != c.want {
-				t.Errorf("%s for the last fragment = %d, in a set %d, want %d", expression, got, results[0], c.want)
+			if got := f.Match(last, &ref, l7.Verdict{}); got != c.want {
+				t.Errorf("%s for the last fragment = %d, want %d", expression, got, c.want)
 			}
+			inSets(t, f, last, &ref, l7.Verdict{}, c.want)
 		}
 	}
 }
@@ -293,11 +305,10 @@ func TestTunnels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			results := make([]Result, 1)
-			NewSet([]*Filter{f}).Match(p, nil, l7.Verdict{}, results)
-			if got := f.Match(p, nil, l7.Verdict{}); got != want || results[0] != want {
-				t.Errorf("%s with view %d = %d, in a set %d, want %d (%d bytes)", c.expression, view, got, results[0], want, p.Len)
+			if got := f.Match(p, nil, l7.Verdict{}); got != want {
+				t.Errorf("%s with view %d = %d, want %d (%d bytes)", c.expression, view, got, want, p.Len)
 			}
+			inSets(t, f, p, nil, l7.Verdict{}, want)
 		}
 	}
 }

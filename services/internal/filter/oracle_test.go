@@ -429,23 +429,28 @@ func ask(t *testing.T, name string, values int) (map[string]difference, []*quest
 	inherit(frames)
 	serve(frames)
 	questions := harvest(t, frames, values)
-	filters := make([]*Filter, len(questions))
-	for i, q := range questions {
-		filters[i] = q.filter
+	var sets []*Set
+	for some := range slices.Chunk(questions, MaxSet) {
+		var filters []*Filter
+		for _, q := range some {
+			filters = append(filters, q.filter)
+		}
+		sets = append(sets, NewSet(filters))
 	}
-	set := NewSet(filters)
-	results := make([]Result, len(filters))
 	n := tally{frames: len(frames), questions: len(questions)}
 	replay(t, name, func(i int, p *packet.Packet, ref *flow.Ref) {
 		if i >= len(frames) {
 			return
 		}
-		set.Match(p, ref, pending, results)
-		for k, q := range questions {
-			if alone := q.filter.Match(p, ref, pending); alone != results[k] {
-				t.Errorf("%s frame %d: %s is %d alone, %d in a set", filepath.Base(name), i+1, q.filter, alone, results[k])
+		for s, set := range sets {
+			yes, unknown := set.Match(p, ref, pending)
+			for k, q := range questions[s*MaxSet : min((s+1)*MaxSet, len(questions))] {
+				together, alone := result(yes, unknown, k), q.filter.Match(p, ref, pending)
+				if alone != together {
+					t.Errorf("%s frame %d: %s is %d alone, %d in a set", filepath.Base(name), i+1, q.filter, alone, together)
+				}
+				q.judge(frames[i], alone, &n)
 			}
-			q.judge(frames[i], results[k], &n)
 		}
 	})
 	report := make(map[string]difference)

@@ -10,69 +10,55 @@ import (
 	"galvo/services/internal/packet"
 )
 
+// MaxSet is the number of filters that a Set has room for.
+const MaxSet = 64
+
 // A Set evaluates several filters on each packet and shares their work. What a filter must find in a packet to match (an address, a port, a
 // protocol) is looked up once for all of them, only those that found theirs are evaluated, and a comparison that several filters make is evaluated
-// once. A Set belongs to one worker.
+// once. A Set belongs to one worker. Bit i of a mask is filter i.
 type Set struct {
-	parts []dispatch // of 64 filters each
-	count int
-}
-
-// NewSet makes a Set of filters, which may be none.
-func NewSet(filters []*Filter) *Set {
-	s := &Set{count: len(filters)}
-	for len(filters) > 0 {
-		n := min(64, len(filters))
-		s.parts = append(s.parts, newDispatch(filters[:n]))
-		filters = filters[n:]
-	}
-	return s
-}
-
-// Match evaluates every filter for p and stores the results, in the order of NewSet, which must fit. ref may be nil.
-func (s *Set) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict, results []Result) {
-	clear(results[:s.count])
-	for i := range s.parts {
-		s.parts[i].match(p, ref, v, results)
-		results = results[min(64, len(results)):]
-	}
-}
-
-// A dispatch is at most 64 filters; bit i of a mask is filter i.
-type dispatch struct {
+	lone    test   // of the only filter; nil if there are more
 	few     bool   // looking up would cost more than evaluating them all
 	always  uint64 // to be evaluated whatever the packet has
+	guarded uint64 // to be evaluated if the packet has what they look for
 	sure    uint64 // what was found makes them Yes
 	cut     uint64 // those found by address; to be evaluated where the IP header is cut off
 	verdict uint64 // to be evaluated where the verdict is pending, unknown or guessed
 	tables  [fields]lookupTable
-	tests   [64]test
-	twins   [64]uint64 // the filter itself and those that say the same
+	tests   [MaxSet]test
+	twins   [MaxSet]uint64 // the filter itself and those that say the same
+	twinned bool           // some do
 	memos   memos
 }
 
-func newDispatch(filters []*Filter) dispatch {
-	d := dispatch{few: len(filters) < 4, memos: memos{epoch: new(uint32), uses: make(map[string]int), made: make(map[string]*memo)}}
+// NewSet makes a Set of filters, MaxSet at most.
+func NewSet(filters []*Filter) *Set {
+	s := &Set{few: len(filters) < 4, memos: memos{epoch: new(uint32), uses: make(map[string]int), made: make(map[string]*memo)}}
+	if len(filters) == 1 {
+		s.lone = filters[0].test
+		return s
+	}
 	first := make(map[string]int)
 	for i, f := range filters {
 		name := f.String() + f.env.identity(f.configured())
 		if twin, ok := first[name]; ok {
-			d.twins[twin] |= 1 << i
+			s.twins[twin] |= 1 << i
+			s.twinned = true
 			continue
 		}
 		first[name] = i
-		d.twins[i] = 1 << i
-		f.tree.walk(func(c *comparison) { d.memos.uses[c.identity(f.env)]++ })
+		s.twins[i] = 1 << i
+		f.tree.walk(func(c *comparison) { s.memos.uses[c.identity(f.env)]++ })
 	}
 	for i, f := range filters {
-		if d.twins[i] != 0 {
-			d.add(i, f)
+		if s.twins[i] != 0 {
+			s.add(i, f)
 		}
 	}
-	for i := range d.tables {
-		d.tables[i].settle()
+	for i := range s.tables {
+		s.tables[i].settle()
 	}
-	return d
+	return s
 }
 
 func (f *Filter) configured() bool {
@@ -81,69 +67,88 @@ func (f *Filter) configured() bool {
 	return found
 }
 
-func (d *dispatch) add(i int, f *Filter) {
+func (s *Set) add(i int, f *Filter) {
 	bit := uint64(1) << i
 	if f.tree == nil {
-		d.always |= bit
-		d.tests[i] = f.test
+		s.always |= bit
+		s.tests[i] = f.test
 		return
 	}
-	d.tests[i] = compile(f.tree, f.env, d.memos.leaf)
+	s.tests[i] = compile(f.tree, f.env, s.memos.leaf)
 	guards, enough := f.tree.guards(f.env)
-	if guards == nil || d.few {
-		d.always |= bit
+	if guards == nil || s.few {
+		s.always |= bit
 		return
 	}
+	s.guarded |= bit
 	if enough {
-		d.sure |= bit
+		s.sure |= bit
 	}
 	for _, g := range guards {
-		d.tables[g.field].add(g.lo, g.hi, bit)
+		s.tables[g.field].add(g.lo, g.hi, bit)
 		switch {
 		case g.field <= net6destination:
-			d.cut |= bit
+			s.cut |= bit
 		case g.field == protocolName:
-			d.verdict |= bit
+			s.verdict |= bit
 		}
 	}
 }
 
-func (d *dispatch) match(p *packet.Packet, ref *flow.Ref, v l7.Verdict, results []Result) {
-	*d.memos.epoch++
-	if *d.memos.epoch == 0 {
-		d.memos.forget()
+// Match evaluates every filter for p, with the flow that ref names, which may be nil, and that flow's verdict. It returns the filters whose result is
+// Yes, and those whose result is Unknown.
+func (s *Set) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) (yes, unknown uint64) {
+	if s.lone != nil {
+		r := s.lone(p, ref, v)
+		return uint64(r & Yes), uint64(r / Unknown) // their numbers are 1 and 2
 	}
-	found := d.lookup(p, v)
-	sure := found & d.sure
-	for m := sure; m != 0; m &= m - 1 {
-		d.store(bits.TrailingZeros64(m), Yes, results)
+	return s.match(p, ref, v)
+}
+
+func (s *Set) match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) (yes, unknown uint64) {
+	if len(s.memos.made) != 0 {
+		s.memos.next()
 	}
-	rest := (found | d.always) &^ sure
-	if p.Layers&(packet.PartIPv4|packet.PartIPv6) != 0 {
-		rest |= d.cut &^ sure
-	}
-	if v.State == l7.Pending || v.State >= l7.Guessed {
-		rest |= d.verdict &^ sure
+	rest := s.always
+	if s.guarded != 0 {
+		found := s.lookup(p, v)
+		yes = found & s.sure
+		if p.Layers&(packet.PartIPv4|packet.PartIPv6) != 0 {
+			found |= s.cut
+		}
+		if v.State == l7.Pending || v.State >= l7.Guessed {
+			found |= s.verdict
+		}
+		rest |= found &^ yes
 	}
 	for m := rest; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros64(m)
-		if r := d.tests[i](p, ref, v); r != No {
-			d.store(i, r, results)
+		switch s.tests[i%MaxSet](p, ref, v) {
+		case Yes:
+			yes |= 1 << i
+		case Unknown:
+			unknown |= 1 << i
 		}
 	}
+	if s.twinned {
+		yes, unknown = s.withTwins(yes), s.withTwins(unknown)
+	}
+	return yes, unknown
 }
 
-func (d *dispatch) store(i int, r Result, results []Result) {
-	for m := d.twins[i]; m != 0; m &= m - 1 {
-		results[bits.TrailingZeros64(m)] = r
+// withTwins adds the filters that say the same as one of the mask.
+func (s *Set) withTwins(mask uint64) (all uint64) {
+	for m := mask; m != 0; m &= m - 1 {
+		all |= s.twins[bits.TrailingZeros64(m)]
 	}
+	return all
 }
 
 // lookup returns the filters that p has a key of.
-func (d *dispatch) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
-	t := &d.tables
-	if d.cut != 0 {
-		found = d.lookupAddresses(p)
+func (s *Set) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
+	t := &s.tables
+	if s.cut != 0 {
+		found = s.lookupAddresses(p)
 	}
 	if t[sourcePort].any|t[destinationPort].any != 0 && p.Layers&(packet.TCP|packet.UDP) != 0 {
 		found |= t[sourcePort].find(uint64(p.SrcPort)) | t[destinationPort].find(uint64(p.DstPort))
@@ -159,14 +164,14 @@ func (d *dispatch) lookup(p *packet.Packet, v l7.Verdict) (found uint64) {
 			found |= t[tagID].find(uint64(p.TCI(i) & 0xfff))
 		}
 	}
-	if d.verdict != 0 {
+	if s.verdict != 0 {
 		found |= t[protocolName].find(uint64(v.Proto)) | t[protocolName].find(uint64(v.App))
 	}
 	return found
 }
 
-func (d *dispatch) lookupAddresses(p *packet.Packet) (found uint64) {
-	t := &d.tables
+func (s *Set) lookupAddresses(p *packet.Packet) (found uint64) {
+	t := &s.tables
 	switch {
 	case p.Layers&packet.IPv4 != 0:
 		found = t[source4].find(uint64(p.Src4())) | t[destination4].find(uint64(p.Dst4()))
@@ -260,7 +265,12 @@ type memo struct {
 	test   test
 }
 
-func (m *memos) forget() {
+// next forgets the results of the last packet.
+func (m *memos) next() {
+	*m.epoch++
+	if *m.epoch != 0 {
+		return
+	}
 	for _, made := range m.made {
 		made.epoch = 0
 	}

@@ -55,11 +55,10 @@ func TestMatchAllocatesNothing(t *testing.T) {
 			filters = append(filters, f)
 		}
 		set := NewSet(filters)
-		results := make([]Result, len(filters))
 		run := func() {
 			for i := range all {
 				s := &all[i]
-				set.Match(s.p, &s.ref, s.v, results)
+				set.Match(s.p, &s.ref, s.v)
 				for _, f := range filters {
 					f.Match(s.p, &s.ref, s.v)
 				}
@@ -97,17 +96,16 @@ func BenchmarkSet(b *testing.B) {
 		{"0", nil}, {"1 idle", captures(b, 1)}, {"10", captures(b, 10)}, {"50", captures(b, 50)}, {"64", captures(b, 64)}, {"busy 50", busy(b, 50)},
 	} {
 		set := NewSet(c.filters)
-		results := make([]Result, len(c.filters))
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for i := range b.N {
-				set.Match(packets[i%len(packets)], nil, l7.Verdict{}, results)
+				set.Match(packets[i%len(packets)], nil, l7.Verdict{})
 			}
 		})
 		b.Run(c.name+" one by one", func(b *testing.B) {
 			for i := range b.N {
-				for k, f := range c.filters {
-					results[k] = f.Match(packets[i%len(packets)], nil, l7.Verdict{})
+				for _, f := range c.filters {
+					f.Match(packets[i%len(packets)], nil, l7.Verdict{})
 				}
 			}
 		})
