@@ -1,6 +1,6 @@
 import { call, type Capture } from "./api";
 import { narrow } from "./filter";
-import { bits, bytes, count, duration, sentence, time } from "./format";
+import { bits, bytes, count, duration, time } from "./format";
 import { say } from "./state";
 import { type Column, counter, Panel, Table } from "./table";
 
@@ -71,25 +71,16 @@ export function Captures({ captures, now }: { captures: Capture[]; now: number }
 const past: Column<Capture>[] = [
   filter,
   {
-    name: "Start",
-    kind: "mid",
+    name: "Start and end",
     cell: (c) => (
       <>
         <span class="line tabular">{time(c.startTime)}</span>
-        <span class="line dim">for {duration((c.endTime ?? c.startTime) - c.startTime)}</span>
-      </>
-    ),
-    exact: (c) => `until ${time(c.endTime ?? c.startTime)}`,
-  },
-  {
-    name: "End",
-    kind: "mid",
-    cell: (c) => (
-      <>
-        {c.state !== "finished" && <strong class="line warn">{sentence(c.state)}</strong>}
+        <span class="dim">{duration((c.endTime ?? c.startTime) - c.startTime)}, </span>
+        {c.state !== "finished" && <strong class="warn">{c.state}: </strong>}
         {c.reason}
       </>
     ),
+    exact: (c) => `until ${time(c.endTime ?? c.startTime)}`,
   },
   ...counters,
   {

@@ -96,7 +96,7 @@ function watch(): void {
 
 // The state of the services is not in the events, since it is what says that the engine is down. And a connection can die without an error.
 setInterval(async () => {
-  if (access.value !== "in") return;
+  if (access.value !== "in" || document.hidden) return;
   const silent = Date.now() - lastSeen.value > patience;
   if (silent) contact.value = "lost";
   try {
