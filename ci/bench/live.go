@@ -23,6 +23,7 @@ type receiver struct {
 	argv    []string // the program and its arguments
 	env     []string
 	process string         // which process is measured, by a word of its command line; empty means the one that is started
+	first   [][]string     // programs that are run before the frames come, once it receives
 	ask     []string       // a program that asks it for its counters, and succeeds once it receives; empty means that it prints them when it ends
 	counts  *regexp.Regexp // finds captured and lost frames in what it said
 }
@@ -36,7 +37,13 @@ func receivers(b *bench) []receiver {
 		{name: "tcpdump -w /dev/null", argv: []string{"tcpdump", "-i", device, "-B", "262144", "-w", "/dev/null"}, counts: tcpdump},
 		{name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", device, "-B", "256", "-w", "/dev/null"}, counts: dumpcap},
 	}
-	rows = append(rows, b.engine("galvo engine, 1 worker, everything on", 3))
+	rows = append(rows,
+		b.engine("galvo engine, without l7", 1.5, "fast.toml"),
+		b.engine("galvo engine, without l7, one capture of everything", 2.5, "fast.toml", ""),
+		b.engine("galvo engine, with l7", 3, "galvo.toml"),
+		b.engine("galvo engine, with l7, one idle capture", 0, "galvo.toml", "ip == 203.0.113.1"),
+		b.engine("galvo engine, with l7, 50 idle captures", 0, "galvo.toml", idle(50)...),
+	)
 	path := filepath.Join(b.dir, "receive")
 	for _, does := range []struct {
 		name string
@@ -52,12 +59,29 @@ const (
 	warmRate = 100_000 // frames per second
 )
 
-// engine is the shipped engine with all its stages.
-func (b *bench) engine(name string, goal float64) receiver {
+// idle returns filters of captures that somebody runs and that nothing of the traffic matches.
+func idle(n int) (filters []string) {
+	for i := range n {
+		filters = append(filters, []string{
+			fmt.Sprintf("ip == 203.0.113.%d", i), fmt.Sprintf("ip == 198.51.100.%d and port == %d", i, 40000+i),
+			fmt.Sprintf("portrange == %d-%d and l4Protocol == SCTP", 2000+i, 3000+i), fmt.Sprintf("vlan == %d or mac == 02:00:5e:00:53:%02x", 4000+i, i),
+		}[i%4])
+	}
+	return filters
+}
+
+// engine is the shipped engine with all its stages, and a capture with a discarding sink for each filter.
+func (b *bench) engine(name string, goal float64, config string, filters ...string) receiver {
 	const address, password = "127.0.0.1:8443", "a password for benchmarks"
+	var first [][]string
+	for _, f := range filters {
+		first = append(first, []string{"curl", "-skf", "-u", "admin:" + password, "-H", "Content-Type: application/json",
+			"-d", fmt.Sprintf(`{"expression": %q, "sink": {"type": "discard"}}`, f), "https://" + address + "/api/v1/captures"})
+	}
 	return receiver{
-		name: name, goal: goal, process: "engine",
-		argv:   []string{b.galvo, "run", "-config", filepath.Join(b.dir, "galvo.toml"), "-state", filepath.Join(b.dir, "state"), "-interface", device, "-listen", address},
+		first: first,
+		name:  name, goal: goal, process: "engine",
+		argv:   []string{b.galvo, "run", "-config", filepath.Join(b.dir, config), "-state", filepath.Join(b.dir, "state"), "-interface", device, "-listen", address},
 		env:    []string{"GALVO_ADMIN_PASSWORD=" + password},
 		ask:    []string{"curl", "-skf", "-u", "admin:" + password, "https://" + address + "/api/v1/ports"},
 		counts: regexp.MustCompile(`(?s)"rxPackets": *(\d+).*"lostKernel": *(\d+)`),
@@ -150,16 +174,20 @@ func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *r
 	if err := r.ready(ctx, where, cmd.Process.Pid); err != nil {
 		return 0, 0, 0, err
 	}
-	if _, err := settled(ctx, cmd.Process.Pid); err != nil {
-		return 0, 0, 0, err
+	for _, argv := range r.first {
+		program := exec.Command(argv[0], argv[1:]...)
+		if err := errors.Join(where.Start(program), program.Wait()); err != nil {
+			return 0, 0, 0, fmt.Errorf("run %v: %w", argv, err)
+		}
 	}
 	if pid, err = find(cmd.Process.Pid, r.process); err != nil {
 		return 0, 0, 0, err
 	}
-	if _, err := (&rig.Player{To: tx, CPU: 1, Rate: warmRate}).Play(ctx, b.frames); err != nil {
+	idle, err := b.warm(ctx, pid, tx)
+	if err != nil {
 		return pid, 0, 0, err
 	}
-	before, err := settled(ctx, pid)
+	before, err := settled(ctx, pid, idle)
 	if err != nil {
 		return pid, 0, 0, err
 	}
@@ -173,11 +201,22 @@ func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *r
 	if report.Errors != 0 || report.Dropped != 0 {
 		return pid, 0, 0, fmt.Errorf("the sender could not play everything: %v", report)
 	}
+	awake := time.Now()
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		return pid, 0, 0, err
 	}
-	after, err := settled(ctx, pid)
-	return pid, after - before, report.Sent, err
+	after, err := settled(ctx, pid, idle)
+	return pid, after - before - time.Duration(idle*float64(time.Since(awake))), report.Sent, err
+}
+
+// warm plays everything once, and returns the share of a processor that the process takes when it has nothing to do after that.
+func (b *bench) warm(ctx context.Context, pid int, tx *rig.End) (idle float64, err error) {
+	time.Sleep(time.Second) // for what a process does at its start
+	if _, err := (&rig.Player{To: tx, CPU: 1, Rate: warmRate}).Play(ctx, b.frames); err != nil {
+		return 0, err
+	}
+	time.Sleep(2 * time.Second) // for what tcpdump's ring keeps back
+	return idleShare(ctx, pid)
 }
 
 // ready waits until a receiver that can be asked answers.

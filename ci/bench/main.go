@@ -66,8 +66,11 @@ func run() error {
 		return err
 	}
 	// One worker, because the others have one thread.
-	if err := os.WriteFile(filepath.Join(dir, "galvo.toml"), []byte("[engine]\nworkers = 1\n"), 0o644); err != nil {
-		return err
+	const common = "[captures]\nmax = 64\n[engine]\nworkers = 1\n"
+	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(common+more), 0o644); err != nil {
+			return err
+		}
 	}
 	if err := rig.WritePcap(b.file, repeated(b.frames, times)); err != nil {
 		return err

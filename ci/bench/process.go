@@ -12,15 +12,16 @@ import (
 )
 
 // settled waits until a process has had nothing to do for 1.5 s, and returns the processor time that it had taken by then. tcpdump's ring keeps its
-// last frames back for a second. Nothing to do is less than a 50th of a processor: the engine looks at its clocks even when it idles.
-func settled(ctx context.Context, pid int) (time.Duration, error) {
+// last frames back for a second. Nothing to do is less than a 50th of a processor above idle, the share of one that it takes for looking at its clocks.
+func settled(ctx context.Context, pid int, idle float64) (time.Duration, error) {
 	const step, steps = 50 * time.Millisecond, 30
+	limit := step/50 + time.Duration(2*idle*float64(step))
 	last, err := processorTime(pid)
 	if err != nil {
 		return 0, err
 	}
 	quiet := last
-	for idle := 0; idle < steps; {
+	for n := 0; n < steps; {
 		select {
 		case <-ctx.Done():
 			return 0, ctx.Err()
@@ -30,12 +31,28 @@ func settled(ctx context.Context, pid int) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if idle++; now-last > step/50 {
-			idle, quiet = 0, now
+		if n++; now-last > limit {
+			n, quiet = 0, now
 		}
 		last = now
 	}
 	return quiet, nil
+}
+
+// idleShare returns the share of a processor that a process takes while nothing is asked of it.
+func idleShare(ctx context.Context, pid int) (float64, error) {
+	const long = 2 * time.Second
+	before, err := processorTime(pid)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(long):
+	}
+	after, err := processorTime(pid)
+	return float64(after-before) / float64(long), err
 }
 
 // processorTime adds up what all threads of a process have taken (proc(5), schedstat: ns on the processor).

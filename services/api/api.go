@@ -15,9 +15,9 @@ type Counters struct {
 	Lost     uint64 `json:"lost" doc:"Frames that were gone before any filter saw them."`
 }
 
-// A Sink is a capture's destination.
+// A Sink is a capture's destination. The sink discard only counts: it says how much a filter would take.
 type Sink struct {
-	Type string `json:"type" enum:"http,disk,interface,erspan,sftp" default:"http"`
+	Type string `json:"type" enum:"http,discard,disk,interface,erspan,sftp" default:"http"`
 }
 
 // A CaptureRequest asks for a capture. The zero value captures everything, live, to an HTTP stream, until it is stopped.

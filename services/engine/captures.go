@@ -26,7 +26,7 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 	switch kind := sinkType(r); {
 	case kind == "disk":
 		return capture.Spec{}, &api.Error{Kind: api.NoStorage, Text: "there is no active storage device to capture to; capture to http instead"}
-	case kind != "http":
+	case kind != "http" && kind != "discard":
 		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
 	case r.Source != "" && r.Source != "live":
 		return capture.Spec{}, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q, so the past cannot be captured; the source live can", r.Source)}
@@ -38,7 +38,7 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		return capture.Spec{}, &api.Error{Kind: api.NoPorts, Text: "there is no port to capture from: name one with -interface, or with [[port]] in the configuration"}
 	}
 	s := capture.Spec{
-		User: caller.User, Client: caller.Client, Sink: "http", Source: "live",
+		User: caller.User, Client: caller.Client, Sink: sinkType(r), Source: "live",
 		Expression: f.String(), Filter: f, Hold: r.Undecided == "hold",
 		Start: r.StartTime * 1000, End: r.EndTime * 1000, MaxDuration: time.Duration(r.MaxSeconds) * time.Second,
 		MaxPackets: r.MaxPackets, MaxBytes: r.MaxBytes,
@@ -93,9 +93,16 @@ func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Cre
 	if err != nil {
 		return nil, err
 	}
-	return &api.Created[api.CaptureCreated]{Status: http.StatusCreated, Body: api.CaptureCreated{
-		ID: c.ID(), FileName: s.FileName, Stream: strings.Replace(api.StreamPath, "{id}", c.ID(), 1),
-	}}, nil
+	made := api.CaptureCreated{ID: c.ID()}
+	switch s.Sink {
+	case "http":
+		made.FileName, made.Stream = s.FileName, strings.Replace(api.StreamPath, "{id}", c.ID(), 1)
+	case "discard":
+		e.running.Go(func() {
+			c.Run(context.Background(), sink.Discard{}) // it ends with the engine's captures, and its end is in the list
+		})
+	}
+	return &api.Created[api.CaptureCreated]{Status: http.StatusCreated, Body: made}, nil
 }
 
 // serveStream answers a GET of the stream of a capture that was started by POST.

@@ -46,7 +46,8 @@ type Engine struct {
 	stats    *stats.Stats
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
-	changing sync.Mutex // held by who replaces settings
+	running  sync.WaitGroup // everything that run waits for
+	changing sync.Mutex     // held by who replaces settings
 	workers  []*pipeline.Worker
 	closing  chan struct{} // closed when the engine stops: streams of events end
 }
@@ -160,9 +161,8 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var running sync.WaitGroup
 	for _, w := range e.workers {
-		running.Go(func() {
+		e.running.Go(func() {
 			runtime.LockOSThread()
 			if err := w.Run(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("worker %d: %w", w.Index, err))
@@ -170,13 +170,13 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 		})
 	}
 	server := &http.Server{Handler: e.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)}
-	running.Go(func() {
+	e.running.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("serve the API: %w", err))
 		}
 	})
-	running.Go(func() { e.tick(ctx) })
-	running.Go(e.loadCountries)
+	e.running.Go(func() { e.tick(ctx) })
+	e.running.Go(e.loadCountries)
 	err = e.attend(ctx, conn)
 
 	close(e.closing)
@@ -191,7 +191,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 		err = nil
 	}
 	cancel(nil)
-	running.Wait()
+	e.running.Wait()
 	return err
 }
 

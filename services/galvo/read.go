@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"galvo/services/api"
@@ -177,10 +178,11 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	if err != nil {
 		return api.Capture{}, err
 	}
-	out, err := readSink(r.out)
+	out, closeOut, err := readSink(r.out, files)
 	if err != nil {
 		return api.Capture{}, err
 	}
+	defer closeOut()
 	c, err := captures.Start(capture.Spec{
 		Sink: "disk", Source: "savefile", FileName: r.out, Expression: f.String(), Filter: f, Hold: r.undecided == "hold",
 		SnapLen: uint32(r.snap), Format: capture.Format(r.format), QueueBytes: readQueueBytes, HoldBytes: readHoldBytes, Block: true,
@@ -189,7 +191,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		return api.Capture{}, err
 	}
 	var engine *l7.Engine
-	table := flow.Config{Flows: readFlows}
+	table := flow.Config{Flows: readFlows, Sparse: true}
 	var list *flowList
 	summary := r.out == "" && !r.flows
 	if f.NeedsL7() || r.flows || summary {
@@ -214,6 +216,10 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	captures.Stage(0).Finish()
 	c.Finish("end of the savefile")
 	runErr := <-ended
+	var end *sink.End
+	if errors.As(runErr, &end) && end.Err != nil {
+		runErr = end.Err
+	}
 	if list != nil {
 		list.rest(worker.Flows)
 	}
@@ -221,22 +227,29 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	if summary {
 		printSummary(os.Stdout, source, counts, worker.Flows, &done)
 	}
-	return done, errors.Join(readErr, runErr)
+	return done, errors.Join(readErr, runErr, closeOut())
 }
 
-// readSink opens the file of -w.
-func readSink(name string) (sink.Sink, error) {
+// readSink opens the file of -w, which must not be one of those that are read. It may be closed twice.
+func readSink(name string, files []string) (sink.Sink, func() error, error) {
 	switch name {
 	case "":
-		return sink.Discard{}, nil
+		return sink.Discard{}, func() error { return nil }, nil
 	case "-":
-		return sink.NewWriter(os.Stdout, "standard output"), nil
+		return sink.NewWriter(os.Stdout, "standard output"), func() error { return nil }, nil
+	}
+	if out, err := os.Stat(name); err == nil && out.Mode().IsRegular() {
+		for _, file := range files {
+			if in, err := os.Stat(file); err == nil && os.SameFile(in, out) {
+				return nil, nil, fmt.Errorf("%s is read and written: give -w another name", name)
+			}
+		}
 	}
 	f, err := os.Create(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return sink.NewWriter(f, name), nil
+	return sink.NewWriter(f, name), sync.OnceValue(f.Close), nil
 }
 
 var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}
