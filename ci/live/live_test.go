@@ -302,6 +302,38 @@ func TestKilledEngine(t *testing.T) {
 	sameFrames(t, "after the kill", framesOf(t, again.file), dataOf(more))
 }
 
+// Frames that found the rings full are lost, and counted to the last one.
+func TestOverload(t *testing.T) {
+	need.Tool(t, "curl")
+	tx, rx := rig.VethFor(t)
+	d := start(t, rx.Netns, twoWorkers, rx.Name)
+	d.portsUp(1)
+	dl := d.curl(url.Values{"expression": {"l4Protocol == TCP"}}, "")
+	engine := d.pid("engine")
+	if err := syscall.Kill(engine, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	frames := rig.Mix(11, 100_000)
+	var sent uint64
+	for range 10 { // more than two rings of 128 MiB hold
+		sent += play(t, tx, frames, 0)
+	}
+	if err := syscall.Kill(engine, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	d.wait("every frame is accounted for", func() bool { return d.received() == sent })
+	p := d.ports()[0]
+	if p.LostKernel == 0 || len(p.Gaps) == 0 {
+		t.Errorf("nothing was lost: the test did not overload the rings: %+v", p)
+	}
+	t.Logf("%d frames sent, %d received, %d lost", sent, p.RxPackets, p.LostKernel)
+	d.end(dl)
+	c := d.finished().Captures[0]
+	if sum(c) != sent || c.Lost != p.LostKernel {
+		t.Errorf("the counters add up to %d, want %d: %+v", sum(c), sent, c.Counters)
+	}
+}
+
 func TestKilledHostAndWeb(t *testing.T) {
 	need.Tool(t, "curl")
 	tx, rx := rig.VethFor(t)
