@@ -130,16 +130,17 @@ func (p *tab) text(selector string) string {
 // shows waits until an element contains a text.
 func (p *tab) shows(selector, text string) {
 	p.t.Helper()
-	var last string
+	last, ok := "", false
 	defer func() {
-		if p.t.Failed() {
+		if !ok {
 			p.t.Logf("%s shows %q", selector, last)
 			p.picture("failed")
 		}
 	}()
 	wait(p.t, fmt.Sprintf("%s shows %q", selector, text), func() bool {
 		last = p.text(selector)
-		return strings.Contains(last, text)
+		ok = strings.Contains(last, text)
+		return ok
 	})
 }
 

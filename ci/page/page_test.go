@@ -231,23 +231,25 @@ func point(p *tab, d *device) {
 	p.do(chromedp.ScrollIntoView(chromedp.CSS(table)))
 	at := eval[[]float64](p, fmt.Sprintf(`(({x, y}) => [x + 20, y + 60])(document.querySelector("%s").getBoundingClientRect())`, table))
 	p.do(chromedp.MouseEvent(chromedp.MouseMoved, at[0], at[1]))
+	place := func() int { return slices.Index(rows("MAC"), "ARP") }
+	packets := func() int { return number(rows("Packets")[place()]) }
 	before := rows("MAC")
-	arp := slices.Index(before, "ARP")
-	if arp < 1 {
+	last := place()
+	if last < 1 {
 		p.t.Fatalf("the protocols are %q: ARP should be one of the last", before)
 	}
-	had := number(rows("Packets")[arp])
+	had := packets()
 	requests := rig.Mix(7, 4000)
 	requests = slices.DeleteFunc(requests, func(f rig.Frame) bool { return etherType(f.Data) != 0x0806 })
 	if err := d.play(context.Background(), 2, 10000, slices.Repeat(requests, 100)); err != nil {
 		p.t.Fatal(err)
 	}
-	wait(p.t, "ARP is seen more often", func() bool { return number(rows("Packets")[arp]) >= had+5000 })
+	wait(p.t, "ARP is seen more often", func() bool { return packets() >= had+5000 })
 	if now := rows("MAC"); !slices.Equal(now, before) {
 		p.t.Errorf("under the pointer %q became %q", before, now)
 	}
 	p.do(chromedp.MouseEvent(chromedp.MouseMoved, 1, 1))
-	wait(p.t, "the protocols are sorted again", func() bool { return slices.Index(rows("MAC"), "ARP") < arp })
+	wait(p.t, "the protocols are sorted again", func() bool { return place() < last })
 }
 
 func useKeys(p *tab, _ *device) {

@@ -57,7 +57,7 @@ export function duration(us: number): string {
   return m < 60 ? `${m} min ${Math.floor(s % 60)} s` : `${Math.floor(m / 60)} h ${m % 60} min`;
 }
 
-// sentence makes a sentence of an error's text.
+// sentence begins a text as a sentence begins.
 export function sentence(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
