@@ -51,13 +51,14 @@ func packages(t *testing.T) []pkg {
 // that is not here may not be imported by anybody but a main package, and may import nothing of the module.
 var allowed = map[string][]string{
 	// Pure: no I/O, no goroutines, no clock.
-	"services/internal/packet":  {},
-	"services/internal/flow":    {"services/internal/packet"},
-	"services/internal/l7":      {"services/internal/flow", "services/internal/packet"},
-	"services/internal/regexp":  {},
-	"services/internal/country": {},
-	"services/internal/filter":  {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
-	"services/internal/pcapng":  {"services/internal/packet"},
+	"services/internal/packet":   {},
+	"services/internal/flow":     {"services/internal/packet"},
+	"services/internal/l7":       {"services/internal/flow", "services/internal/packet", "services/internal/spelling"},
+	"services/internal/spelling": {},
+	"services/internal/regexp":   {},
+	"services/internal/country":  {},
+	"services/internal/filter":   {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
+	"services/internal/pcapng":   {"services/internal/packet"},
 
 	// One device or one store each.
 	"services/internal/memory":   {"services/config"},
@@ -75,7 +76,7 @@ var allowed = map[string][]string{
 
 	// Processes. web reaches the others only over their sockets, so that what parses requests from the network shares no code with what parses frames.
 	"services/api":       {},
-	"services/config":    {"services/api"},
+	"services/config":    {"services/api", "services/internal/spelling"},
 	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
 	"services/host":      {"services/api", "services/config", "services/internal/afpacket", "services/internal/handover", "services/internal/memory"},
 	"services/engine": {"services/api", "services/config", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",

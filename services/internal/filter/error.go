@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"galvo/services/internal/spelling"
 )
 
 // An Error is why an expression does not compile. Pos and Len are in bytes of the UTF-8 expression, from 0; Pos+Len is at most its length.
@@ -48,7 +50,7 @@ func nearest(word string, known []string, n int) []string {
 	var near []string
 	for _, k := range known {
 		lower := strings.ToLower(k)
-		d := distance(word, lower)
+		d := spelling.Distance(word, lower)
 		if len(word) > 1 && (strings.HasPrefix(lower, word) || strings.HasPrefix(word, lower) && len(lower) > 2) {
 			d = min(d, 2)
 		}
@@ -60,25 +62,4 @@ func nearest(word string, known []string, n int) []string {
 	slices.SortStableFunc(near, func(a, b string) int { return cmp.Compare(far[a], far[b]) })
 	near = slices.Compact(near)
 	return near[:min(n, len(near))]
-}
-
-// distance is Levenshtein's, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

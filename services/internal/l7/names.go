@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"galvo/services/internal/spelling"
 )
 
 // A Layer says where a protocol is at home.
@@ -80,7 +82,7 @@ func Nearest(name string, n int) []string {
 	name = strings.ToLower(name)
 	best := make(map[ID]guess)
 	for known, id := range byName() {
-		far := distance(name, known)
+		far := spelling.Distance(name, known)
 		if strings.HasPrefix(known, name) && name != "" {
 			far = min(far, 1)
 		}
@@ -146,27 +148,3 @@ var portTable = sync.OnceValue(func() map[uint32]ID {
 	}
 	return m
 })
-
-// distance is the number of letters to insert, delete, replace or swap with their neighbour to get from a to b.
-func distance(a, b string) int {
-	var old, last, now []int
-	for j := range len(b) + 1 {
-		last = append(last, j)
-	}
-	for i := range len(a) {
-		now = append(make([]int, 0, len(b)+1), i+1)
-		for j := range len(b) {
-			d := last[j]
-			if a[i] != b[j] {
-				d++
-			}
-			d = min(d, last[j+1]+1, now[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				d = min(d, old[j-1]+1)
-			}
-			now = append(now, d)
-		}
-		old, last = last, now
-	}
-	return last[len(b)]
-}
