@@ -230,3 +230,48 @@ func TestFindDoesNotAllocate(t *testing.T) {
 		t.Errorf("finding 4096 packets allocates %v times, want 0", n)
 	}
 }
+
+// TestSparse finds many flows again in a table that grew with them, with and without Ahead.
+func TestSparse(t *testing.T) {
+	const flows = 50_000
+	table := New(Config{Flows: 1 << 16, Sparse: true})
+	small := table.mask
+	packets := make([]packet.Packet, flows)
+	for i := range packets {
+		packets[i] = *decode(frame4(protoUDP, uint32(i), 1, 1000, 53, 0, 0), 0)
+		table.Find(&packets[i])
+	}
+	for from := 0; from < flows; from += AheadMax {
+		some := packets[from:min(from+AheadMax, flows)]
+		table.Ahead(some)
+		for i := range some {
+			if r := table.Find(&some[i]).Flow; r.ID != uint64(from+i+1) {
+				t.Fatalf("packet %d is of flow %d", from+i, r.ID)
+			}
+		}
+	}
+	if c := table.Counters(); c.Active != flows || c.Created != flows || c.Evicted != 0 || table.mask <= small {
+		t.Errorf("%+v with %d buckets, want %d flows in more than %d buckets", c, table.mask+1, flows, small+1)
+	}
+}
+
+// TestAheadOfItself finds a flow that ends and begins again within the packets of one Ahead.
+func TestAheadOfItself(t *testing.T) {
+	table := New(Config{Flows: 1024})
+	f := func(flags byte, seq uint32) packet.Packet {
+		return *decode(frame4(protoTCP, 1, 2, 3, 4, flags, seq), 0)
+	}
+	for round := range uint32(2) {
+		seq := 10 * round
+		packets := []packet.Packet{f(syn, seq+1), f(ack, seq+2), f(rst, seq+2), f(syn, seq+9), f(ack, seq+10)}
+		table.Begin()
+		table.Ahead(packets)
+		var ids []uint64
+		for i := range packets {
+			ids = append(ids, table.Find(&packets[i]).Flow.ID)
+		}
+		if ids[0] != ids[2] || ids[3] != ids[4] || ids[0] == ids[3] {
+			t.Errorf("flows %d, want the second SYN to begin another one", ids)
+		}
+	}
+}

@@ -48,6 +48,21 @@ func addresses(p *packet.Packet) (k key) {
 func (k *key) sport() uint16 { return uint16(k.ports) }
 func (k *key) dport() uint16 { return uint16(k.ports >> 16) }
 
+// match compares the key with a record: ok if it is the flow's and in the table, and from is the sender. The direction is computed, not
+// decided: a branch that is often mispredicted costs as much as the rest.
+func (k *key) match(r *Record) (from Endpoint, ok bool) {
+	a0, a1 := binary.LittleEndian.Uint64(r.Addr[0][:8]), binary.LittleEndian.Uint64(r.Addr[0][8:])
+	b0, b1 := binary.LittleEndian.Uint64(r.Addr[1][:8]), binary.LittleEndian.Uint64(r.Addr[1][8:])
+	ports := r.ports()
+	other := uint64(r.kind() ^ k.kind)
+	forth := (a0 ^ k.src0) | (a1 ^ k.src1) | (b0 ^ k.dst0) | (b1 ^ k.dst1) | uint64(ports^k.ports) | other
+	reply := (a0 ^ k.dst0) | (a1 ^ k.dst1) | (b0 ^ k.src0) | (b1 ^ k.src1) | uint64(ports^bits.RotateLeft32(k.ports, 16)) | other
+	if forth != 0 {
+		from = 1
+	}
+	return from, min(forth, reply) == 0
+}
+
 func (k *key) store(r *Record) {
 	r.Proto = uint8(k.kind)
 	r.Port = [2]uint16{k.sport(), k.dport()}
@@ -58,7 +73,7 @@ func (k *key) store(r *Record) {
 	binary.LittleEndian.PutUint64(r.Addr[1][8:], k.dst1)
 }
 
-// keyOf is the inverse of store.
+// keyOf is the inverse of store for a record in the table.
 func keyOf(r *Record) key {
 	return key{
 		src0: binary.LittleEndian.Uint64(r.Addr[0][:8]), src1: binary.LittleEndian.Uint64(r.Addr[0][8:]),
@@ -68,7 +83,7 @@ func keyOf(r *Record) key {
 }
 
 func (r *Record) ports() uint32 { return uint32(r.Port[0]) | uint32(r.Port[1])<<16 }
-func (r *Record) kind() uint32  { return uint32(r.Proto) | uint32(r.Flags&V6)<<8 }
+func (r *Record) kind() uint32  { return uint32(r.Proto) | uint32(r.Flags&(V6|Ended))<<8 }
 
 // A seed keys the hash. It is random, so that nobody can prepare packets that fall into one bucket.
 type seed [6]uint64
@@ -81,12 +96,10 @@ func newSeed() (s seed) {
 }
 
 // hash is the same for both directions. It is of the multiply-and-fold kind of wyhash.
-func (s *seed) hash(k key) uint64 { return s.mix(k.src0, k.src1, k.dst0, k.dst1, k.ports, k.kind) }
-
-func (s *seed) mix(src0, src1, dst0, dst1 uint64, ports, kind uint32) uint64 {
-	a := fold(src0^s[0], src1^uint64(ports&0xffff)*s[4]^s[1])
-	b := fold(dst0^s[0], dst1^uint64(ports>>16)*s[4]^s[1])
-	return fold((a+b)^s[2], (a^b)^uint64(kind&0xff)*s[5]^s[3])
+func (s *seed) hash(k *key) uint64 {
+	a := fold(k.src0^s[0], k.src1^uint64(k.ports&0xffff)*s[4]^s[1])
+	b := fold(k.dst0^s[0], k.dst1^uint64(k.ports>>16)*s[4]^s[1])
+	return fold((a+b)^s[2], (a^b)^uint64(k.kind&0xff)*s[5]^s[3])
 }
 
 // datagram hashes what the fragments of one datagram have in common: addresses and identification, and for IPv4 the protocol; never 0.

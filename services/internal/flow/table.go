@@ -3,6 +3,7 @@ package flow
 import (
 	"cmp"
 	"iter"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -65,6 +66,10 @@ type Table struct {
 	count   Counters
 	frags   fragments
 	inner   *packet.Packet
+	ahead   []packet.Packet // of the last Ahead, of which those from next on are still to be found
+	next    int
+	probes  [AheadMax]probe         // of ahead
+	touched int64                   // makes the compiler read what Ahead fetches
 	levels  [maxDepth]packet.Packet // what is inside inner's frame, outermost first
 	depth   int                     // how many of them were decoded
 }
@@ -154,6 +159,7 @@ func (t *Table) grow() {
 // Begin starts a batch: records handed out before it may be used again.
 func (t *Table) Begin() {
 	t.batch++
+	t.ahead = nil
 	t.free.release()
 }
 
@@ -210,7 +216,8 @@ func (t *Table) idle(r *Record, now int64) bool {
 // end takes record i out of the index. Its content stays as it is until it is used again.
 func (t *Table) end(i uint32) {
 	r := &t.records[i]
-	h := t.seed.hash(keyOf(r))
+	k := keyOf(r)
+	h := t.seed.hash(&k)
 	if !t.index[t.first(h)].remove(i) {
 		t.index[t.second(h)].remove(i)
 	}
@@ -234,6 +241,11 @@ func (b *bucket) candidates(tag uint64) uint64 {
 	const ones = 0x0001010101010101
 	x := b[0] ^ tag*ones
 	return (x - ones) &^ x & (ones << 7)
+}
+
+// record returns the number of the record of the first candidate, plus 1.
+func (b *bucket) record(candidates uint64) uint32 {
+	return uint32(b[(bits.TrailingZeros64(candidates)>>3+1)&7])
 }
 
 func (b *bucket) remove(i uint32) bool {

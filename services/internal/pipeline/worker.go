@@ -119,30 +119,37 @@ func (w *Worker) stop() {
 
 // process fills in what the source did not, and hands b to the stages.
 func (w *Worker) process(b *Batch) {
-	table := w.Source.Interfaces()
 	b.Meta = b.Meta[:len(b.Packets)]
-	for i := range b.Packets {
-		p := &b.Packets[i]
-		p.Decode(table[p.Iface].Link)
+	if w.Flows != nil {
+		w.Flows.Begin()
+		if len(b.Packets) == 0 {
+			w.Flows.Expire(b.Now, expireBudget)
+		}
 	}
-	w.follow(b)
+	table := w.Source.Interfaces()
+	for from := 0; from < len(b.Packets); from += flow.AheadMax {
+		to := min(from+flow.AheadMax, len(b.Packets))
+		packets, meta := b.Packets[from:to], b.Meta[from:to]
+		for i := range packets {
+			p := &packets[i]
+			p.Decode(table[p.Iface].Link)
+		}
+		w.follow(packets, meta)
+	}
 	for _, stage := range w.Stages {
 		stage.Process(b)
 	}
 }
 
-// follow finds the flows of b and what is known about them.
-func (w *Worker) follow(b *Batch) {
+// follow finds the flows of packets and what is known about them.
+func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
-		clear(b.Meta) // nothing is ever written to it
+		clear(meta) // nothing is ever written to it
 		return
 	}
-	w.Flows.Begin()
-	if len(b.Packets) == 0 {
-		w.Flows.Expire(b.Now, expireBudget)
-	}
-	for i := range b.Packets {
-		p, m := &b.Packets[i], &b.Meta[i]
+	w.Flows.Ahead(packets)
+	for i := range packets {
+		p, m := &packets[i], &meta[i]
 		m.Ref = w.Flows.Find(p)
 		if w.L7 != nil { // else m.L7 is as empty as it was made
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)

@@ -1,0 +1,46 @@
+package flow
+
+import "testing"
+
+// TestMatch changes one bit of a key after another: a record matches its own key in both directions, and no other one.
+func TestMatch(t *testing.T) {
+	base := key{1 << 40, 2, 3, 4 << 50, 1000 | 80<<16, protoTCP | v6}
+	var r Record
+	base.store(&r)
+	if from, ok := base.match(&r); !ok || from != 0 {
+		t.Errorf("match = %d, %v for the sender of the first packet, want 0", from, ok)
+	}
+	back := key{base.dst0, base.dst1, base.src0, base.src1, 80 | 1000<<16, base.kind}
+	if from, ok := back.match(&r); !ok || from != 1 {
+		t.Errorf("match = %d, %v for the receiver of the first packet, want 1", from, ok)
+	}
+	if base != keyOf(&r) {
+		t.Errorf("keyOf = %+v, want %+v", keyOf(&r), base)
+	}
+	for bit := range 64 {
+		for word := range 6 {
+			k := base
+			switch one := uint64(1) << bit; word {
+			case 0:
+				k.src0 ^= one
+			case 1:
+				k.src1 ^= one
+			case 2:
+				k.dst0 ^= one
+			case 3:
+				k.dst1 ^= one
+			case 4:
+				k.ports ^= uint32(one | one>>32)
+			case 5:
+				k.kind ^= uint32(one|one>>32) & (0xff | v6)
+			}
+			if _, ok := k.match(&r); ok && k != base {
+				t.Errorf("word %d: a key with another bit %d matches", word, bit)
+			}
+		}
+	}
+	r.Flags |= Ended
+	if _, ok := base.match(&r); ok {
+		t.Error("a record that has ended matches")
+	}
+}
