@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
+
+	"galvo/services/durable"
 )
 
 // generations is how many former configurations are kept, as FILE.1 (the latest) to FILE.10.
@@ -27,7 +28,7 @@ func Open(path string) (*Store, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.current = Default()
-		return s, s.write(s.current.Encode())
+		return s, durable.WriteFile(s.path, s.current.Encode())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
@@ -55,7 +56,7 @@ func (s *Store) Replace(c *Config) error {
 	if err := s.rotate(); err != nil {
 		return fmt.Errorf("keep the former configuration: %w", err)
 	}
-	if err := s.write(c.Encode()); err != nil {
+	if err := durable.WriteFile(s.path, c.Encode()); err != nil {
 		return err
 	}
 	s.current = c
@@ -77,33 +78,3 @@ func (s *Store) rotate() error {
 }
 
 func (s *Store) generation(i int) string { return fmt.Sprintf("%s.%d", s.path, i) }
-
-// write replaces the file so that after a power cut there is the old one or the new one, whole.
-func (s *Store) write(text []byte) error {
-	dir := filepath.Dir(s.path)
-	f, err := os.CreateTemp(dir, ".config-*")
-	if err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), s.path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
-	}
-	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

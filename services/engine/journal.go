@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"galvo/services/api"
+	"galvo/services/durable"
 )
 
 // Sizes of a journal: a header, a row of counts for each port, and a slot of 16 bytes for each worker of each port.
@@ -128,12 +129,5 @@ func writeGaps(dir string, s savedGaps) error {
 	if err != nil {
 		return fmt.Errorf("encode the ports' gaps: %w", err)
 	}
-	path := filepath.Join(dir, "gaps.json")
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return fmt.Errorf("write the ports' gaps: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write the ports' gaps: %w", err)
-	}
-	return nil
+	return durable.WriteFile(filepath.Join(dir, "gaps.json"), b)
 }

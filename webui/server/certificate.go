@@ -18,6 +18,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"galvo/services/durable"
 )
 
 // certificateLife is what browsers take at most (CA/Browser Forum, 398 days).
@@ -138,7 +140,7 @@ func (c *certificates) renew() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("encode the key: %w", err)
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
-	if err := writeFile(c.path, text); err != nil {
+	if err := durable.WriteFile(c.path, text); err != nil {
 		return nil, err
 	}
 	pair, err := tls.X509KeyPair(text, text)

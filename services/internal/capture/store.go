@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"galvo/services/api"
+	"galvo/services/durable"
 )
 
 // FORMAT.md describes the files: finished.json, and one file for each capture that runs or waits, which holds its description and its
@@ -23,7 +24,6 @@ const (
 	finishedName  = "finished.json"
 	finishedLimit = 64 << 20
 	runningSuffix = ".capture"
-	asideNames    = ".*.new" // files that are being written
 	fileMagic     = "GALVOCAP"
 	fileVersion   = 1
 	fileHead      = 32 // magic, version, cells, length of the description, its CRC
@@ -89,7 +89,7 @@ func createFile(path string, v *api.Capture, lanes int) (*file, error) {
 		return nil, err
 	}
 	// Written, not only sized: a page that finds no room on the disk when it is touched would kill the engine.
-	if err := replace(path, b); err != nil {
+	if err := durable.WriteFile(path, b); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -204,7 +204,7 @@ func (cs *Captures) saveFinished() error {
 	if err != nil {
 		return fmt.Errorf("save the finished captures: %w", err)
 	}
-	if err := replace(filepath.Join(cs.Directory, finishedName), b); err != nil {
+	if err := durable.WriteFile(filepath.Join(cs.Directory, finishedName), b); err != nil {
 		return fmt.Errorf("save the finished captures: %w", err)
 	}
 	return nil
@@ -231,7 +231,7 @@ func (cs *Captures) recover() error {
 		if strings.HasSuffix(e.Name(), runningSuffix) {
 			files = append(files, filepath.Join(cs.Directory, e.Name()))
 		}
-		if ok, _ := filepath.Match(asideNames, e.Name()); ok {
+		if ok, _ := filepath.Match(durable.Aside, e.Name()); ok {
 			err = errors.Join(err, os.Remove(filepath.Join(cs.Directory, e.Name())))
 		}
 	}
@@ -285,29 +285,4 @@ func (cs *Captures) readCutOff(path string) error {
 		cs.finished = append(cs.finished, v)
 	}
 	return nil
-}
-
-// replace writes a file aside and puts it in the place of the old one, so that a crash leaves one of the two.
-func replace(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), asideNames)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

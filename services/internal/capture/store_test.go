@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"galvo/services/api"
+	"galvo/services/durable"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/sink"
 )
@@ -50,10 +51,10 @@ func TestFinishedOutlivesTheEngine(t *testing.T) {
 func TestDamagedFilesBeginAnew(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
-		finishedName:                             `{"version": 1, "captures": [{]`,
-		"a" + runningSuffix:                      "nonsense",
-		"b" + runningSuffix:                      fileMagic + strings.Repeat("\xff", 100),
-		strings.ReplaceAll(asideNames, "*", "x"): "half",
+		finishedName:        `{"version": 1, "captures": [{]`,
+		"a" + runningSuffix: "nonsense",
+		"b" + runningSuffix: fileMagic + strings.Repeat("\xff", 100),
+		strings.ReplaceAll(durable.Aside, "*", "x"): "half",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,42 @@
+// Package durable replaces small files so that a crash or a power cut leaves the old one or the new one, whole.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Aside matches the names of files that are being written, for who cleans up after a crash; it is a pattern of os.CreateTemp and of
+// filepath.Match.
+const Aside = ".new-*"
+
+// WriteFile replaces the file at path, readable for this process's user only. The content is written aside, synced and renamed, and the folder is synced.
+func WriteFile(path string, content []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, Aside) // mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(f.Name()) // what is in the way after an error; after the rename there is nothing of that name
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncFolder(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
