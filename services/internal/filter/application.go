@@ -51,7 +51,7 @@ var applicationOperands = []operand{
 	{
 		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...",
 		example: "rtpPayloadType == PCMU",
-		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits).",
+		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN or DTLS, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits).",
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
 		read: (&numbers{max: 127, what: "an RTP payload type", names: payloadTypes}).read, flow: rtpTest,
 	},
@@ -221,9 +221,12 @@ var payloadTypes = []numberName{
 	{32, "MPV", ""}, {33, "MP2T", ""}, {34, "H263", "H.263"},
 }
 
-// rtpTest needs the verdict only to believe or to refuse: while there is none the packet decides, so the result is never unknown.
+// rtpTest needs the verdict only to believe or to refuse: while there is none the packet decides, so the result is never unknown. It decides too
+// in flows of STUN and DTLS, where media follow what set them up (RFC 7983).
 func rtpTest(s *set, _ *Env) test {
 	id, _ := l7.Lookup("RTP")
+	stun, _ := l7.Lookup("STUN")
+	dtls, _ := l7.Lookup("DTLS")
 	return func(p *packet.Packet, _ *flow.Ref, v l7.Verdict) Result {
 		if p.Layers&(packet.UDP|packet.LaterFragment) != packet.UDP {
 			return No
@@ -237,6 +240,7 @@ func rtpTest(s *set, _ *Env) test {
 			if b[1] >= 192 && b[1] <= 223 { // RTCP in the same flow, RFC 5761
 				return No
 			}
+		case v.Is(stun) || v.Is(dtls):
 		case v.State == l7.Partial || v.State == l7.Final || v.State == l7.Guessed:
 			return No
 		}

@@ -17,6 +17,8 @@ func TestRTP(t *testing.T) {
 	media := bytes.Repeat([]byte{0x55}, 160)
 	padded := func(n byte) []byte { return append(bytes.Clone(media[:159]), n) }
 	rtp, _ := l7.Lookup("RTP")
+	stun, _ := l7.Lookup("STUN")
+	dtls, _ := l7.Lookup("DTLS")
 	dns, _ := l7.Lookup("DNS")
 	none := l7.Verdict{}
 	var types []string
@@ -54,6 +56,9 @@ func TestRTP(t *testing.T) {
 		{"pending", join(header(0x80, 0), media), 40002, pending, Yes},
 		{"verdict RTP", join(header(0x80, 0), media), 40002, l7.Verdict{Proto: rtp, State: l7.Final}, Yes},
 		{"RTCP in a flow of RTP", join(header(0x80, 205), media), 40002, l7.Verdict{Proto: rtp, State: l7.Final}, No},
+		{"after STUN", join(header(0x90, 96), u16(0xbede), u16(1), media), 40002, l7.Verdict{Proto: stun, State: l7.Final}, Yes},
+		{"after DTLS", join(header(0x80, 111), media), 40002, l7.Verdict{Proto: stun, App: dtls, State: l7.Final}, Yes},
+		{"STUN", join(u16(1), u16(8), u32(0x2112a442), media), 40002, l7.Verdict{Proto: stun, State: l7.Final}, No},
 		{"verdict DNS", join(header(0x80, 0), media), 40002, l7.Verdict{Proto: dns, State: l7.Final}, No},
 	} {
 		p := decoded(ethernet(hostB, hostA, 0x0800, ip4{src: "10.0.0.1", dst: "10.0.0.2", proto: 17, ttl: 64}.over(udpDatagram(40000, c.port, c.payload))))
