@@ -36,15 +36,14 @@ type ring struct {
 
 	block   int // index of the current block: the one being read, or waited for
 	base    unsafe.Pointer
-	at      uint32        // next frame in the current block
-	left    uint32        // frames left in it
-	ahead   uint32        // how far it was read ahead
-	end     uint32        // of its frames
-	touched byte          // what was read there; means nothing
-	read    int           // blocks before the current one whose frames are in the last batch
-	since   time.Duration // when the current block was seen to be ready
-	pending bool          // the ring has a ready block
-	dropped bool          // the worker has let go of the ring
+	at      uint32 // next frame in the current block
+	left    uint32 // frames left in it
+	ahead   uint32 // how far it was read ahead
+	end     uint32 // of its frames
+	touched byte   // what was read there; means nothing
+	read    int    // blocks before the current one whose frames are in the last batch
+	pending bool   // the ring has a ready block
+	dropped bool   // the worker has let go of the ring
 
 	takenFrames, takenBytes uint64
 
@@ -108,8 +107,8 @@ func (r *ring) header(i int) *unix.TpacketHdrV1 {
 	return (*unix.TpacketHdrV1)(unsafe.Pointer(&r.mem[i*BlockSize+blockHeader]))
 }
 
-// ready reports whether there are frames, and notes when that was first seen.
-func (r *ring) ready(now time.Duration) bool {
+// ready reports whether there are frames.
+func (r *ring) ready() bool {
 	// When every block is read and none is released yet the current one is the first of those.
 	for !r.pending && r.read*BlockSize < len(r.mem) {
 		h := r.header(r.block)
@@ -119,7 +118,7 @@ func (r *ring) ready(now time.Duration) bool {
 		r.base = unsafe.Pointer(&r.mem[r.block*BlockSize])
 		r.at, r.left = h.Offset_to_first_pkt, h.Num_pkts
 		r.ahead, r.end = r.at, h.Blk_len
-		r.pending, r.since = true, now
+		r.pending = true
 		if r.left == 0 {
 			r.advance()
 		}

@@ -132,7 +132,7 @@ func (ps *Ports) Close() {
 // A Source delivers the frames of one worker from all ports. It is a pipeline.Source that never ends.
 //
 // Frames of one port come in the order of its ring. Frames of several ports are merged by their time: a ring's frames wait until every
-// other ring has frames too, or until no earlier ones can be on the way there, which is 25 ms after their block was ready. So a reply on
+// other ring has frames too, or until no earlier ones can be on the way there, which is when they are 25 ms old. So a reply on
 // the other port of a link does not overtake its request, and a quiet port delays the others by 25 ms at most. What is
 // merged wrongly is: ports whose timestamps come from different clocks.
 type Source struct {
@@ -196,7 +196,7 @@ func (s *Source) adopt(packets []packet.Packet) {
 			continue
 		}
 		now := time.Since(s.ports.start)
-		if now < until || r.ready(now) {
+		if now < until || r.ready() {
 			continue
 		}
 		clear(packets) // they may still point into the ring's memory, which is about to vanish
@@ -210,7 +210,7 @@ func (s *Source) adopt(packets []packet.Packet) {
 // fill takes frames in the order of their times and returns how many. If it returns none, more is how long to wait at least until
 // frames that are there may be taken, or idle.
 func (s *Source) fill(packets []packet.Packet) (n int, more time.Duration) {
-	now := time.Since(s.ports.start)
+	now := time.Now().UnixNano()
 	for n < len(packets) {
 		r, limit, wait := s.choose(now)
 		if r == nil {
@@ -223,12 +223,16 @@ func (s *Source) fill(packets []packet.Packet) (n int, more time.Duration) {
 
 // choose returns the ring with the earliest frame and the time up to which its frames come before those of all others. It returns
 // no ring if there are no frames, or if all of them have to wait.
-func (s *Source) choose(now time.Duration) (first *ring, limit int64, wait time.Duration) {
+//
+// While a ring has none, frames wait until they are settle old. They are judged by their own time: were it the time at which their block was found,
+// a backlog would wait block by block, and lose the race with the kernel, which ends a block every 20 ms. A frame from the future comes from a clock
+// that nothing can be said about, and does not wait.
+func (s *Source) choose(now int64) (first *ring, limit int64, wait time.Duration) {
 	limit = math.MaxInt64
 	earliest := int64(math.MaxInt64)
 	quiet := false
 	for _, r := range s.rings {
-		if !r.ready(now) {
+		if !r.ready() {
 			quiet = true
 			continue
 		}
@@ -245,10 +249,12 @@ func (s *Source) choose(now time.Duration) (first *ring, limit int64, wait time.
 	if first == nil {
 		return nil, 0, idle
 	}
-	if quiet {
-		if wait = first.since + settle - now; wait > 0 {
-			return nil, 0, wait
+	if quiet && earliest <= now {
+		settled := now - int64(settle)
+		if earliest > settled {
+			return nil, 0, time.Duration(earliest - settled)
 		}
+		limit = min(limit, settled)
 	}
 	return first, limit, 0
 }

@@ -317,3 +317,27 @@ func TestNextAllocatesNothing(t *testing.T) {
 		t.Errorf("%d frames", s.Frames)
 	}
 }
+
+// A port that falls silent costs the others nothing but a moment of delay, however small their rings and however long it lasts.
+func TestQuietPort(t *testing.T) {
+	const workers = 1
+	ps := NewPorts(workers)
+	t.Cleanup(ps.Close) // after the workers
+	c := run(t, ps, workers)
+	quietTx, quietRx := rig.VethFor(t)
+	busyTx, busyRx := rig.VethFor(t)
+	addPort(t, ps, quietRx, 1, workers, Options{})
+	busy := addPort(t, ps, busyRx, 2, workers, Options{Blocks: 4})
+	if _, err := (&rig.Player{To: quietTx}).Play(context.Background(), numbered(100, 1, 100)); err != nil {
+		t.Fatal(err)
+	}
+	// Slow enough that every block is ended by the clock, long enough that waiting block by block would have filled the ring several times.
+	const n = 1200
+	if _, err := (&rig.Player{To: busyTx, Rate: 300}).Play(context.Background(), numbered(n, 1, 100)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "all frames", func() bool { return c.of(1) == n })
+	if s := busy.Stats(); s.LostKernel != 0 {
+		t.Errorf("%d frames lost beside a quiet port", s.LostKernel)
+	}
+}
