@@ -223,7 +223,7 @@ func (cs *Captures) List() []api.Capture {
 func (cs *Captures) Finished() []api.Capture {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return slices.Clone(cs.finished)
+	return append([]api.Capture{}, cs.finished...) // never nil: lists are JSON arrays
 }
 
 // DeleteFinished empties the list of captures that ended.
