@@ -47,11 +47,15 @@ func BenchmarkDecodeFind(b *testing.B) {
 					for j, p := range packets[i&(c.packets-1):][:len(batch)] {
 						batch[j].Frame = p.Frame
 					}
-					for j := range batch {
-						batch[j].Decode(packet.LinkEthernet)
-					}
-					for j := range batch {
-						table.Find(&batch[j])
+					for from := 0; from < len(batch); from += AheadMax {
+						some := batch[from:][:AheadMax]
+						for j := range some {
+							some[j].Decode(packet.LinkEthernet)
+						}
+						table.Ahead(some)
+						for j := range some {
+							table.Find(&some[j])
+						}
 					}
 				}
 			}

@@ -63,8 +63,8 @@ type probe struct {
 
 // probe takes the key from p.
 func (t *Table) probe(pr *probe, p *packet.Packet) {
-	pr.key = key{kind: uint32(p.Proto)}
-	pr.guess = 0
+	*pr = probe{}
+	pr.kind = uint32(p.Proto)
 	pr.none = p.Layers&packet.IP == 0 || hasPorts[p.Proto] && !p.Ports()
 	if pr.none {
 		return
@@ -126,6 +126,9 @@ func (t *Table) findDeep(p *packet.Packet) Ref {
 // descend decodes what is inside p, level by level, and returns the innermost packet that has IP; p itself if there is none.
 func (t *Table) descend(p *packet.Packet) *packet.Packet {
 	t.depth = 0
+	if p.Tunnel == packet.PseudoWire && p.Layers&packet.IP != 0 { // its IP header is the one inside
+		return p
+	}
 	found := p
 	for at := p; t.depth < maxDepth && at.Inner(&t.levels[t.depth]); t.depth++ {
 		at = &t.levels[t.depth]

@@ -39,7 +39,9 @@ func TestTunnels(t *testing.T) {
 		{"vxlan with arp", packettest.Ethernet(0x0800, vxlan(arp)), protoUDP, protoUDP},
 		{"gre", packettest.Ethernet(0x0800, packettest.IP(47, east, west, packettest.GRE(0x0800, tcp()))), protoTCP, 47},
 		{"vxlan in gre", packettest.Ethernet(0x0800, packettest.IP(47, east, west, packettest.GRE(0x0800, vxlan(tagged)))), protoTCP, 47},
-		{"pseudo-wire", packettest.Ethernet(0x8847, packettest.Label(16, true, packettest.Ethernet(0x0800, tcp()))), protoTCP, 0},
+		{"pseudo-wire", packettest.Ethernet(0x8847, packettest.Label(16, true, packettest.Ethernet(0x0800, tcp()))), protoTCP, protoTCP},
+		{"vxlan in a pseudo-wire", packettest.Ethernet(0x8847, packettest.Label(16, true, packettest.Ethernet(0x0800, vxlan(tagged)))), protoTCP, protoUDP},
+		{"arp in a pseudo-wire", packettest.Ethernet(0x8847, packettest.Label(16, true, arp)), 0, 0},
 		{"mpls", packettest.Ethernet(0x8847, packettest.Label(16, true, tcp())), protoTCP, protoTCP},
 	} {
 		table := New(Config{})

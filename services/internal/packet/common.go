@@ -34,9 +34,11 @@ func (p *Packet) common() bool {
 	default:
 		return false
 	}
-	p.Headers = Headers{
-		Layers: layers, Link: LinkEthernet, EtherType: etIPv4, L2End: l3, L3: l3, L4: l4, Payload: uint16(payload), Have: 20,
-		Proto: uint8(w), TCPBits: flags, End: uint32(end), SrcPort: src, DstPort: dst,
-	}
+	// Not a composite literal: that is put together on the stack and copied in larger pieces than it was written in, which stalls.
+	p.Headers = Headers{}
+	p.Layers, p.Link, p.EtherType = layers, LinkEthernet, etIPv4
+	p.L2End, p.L3, p.L4, p.Payload, p.End = l3, l3, l4, uint16(payload), uint32(end)
+	p.Have, p.Proto, p.TCPBits = 20, uint8(w), flags
+	p.SrcPort, p.DstPort = src, dst
 	return true
 }

@@ -8,7 +8,8 @@ func (p *Packet) Decode(link LinkType) {
 	if link == LinkEthernet && p.common() {
 		return
 	}
-	p.Headers = Headers{Link: link, End: uint32(len(p.Data))}
+	p.Headers = Headers{}
+	p.Link, p.End = link, uint32(len(p.Data))
 	d := p.Data
 	if len(d) > maxOffset {
 		d = d[:maxOffset]
@@ -305,13 +306,27 @@ func (p *Packet) mpls(d []byte, at int) {
 }
 
 // pseudoWire guesses whether Ethernet follows the label stack, after a control word (RFC 4448, 4.6) or at once. A known type field or a
-// length that fits decides.
+// length that fits decides. The IP header that Ethernet carries is the outermost one of the frame, as without a pseudo-wire; the addresses and tags
+// before it are reached with Inner.
 func (p *Packet) pseudoWire(d []byte, at int) {
 	switch {
 	case d[at]>>4 == 0 && looksLikeEthernet(d, at+4):
-		p.tunnel(PseudoWire, LinkEthernet, at+4)
-	case looksLikeEthernet(d, at):
-		p.tunnel(PseudoWire, LinkEthernet, at)
+		at += 4
+	case !looksLikeEthernet(d, at):
+		return
+	}
+	p.tunnel(PseudoWire, LinkEthernet, at)
+	et := be16(d, at+12)
+	at += 14
+	for (et == etVLAN || et == etQinQ || et == etQinQOld) && at+4 <= len(d) {
+		et = be16(d, at+2)
+		at += 4
+	}
+	switch et {
+	case etIPv4:
+		p.ip(d, at)
+	case etIPv6:
+		p.ipv6(d, at)
 	}
 }
 

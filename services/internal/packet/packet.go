@@ -103,7 +103,7 @@ const (
 	GTPU                  // Packet.TEID
 	L2TP                  // L2TPv2 data over UDP
 	Teredo                // IPv6 over UDP port 3544
-	PseudoWire            // Ethernet over MPLS, with or without a control word
+	PseudoWire            // Ethernet over MPLS, with or without a control word; the IP header within is also that of the Packet
 	EtherIP               // Ethernet directly in IP, RFC 3378
 )
 
