@@ -24,7 +24,7 @@ type shown struct {
 	number    int
 	protocols []string
 	field     map[string][]string
-	outer     string // ip or ipv6, what comes first; empty where that is within another frame
+	outer     string // ip or ipv6, what comes first; empty where that is within another frame, unless a pseudo-wire leads to it
 	levels    int    // number of IP or Ethernet headers, whichever is more, quoted ones included
 	malformed bool
 	answers   map[*oracle][]string // what each oracle says, once asked
@@ -100,14 +100,16 @@ func (f *shown) settle() {
 	f.number, _ = strconv.Atoi(f.first("frame.number"))
 	f.protocols = strings.Split(f.first("frame.protocols"), ":")
 	f.malformed = len(f.field["_ws.malformed"]) > 0
-	frames, packets := 0, 0
+	frames, wires, packets := 0, 0, 0
 	for _, p := range f.protocols {
 		switch p {
 		case "eth":
 			frames++
+		case "pwethheuristic":
+			wires++
 		case "ip", "ipv6":
 			packets++
-			if frames < 2 {
+			if frames-wires < 2 {
 				f.outer = cmp.Or(f.outer, p)
 			}
 		}
