@@ -87,6 +87,7 @@ var allowed = map[string][]string{
 	"webui/server": {"services/api", "services/config", "services/durable", "webui"},
 	"ci/need":      {},
 	"ci/rig":       {"ci/need"},
+	"ci/device":    {"ci/need", "ci/rig"},
 
 	// What tests of several packages share.
 	"services/internal/country/countrytest": {"services/internal/country"},

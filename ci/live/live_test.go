@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/google/gopacket/pcapgo"
 
+	"galvo/ci/device"
 	"galvo/ci/need"
 	"galvo/ci/rig"
 	"galvo/services/api"
@@ -153,7 +153,7 @@ func TestEndToEnd(t *testing.T) {
 	sameFrames(t, "no filter", framesOf(t, all.file), dataOf(frames))
 	for i, f := range filters {
 		want := filepath.Join(t.TempDir(), "want.pcapng")
-		if out, err := exec.Command(galvo, "read", "-filter", f, "-undecided", "skip", "-w", want, file).CombinedOutput(); err != nil {
+		if out, err := exec.Command(d.Galvo, "read", "-filter", f, "-undecided", "skip", "-w", want, file).CombinedOutput(); err != nil {
 			t.Fatalf("galvo read -filter %q: %v: %s", f, err, out)
 		}
 		wanted := framesOf(t, want)
@@ -231,16 +231,9 @@ func TestSlowClientsAndManyCaptures(t *testing.T) {
 	}
 }
 
-// pid returns the process of a role, or 0.
-func (d *device) pid(role string) int {
-	out, _ := exec.Command("pgrep", "-P", strconv.Itoa(d.cmd.Process.Pid), "-f", "^galvo "+role).Output()
-	n, _ := strconv.Atoi(strings.TrimSpace(string(out)))
-	return n
-}
-
-func (d *device) kill(role string) {
+func (d *tested) kill(role string) {
 	d.t.Helper()
-	pid := d.pid(role)
+	pid := d.Service(role)
 	if pid == 0 {
 		d.t.Fatalf("there is no process %s", role)
 	}
@@ -248,7 +241,7 @@ func (d *device) kill(role string) {
 		d.t.Fatal(err)
 	}
 	killed := time.Now()
-	d.wait(role+" is back", func() bool { n := d.pid(role); return n != 0 && n != pid })
+	d.wait(role+" is back", func() bool { n := d.Service(role); return n != 0 && n != pid })
 	d.wait("the device is well", func() bool {
 		var s api.Status
 		return d.call("GET", "/api/v1/status", nil, &s) == nil && s.State == "ok"
@@ -309,7 +302,7 @@ func TestOverload(t *testing.T) {
 	d := start(t, rx.Netns, twoWorkers, rx.Name)
 	d.portsUp(1)
 	dl := d.curl(url.Values{"expression": {"l4Protocol == TCP"}}, "")
-	engine := d.pid("engine")
+	engine := d.Service("engine")
 	if err := syscall.Kill(engine, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -339,9 +332,9 @@ func TestKilledHostAndWeb(t *testing.T) {
 	tx, rx := rig.VethFor(t)
 	d := start(t, rx.Netns, twoWorkers, rx.Name)
 	d.portsUp(1)
-	engine := d.pid("engine")
+	engine := d.Service("engine")
 	d.kill("web")
-	if d.pid("engine") != engine {
+	if d.Service("engine") != engine {
 		t.Error("the engine was restarted with the web service")
 	}
 	dl := d.curl(url.Values{}, "")
@@ -352,7 +345,7 @@ func TestKilledHostAndWeb(t *testing.T) {
 	d.kill("host")
 	d.portsUp(1)
 	d.settle(before + <-sent)
-	if d.pid("engine") != engine {
+	if d.Service("engine") != engine {
 		t.Error("the engine was restarted with the host service")
 	}
 	d.end(dl)
@@ -434,11 +427,11 @@ func TestRemoteCapture(t *testing.T) {
 		{[]string{"-max-bytes", "50000", "-snaplen", "60"}, " bytes=4", func(n int) bool { return n > 800 && n < 3000 }},
 	} {
 		file := filepath.Join(t.TempDir(), "remote.pcapng")
-		cmd := exec.Command(galvo, append([]string{"capture", "-k", "-d", d.url, "-w", file}, c.args...)...)
-		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+password)
+		cmd := exec.Command(d.Galvo, append([]string{"capture", "-k", "-d", d.URL, "-w", file}, c.args...)...)
+		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+device.Password)
 		var said bytes.Buffer
 		cmd.Stderr = &said
-		if err := d.netns.Start(cmd); err != nil {
+		if err := d.Netns.Start(cmd); err != nil {
 			t.Fatal(err)
 		}
 		d.wait("the capture runs", func() bool {
@@ -463,15 +456,15 @@ func TestRemoteCapture(t *testing.T) {
 		want string
 	}{
 		{[]string{"capture"}, 2, "-d"},
-		{[]string{"capture", "-k", "-d", d.url, "-filter", "ip == x"}, 1, "position 6"},
-		{[]string{"capture", "-k", "-d", d.url, "-from", "now-1h"}, 1, "ring"},
-		{[]string{"capture", "-d", d.url}, 1, "certificate"},
+		{[]string{"capture", "-k", "-d", d.URL, "-filter", "ip == x"}, 1, "position 6"},
+		{[]string{"capture", "-k", "-d", d.URL, "-from", "now-1h"}, 1, "ring"},
+		{[]string{"capture", "-d", d.URL}, 1, "certificate"},
 	} {
-		cmd := exec.Command(galvo, c.args...)
-		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+password)
+		cmd := exec.Command(d.Galvo, c.args...)
+		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+device.Password)
 		var said bytes.Buffer
 		cmd.Stderr = &said
-		if err := d.netns.Start(cmd); err != nil {
+		if err := d.Netns.Start(cmd); err != nil {
 			t.Fatal(err)
 		}
 		cmd.Wait()
@@ -549,7 +542,7 @@ func TestWhatServicesMayDo(t *testing.T) {
 	d := start(t, rx.Netns, twoWorkers, rx.Name)
 	d.portsUp(1)
 	for _, role := range []string{"engine", "web"} {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.pid(role)))
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Service(role)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 
+	"galvo/ci/device"
 	"galvo/ci/need"
 )
 
@@ -35,7 +36,7 @@ type tab struct {
 }
 
 // open starts Chromium beside a device.
-func open(t *testing.T, d *device) *tab {
+func open(t *testing.T, d *wired) *tab {
 	t.Helper()
 	chromium, nsenter := need.Tool(t, "chromium"), need.Tool(t, "nsenter")
 	axe, err := os.ReadFile(axeFile)
@@ -52,7 +53,7 @@ func open(t *testing.T, d *device) *tab {
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
-			cmd.Args = slices.Insert(cmd.Args, 1, fmt.Sprintf("--net=/proc/%d/ns/net", d.pid), chromium)
+			cmd.Args = slices.Insert(cmd.Args, 1, fmt.Sprintf("--net=/proc/%d/ns/net", d.Pid), chromium)
 		}),
 	)
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
@@ -70,7 +71,7 @@ func open(t *testing.T, d *device) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.do(chromedp.Navigate(d.url))
+	p.do(chromedp.Navigate(d.URL))
 	return p
 }
 
@@ -102,7 +103,7 @@ func (p *tab) quiet(expected ...string) {
 
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, device.Patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		p.t.Fatal(err)
@@ -112,7 +113,7 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // eval returns the value of a JavaScript expression.
 func eval[T any](p *tab, expression string) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, device.Patience)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -137,7 +138,7 @@ func (p *tab) shows(selector, text string) {
 			p.picture("failed")
 		}
 	}()
-	wait(p.t, fmt.Sprintf("%s shows %q", selector, text), func() bool {
+	device.Wait(p.t, fmt.Sprintf("%s shows %q", selector, text), func() bool {
 		last = p.text(selector)
 		ok = strings.Contains(last, text)
 		return ok

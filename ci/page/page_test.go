@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"galvo/ci/device"
 	"galvo/ci/rig"
 )
 
@@ -42,7 +43,7 @@ func TestPage(t *testing.T) {
 	p := open(t, d)
 	parts := []struct {
 		name string
-		run  func(*tab, *device)
+		run  func(*tab, *wired)
 	}{
 		{"login", logIn},
 		{"live", seeRates},
@@ -65,7 +66,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-func logIn(p *tab, _ *device) {
+func logIn(p *tab, _ *wired) {
 	p.shows("h1", "Galvo")
 	for _, scheme := range []string{"light", "dark"} {
 		p.look(scheme, 1280)
@@ -77,18 +78,18 @@ func logIn(p *tab, _ *device) {
 	p.do(chromedp.Click(chromedp.CSS("button.primary")))
 	p.shows("[role=alert]", "wrong")
 	p.quiet("401")
-	p.write("input[type=password]", password)
+	p.write("input[type=password]", device.Password)
 	p.do(chromedp.KeyEvent("\r"))
 	p.shows(".health", "live")
 	p.quiet("401")
 }
 
-func seeRates(p *tab, _ *device) {
-	wait(p.t, "port 1 has a rate", func() bool {
+func seeRates(p *tab, _ *wired) {
+	device.Wait(p.t, "port 1 has a rate", func() bool {
 		return strings.HasSuffix(p.cell("Ports", 1, "Rate"), "kbit/s") || strings.HasSuffix(p.cell("Ports", 1, "Rate"), "Mbit/s")
 	})
 	before := number(p.cell("Ports", 1, "Packets"))
-	wait(p.t, "the packets of port 1 become more", func() bool { return number(p.cell("Ports", 1, "Packets")) > before })
+	device.Wait(p.t, "the packets of port 1 become more", func() bool { return number(p.cell("Ports", 1, "Packets")) > before })
 	if lost := p.cell("Ports", 1, "Lost"); lost != "0" {
 		p.t.Errorf("port 1 lost %s packets", lost)
 	}
@@ -106,7 +107,7 @@ func (p *tab) startable() bool {
 	return eval[bool](p, "!document.querySelector('"+startButton+"').disabled")
 }
 
-func checkFilters(p *tab, _ *device) {
+func checkFilters(p *tab, _ *wired) {
 	p.shows("#verdict", "Every packet")
 	if !p.startable() {
 		p.t.Error("a capture of everything cannot be started")
@@ -148,7 +149,7 @@ func checkFilters(p *tab, _ *device) {
 	p.quiet()
 }
 
-func capture(p *tab, d *device) {
+func capture(p *tab, d *wired) {
 	traffic := rig.Mix(7, 4000)
 	var want []string
 	for _, f := range traffic {
@@ -157,19 +158,19 @@ func capture(p *tab, d *device) {
 		}
 	}
 	p.write("#expression", "interface == 2 and macProtocol == ARP")
-	wait(p.t, "the filter can be started", p.startable)
+	device.Wait(p.t, "the filter can be started", p.startable)
 	line := eval[string](p, "document.querySelector('.curl input').value")
-	if !strings.Contains(line, d.url+"/API/data/modules/capture?expression=interface%20%3D%3D%202%20and%20macProtocol%20%3D%3D%20ARP'") {
+	if !strings.Contains(line, d.URL+"/API/data/modules/capture?expression=interface%20%3D%3D%202%20and%20macProtocol%20%3D%3D%20ARP'") {
 		p.t.Errorf("the curl line is %s", line)
 	}
 	top := p.top("Ports")
 	p.do(chromedp.Click(chromedp.CSS(startButton)))
 	p.shows("table[aria-label='Running captures'] code", "interface == 2 and macProtocol == ARP")
-	wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
+	device.Wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
 	if err := d.play(context.Background(), 2, 0, traffic); err != nil {
 		p.t.Fatal(err)
 	}
-	wait(p.t, "the packets are counted", func() bool { return number(p.cell("Running captures", 1, "Captured")) == len(want) })
+	device.Wait(p.t, "the packets are counted", func() bool { return number(p.cell("Running captures", 1, "Captured")) == len(want) })
 	p.picture("running")
 	if now := p.top("Ports"); now != top {
 		p.t.Errorf("a running capture moves the page by %d pixels", now-top)
@@ -193,7 +194,7 @@ func capture(p *tab, d *device) {
 func (p *tab) expect(want []string) {
 	p.t.Helper()
 	var files []string
-	wait(p.t, "a file is downloaded", func() bool {
+	device.Wait(p.t, "a file is downloaded", func() bool {
 		files, _ = filepath.Glob(filepath.Join(p.downloads, "*.pcapng"))
 		return len(files) == 1
 	})
@@ -223,7 +224,7 @@ func (p *tab) expect(want []string) {
 }
 
 // point holds the pointer over a table whose order changes.
-func point(p *tab, d *device) {
+func point(p *tab, d *wired) {
 	const table = "table[aria-label='MAC protocols']"
 	rows := func(column string) []string {
 		return eval[[]string](p, fmt.Sprintf(`[...document.querySelectorAll("%s tbody td[data-name=%s]")].map((td) => td.innerText)`, table, column))
@@ -244,15 +245,15 @@ func point(p *tab, d *device) {
 	if err := d.play(context.Background(), 2, 10000, slices.Repeat(requests, 100)); err != nil {
 		p.t.Fatal(err)
 	}
-	wait(p.t, "ARP is seen more often", func() bool { return packets() >= had+5000 })
+	device.Wait(p.t, "ARP is seen more often", func() bool { return packets() >= had+5000 })
 	if now := rows("MAC"); !slices.Equal(now, before) {
 		p.t.Errorf("under the pointer %q became %q", before, now)
 	}
 	p.do(chromedp.MouseEvent(chromedp.MouseMoved, 1, 1))
-	wait(p.t, "the protocols are sorted again", func() bool { return place() < last })
+	device.Wait(p.t, "the protocols are sorted again", func() bool { return place() < last })
 }
 
-func useKeys(p *tab, _ *device) {
+func useKeys(p *tab, _ *wired) {
 	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Layer 4 protocols'] tbody button")))
 	p.shows("#verdict", "protocol is TCP")
 	eval[chromedp.Void](p, "document.activeElement.blur()")
@@ -261,10 +262,10 @@ func useKeys(p *tab, _ *device) {
 		p.t.Errorf("/ leads to %q", id)
 	}
 	p.write("#expression", "vlan == 4000")
-	wait(p.t, "the filter can be started", p.startable)
+	device.Wait(p.t, "the filter can be started", p.startable)
 	p.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
 	p.shows("table[aria-label='Running captures'] code", "vlan == 4000")
-	wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
+	device.Wait(p.t, "the capture has its client", func() bool { return strings.HasSuffix(p.cell("Running captures", 1, "Running for"), " s") })
 	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Running captures'] tbody button")))
 	p.shows("table[aria-label='Running captures']", "No capture is running")
 	for _, c := range []struct{ answer, says string }{{"Promise.resolve()", "Copied"}, {"Promise.reject(new Error('no'))", "Press Ctrl+C"}} {
@@ -278,7 +279,7 @@ func useKeys(p *tab, _ *device) {
 	p.quiet()
 }
 
-func lookAround(p *tab, _ *device) {
+func lookAround(p *tab, _ *wired) {
 	eval[chromedp.Void](p, "document.querySelector('details').open = true")
 	for _, width := range []int64{1280, 1024, 400} {
 		for _, scheme := range []string{"light", "dark"} {
@@ -294,33 +295,33 @@ func lookAround(p *tab, _ *device) {
 	p.quiet()
 }
 
-func loseContact(p *tab, d *device) {
+func loseContact(p *tab, d *wired) {
 	for _, service := range []string{"web", "engine"} {
 		// What is gone for a moment only is remembered by the page itself.
 		eval[chromedp.Void](p, `(() => { window.seen = []; window.watcher?.disconnect(); const h = document.querySelector(".health");
 			window.watcher = new MutationObserver(() => window.seen.push(h.innerText)); watcher.observe(h, {subtree: true, childList: true, characterData: true}); })()`)
-		d.signal(p.t, service, syscall.SIGKILL)
-		wait(p.t, "the page notices that "+service+" is gone", func() bool { return strings.Contains(eval[string](p, "seen.join()"), "reconnecting") })
+		d.Signal(service, syscall.SIGKILL)
+		device.Wait(p.t, "the page notices that "+service+" is gone", func() bool { return strings.Contains(eval[string](p, "seen.join()"), "reconnecting") })
 		p.picture("without-" + service)
 		p.shows(".health", "live")
 		before := number(p.cell("Ports", 1, "Packets"))
-		wait(p.t, "the page is up to date again", func() bool { return number(p.cell("Ports", 1, "Packets")) != before })
+		device.Wait(p.t, "the page is up to date again", func() bool { return number(p.cell("Ports", 1, "Packets")) != before })
 	}
-	d.signal(p.t, "engine", syscall.SIGSTOP)
+	d.Signal("engine", syscall.SIGSTOP)
 	p.shows(".note", "The service engine does not answer")
 	p.shows(".health", "reconnecting")
 	if rate := p.cell("Ports", 1, "Rate"); rate != "\u2013" {
 		p.t.Errorf("a device that is away has the rate %s", rate)
 	}
 	p.picture("frozen-engine")
-	d.signal(p.t, "engine", syscall.SIGCONT)
+	d.Signal("engine", syscall.SIGCONT)
 	p.shows(".health", "live")
-	wait(p.t, "the problem is gone", func() bool { return p.text(".note") == "" })
+	device.Wait(p.t, "the problem is gone", func() bool { return p.text(".note") == "" })
 	p.shows("#verdict", "VLAN id is 4000") // what was written is still there
 	p.quiet("Failed to load resource")     // which the browser says itself
 }
 
-func logOut(p *tab, _ *device) {
+func logOut(p *tab, _ *wired) {
 	p.do(chromedp.Click(chromedp.CSS(".bar button")))
 	p.shows("h1", "Galvo")
 	p.do(chromedp.Reload())
