@@ -70,6 +70,39 @@ func BenchmarkEverythingToDiscard(b *testing.B) {
 	}
 }
 
+// The worker's side alone, with a reader that takes everything at once.
+func BenchmarkEverythingQueued(b *testing.B) {
+	for _, format := range []Format{Pcapng, Pcap, PcapNanos} {
+		b.Run(string(format), func(b *testing.B) {
+			cs := newCaptures(b, Options{Live: true})
+			c, err := cs.Start(Spec{QueueBytes: 4_000_000, Format: format})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := c.attach(sink.Discard{}); err != nil {
+				b.Fatal(err)
+			}
+			batches := mixed(64)
+			batch := batchOf(0, batches[0].Packets...)
+			q := &c.lanes[0].queue
+			b.ReportAllocs()
+			before := cpuTime()
+			for i := 0; b.Loop(); i++ {
+				for k, p := range batches[i%len(batches)].Packets {
+					batch.Packets[k].Data, batch.Packets[k].Len = p.Data, p.Len
+				}
+				cs.Stage(0).Process(batch)
+				for r := q.peek(); r.packets != 0; r = q.peek() {
+					q.take(r)
+				}
+			}
+			b.ReportMetric(float64(cpuTime()-before)/float64(b.N)/pipeline.BatchSize, "cpu-ns/packet")
+			cs.detach(c)
+			c.Finish("end")
+		})
+	}
+}
+
 // The least that any capture of everything can cost: one copy of each frame.
 func BenchmarkCopyOnly(b *testing.B) {
 	batches := mixed(64)

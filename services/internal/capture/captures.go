@@ -92,13 +92,24 @@ func (cs *Captures) SetMax(n int) {
 // any list: the number of captures is at its limit, or the request cannot be met.
 func (cs *Captures) Start(spec Spec) (*Capture, error) {
 	c, err := cs.newCapture(spec)
+	if err == nil {
+		err = cs.enlist(c)
+	}
 	if err != nil {
 		return nil, err
 	}
+	if !spec.Block {
+		c.pool.touch()
+	}
+	return c, nil
+}
+
+// enlist gives a capture its memory and a place among those that run or wait, if there is one.
+func (cs *Captures) enlist(c *Capture) error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if n := len(cs.slots); n >= cs.max {
-		return nil, &api.Error{Kind: api.TooManyCaptures, Text: fmt.Sprintf(
+		return &api.Error{Kind: api.TooManyCaptures, Text: fmt.Sprintf(
 			"%d captures run or wait already, and the limit is %d: stop one, or raise the setting captures.max", n, cs.max)}
 	}
 	c.pool = newPool(c.spec.QueueBytes, cs.Workers)
@@ -106,14 +117,14 @@ func (cs *Captures) Start(spec Spec) (*Capture, error) {
 		l := &lane{c: c}
 		l.queue.pool = c.pool
 		if c.spec.Hold {
-			l.hold = newHold(spec.HoldBytes/uint64(cs.Workers), spec.Block)
+			l.hold = newHold(c.spec.HoldBytes/uint64(cs.Workers), c.spec.Block)
 		}
 		c.lanes = append(c.lanes, l)
 	}
 	cs.remember(c)
 	c.fetch = time.AfterFunc(fetchTime, c.giveUp)
 	cs.slots = append(cs.slots, c)
-	return c, nil
+	return nil
 }
 
 // newCapture makes what does not depend on other captures. The error is an *api.Error.

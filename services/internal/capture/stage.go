@@ -3,6 +3,7 @@ package capture
 import (
 	"math"
 	"math/bits"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type Stage struct {
 	inside atomic.Uint64 // odd while Process runs
 	mark   atomic.Int64  // every frame up to this time has been processed
 	tally  []ifaceCount  // of the batch
+	behind bool          // a sink has fallen behind by another MB in this batch
 }
 
 // A list is what the stages work on. It never changes; each change to the captures makes a new one.
@@ -53,6 +55,10 @@ func (s *Stage) Process(b *pipeline.Batch) {
 	}
 	s.advance(b)
 	s.inside.Add(1)
+	if s.behind {
+		s.behind = false
+		runtime.Gosched()
+	}
 }
 
 func (s *Stage) process(w *work, b *pipeline.Batch) {
@@ -74,6 +80,7 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 	}
 	for _, l := range w.lanes {
 		l.finish(b, s.tally)
+		s.behind = s.behind || l.fellBehind()
 	}
 }
 
