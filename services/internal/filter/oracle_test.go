@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -354,12 +355,20 @@ func TestOracle(t *testing.T) {
 	for _, name := range []string{"FAX-Call-t38-CA-TDM-SIP-FB-1.pcap", "rtp.pcapng", "sip.pcap", "4in6tunnel.pcap", "6in4tunnel.pcap", "dns_fragmented.pcap"} { // what has RTP and more fragments
 		names = append(names, filepath.Join(corpus, "l7", "pcap", name))
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !sampled(filepath.Base(name)) })
 	asked := sweep(t, append(names, zooFile(t)), 8)
 	for i := range oracles {
 		if asked[oracles[i].operand] == 0 {
 			t.Errorf("no value of %s occurs in the savefiles", oracles[i].operand)
 		}
 	}
+}
+
+// sampled reports whether a test takes a row of this name.
+func sampled(name string) bool {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return h.Sum32()%oneIn == 0
 }
 
 func savefiles(dir string) (names []string) {

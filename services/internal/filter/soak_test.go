@@ -9,6 +9,9 @@ import (
 	"galvo/ci/need"
 )
 
+// oneIn is the share of the savefiles and display filters that tests take.
+const oneIn = 1
+
 // TestOracleSoak compares on the savefiles of the application protocols too.
 func TestOracleSoak(t *testing.T) {
 	need.Tool(t, "tshark")
