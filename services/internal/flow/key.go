@@ -30,19 +30,22 @@ const (
 // hasPorts says which IP protocols' flows are told apart by ports.
 var hasPorts = [256]bool{protoTCP: true, protoUDP: true, protoSCTP: true}
 
-// addresses returns all but the ports of the key of a packet with IP.
-func addresses(p *packet.Packet) (k key) {
+// addresses fills in all but the ports from a packet with IP.
+func (k *key) addresses(p *packet.Packet) {
 	k.kind = uint32(p.Proto)
-	if p.Layers&packet.IPv4 != 0 {
-		w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
-		k.src0, k.dst0 = w&math.MaxUint32, w>>32
-		return k
+	if p.Layers&packet.IPv4 == 0 {
+		k.addresses6(p)
+		return
 	}
+	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
+	k.src0, k.dst0 = w&math.MaxUint32, w>>32
+}
+
+func (k *key) addresses6(p *packet.Packet) {
 	h := p.Data[p.L3:][:40]
 	k.kind |= v6
 	k.src0, k.src1 = binary.LittleEndian.Uint64(h[8:]), binary.LittleEndian.Uint64(h[16:])
 	k.dst0, k.dst1 = binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
-	return k
 }
 
 func (k *key) sport() uint16 { return uint16(k.ports) }
@@ -104,7 +107,8 @@ func (s *seed) hash(k *key) uint64 {
 
 // datagram hashes what the fragments of one datagram have in common: addresses and identification, and for IPv4 the protocol; never 0.
 func (s *seed) datagram(p *packet.Packet) uint64 {
-	k := addresses(p)
+	var k key
+	k.addresses(p)
 	proto := uint64(p.Proto)
 	if k.kind&v6 != 0 {
 		proto = 0
