@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,6 +100,8 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The large parts are taken once and kept; without a limit the heap would be let grow to twice their size.
+	debug.SetMemoryLimit(int64(plan.Share))
 	if e.ports, err = newPorts(o.State, c.Instance, plan.Workers, plan.Blocks); err != nil {
 		return nil, err
 	}

@@ -134,7 +134,8 @@ func TestCaptureOfEverything(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			cs := newCaptures(t, Options{Workers: 2})
 			var out bytes.Buffer
-			c, wait := begin(t, cs, Spec{Format: format}, sink.NewWriter(&out, "buffer"))
+			// Room for everything, so that nothing depends on when the sink gets its turn.
+			c, wait := begin(t, cs, Spec{Format: format, QueueBytes: 16 << 20}, sink.NewWriter(&out, "buffer"))
 			const count = 5000
 			for i := range uint64(count) {
 				w := int(i % 2)

@@ -33,6 +33,7 @@ type hold struct {
 	flows []heldFlow // open addressing by id, at most half full; id 0 is free
 	used  int
 
+	host []byte   // of the flow that is being resolved, as the batch's packet has it
 	none flow.Ref // of packets whose records belong to other flows by now
 }
 
@@ -90,7 +91,10 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 	f := l.hold.find(m.Flow)
 	if f != nil && f.verdict != m.L7 {
 		f.verdict = m.L7
-		if l.resolve(f, math.MinInt64) != counted {
+		l.hold.host = m.Host
+		o := l.resolve(f, math.MinInt64)
+		l.hold.host = nil
+		if o != counted {
 			l.ended(i, refused)
 			return
 		}
@@ -183,6 +187,7 @@ func (h *hold) refOf(it *item) *flow.Ref {
 	if it.ref.Flow.ID != it.flow || it.ref.Outer != nil && it.ref.Outer.ID != it.outer {
 		return &h.none
 	}
+	it.ref.Host = h.host
 	return &it.ref
 }
 
@@ -219,6 +224,7 @@ func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
 	h.tail = at + uint64(n)
 	it := h.item(number)
 	*it = item{packet: *p, at: at, n: n, ref: m.Ref, flow: m.Flow.ID}
+	it.ref.Host = nil // valid in this batch only
 	if m.Outer != nil {
 		it.outer = m.Outer.ID
 	}

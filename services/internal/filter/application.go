@@ -13,8 +13,6 @@ import (
 	"galvo/services/internal/regexp"
 )
 
-const notKept = "needs the names that package l7 learns from a flow, and they are not handed to filters in this build; for the packet that carries the name write "
-
 var applicationOperands = []operand{
 	{
 		name: "l7Protocol", aliases: []string{"dpiProtocol"}, subject: "Payload", values: "names of the protocol table, whatever the case; `unknown`", frame: true,
@@ -55,9 +53,24 @@ var applicationOperands = []operand{
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
 		read: (&numbers{max: 127, what: "an RTP payload type", names: payloadTypes}).read, flow: rtpTest,
 	},
-	{name: "sni", subject: "Payload", values: "a host name", example: `sni == *.example.org`, meaning: "The server name that a TLS or QUIC client asked for.", is: "server name is", whatElse: notKept + `regexp == "..."`, read: readText},
-	{name: "dnsName", subject: "Payload", values: "a host name", example: `dnsName == *.example.org`, meaning: "A name that was asked for in DNS.", is: "DNS name is", whatElse: notKept + `regexp == "..."`, read: readText},
-	{name: "httpHost", subject: "Payload", values: "a host name", example: `httpHost == *.example.org`, meaning: "The Host header of an HTTP request.", is: "HTTP host is", whatElse: notKept + `regexp == "(?i)\r\nhost: *..."`, read: readText},
+	{
+		name: "sni", subject: "Payload", values: "host names; `*.example.org` is every name below example.org", frame: true, needs: needsL7,
+		example: "sni == *.example.org",
+		meaning: "A packet of a flow whose TLS, DTLS or QUIC client asked for that server name. Case does not matter. The value is unknown while the flow has no verdict, or may still tell its name; packets before that are undecided.",
+		is:      "server name is", oracle: `flows of tls.handshake.extensions_server_name == "..."`, read: readHost, flow: hostTest("TLS", "DTLS", "QUIC"),
+	},
+	{
+		name: "httpHost", subject: "Payload", values: "host names; `*.example.org` is every name below example.org", frame: true, needs: needsL7,
+		example: "httpHost == *.example.org",
+		meaning: "A packet of a flow whose first HTTP request was for that host, without the port. Case does not matter. The value is unknown as with sni.",
+		is:      "HTTP host is", oracle: `flows of http.host == "..."`, read: readHost, flow: hostTest("HTTP"),
+	},
+	{
+		name: "dnsName", subject: "Payload", values: "host names; `*.example.org` is every name below example.org", frame: true, needs: needsL7,
+		example: "dnsName == *.example.org",
+		meaning: "A DNS, mDNS or LLMNR message in this packet, request or response, that has the name among its questions. Case does not matter. The value is unknown while the flow has no verdict.",
+		is:      "DNS name is", oracle: `dns.qry.name == "..."`, read: readHost, flow: dnsNameTest,
+	},
 	{name: "callIdMedia", subject: "Payload", values: "a text", example: `callIdMedia == "a@b"`, meaning: "callId and the media streams of that call.", is: "call with its media is", whatElse: "needs the media streams that a SIP call negotiates, and they are not followed in this build; write callId == ... for the signalling and ip == address:port for the media", read: readText},
 	{name: "streamRegexp", subject: "Payload", values: "a pattern", example: `streamRegexp == "a.*b"`, meaning: "A pattern over the segments of a TCP stream.", is: "stream matches", whatElse: "needs reassembled streams, and this build looks at one packet at a time; write regexp == ...", opaque: true, read: readText},
 }

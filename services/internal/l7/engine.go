@@ -34,7 +34,7 @@ type Engine struct {
 	store  store
 	rows   *dispatch
 	view   payload           // of the packet that is being looked at
-	host   [maxHost + 1]byte // scratch
+	host   [MaxHost + 1]byte // scratch
 	hello  [slotBytes]byte   // scratch
 	header [2048]byte        // scratch
 	plain  [2048]byte        // scratch

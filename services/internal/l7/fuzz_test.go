@@ -25,7 +25,7 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 			v := payload{engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
 			for range 2 { // the second time it meets what it left in its memory
 				a := inspect(&v)
-				if len(a.host) > maxHost {
+				if len(a.host) > MaxHost {
 					t.Fatalf("a host name of %d bytes", len(a.host))
 				}
 				if int(a.proto) != 0 && Name(a.proto) == "" || int(a.app) != 0 && Name(a.app) == "" {
@@ -68,7 +68,7 @@ func FuzzQUICFrames(f *testing.F) {
 		sl := &s.slots[i]
 		cryptoFrames(sl, data)
 		serverName(sl.head())
-		chloName(make([]byte, 0, maxHost), data)
+		chloName(make([]byte, 0, MaxHost), data)
 		s.release(i, 1)
 	})
 }

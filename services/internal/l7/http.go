@@ -86,7 +86,7 @@ func hostField(room, value []byte) []byte {
 	if i := bytes.LastIndexByte(value, ':'); i >= 0 && digits(value[i+1:]) && bytes.IndexByte(value[:i], ':') < 0 {
 		value = value[:i]
 	}
-	for _, c := range value[:min(len(value), maxHost)] {
+	for _, c := range value[:min(len(value), MaxHost)] {
 		room = append(room, lower(c))
 	}
 	return room

@@ -16,11 +16,11 @@ type store struct {
 	blocks []block
 	free   uint32 // first free block + 1
 	fresh  uint32 // blocks from here on were never used
-	name   [maxHost]byte
+	name   [MaxHost]byte
 }
 
-// maxHost is the longest host name that is kept: that of the DNS (RFC 1035 section 2.3.4).
-const maxHost = 255
+// MaxHost is the longest host name that is kept: that of the DNS (RFC 1035 section 2.3.4).
+const MaxHost = 255
 
 // A slot holds one stream of bytes with holes.
 type slot struct {
@@ -139,7 +139,7 @@ func (sl *slot) head() []byte {
 // keepName stores a host name and returns its first block + 1, or 0 if there is no room.
 func (s *store) keepName(name []byte) uint32 {
 	first := uint32(0)
-	name = name[:min(len(name), maxHost)]
+	name = name[:min(len(name), MaxHost)]
 	// The last part is stored first, so that each block knows its successor.
 	for end := len(name); end > 0; {
 		from := (end - 1) / len(block{}.text) * len(block{}.text)

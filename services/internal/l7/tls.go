@@ -173,7 +173,7 @@ func vector(b []byte, at, width int) (n, end int) {
 }
 
 func lowerName(room, name []byte) []byte {
-	for _, c := range name[:min(len(name), maxHost)] {
+	for _, c := range name[:min(len(name), MaxHost)] {
 		room = append(room, lower(c))
 	}
 	return room

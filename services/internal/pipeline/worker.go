@@ -27,6 +27,7 @@ type Worker struct {
 	Stages []Stage     // in the order in which they see a batch
 
 	batch   Batch
+	hosts   []byte // names of the batch's flows: l7 gives them away before the batch ends
 	request atomic.Pointer[request]
 
 	asking sync.Mutex // held by Do: one request at a time
@@ -105,6 +106,7 @@ func (w *Worker) start() {
 	if cap(w.batch.Packets) < BatchSize {
 		w.batch.Packets = make([]packet.Packet, 0, BatchSize)
 		w.batch.Meta = make([]Meta, 0, BatchSize)
+		w.hosts = make([]byte, 0, BatchSize*l7.MaxHost)
 	}
 }
 
@@ -122,6 +124,7 @@ func (w *Worker) process(b *Batch) {
 	b.Meta = b.Meta[:len(b.Packets)]
 	if w.Flows != nil {
 		w.Flows.Begin()
+		w.hosts = w.hosts[:0]
 		if len(b.Packets) == 0 {
 			w.Flows.Expire(b.Now, expireBudget)
 		}
@@ -141,6 +144,16 @@ func (w *Worker) process(b *Batch) {
 	}
 }
 
+// keep copies a name for the rest of the batch.
+func (w *Worker) keep(name []byte) []byte {
+	if len(name) == 0 {
+		return nil
+	}
+	from := len(w.hosts)
+	w.hosts = append(w.hosts, name...)
+	return w.hosts[from:]
+}
+
 // follow finds the flows of packets and what is known about them.
 func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
@@ -153,6 +166,9 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 		m.Ref = w.Flows.Find(p)
 		if w.L7 != nil { // else m.L7 is as empty as it was made
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
+			if m.Flow != nil {
+				m.Host = w.keep(w.L7.HostName(m.Flow))
+			}
 		}
 	}
 }
