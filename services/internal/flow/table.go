@@ -187,12 +187,14 @@ func (t *Table) All() iter.Seq[*Record] {
 // Expire looks at budget records in turn and ends those that are idle at now (ns since the epoch). Find does the same as it makes records, so
 // only a worker without traffic needs it, to give back what ended flows hold.
 func (t *Table) Expire(now int64, budget int) {
-	used := t.free.fresh
-	for range min(budget, used) {
+	for range min(budget, len(t.records)) {
 		i := t.hand
 		t.hand++
-		if t.hand >= used {
+		if t.hand == len(t.records) {
 			t.hand = 0
+		}
+		if i >= t.free.fresh {
+			continue
 		}
 		if r := &t.records[i]; r.Flags&Ended == 0 && t.idle(r, now) {
 			t.count.Expired++
