@@ -122,7 +122,7 @@ func TestFragments(t *testing.T) {
 		if first.Flow == nil || first.Flow.Proto != protoUDP || first.Flow.Port != [2]uint16{1000, 53} {
 			t.Fatalf("%s: the first fragment has the flow %+v", c.name, first.Flow)
 		}
-		if later != first {
+		if later.Flow != first.Flow || later.Outer != first.Outer || later.From != first.From || later.OuterFrom != first.OuterFrom {
 			t.Errorf("%s: Find = %+v for the later fragment, want %+v", c.name, later, first)
 		}
 		if q := table.Innermost(); q.Proto == protoUDP && (q.SrcPort != 1000 || q.DstPort != 53 || !q.Ports() || q.Layers&packet.UDP == 0) {
