@@ -202,11 +202,11 @@ func New(s Settings) (*Plan, error) {
 // take fills in what the parts mean, and lowers granted to what is really taken.
 func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
 	p.Blocks = int(granted[kernelRings] / all[kernelRings].each)
-	p.Captures, p.CaptureQueueBytes = divide(granted[captureQueues], s.Captures)
+	p.Captures, p.CaptureQueueBytes = divide(granted[captureQueues], s.Captures, s.CaptureQueueBytes)
 	if p.Captures > 0 {
 		p.CaptureHoldBytes = min(granted[heldPackets]/uint64(p.Captures), s.CaptureHoldBytes)
 	}
-	p.Rings, p.RingQueueBytes = divide(granted[ringQueues], s.Rings)
+	p.Rings, p.RingQueueBytes = divide(granted[ringQueues], s.Rings, s.RingQueueBytes)
 	p.ReorderBytes = granted[reorderBuffer]
 	p.Flows = int(granted[flowTable] / FlowBytes)
 	p.L7Bytes = granted[layer7]
@@ -237,13 +237,13 @@ func grant(all []claim, free uint64) ([]uint64, error) {
 	return granted, nil
 }
 
-// divide gives each of up to n the same, and rather serves fewer of them than give one less than leastQueue.
-func divide(bytes uint64, n int) (served int, each uint64) {
+// divide gives each of up to n the same, at most want, and rather serves fewer of them than give one less than leastQueue.
+func divide(bytes uint64, n int, want uint64) (served int, each uint64) {
 	served = int(min(uint64(n), bytes/leastQueue))
 	if served == 0 {
 		return 0, 0
 	}
-	return served, bytes / uint64(served)
+	return served, min(bytes/uint64(served), want)
 }
 
 // size writes bytes for people, 1 MB being 10^6 bytes.
