@@ -68,7 +68,7 @@ func machineLinks() ([]link, error) {
 		if s := a.Statistics; s != nil {
 			// Drivers put a full receive ring in one of these, or the same number in several.
 			drops := max(s.RxMissedErrors, s.RxFifoErrors, s.RxOverErrors)
-			l.stats = handover.Stats{Time: now, RxPackets: s.RxPackets, RxBytes: s.RxBytes, NicDrops: drops, Dropped: s.RxDropped}
+			l.stats = handover.Stats{Time: now, RxPackets: s.RxPackets, RxBytes: s.RxBytes, NicDrops: drops}
 		}
 		links = append(links, l)
 	}

@@ -98,8 +98,7 @@ type Stats struct {
 	SpeedMbps int    // 0 is unknown
 	RxPackets uint64
 	RxBytes   uint64
-	NicDrops  uint64 // frames that the NIC had no room for; not in RxPackets
-	// Dropped is the kernel's rx_dropped: on a software link (veth) frames that found the backlog full, which are not in RxPackets; and everywhere frames
-	// in RxPackets of a protocol that nobody took, which happens only while no packet socket is there.
-	Dropped uint64
+	// NicDrops are frames that the NIC had no room for; they are not in RxPackets. The kernel's rx_dropped is no part of it: that counts tagged
+	// frames of unknown protocols too, which packet sockets did get.
+	NicDrops uint64
 }
