@@ -1,10 +1,11 @@
 package l7
 
 import (
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +14,26 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-//go:embed signatures.toml
-var signatureText string
+// signatureFiles holds the protocols that a signature knows, by area. Each protocol adds a row to the table of names; numbers are for ever, because
+// rings keep them on disk.
+//
+// A signature holds if all its parts do:
+//
+//	l4      udp, tcp
+//	match   "offset:bytes", bytes as hex or 'text', "|" between alternatives; "offset&mask:bytes" looks at some bits only
+//	find    one of these is within the first 128 bytes, whatever the case
+//	fields  "offset:type in a..b" or "offset:type == len-n"; types u8, u16be, u16le, u24le, u32be, u32le
+//	min max length of the payload
+//	ports   one of the two ports is among these
+//	both    does not decide alone: the other direction must have a signature of this protocol too
+//	late    also behind the first two packets with payload of a TCP connection's direction
+//	carries later packets are looked at for TLS, and that is then what the protocol carries
+//	yes no  samples, in the notation of match, which the tests try
+//
+// A signature that fixes fewer than 24 bits needs ports or both, one below 16 needs ports.
+//
+//go:embed signatures/*.toml
+var signatureFiles embed.FS
 
 // signatures is the compiled table.
 type signatures struct {
@@ -23,7 +42,7 @@ type signatures struct {
 	dispatch  [2][256][]uint16 // by layer 4 and first byte
 }
 
-// A signatureFile is signatures.toml as it is written.
+// A signatureFile is one of signatureFiles as it is written.
 type signatureFile struct {
 	Protocol []struct {
 		ID        ID
@@ -51,7 +70,16 @@ type signatureFile struct {
 
 // signatureTable is the table that the program carries. A test compiles it, so it has no error.
 var signatureTable = sync.OnceValue(func() *signatures {
-	t, err := compile(signatureText)
+	var text strings.Builder
+	names, err := fs.Glob(signatureFiles, "signatures/*.toml")
+	for _, name := range names {
+		b, _ := signatureFiles.ReadFile(name)
+		text.Write(b)
+	}
+	if err != nil {
+		panic("l7: embedded signatures: " + err.Error())
+	}
+	t, err := compile(text.String())
 	if err != nil {
 		panic("l7: embedded signatures: " + err.Error())
 	}

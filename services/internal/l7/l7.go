@@ -5,7 +5,7 @@
 // at the record. A verdict follows from the packets of its flow up to now and their times only, as long as the store has room; without room carriers
 // are recognised all the same, and names of servers that are spread over several segments are not.
 //
-// A protocol is known by a row of signatures.toml or by a dissector, a function with a row in dissectors. Whatever a row or a function claims must follow
+// A protocol is known by a row of signatures/*.toml or by a dissector, a function with a row in dissectors. Whatever a row or a function claims must follow
 // from the payload: a port may support a pattern that is too short to decide, and a port alone never decides.
 //
 // The package does not decrypt, but for the first packets of QUIC whose keys anybody can compute; it does not reassemble IP fragments, and it does not look

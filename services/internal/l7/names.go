@@ -34,7 +34,7 @@ type Protocol struct {
 // Protocols returns the table in order of ID. It must not be changed.
 func Protocols() []Protocol { return allRows() }
 
-// allRows joins the rows of the code and of signatures.toml.
+// allRows joins the rows of the code and of the signatures.
 var allRows = sync.OnceValue(func() []Protocol {
 	rows := append(slices.Clone(builtin[1:]), signatureTable().protocols...)
 	slices.SortFunc(rows, func(a, b Protocol) int { return cmp.Compare(a.ID, b.ID) })

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// A signature is a compiled row of signatures.toml: it holds if all its parts do.
+// A signature is a compiled row of signatureFiles: it holds if all its parts do.
 type signature struct {
 	proto    ID
 	l4       transport
@@ -102,7 +102,7 @@ func inspectCarried(v *payload) answer {
 	return answer{outcome: inner.outcome, proto: protoOf(&v.flow.L7), app: app, host: inner.host}
 }
 
-// socks is the number of SOCKS in signatures.toml.
+// socks is the number of SOCKS in signatures/network.toml.
 const socks ID = 260
 
 func (s *signature) holds(v *payload) bool {

@@ -63,7 +63,7 @@ const (
 	countIDs
 )
 
-// firstSignatureID is where the numbers of signatures.toml begin.
+// firstSignatureID is where the numbers of the signatures begin.
 const firstSignatureID = 256
 
 // builtin holds the rows of the protocols above; the index is the ID.
