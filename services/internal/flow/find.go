@@ -10,7 +10,13 @@ import (
 // Find finds or makes the flow of p, which was decoded, and counts p in it. For a tunnelled packet it does so for the outermost and for the
 // innermost headers. For a later fragment it fills in Proto, the ports and the layer that has them from the datagram's first fragment; other
 // facts of layer 4 stay unknown there.
-func (t *Table) Find(p *packet.Packet) Ref {
+func (t *Table) Find(p *packet.Packet) (ref Ref) {
+	t.FindInto(&ref, p)
+	return ref
+}
+
+// FindInto is Find with the result in place: copying a Ref right after it was written costs a tenth of reading a savefile.
+func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 	t.inner = p
 	at := t.next
 	if at < len(t.ahead) && p == &t.ahead[at] {
@@ -19,7 +25,8 @@ func (t *Table) Find(p *packet.Packet) Ref {
 		at = -1
 	}
 	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
-		return t.findDeep(p)
+		*ref = t.findDeep(p)
+		return
 	}
 	var r *Record
 	var from Endpoint
@@ -28,12 +35,12 @@ func (t *Table) Find(p *packet.Packet) Ref {
 	} else {
 		r, from = t.find(p)
 	}
+	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Host = r, r, from, from, nil
 	if r == nil {
-		return Ref{}
+		return
 	}
 	r.Flags &^= Outside
 	t.add(r, from, p, p.Len)
-	return Ref{Flow: r, Outer: r, From: from, OuterFrom: from}
 }
 
 // AheadMax is how many packets Ahead takes: enough that the memory that they need is fetched at the same time, few enough that their headers stay

@@ -163,7 +163,7 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	w.Flows.Ahead(packets)
 	for i := range packets {
 		p, m := &packets[i], &meta[i]
-		m.Ref = w.Flows.Find(p)
+		w.Flows.FindInto(&m.Ref, p)
 		if w.L7 != nil { // else m.L7 is as empty as it was made
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
 			if m.Flow != nil {
