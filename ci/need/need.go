@@ -17,7 +17,7 @@ import (
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root", "the test does not run as root")
+		Missing(t, "root", "the test does not run as root")
 	}
 }
 
@@ -26,7 +26,7 @@ func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, name, "no "+name+" in PATH")
+		Missing(t, name, "no "+name+" in PATH")
 	}
 	return path
 }
@@ -42,11 +42,12 @@ func Corpus(t testing.TB) string {
 		}
 		dir = filepath.Dir(dir)
 	}
-	missing(t, "corpus", "no shared/corpus beside the checkout")
+	Missing(t, "corpus", "no shared/corpus beside the checkout")
 	return ""
 }
 
-func missing(t testing.TB, what, why string) {
+// Missing skips the test for want of something else that GALVO_REQUIRE may name, such as a package of data, and says why.
+func Missing(t testing.TB, what, why string) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("GALVO_REQUIRE"), ","), what) {
 		t.Fatalf("needs %s: %s, and GALVO_REQUIRE names it", what, why)

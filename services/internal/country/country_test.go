@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"galvo/ci/need"
 )
 
 const small4 = "# comment\n16777216,16777471,AU\n16777472,16778239,CN\n134744072,134744072,US\n134744074,4294967295,DE\n"
@@ -162,7 +164,7 @@ func data(t testing.TB) *Table {
 	t.Helper()
 	table, err := installed()
 	if err != nil {
-		t.Skipf("needs tor-geoipdb: %v", err)
+		need.Missing(t, "tor-geoipdb", err.Error())
 	}
 	return table
 }
@@ -173,7 +175,7 @@ func TestInstalled(t *testing.T) {
 	for _, name := range []string{file4, file6} {
 		f, err := os.Open(filepath.Join(directories[0], name))
 		if err != nil {
-			t.Skipf("needs tor-geoipdb: %v", err)
+			need.Missing(t, "tor-geoipdb", err.Error())
 		}
 		defer f.Close()
 		wrong, lines := 0, 0

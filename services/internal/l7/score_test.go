@@ -49,7 +49,7 @@ func TestScore(t *testing.T) {
 	corpus, python := need.Corpus(t), need.Tool(t, "python3")
 	scorer := filepath.Join(corpus, "../tools/l7truth.py")
 	if _, err := os.Stat(scorer); err != nil {
-		t.Skip("needs corpus: no scorer beside it")
+		need.Missing(t, "corpus", "no scorer beside it")
 	}
 	got := filepath.Join(t.TempDir(), "flows.csv")
 	f, err := os.Create(got)

@@ -85,7 +85,7 @@ func TestPerl(t *testing.T) {
 func TestGrep(t *testing.T) {
 	grep := need.Tool(t, "grep")
 	if exec.Command(grep, "-P", "a", "/dev/null").Run().(*exec.ExitError).ExitCode() != 1 {
-		t.Skip("grep has no -P")
+		need.Missing(t, "grep", "it has no -P")
 	}
 	r := rand.New(rand.NewPCG(5, 6))
 	var texts [][]byte

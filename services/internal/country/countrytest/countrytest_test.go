@@ -21,10 +21,10 @@ func TestTshark(t *testing.T) {
 	tshark := need.Tool(t, "tshark")
 	table, err := country.Open("")
 	if err != nil {
-		t.Skipf("needs tor-geoipdb: %v", err)
+		need.Missing(t, "tor-geoipdb", err.Error())
 	}
 	if out, _ := exec.Command(tshark, "-v").Output(); !bytes.Contains(out, []byte("with MaxMind")) {
-		t.Skip("needs tshark with MaxMind DB: it is built without")
+		need.Missing(t, "tshark", "it is built without MaxMind DB")
 	}
 	var ranges []country.Range
 	for r := range table.Ranges() {
