@@ -174,7 +174,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		return api.Capture{}, err
 	}
 	defer source.Close()
-	captures, err := capture.New(capture.Options{Workers: 1, Max: 1, Interfaces: source.Interfaces, Application: "Galvo " + version})
+	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: source.Interfaces}, Max: 1, Application: "Galvo " + version})
 	if err != nil {
 		return api.Capture{}, err
 	}

@@ -44,6 +44,7 @@ type Spec struct {
 	Client   string // address and port of who asked
 	Sink     string // "http", ...: for lists
 	Source   string // "live", ...: for lists
+	Feed     *Feed  // where the packets come from; nil is that of Options.Source
 	FileName string // for lists
 
 	Expression string         // canonical form of Filter, for lists and for the savefile
@@ -72,6 +73,7 @@ type Capture struct {
 	id   string
 	spec Spec
 	of   *Captures
+	feed *Feed
 
 	snap        int
 	format      encoding
@@ -238,9 +240,9 @@ func (c *Capture) attach(s sink.Sink) error {
 		return &api.Error{Kind: api.Conflict, Text: "capture " + c.id + " has ended"}
 	}
 	c.fetch.Stop()
-	c.sink, c.started, c.lostThen = s, now, c.of.Lost()
+	c.sink, c.started, c.lostThen = s, now, c.feed.Lost()
 	c.window(now)
-	c.of.attach(c)
+	c.feed.attach(c)
 	close(c.seen)
 	return nil
 }
@@ -324,7 +326,7 @@ func (c *Capture) lostSince() []uint64 {
 	if c.started == 0 {
 		return nil
 	}
-	lost := slices.Clone(c.of.Lost())
+	lost := slices.Clone(c.feed.Lost())
 	for i, n := range c.lostThen {
 		if i < len(lost) {
 			lost[i] -= min(n, lost[i])

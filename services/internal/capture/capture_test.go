@@ -132,7 +132,7 @@ func every(t testing.TB, k uint64) *filter.Filter {
 func TestCaptureOfEverything(t *testing.T) {
 	for _, format := range []Format{Pcapng, Pcap, PcapNanos} {
 		t.Run(string(format), func(t *testing.T) {
-			cs := newCaptures(t, Options{Workers: 2})
+			cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 			var out bytes.Buffer
 			// Room for everything, so that nothing depends on when the sink gets its turn.
 			c, wait := begin(t, cs, Spec{Format: format, QueueBytes: 16 << 20}, sink.NewWriter(&out, "buffer"))
@@ -169,7 +169,7 @@ func TestCaptureOfEverything(t *testing.T) {
 }
 
 func TestLimitsAreExact(t *testing.T) {
-	cs := newCaptures(t, Options{Workers: 2})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	var out bytes.Buffer
 	_, wait := begin(t, cs, Spec{Filter: every(t, 3), Expression: "x", MaxPackets: 10}, sink.NewWriter(&out, "buffer"))
 	var workers sync.WaitGroup

@@ -9,12 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
+
 	"time"
 
 	"galvo/services/api"
-	"galvo/services/internal/filter"
-	"galvo/services/internal/pipeline"
 )
 
 // fetchTime is how long a capture waits for Run before it is given up.
@@ -26,14 +24,10 @@ const stopTime = 2 * time.Second
 // keepFinished is the number of finished captures that are kept.
 const keepFinished = 100
 
-// Options are what captures need to know of the engine. The functions may be called from any goroutine, at any time.
+// Options are what captures need to know of the engine.
 type Options struct {
-	Workers int
-	Live    bool // the source is live ports: an idle worker's clock is ahead of its frames
-	Max     int  // captures that may run or wait at once
-
-	Interfaces func() []pipeline.Interface // the table that Frame.Iface indexes; it may grow. If a link type changes, captures end that hold the old one
-	Lost       func() []uint64             // frames lost before any stage saw them, since ever, by interface; nil is none
+	Source     // of the captures whose Spec names no feed
+	Max    int // captures that may run or wait at once
 
 	Application string // what writes the savefile, with its version
 	Hardware    string
@@ -46,40 +40,26 @@ type Options struct {
 // Captures is all captures of an engine: those that run or wait, and the last 100 that ended.
 type Captures struct {
 	Options
-	stages []*Stage
-	list   atomic.Pointer[list]
+	feed *Feed // of Options.Source
 
 	mu sync.Mutex
 
 	max      int           // guarded by mu, as everything below
 	slots    []*Capture    // that run or wait, oldest first
-	attached []*Capture    // those of slots that the stages look at
 	finished []api.Capture // newest first
 }
 
 // New returns captures without any that runs. The error says what could not be read of the finished ones; the captures are usable then.
 func New(o Options) (*Captures, error) {
-	if o.Interfaces == nil {
-		o.Interfaces = func() []pipeline.Interface { return nil }
-	}
 	if o.Report == nil {
 		o.Report = func(error) {}
 	}
-	if o.Lost == nil {
-		o.Lost = func() []uint64 { return nil }
-	}
-	cs := &Captures{Options: o, max: o.Max}
-	for i := range o.Workers {
-		s := &Stage{of: cs, worker: i}
-		s.mark.Store(math.MinInt64)
-		cs.stages = append(cs.stages, s)
-	}
-	cs.list.Store(&list{workers: make([]work, o.Workers)})
+	cs := &Captures{Options: o, feed: NewFeed(o.Source), max: o.Max}
 	return cs, cs.recover()
 }
 
-// Stage returns the stage of a worker, from 0.
-func (cs *Captures) Stage(worker int) *Stage { return cs.stages[worker] }
+// Stage returns the stage of a worker of Options.Source, from 0.
+func (cs *Captures) Stage(worker int) *Stage { return cs.feed.Stage(worker) }
 
 // SetMax changes how many captures may run or wait at once. Those that do already go on.
 func (cs *Captures) SetMax(n int) {
@@ -112,12 +92,12 @@ func (cs *Captures) enlist(c *Capture) error {
 		return &api.Error{Kind: api.TooManyCaptures, Text: fmt.Sprintf(
 			"%d captures run or wait already, and the limit is %d: stop one, or raise the setting captures.max", n, cs.max)}
 	}
-	c.pool = newPool(c.spec.QueueBytes, cs.Workers)
-	for range cs.Workers {
+	c.pool = newPool(c.spec.QueueBytes, c.feed.Workers)
+	for range c.feed.Workers {
 		l := &lane{c: c}
 		l.queue.pool = c.pool
 		if c.spec.Hold {
-			l.hold = newHold(c.spec.HoldBytes/uint64(cs.Workers), c.spec.Block)
+			l.hold = newHold(c.spec.HoldBytes/uint64(c.feed.Workers), c.spec.Block)
 		}
 		c.lanes = append(c.lanes, l)
 	}
@@ -141,6 +121,7 @@ func (cs *Captures) newCapture(spec Spec) (*Capture, error) {
 		id:      strings.ToLower(rand.Text()[:10]),
 		spec:    spec,
 		of:      cs,
+		feed:    cmp.Or(spec.Feed, cs.feed),
 		snap:    min(maxSnap, int(cmp.Or(spec.SnapLen, maxSnap))),
 		format:  encoding{spec.Format == Pcapng, spec.Format == PcapNanos, spec.SingleInterface},
 		oneLink: spec.Format != Pcapng || spec.SingleInterface,
@@ -148,12 +129,12 @@ func (cs *Captures) newCapture(spec Spec) (*Capture, error) {
 		from:    math.MinInt64,
 		until:   math.MaxInt64,
 		wake:    make(chan struct{}, 1),
-		room:    make(chan struct{}, cs.Workers),
 		over:    make(chan struct{}),
 		seen:    make(chan struct{}),
 		done:    make(chan struct{}),
 		created: time.Now().UnixNano(),
 	}
+	c.room = make(chan struct{}, c.feed.Workers)
 	return c, c.check()
 }
 
@@ -170,7 +151,7 @@ func (c *Capture) check() error {
 	case !c.oneLink:
 		return nil
 	}
-	for table := c.of.Interfaces(); len(table) > 1; table = table[1:] {
+	for table := c.feed.Interfaces(); len(table) > 1; table = table[1:] {
 		if table[0].Link != table[1].Link {
 			return badRequest("%s", otherLink(table[0].Link, table[1].Link))
 		}
@@ -243,66 +224,6 @@ func (cs *Captures) DeleteFinished() error {
 	defer cs.mu.Unlock()
 	cs.finished = nil
 	return cs.saveFinished()
-}
-
-// attach gives c to the stages.
-func (cs *Captures) attach(c *Capture) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	cs.attached = append(cs.attached, c)
-	cs.publish()
-}
-
-// detach takes c from the stages, and returns when no worker looks at it any more.
-func (cs *Captures) detach(c *Capture) {
-	cs.mu.Lock()
-	cs.attached = slices.DeleteFunc(cs.attached, func(o *Capture) bool { return o == c })
-	cs.publish()
-	cs.mu.Unlock()
-	for _, s := range cs.stages {
-		// A worker that is inside now may have loaded the list before.
-		for inside := s.inside.Load(); inside&1 != 0 && s.inside.Load() == inside; {
-			time.Sleep(50 * time.Microsecond)
-		}
-	}
-}
-
-// publish makes a list of the attached captures. cs.mu is held.
-func (cs *Captures) publish() {
-	l := &list{all: slices.Clone(cs.attached), workers: make([]work, cs.Workers)}
-	for i := range l.workers {
-		l.workers[i] = newWork(l.all, i)
-	}
-	cs.list.Store(l)
-}
-
-// newWork makes a worker's part of a list.
-func newWork(captures []*Capture, worker int) work {
-	var w work
-	var filtered []*lane
-	for _, c := range captures {
-		l := c.lanes[worker]
-		w.lanes = append(w.lanes, l)
-		if c.spec.Filter == nil {
-			w.everything = append(w.everything, l)
-		} else {
-			filtered = append(filtered, l)
-		}
-		w.timed = w.timed || c.from != math.MinInt64 || c.until != math.MaxInt64
-	}
-	for lanes := range slices.Chunk(filtered, filter.MaxSet) {
-		g := group{lanes: lanes}
-		var filters []*filter.Filter
-		for k, l := range lanes {
-			filters = append(filters, l.c.spec.Filter)
-			if l.hold != nil {
-				g.holds |= 1 << k
-			}
-		}
-		g.set = filter.NewSet(filters)
-		w.groups = append(w.groups, g)
-	}
-	return w
 }
 
 // retire moves a capture that has ended to the list of finished ones. What was queued and not delivered counts as dropped.

@@ -78,7 +78,7 @@ func (d *drain) run() error {
 	if d.err != nil {
 		c.finish(d.reason())
 	}
-	c.of.detach(c)
+	c.feed.detach(c)
 	for d.pass(true) {
 	}
 	d.trailer()
@@ -115,7 +115,7 @@ func (d *drain) expired() bool {
 	if !over {
 		over = true
 		for i := range c.lanes {
-			over = over && c.of.stages[i].mark.Load() >= c.until
+			over = over && c.feed.stages[i].mark.Load() >= c.until
 		}
 	}
 	if over {
@@ -129,7 +129,7 @@ func (d *drain) expired() bool {
 func (d *drain) pass(force bool) bool {
 	c := d.c
 	for i := range c.lanes {
-		d.marks[i] = c.of.stages[i].mark.Load()
+		d.marks[i] = c.feed.stages[i].mark.Load()
 	}
 	waiting := false
 	for i, l := range c.lanes {
@@ -298,7 +298,7 @@ func (d *drain) writeHeader(scanned string) {
 // onlyLink returns the link type of all packets: that of the first one, or of the first interface of a live source, whose header comes
 // before any packet.
 func (c *Capture) onlyLink() (link packet.LinkType, ok bool) {
-	if table := c.of.Interfaces(); len(table) != 0 && !c.spec.Block {
+	if table := c.feed.Interfaces(); len(table) != 0 && !c.spec.Block {
 		c.link.CompareAndSwap(0, int32(table[0].Link)+1)
 	}
 	n := c.link.Load()
@@ -322,7 +322,7 @@ func (d *drain) describe() {
 		}
 		return
 	}
-	table := c.of.Interfaces()
+	table := c.feed.Interfaces()
 	for i, link := range d.described {
 		if d.err == nil && table[i].Link != link { // another device has come to the port
 			d.err = fmt.Errorf("interface %d has link type %d now, and had %d in this file: start another capture", i+1, table[i].Link, link)

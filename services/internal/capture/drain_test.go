@@ -30,7 +30,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 func TestSinglePacketArrivesSoon(t *testing.T) {
-	cs := newCaptures(t, Options{Workers: 2, Live: true})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2, Live: true}})
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{}, m)
 	until(t, "the header comes before any packet", func() bool { return m.size() > 0 })
@@ -47,7 +47,7 @@ func TestSinglePacketArrivesSoon(t *testing.T) {
 
 // Packets of two workers leave in the order of time, although one of them is ahead.
 func TestOrderOverWorkers(t *testing.T) {
-	cs := newCaptures(t, Options{Workers: 2})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{}, m)
 	var packets [2][]packet.Packet
@@ -96,7 +96,7 @@ func TestWindowIsHalfOpen(t *testing.T) {
 }
 
 func TestEndsByTheClock(t *testing.T) {
-	cs := newCaptures(t, Options{Live: true})
+	cs := newCaptures(t, Options{Source: Source{Live: true}})
 	now := time.Now()
 	_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
 	wait()
@@ -111,7 +111,7 @@ func TestEndsByTheClock(t *testing.T) {
 }
 
 func TestWaitsForItsStart(t *testing.T) {
-	cs := newCaptures(t, Options{Live: true})
+	cs := newCaptures(t, Options{Source: Source{Live: true}})
 	start := time.Now().Add(time.Hour).UnixNano()
 	c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
 	cs.Stage(0).Process(batchOf(0, frame(1, 60, start-1, 0)))
@@ -127,7 +127,7 @@ func TestWaitsForItsStart(t *testing.T) {
 }
 
 func TestClientsThatLeave(t *testing.T) {
-	cs := newCaptures(t, Options{Live: true})
+	cs := newCaptures(t, Options{Source: Source{Live: true}})
 	c, err := cs.Start(Spec{QueueBytes: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestClientsThatLeave(t *testing.T) {
 // A source that may be blocked loses nothing, however small the queue.
 func TestBlockingLosesNothing(t *testing.T) {
 	for workers := 1; workers <= 2; workers++ {
-		cs := newCaptures(t, Options{Workers: workers})
+		cs := newCaptures(t, Options{Source: Source{Workers: workers}})
 		m := newMoody("slow", 0)
 		c, wait := begin(t, cs, Spec{Block: true, QueueBytes: 1}, m)
 		for i := range uint64(3000) {
@@ -186,7 +186,7 @@ func TestOtherLinkType(t *testing.T) {
 	table := []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}}
 	var grown atomic.Pointer[[]pipeline.Interface]
 	grown.Store(&table)
-	cs := newCaptures(t, Options{Interfaces: func() []pipeline.Interface { return *grown.Load() }})
+	cs := newCaptures(t, Options{Source: Source{Interfaces: func() []pipeline.Interface { return *grown.Load() }}})
 	for _, spec := range []Spec{{Format: Pcap}, {SingleInterface: true}} {
 		grown.Store(&table)
 		m := newMoody("good", 0)
@@ -211,7 +211,7 @@ func TestInterfacesThatComeLater(t *testing.T) {
 	table := []pipeline.Interface{}
 	var grown atomic.Pointer[[]pipeline.Interface]
 	grown.Store(&table)
-	cs := newCaptures(t, Options{Interfaces: func() []pipeline.Interface { return *grown.Load() }})
+	cs := newCaptures(t, Options{Source: Source{Interfaces: func() []pipeline.Interface { return *grown.Load() }}})
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{Format: Pcapng}, m)
 	for i := range uint16(4) {
@@ -244,7 +244,7 @@ func TestPortThatChangesItsLinkType(t *testing.T) {
 	table := []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}}
 	var now atomic.Pointer[[]pipeline.Interface]
 	now.Store(&table)
-	cs := newCaptures(t, Options{Live: true, Interfaces: func() []pipeline.Interface { return *now.Load() }})
+	cs := newCaptures(t, Options{Source: Source{Live: true, Interfaces: func() []pipeline.Interface { return *now.Load() }}})
 	m := newMoody("good", 0)
 	_, wait := begin(t, cs, Spec{}, m)
 	cs.Stage(0).Process(batchOf(0, frame(1, 60, 1, 0)))
@@ -261,7 +261,7 @@ func TestPortThatChangesItsLinkType(t *testing.T) {
 func TestFileForWireshark(t *testing.T) {
 	capinfos, tshark := need.Tool(t, "capinfos"), need.Tool(t, "tshark")
 	var lost atomic.Uint64
-	cs := newCaptures(t, Options{Application: "Galvo test", Lost: func() []uint64 { return []uint64{lost.Load(), 0} }})
+	cs := newCaptures(t, Options{Application: "Galvo test", Source: Source{Lost: func() []uint64 { return []uint64{lost.Load(), 0} }}})
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{Filter: every(t, 2), Expression: "every second", SnapLen: 64, Comment: "office", DeviceInfo: "device galvo"}, m)
 	lost.Store(3)

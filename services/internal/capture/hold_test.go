@@ -67,7 +67,7 @@ func TestHeldPacketsFollowTheVerdict(t *testing.T) {
 
 func TestSilentFlowsAreGivenUp(t *testing.T) {
 	for expression, want := range map[string]string{"l7Protocol == unknown": "1 captured", "l7Protocol == DNS": "1 ignored"} {
-		cs := newCaptures(t, Options{Live: true})
+		cs := newCaptures(t, Options{Source: Source{Live: true}})
 		c, wait := begin(t, cs, Spec{Filter: compile(t, expression), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.Discard{})
 		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
 		f.say(b, 1, 100)
@@ -89,7 +89,7 @@ func TestSilentFlowsAreGivenUp(t *testing.T) {
 // What is held at the end of a live capture stays held; at the end of a savefile the flows have no verdict.
 func TestHeldAtTheEnd(t *testing.T) {
 	for _, past := range []bool{false, true} {
-		cs := newCaptures(t, Options{Live: !past})
+		cs := newCaptures(t, Options{Source: Source{Live: !past}})
 		c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol != DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: past}, sink.Discard{})
 		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
 		f.say(b, 1, 100)
@@ -138,7 +138,7 @@ func TestHoldIsTheVerdictInTime(t *testing.T) {
 }
 
 func holdRound(t *testing.T, rng *rand.Rand) {
-	cs := newCaptures(t, Options{Live: true})
+	cs := newCaptures(t, Options{Source: Source{Live: true}})
 	var out bytes.Buffer
 	// The second operand makes some packets of a DNS flow match at once, and others only with the verdict.
 	f := compile(t, "l7Protocol == DNS and vlan == 0-29 or vlan == 50-59")

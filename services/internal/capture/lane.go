@@ -197,7 +197,7 @@ func (c *Capture) kick() {
 // sameLink reports whether the interface has the link type of all packets before; the first one decides.
 func (l *lane) sameLink(iface uint16) bool {
 	if int(iface) >= len(l.links) {
-		l.links = l.c.of.Interfaces()
+		l.links = l.c.feed.Interfaces()
 	}
 	var link packet.LinkType
 	if int(iface) < len(l.links) {

@@ -18,7 +18,7 @@ const idleSlack = int64(50 * time.Millisecond)
 
 // A Stage shows the packets of one worker to all captures. It is a pipeline.Stage and belongs to its worker.
 type Stage struct {
-	of     *Captures
+	of     *Feed
 	worker int
 	inside atomic.Uint64 // odd while Process runs
 	mark   atomic.Int64  // every frame up to this time has been processed

@@ -20,7 +20,7 @@ import (
 
 func reopen(t *testing.T, dir string) (*Captures, error) {
 	t.Helper()
-	return New(Options{Workers: 1, Max: 4, Directory: dir})
+	return New(Options{Source: Source{Workers: 1}, Max: 4, Directory: dir})
 }
 
 func TestFinishedOutlivesTheEngine(t *testing.T) {
@@ -91,7 +91,7 @@ func TestKilledEngine(t *testing.T) {
 		t.Fatalf("the child came to %d frames only", frames)
 	}
 
-	cs, err := New(Options{Workers: 1, Max: 4, Directory: dir})
+	cs, err := New(Options{Source: Source{Workers: 1}, Max: 4, Directory: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestChildOfKilledEngine(t *testing.T) {
 		return // TestKilledEngine runs it in a process of its own
 	}
 	lost := uint64(5)
-	cs := newCaptures(t, Options{Directory: dir, Lost: func() []uint64 { return []uint64{lost} }})
+	cs := newCaptures(t, Options{Directory: dir, Source: Source{Lost: func() []uint64 { return []uint64{lost} }}})
 	f, err := os.Create(filepath.Join(dir, "out"))
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func readThrough(t *testing.T, file string, spec Spec) ([]byte, api.Capture) {
 		t.Fatal(err)
 	}
 	defer source.Close()
-	cs := newCaptures(t, Options{Interfaces: source.Interfaces})
+	cs := newCaptures(t, Options{Source: Source{Interfaces: source.Interfaces}})
 	spec.Block, spec.HoldBytes = true, 64<<20
 	var out bytes.Buffer
 	c, wait := begin(t, cs, spec, sink.NewWriter(&out, "buffer"))
@@ -129,7 +129,7 @@ func TestHoldGetsMore(t *testing.T) {
 
 // A client that pauses keeps its capture: what did not fit is counted, and what it gets is a whole file.
 func TestPausedClient(t *testing.T) {
-	cs := newCaptures(t, Options{Live: true})
+	cs := newCaptures(t, Options{Source: Source{Live: true}})
 	c, err := cs.Start(Spec{QueueBytes: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestPausedClient(t *testing.T) {
 }
 
 func TestSixtyFourCaptures(t *testing.T) {
-	cs := newCaptures(t, Options{Workers: 2, Max: 64, Live: true})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2, Live: true}, Max: 64})
 	var all []*running
 	for i := range 64 {
 		k := []uint64{1, 2, 3, 4, 5, 6, 10}[i%7]
