@@ -199,7 +199,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		table.OnEnd = engine.End
 	}
 	if r.flows {
-		list = &flowList{file: filepath.Base(files[0]), rows: rows, engine: engine}
+		list = &flowList{file: filepath.Base(files[0]), engine: engine, byKey: make(map[flowKey]int)}
 		table.OnEnd = list.end
 	}
 	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine}
@@ -222,6 +222,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	}
 	if list != nil {
 		list.rest(worker.Flows)
+		list.print(rows)
 	}
 	done := captures.Finished()[0]
 	if summary {
@@ -254,50 +255,102 @@ func readSink(name string, files []string) (sink.Sink, func() error, error) {
 
 var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}
 
-// A flowList prints the rows of -flows. Records that leave the table early are printed then.
+// A flowList collects the rows of -flows: one per 5-tuple. What the flow table ends because it was silent for long, or opened anew, is several flows for a
+// filter, and one row here.
 type flowList struct {
 	file   string
-	rows   *csv.Writer
 	engine *l7.Engine
+	byKey  map[flowKey]int // index in flows
+	flows  []flowSum
 }
 
-// end prints a record that leaves the table.
+// A flowKey is a 5-tuple, the lower endpoint first.
+type flowKey struct {
+	addr  [2]netip.Addr
+	port  [2]uint16
+	proto uint8
+}
+
+// A flowSum is what is known about a 5-tuple.
+type flowSum struct {
+	addr           [2]netip.Addr // the first packet's sender first
+	port           [2]uint16
+	proto          uint8
+	verdict        l7.Verdict
+	host           string
+	dpi            int // packets up to the verdict
+	packets, bytes uint64
+}
+
+// end adds a record that leaves the table.
 func (l *flowList) end(r *flow.Record) {
-	l.print(r)
+	l.add(r)
 	l.engine.End(r)
 }
 
-// rest prints the records that are left at the end of the file.
+// rest adds the records that are left at the end of the file.
 func (l *flowList) rest(t *flow.Table) {
 	for r := range t.All() {
-		l.print(r)
+		l.add(r)
 	}
 }
 
-func (l *flowList) print(r *flow.Record) {
+// add counts a record in its row. The first verdict counts.
+func (l *flowList) add(r *flow.Record) {
 	if r.Flags&flow.Outside != 0 {
 		return
 	}
+	f := flowSum{addr: [2]netip.Addr{address(r, 0), address(r, 1)}, port: r.Port, proto: r.Proto}
+	key := flowKey{f.addr, f.port, f.proto}
+	if c := f.addr[0].Compare(f.addr[1]); c > 0 || c == 0 && f.port[0] > f.port[1] {
+		key.addr[0], key.addr[1], key.port[0], key.port[1] = key.addr[1], key.addr[0], key.port[1], key.port[0]
+	}
+	i, ok := l.byKey[key]
+	if !ok {
+		i = len(l.flows)
+		l.flows, l.byKey[key] = append(l.flows, f), i
+	}
+	sum := &l.flows[i]
 	v := l.engine.Finish(r)
-	name, category := l7.Name(v.Proto), l7.Category(v.Proto)
-	if name == "" {
-		name = "Unknown"
+	if !ok || better(v, sum.verdict) {
+		sum.verdict, sum.host = v, string(l.engine.HostName(r))
+		if n := l7.DPIPackets(r); n > 0 {
+			sum.dpi = int(sum.packets) + n
+		}
 	}
-	if v.App != 0 && l7.Category(v.App) != "" {
-		category = l7.Category(v.App)
-	}
-	l.rows.Write([]string{
-		l.file, l4Name(r.Proto), address(r, 0), strconv.Itoa(int(r.Port[0])), address(r, 1), strconv.Itoa(int(r.Port[1])),
-		name, l7.Name(v.App), string(l.engine.HostName(r)), category, strconv.Itoa(l7.DPIPackets(r)),
-		strconv.FormatUint(uint64(r.Packets[0])+uint64(r.Packets[1]), 10), strconv.FormatUint(r.Bytes[0]+r.Bytes[1], 10), v.State.String(),
-	})
+	sum.packets += uint64(r.Packets[0]) + uint64(r.Packets[1])
+	sum.bytes += r.Bytes[0] + r.Bytes[1]
 }
 
-func address(r *flow.Record, side int) string {
-	if r.Flags&flow.V6 != 0 {
-		return netip.AddrFrom16(r.Addr[side]).String()
+// better reports whether a verdict says more than the one before it.
+func better(v, before l7.Verdict) bool {
+	return before.State == l7.Unknown && v.State != l7.Unknown || before.State == l7.Guessed && v.State == l7.Final
+}
+
+// print writes the rows.
+func (l *flowList) print(rows *csv.Writer) {
+	for i := range l.flows {
+		f := &l.flows[i]
+		v := f.verdict
+		name, category := l7.Name(v.Proto), l7.Category(v.Proto)
+		if name == "" {
+			name = "Unknown"
+		}
+		if v.App != 0 && l7.Category(v.App) != "" {
+			category = l7.Category(v.App)
+		}
+		rows.Write([]string{
+			l.file, l4Name(f.proto), f.addr[0].String(), strconv.Itoa(int(f.port[0])), f.addr[1].String(), strconv.Itoa(int(f.port[1])),
+			name, l7.Name(v.App), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), v.State.String(),
+		})
 	}
-	return netip.AddrFrom4([4]byte(r.Addr[side][:4])).String()
+}
+
+func address(r *flow.Record, side int) netip.Addr {
+	if r.Flags&flow.V6 != 0 {
+		return netip.AddrFrom16(r.Addr[side])
+	}
+	return netip.AddrFrom4([4]byte(r.Addr[side][:4]))
 }
 
 // l4Name names the IP protocols that a flow list is usually about, and numbers the others.

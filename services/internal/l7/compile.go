@@ -86,7 +86,7 @@ var signatureTable = sync.OnceValue(func() *signatures {
 	return t
 })
 
-// compile reads signatures. The names of protocols in code are known to it already.
+// compile reads signatures. The names of protocols in code and of applications are known to it already.
 func compile(text string) (*signatures, error) {
 	var file signatureFile
 	meta, err := toml.Decode(text, &file)
@@ -101,11 +101,14 @@ func compile(text string) (*signatures, error) {
 	for _, p := range builtin[1:] {
 		known[p.Name] = p.ID
 	}
+	for _, p := range hostProtocols() {
+		known[p.Name] = p.ID
+	}
 	for _, p := range file.Protocol {
 		id := p.ID
 		if id == 0 {
 			if id = known[p.Name]; id == 0 {
-				return nil, fmt.Errorf("protocol %s: not in the code's table, so it needs an id", p.Name)
+				return nil, fmt.Errorf("protocol %s: neither in the code nor in hosts.txt, so it needs an id", p.Name)
 			}
 		} else {
 			if id < firstSignatureID || known[p.Name] != 0 {

@@ -17,6 +17,7 @@ type Config struct {
 	PayloadBytes   int           // or after so many bytes of payload; default 8192
 	Window         time.Duration // or so long after the first packet with payload, by the packets' time; default 5 s
 	GuessByPort    bool          // name what was given up by its port, as Guessed; default no
+	Hosts          *Hosts        // which application a server's name belongs to; default BuiltinHosts
 }
 
 func (c Config) withDefaults() Config {
@@ -25,6 +26,7 @@ func (c Config) withDefaults() Config {
 	c.Packets = min(cmp.Or(c.Packets, 32), 255)
 	c.PayloadBytes = min(cmp.Or(c.PayloadBytes, 8192), 65535)
 	c.Window = cmp.Or(c.Window, 5*time.Second)
+	c.Hosts = cmp.Or(c.Hosts, BuiltinHosts())
 	return c
 }
 
@@ -220,7 +222,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 	s := &v.flow.L7
 	switch a.outcome {
 	case carrier, partial, final:
-		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), a.app)
+		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.config.Hosts.find(a.host)))
 		e.keepHost(s, a.host)
 		if a.outcome == final {
 			e.settle(v.flow, Final)
@@ -243,7 +245,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 // name writes carrier and application to the state, and notes which packet it was if they are new.
 func (e *Engine) name(r *flow.Record, proto, app ID) {
 	s := &r.L7
-	if protoOf(s) == proto && appOf(s) == app {
+	if protoOf(s) == proto && (appOf(s) == app || app == 0) {
 		return
 	}
 	setNames(s, proto, app)

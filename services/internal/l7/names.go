@@ -34,9 +34,9 @@ type Protocol struct {
 // Protocols returns the table in order of ID. It must not be changed.
 func Protocols() []Protocol { return allRows() }
 
-// allRows joins the rows of the code and of the signatures.
+// allRows joins the rows of the code, of the signatures and of the applications that have names of servers.
 var allRows = sync.OnceValue(func() []Protocol {
-	rows := append(slices.Clone(builtin[1:]), signatureTable().protocols...)
+	rows := slices.Concat(builtin[1:], signatureTable().protocols, hostProtocols())
 	slices.SortFunc(rows, func(a, b Protocol) int { return cmp.Compare(a.ID, b.ID) })
 	return rows
 })

@@ -1,0 +1,102 @@
+package l7
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestHosts(t *testing.T) {
+	h := BuiltinHosts()
+	if n := len(h.suffixes) + len(h.brands) + len(h.below); n < 300 {
+		t.Errorf("%d entries", n)
+	}
+	for name, want := range map[string]string{
+		"google.com": "Google", "www.google.com": "Google", "www.google.de.": "Google", "www.google.co.uk": "Google", "google.com.br": "Google",
+		"mail.google.com": "GMail", "a.b.c.d.e.f.g.mail.google.com": "GMail", "maps.google.it": "GoogleMaps", "www.maps.google.co.jp": "GoogleMaps",
+		"rr1---sn-4g5e6nzz.googlevideo.com": "YouTube", "static.xx.fbcdn.net": "Facebook", "notgoogle.com": "", "google.com.example.org": "", "google": "",
+		"google.example": "", "com": "", "": "", ".": "", "...": "", "de.google": "", "teams.microsoft.com": "Teams", "www.microsoft.com": "Microsoft",
+		"cdn.discordapp.com": "Discord", "s3.eu-central-1.amazonaws.com": "AmazonAWS", "www.amazon.co.jp": "Amazon", "alexa.amazon.co.uk": "AmazonAlexa",
+		"nflxvideo.net": "NetFlix", "o.lencr.org": "OCSP", "dns.google": "DoH_DoT", "xn--fiqs8s": "",
+	} {
+		if got := Name(h.find([]byte(name))); got != want {
+			t.Errorf("%q belongs to %q, want %q", name, got, want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { h.find([]byte("www.some.name.of.example.co.uk")) }); n != 0 {
+		t.Errorf("a look-up allocates %v times", n)
+	}
+}
+
+func TestReadHosts(t *testing.T) {
+	h, err := ReadHosts("# ours\nSalesforce\n\tcrm.example.com  Intranet.Example.*\nzoom\n call.crm.example.com google.com\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"a.crm.example.com": "Salesforce", "call.crm.example.com": "Zoom", "intranet.example.de": "Salesforce", "www.google.com": "Zoom", "mail.google.com": "GMail",
+	} {
+		if got := Name(h.find([]byte(name))); got != want {
+			t.Errorf("%q belongs to %q, want %q", name, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"\texample.com":                     "line 1: names of servers, and no application",
+		"Zoom\n\n\thttp://a.example":        `line 3: "http://a.example" is not the name`,
+		"Zoom\n a..b":                       "line 2",
+		"Zoom\n co.uk":                      `line 2: "co.uk" is a suffix below which everybody`,
+		"Zoom\n com":                        "line 2",
+		"Zoom\n a.b.c.d.e.f.g.com":          "line 2",
+		"Gogle\n a.com":                     `line 1: no application or protocol "Gogle"; did you mean Google`,
+		"Zoom example.com":                  `line 1: "example.com" after the application's name`,
+		"Zoom 17 Web\n example.com":         `line 1: "17" after`,
+		"Zoom\n *.example.com":              "line 2",
+		"Zoom\n exa*mple.com":               "line 2",
+		"Zoom\n " + strings.Repeat("a", 64): "line 2",
+	} {
+		if _, err := ReadHosts(text); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+// TestHostFile finds entries of the program's table that cannot matter, because a shorter one says the same.
+func TestHostFile(t *testing.T) {
+	owner := make(map[string]string)
+	app := ""
+	for _, l := range hostLines(hostFile) {
+		if l.begins {
+			app = l.words[0]
+			continue
+		}
+		for _, name := range l.words {
+			if owner[name] != "" {
+				t.Errorf("line %d: %s belongs to %s already", l.number, name, owner[name])
+			}
+			owner[name] = app
+		}
+	}
+	for name, app := range owner {
+		for rest := name; ; {
+			_, after, ok := strings.Cut(rest, ".")
+			if rest = after; !ok {
+				break
+			}
+			if other := owner[rest]; other != "" {
+				if other == app {
+					t.Errorf("%s: %s is enough", name, rest)
+				}
+				break
+			}
+		}
+	}
+}
+
+func FuzzHosts(f *testing.F) {
+	f.Add("www.google.co.uk", "Zoom\n a.example")
+	f.Fuzz(func(t *testing.T, name, text string) {
+		BuiltinHosts().find([]byte(name))
+		if h, err := ReadHosts(text); err == nil {
+			h.find([]byte(name))
+		}
+	})
+}
