@@ -98,6 +98,11 @@ type Engine struct {
 	L7 bool `toml:"l7" takes:"restart"`
 	// Geoip is the folder with the files geoip and geoip6 of Debian's tor-geoipdb; empty is the usual places.
 	Geoip string `toml:"geoip" takes:"restart"`
+	// Hosts is a file with names of servers and the applications that they belong to, beside those that Galvo knows: an application's name on a line of its
+	// own, and below it, with a blank before them, names as example.com, or example.* for all countries. Empty is none.
+	Hosts string `toml:"hosts" takes:"restart"`
+	// Guesses lets a filter take what was guessed by port or address for a verdict; else such flows are unknown to it.
+	Guesses bool `toml:"guesses" takes:"live"`
 }
 
 // Default returns the configuration of a first start.

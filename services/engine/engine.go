@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -45,6 +46,7 @@ type Engine struct {
 	ports    *ports
 	captures *capture.Captures
 	stats    *stats.Stats
+	hosts    *l7.Hosts
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -118,6 +120,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		slog.Warn("finished captures", "error", err)
 	}
+	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.stats = stats.New(plan.Workers)
 	for w := range plan.Workers {
 		e.workers = append(e.workers, e.worker(w, plan))
@@ -125,12 +128,29 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	return e, nil
 }
 
+// readHosts reads the user's names of servers. A file that cannot be used costs these names, and nothing else.
+func readHosts(name string) *l7.Hosts {
+	if name == "" {
+		return l7.BuiltinHosts()
+	}
+	text, err := os.ReadFile(name)
+	if err == nil {
+		var hosts *l7.Hosts
+		if hosts, err = l7.ReadHosts(string(text)); err == nil {
+			return hosts
+		}
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	slog.Warn("engine.hosts: only the names of servers that Galvo knows are used", "error", err)
+	return l7.BuiltinHosts()
+}
+
 // worker makes a worker with its stages, in the order in which a frame meets them.
 func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 	var engine *l7.Engine
 	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
 	if plan.L7 {
-		engine = l7.New(l7.Config{Bytes: int(plan.L7Bytes) / plan.Workers})
+		engine = l7.New(l7.Config{Bytes: int(plan.L7Bytes) / plan.Workers, Guess: true, Hosts: e.hosts})
 		config.OnEnd = engine.End
 	}
 	return &pipeline.Worker{
@@ -329,7 +349,7 @@ func (e *Engine) handler() http.Handler {
 
 // env is what expressions are compiled against.
 func (e *Engine) env(c *config.Config) *filter.Env {
-	env := &filter.Env{Live: true, Ports: e.ports.env()}
+	env := &filter.Env{Live: true, Ports: e.ports.env(), Guesses: c.Engine.Guesses}
 	if table := e.country.Load(); table != nil {
 		env.Country = table
 	}

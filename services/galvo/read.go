@@ -42,6 +42,7 @@ type readFlags struct {
 	snap                                       uint
 	flows                                      bool
 	files                                      []string
+	hosts                                      *l7.Hosts // of the configuration
 }
 
 func readArguments(args []string) (*readFlags, error) {
@@ -53,7 +54,7 @@ func readArguments(args []string) (*readFlags, error) {
 	f.UintVar(&r.snap, "snaplen", 65535, "keep `N` bytes of each packet")
 	f.StringVar(&r.undecided, "undecided", "hold", "packets whose flow has no layer-7 verdict yet are `skip` or hold")
 	f.BoolVar(&r.flows, "flows", false, "print one CSV row per flow; of several files each one's flows by themselves")
-	f.StringVar(&r.config, "config", "", "`file` with the groups and links that the filter names")
+	f.StringVar(&r.config, "config", "", "configuration `file`: groups and links that the filter names, names of servers")
 	var err error
 	if r.files, err = parse(f, args); err != nil {
 		return nil, err
@@ -129,10 +130,14 @@ func read(ctx context.Context, args []string) error {
 
 // readFilter compiles the expression.
 func readFilter(r *readFlags) (*filter.Filter, error) {
-	env, err := readEnv(r.config, r.expression)
+	c, err := readConfig(r.config)
 	if err != nil {
 		return nil, err
 	}
+	if r.hosts, err = readHosts(c.Engine.Hosts); err != nil {
+		return nil, err
+	}
+	env := readEnv(c, r.expression)
 	f, err := filter.Compile(r.expression, env)
 	if err != nil {
 		return nil, reportFilter(r.expression, err)
@@ -140,19 +145,41 @@ func readFilter(r *readFlags) (*filter.Filter, error) {
 	return f, nil
 }
 
-// readEnv is what the expression is compiled against: the groups and links of a configuration, and the country table if it may be needed.
-func readEnv(name, expression string) (*filter.Env, error) {
-	c := config.Default()
-	if name != "" {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		if c, err = config.Parse(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+// readConfig reads the configuration of -config; without one it is that of a first start.
+func readConfig(name string) (*config.Config, error) {
+	if name == "" {
+		return config.Default(), nil
 	}
-	env := &filter.Env{}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := config.Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// readHosts reads the user's names of servers.
+func readHosts(name string) (*l7.Hosts, error) {
+	if name == "" {
+		return l7.BuiltinHosts(), nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("engine.hosts: %w", err)
+	}
+	hosts, err := l7.ReadHosts(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return hosts, nil
+}
+
+// readEnv is what the expression is compiled against: the groups and links of a configuration, and the country table if it may be needed.
+func readEnv(c *config.Config, expression string) *filter.Env {
+	env := &filter.Env{Guesses: c.Engine.Guesses}
 	for i, p := range c.Ports {
 		env.Ports = append(env.Ports, filter.Port{ID: i + 1, Name: p.Name, Link: p.Link})
 	}
@@ -164,7 +191,7 @@ func readEnv(name, expression string) (*filter.Env, error) {
 			env.Country = table // without it the filter's error says what to install
 		}
 	}
-	return env, nil
+	return env
 }
 
 // readFiles runs files, merged in time order, through one worker. The error is about a file or the output; what could be read was.
@@ -195,7 +222,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	var list *flowList
 	summary := r.out == "" && !r.flows
 	if f.NeedsL7() || r.flows || summary {
-		engine = l7.New(l7.Config{})
+		engine = l7.New(l7.Config{Guess: true, Hosts: r.hosts})
 		table.OnEnd = engine.End
 	}
 	if r.flows {

@@ -16,7 +16,7 @@ type Config struct {
 	Packets        int           // or after so many packets of the flow at all; default 32
 	PayloadBytes   int           // or after so many bytes of payload; default 8192
 	Window         time.Duration // or so long after the first packet with payload, by the packets' time; default 5 s
-	GuessByPort    bool          // name what was given up by its port, as Guessed; default no
+	Guess          bool          // name what was given up by its port or address, as Guessed; default no
 	Hosts          *Hosts        // which application a server's name belongs to; default BuiltinHosts
 }
 
@@ -278,7 +278,7 @@ func (e *Engine) giveUp(r *flow.Record) {
 		e.settle(r, Final)
 		return
 	}
-	if e.config.GuessByPort {
+	if e.config.Guess {
 		if id := byPort(r); id != 0 {
 			setNames(s, id, 0)
 			e.settle(r, Guessed)

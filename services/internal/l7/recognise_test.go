@@ -204,7 +204,7 @@ func TestPortDoesNotDecide(t *testing.T) {
 
 func TestGuessByPort(t *testing.T) {
 	for _, wanted := range []bool{false, true} {
-		l := newLab(Config{GuessByPort: wanted})
+		l := newLab(Config{Guess: wanted})
 		for range 12 {
 			l.send(6, 40000, 22, up("????"))
 		}
