@@ -18,6 +18,7 @@ type payload struct {
 	nth      uint8  // this is its nth packet with payload, from 1
 	src, dst uint16 // ports
 	seq      uint32 // TCP: of packet[0]
+	now      int64  // ns since the epoch, of this packet
 	row      uint8  // of the dissector that is being asked
 	flow     *flow.Record
 	engine   *Engine
@@ -65,6 +66,23 @@ type dissector struct {
 	l4      transport
 	first   string // bytes with which a payload may begin; empty = any
 	inspect func(v *payload) answer
+}
+
+// A watcher sees every payload of the flows that have a carrier's name, the one that decided included and those after the verdict too, to learn
+// what such a flow announces about others (payload.expect). It changes no verdict, bears any bytes, keeps nothing and does not allocate.
+type watcher struct {
+	proto ID
+	watch func(v *payload)
+}
+
+// watcherOf returns the watcher of the flows with a carrier, or nil.
+func watcherOf(proto ID) func(v *payload) {
+	for i := range watchers {
+		if watchers[i].proto == proto {
+			return watchers[i].watch
+		}
+	}
+	return nil
 }
 
 // A transport is a set of layer-4 protocols.

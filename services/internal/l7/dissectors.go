@@ -26,6 +26,11 @@ var dissectors = []dissector{
 		"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7\xb8\xb9\xba\xbb\xbc\xbd\xbe\xbf", inspectRTP},
 }
 
+// watchers has a row for each protocol whose flows announce others.
+var watchers = []watcher{
+	{DNS, watchDNS},
+}
+
 const (
 	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	high  = "\x80\x81" // first byte of an SSL 2.0 record of up to 511 bytes

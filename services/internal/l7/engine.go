@@ -30,20 +30,21 @@ func (c Config) withDefaults() Config {
 
 // An Engine recognises the flows of one worker.
 type Engine struct {
-	config Config
-	store  store
-	rows   *dispatch
-	view   payload           // of the packet that is being looked at
-	host   [MaxHost + 1]byte // scratch
-	hello  [slotBytes]byte   // scratch
-	header [2048]byte        // scratch
-	plain  [2048]byte        // scratch
+	config   Config
+	store    store
+	expected expectTable
+	rows     *dispatch
+	view     payload           // of the packet that is being looked at
+	host     [MaxHost + 1]byte // scratch
+	hello    [slotBytes]byte   // scratch
+	header   [2048]byte        // scratch
+	plain    [2048]byte        // scratch
 }
 
 // New returns an engine with the memory that c allows.
 func New(c Config) *Engine {
 	c = c.withDefaults()
-	return &Engine{config: c, store: newStore(c.Bytes), rows: dispatchTable()}
+	return &Engine{config: c, store: newStore(c.Bytes / 16 * 15), expected: newExpectTable(c.Bytes / 16), rows: dispatchTable()}
 }
 
 // Inspect takes the next packet of the worker and returns what is known about its flow, this packet included. inner is p decoded down to its
@@ -60,10 +61,27 @@ func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
 		return Verdict{}
 	}
 	s := &r.L7
-	if s[0]&settled != 0 {
+	switch s[0] & (settled | watched) {
+	case settled:
+		return verdict(s)
+	case settled | watched:
+		e.watch(inner, r, ref.From&1)
 		return verdict(s)
 	}
 	return e.open(inner, r, ref.From&1)
+}
+
+// watch shows the payload of a packet that came after the verdict to the protocol's watcher.
+func (e *Engine) watch(p *packet.Packet, r *flow.Record, from flow.Endpoint) {
+	if data := p.L7(); hasPayload(p, data) {
+		v := e.show(p, r, from, data)
+		watcherOf(protoOf(&r.L7))(v)
+	}
+}
+
+// hasPayload reports whether data, what is behind the headers of p, is payload of TCP or UDP from its beginning.
+func hasPayload(p *packet.Packet, data []byte) bool {
+	return p.Layers&(packet.TCP|packet.UDP) != 0 && len(data) > 0 && p.Layers&packet.LaterFragment == 0
 }
 
 // open takes a packet of a flow that is not settled.
@@ -81,7 +99,7 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		s[0] |= sawSYN
 	}
 	data := p.L7()
-	if p.Layers&(packet.TCP|packet.UDP) != 0 && len(data) > 0 && p.Layers&packet.LaterFragment == 0 {
+	if hasPayload(p, data) {
 		if !e.inTime(r, p.Time) {
 			e.giveUp(r)
 			return verdict(s)
@@ -134,22 +152,27 @@ func (e *Engine) exhausted(s *state) bool {
 	return int(s[6]) >= most || int(s[7]) >= most || int(s[8]) >= e.config.Packets || int(get16(s, 10)) >= e.config.PayloadBytes
 }
 
-// look shows a packet's payload to the dissectors.
-func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data []byte) {
-	s, v := &r.L7, &e.view
+// show makes a view of a packet's payload. It is valid until the next packet.
+func (e *Engine) show(p *packet.Packet, r *flow.Record, from flow.Endpoint, data []byte) *payload {
+	v := &e.view
 	*v = payload{
-		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: s[6+from],
-		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: s[0]&sawSYN != 0,
+		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: r.L7[6+from], now: p.Time,
+		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: r.L7[0]&sawSYN != 0,
 	}
 	v.cut = p.Layers&packet.Fragment != 0 || wirePayload(p) > len(data)
-	if v.tcp {
-		if int(p.L4)+8 > len(p.Data) {
-			return
-		}
+	if v.tcp && int(p.L4)+8 <= len(p.Data) {
 		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
-		if flags, _ := p.TCPFlags(); flags&2 != 0 {
+		if p.TCPBits&2 != 0 {
 			v.seq++ // data in a SYN (RFC 7413)
 		}
+	}
+	return v
+}
+
+// look shows a packet's payload to the dissectors.
+func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data []byte) {
+	s, v := &r.L7, e.show(p, r, from, data)
+	if v.tcp {
 		e.rejoin(v)
 	}
 	if len(v.data) == 0 {
@@ -160,9 +183,12 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 			v.row = s[1] - 1
 			e.conclude(v, dissectors[v.row].inspect(v))
 		}
-		return
+	} else {
+		e.ask(v)
 	}
-	e.ask(v)
+	if s[0]&watched != 0 {
+		watcherOf(protoOf(s))(v)
+	}
 }
 
 // ask shows a payload of a flow without a name to all the dissectors that its first byte admits, until one knows it.
@@ -222,6 +248,9 @@ func (e *Engine) name(r *flow.Record, proto, app ID) {
 	}
 	setNames(s, proto, app)
 	s[9] = s[8]
+	if s[0] &^= watched; watcherOf(proto) != nil {
+		s[0] |= watched
+	}
 }
 
 func (e *Engine) keepHost(s *state, host []byte) {

@@ -8,7 +8,7 @@ import (
 
 // A state is what the engine keeps of a flow in its record (flow.Record.L7), 20 bytes without pointers:
 //
-//	 0     State in the low 4 bits, flags in the high 4
+//	 0     State in the low 3 bits, flags in the others
 //	 1     dissector that goes on with a partial flow, or that holds the memory of a pending one: its row + 1
 //	 2-3   carrier
 //	 4-5   application
@@ -30,11 +30,12 @@ const (
 	sawSYN  = 1 << 4 // the beginning of the TCP connection was seen
 	settled = 1 << 5 // nothing more is looked at
 	hasName = 1 << 6 // the last four bytes are the host name's, else a dissector's memory
+	watched = 1 << 7 // a watcher sees the payloads, after the verdict too
 )
 
-func stateOf(s *state) State { return State(s[0] & 15) }
+func stateOf(s *state) State { return State(s[0] & 7) }
 
-func setState(s *state, to State) { s[0] = s[0]&^15 | byte(to) }
+func setState(s *state, to State) { s[0] = s[0]&^7 | byte(to) }
 
 func protoOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[2:])) }
 

@@ -1,0 +1,52 @@
+package l7
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+func TestExpectations(t *testing.T) {
+	if n := unsafe.Sizeof(expectation{}); n > expectBytes {
+		t.Errorf("an expectation has %d bytes, not %d", n, expectBytes)
+	}
+	l := newLab(Config{})
+	l.send(17, 1, 2, up("x"))
+	v := payload{engine: l.engine, flow: l.last, now: l.now}
+	if v.expected() != nil {
+		t.Error("something was expected before anything was announced")
+	}
+	announce := func(addr []byte, port uint16, life time.Duration) {
+		v.expect(expectFlow, addr, port, udp, RTP, 0, [2]byte{8, 0}, life)
+	}
+	announce([]byte{10, 0, 0, 2}, 3, time.Minute)
+	announce([]byte{10, 0, 0, 9}, 2, time.Minute)
+	announce([]byte{0, 0, 0, 0}, 2, time.Minute)
+	if x := v.expected(); x != nil {
+		t.Errorf("expected %+v: no endpoint of the flow", x)
+	}
+	announce([]byte{10, 0, 0, 2}, 2, time.Minute)
+	if x := v.expected(); x == nil || x.proto != RTP || x.detail[0] != 8 {
+		t.Errorf("expected %+v", x)
+	}
+	v.tcp = true
+	if x := v.expected(); x != nil {
+		t.Errorf("expected %+v over TCP", x)
+	}
+	v.tcp, v.now = false, l.now+int64(time.Hour)
+	if x := v.expected(); x != nil {
+		t.Errorf("expected %+v after its time", x)
+	}
+	v.now = l.now
+	table := &l.engine.expected
+	for i := range 10 * len(table.sets) * expectWays { // the latest that was announced is there whatever came before
+		addr := binary.BigEndian.AppendUint32(nil, uint32(i+1))
+		v.now++
+		announce(addr, 9, time.Minute)
+		key := [16]byte(append(addr, make([]byte, 12)...))
+		if table.find(&key, 9, udp, v.now) == nil {
+			t.Fatalf("announcement %d is lost", i)
+		}
+	}
+}
