@@ -32,6 +32,8 @@ import (
 //
 // A signature that fixes fewer than 24 bits needs ports or both, one below 16 needs ports.
 //
+// A protocol that a number in the header before it names has the key types instead, and one that stands as a tag before others the key tag: see typeTable.
+//
 //go:embed signatures/*.toml
 var signatureFiles embed.FS
 
@@ -40,6 +42,7 @@ type signatures struct {
 	protocols []Protocol
 	rows      []signature
 	dispatch  [2][256][]uint16 // by layer 4 and first byte
+	types     typeTable
 }
 
 // A signatureFile is one of signatureFiles as it is written.
@@ -51,6 +54,8 @@ type signatureFile struct {
 		Master    string
 		Aliases   []string
 		Ports     []string
+		Types     []string
+		Tag       int
 		Signature []struct {
 			L4      []string
 			Match   []string
@@ -96,7 +101,7 @@ func compile(text string) (*signatures, error) {
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return nil, fmt.Errorf("read signatures: no such key: %s", unknown[0])
 	}
-	t := new(signatures)
+	t := &signatures{types: newTypeTable()}
 	known := make(map[string]ID)
 	for _, p := range builtin[1:] {
 		known[p.Name] = p.ID
@@ -112,7 +117,13 @@ func compile(text string) (*signatures, error) {
 				return nil, fmt.Errorf("protocol %s: id %d or name is taken", p.Name, id)
 			}
 			known[p.Name] = id
-			t.protocols = append(t.protocols, Protocol{id, p.Name, p.Category, LayerApplication, known[p.Master], p.Aliases, p.Ports})
+			if p.Master != "" && known[p.Master] == 0 {
+				return nil, fmt.Errorf("protocol %s: its master %q must come before it", p.Name, p.Master)
+			}
+			t.protocols = append(t.protocols, Protocol{id, p.Name, p.Category, layerOf(p.Types), known[p.Master], p.Aliases, p.Ports})
+		}
+		if err := t.types.add(id, p.Types, p.Tag); err != nil {
+			return nil, fmt.Errorf("protocol %s: %w", p.Name, err)
 		}
 		for i, s := range p.Signature {
 			sig := signature{proto: id, ports: s.Ports, min: s.Min, max: s.Max, both: s.Both, late: s.Late, carries: s.Carries}

@@ -51,8 +51,8 @@ func New(c Config) *Engine {
 // innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself.
 func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
 	if inner.Layers&packet.IP == 0 {
-		if id := linkProtocol(inner); id != 0 {
-			return Verdict{Proto: id, State: Final}
+		if id, app := linkProtocol(inner); id != 0 {
+			return Verdict{Proto: id, App: app, State: Final}
 		}
 		return Verdict{}
 	}
@@ -120,7 +120,7 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 
 // byProtocol names a flow that is neither TCP nor UDP.
 func (e *Engine) byProtocol(r *flow.Record) {
-	id := byIPProtocol[r.Proto]
+	id := named(byIPProtocol, uint64(r.Proto))
 	if id == 0 {
 		e.settle(r, Unknown)
 		return

@@ -6,77 +6,110 @@ import (
 	"galvo/services/internal/packet"
 )
 
-// byEtherType names what is no IP by the type field (IEEE 802 numbers).
-var byEtherType = map[uint16]ID{
-	0x0806: ARP,
-	0x0842: WakeOnLAN,
-	0x8809: SlowProtocols,
-	0x8863: PPPoE,
-	0x8864: PPPoE,
-	0x888e: EAPOL,
-	0x8892: PROFINET,
-	0x88a4: EtherCAT,
-	0x88b8: GOOSE,
-	0x88ba: SV,
-	0x88cc: LLDP,
-	0x88e3: MRP,
-	0x88e5: MACsec,
-	0x88f7: PTP,
-	0x8902: EthernetOAM,
-}
-
-// linkProtocol names a frame that carries no IP from the frame itself.
-func linkProtocol(p *packet.Packet) ID {
-	if p.Layers&packet.ARP != 0 {
-		return ARP
-	}
-	if p.Layers&packet.LLC != 0 {
-		if id := llcProtocol(p); id != 0 {
-			return id
-		}
-	}
+// linkProtocol names a frame that carries no IP from the frame itself: what is straight on the link layer, and what that carries.
+func linkProtocol(p *packet.Packet) (proto, app ID) {
 	at := int(p.L2End)
 	if at > len(p.Data) {
-		return 0
+		return 0, 0
 	}
 	body := p.Data[at:]
-	switch id := byEtherType[p.EtherType]; id {
-	case SlowProtocols:
-		if len(body) > 0 && body[0] == 1 {
-			return LACP
+	switch {
+	case p.Layers&packet.PPPoE != 0:
+		return PPPoE, pppProtocol(p)
+	case p.Layers&packet.MPLS != 0:
+		return named(byEtherType, 0x8847), 0
+	case p.Layers&packet.LLC != 0:
+		if id := llcProtocol(p, body); id != 0 {
+			return id, 0
 		}
-		return id
-	case PTP:
-		return ptpVersion(body)
-	default:
-		return id
+	case p.EtherType == 0 && (p.Link == packet.LinkPPP || p.Link == packet.LinkPPPHDLC || p.Link == packet.LinkPPPDir):
+		return pppProtocol(p), 0
 	}
+	if p.EtherType == 0 {
+		return 0, 0
+	}
+	return etherProtocol(p.EtherType, body, 4)
 }
 
-// llcProtocol names an 802.3 frame by its service access points.
-func llcProtocol(p *packet.Packet) ID {
-	at := int(p.LLCAt)
-	if at+2 > len(p.Data) {
+// etherProtocol names what comes after an EtherType. A tag is a protocol of its own and carries what it stands before, through at most so many levels.
+func etherProtocol(et uint16, body []byte, levels int) (proto, app ID) {
+	id := named(byEtherType, uint64(et))
+	switch id {
+	case 0:
+		return 0, 0
+	case SlowProtocols:
+		if len(body) > 0 {
+			if sub := named(bySlow, uint64(body[0])); sub != 0 {
+				return sub, 0
+			}
+		}
+	case PTP:
+		return ptpVersion(body), 0
+	case PROFINET:
+		return profinetFrame(body), 0
+	}
+	at, isTag := signatureTable().types.tags[id]
+	if !isTag || levels == 0 {
+		return id, 0
+	}
+	for et = 0x8100; et == 0x8100; at = 2 { // VLAN tags between them
+		if at+2 > len(body) {
+			return id, 0
+		}
+		et, body = binary.BigEndian.Uint16(body[at:]), body[at+2:]
+	}
+	inner, deepest := etherProtocol(et, body, levels-1)
+	if deepest != 0 {
+		inner = deepest
+	}
+	return id, inner
+}
+
+// llcProtocol names an 802.3 frame by its service access points; body is what follows the LLC header.
+func llcProtocol(p *packet.Packet, body []byte) ID {
+	if p.Layers&packet.SNAP != 0 {
+		oui, pid := p.SNAP()
+		return named(bySNAP, uint64(oui)<<16|uint64(pid))
+	}
+	if dsap := p.DSAP(); dsap == 0xfe || dsap&^1 == 0x14 || dsap == 0x20 || dsap == 0x34 || dsap == 0x54 { // the access points of OSI network layers
+		if len(body) > 0 {
+			return named(byNLPID, uint64(body[0]))
+		}
 		return 0
 	}
-	switch binary.BigEndian.Uint16(p.Data[at:]) {
-	case 0x4242:
-		return STP
-	case 0xaaaa: // a SNAP header with the organisation's own protocol number
-		if at+8 > len(p.Data) || string(p.Data[at+3:at+6]) != "\x00\x00\x0c" {
-			return 0
-		}
-		switch binary.BigEndian.Uint16(p.Data[at+6:]) {
-		case 0x010b: // per VLAN
-			return STP
-		case 0x2000:
-			return CDP
-		}
-	}
-	return 0
+	return named(byLLC, uint64(p.DSAP()))
 }
 
-// byIPProtocol names what needs no look at the payload (IANA protocol numbers).
-var byIPProtocol = [256]ID{
-	1: ICMP, 2: IGMP, 4: IPinIP, 8: EGP, 41: IPinIP, 47: GRE, 50: IPSec, 51: IPSec, 58: ICMPv6, 88: EIGRP, 89: OSPF, 103: PIM, 115: L2TP, 112: VRRP, 113: PGM, 132: SCTP,
+// pppProtocol names a frame of PPP by its protocol field, which is the last one of the link layer's and has two bytes where it names a control protocol.
+func pppProtocol(p *packet.Packet) ID {
+	at := int(p.L2End) - 2
+	if at < 0 || p.EtherType == 0x8863 || at < int(p.PPPoEAt)+6 {
+		return 0
+	}
+	return named(byPPP, uint64(binary.BigEndian.Uint16(p.Data[at:])))
+}
+
+// profinetFrame names a PROFINET frame by its frame id (IEC 61158-6-10, table of FrameID).
+func profinetFrame(b []byte) ID {
+	if len(b) < 2 {
+		return PROFINET
+	}
+	id := binary.BigEndian.Uint16(b)
+	for _, r := range profinetFrames {
+		if id >= r.from && id <= r.to {
+			return r.is
+		}
+	}
+	return PROFINET
+}
+
+var profinetFrames = [...]struct {
+	from, to uint16
+	is       ID
+}{
+	{0x8000, 0xfbff, PROFINETRT}, // classes 2 and 1
+	{0x0100, 0x7fff, PROFINETRT}, // class 3
+	{0xfefc, 0xfeff, PROFINETDCP},
+	{0xfc01, 0xfc01, PROFINETAlarm}, {0xfe01, 0xfe01, PROFINETAlarm},
+	{0x0020, 0x0021, PROFINETPTCP}, {0x0080, 0x0081, PROFINETPTCP}, {0xff00, 0xff43, PROFINETPTCP},
 }

@@ -256,7 +256,7 @@ func TestNoFlow(t *testing.T) {
 		{mac + "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" + strings.Repeat("\x01", 20), ARP},
 		{mac + "\x88\xcc\x02\x07\x04", LLDP},
 		{mac + "\x81\x00\x00\x05\x88\xcc\x02\x07\x04", LLDP},
-		{mac + "\x88\x92\x80\x01" + strings.Repeat("\x00", 40), PROFINET},
+		{mac + "\x88\x92\x80\x01" + strings.Repeat("\x00", 40), PROFINETRT},
 		{mac + "\x88\xf7" + unhex("0b 02 0040") + strings.Repeat("\x00", 60), PTPv2},
 		{mac + "\x88\x09\x01\x01" + strings.Repeat("\x00", 40), LACP},
 		{mac + "\x00\x26\x42\x42\x03" + strings.Repeat("\x00", 40), STP},

@@ -60,6 +60,13 @@ const (
 	GTPU
 	L2TP
 	Teredo
+	PROFINETRT
+	PROFINETDCP
+	PROFINETAlarm
+	PROFINETPTCP
+	GTP
+	GTPC
+	GTPPrime
 	countIDs
 )
 
@@ -89,7 +96,7 @@ var builtin = [countIDs]Protocol{
 	PTP:        {PTP, "PTP", "System", LayerLink, 0, []string{"IEEE1588"}, nil},
 	PTPv1:      {PTPv1, "PTPv1", "System", LayerApplication, PTP, nil, []string{"udp:319", "udp:320"}},
 	PTPv2:      {PTPv2, "PTPv2", "System", LayerApplication, PTP, nil, []string{"udp:319", "udp:320"}},
-	PROFINET:   {PROFINET, "PROFINET", "IoT-Scada", LayerLink, 0, []string{"PN", "PN-RT", "PROFINET_RT"}, nil},
+	PROFINET:   {PROFINET, "PROFINET", "IoT-Scada", LayerLink, 0, []string{"PN"}, nil},
 	PROFINETIO: {PROFINETIO, "PROFINET_IO", "IoT-Scada", LayerApplication, PROFINET, []string{"PN-IO", "PROFINET_CM", "PNIO"}, []string{"udp:34964"}},
 	LLDP:       {LLDP, "LLDP", "Network", LayerLink, 0, nil, nil},
 	ARP:        {ARP, "ARP", "Network", LayerLink, 0, nil, nil},
@@ -123,7 +130,15 @@ var builtin = [countIDs]Protocol{
 	PPPoE:         {PPPoE, "PPPoE", "Network", LayerLink, 0, nil, nil},
 	DTLS:          {DTLS, "DTLS", "Web", LayerApplication, 0, nil, []string{"udp:4433"}},
 	VXLAN:         {VXLAN, "VXLAN", "Network", LayerApplication, 0, nil, []string{"udp:4789"}},
-	GTPU:          {GTPU, "GTP_U", "Network", LayerApplication, 0, []string{"GTP-U", "GTP"}, []string{"udp:2152"}},
+	GTPU:          {GTPU, "GTP_U", "Network", LayerApplication, GTP, []string{"GTP-U"}, []string{"udp:2152"}},
 	Teredo:        {Teredo, "Teredo", "Network", LayerApplication, 0, nil, []string{"udp:3544"}},
 	L2TP:          {L2TP, "L2TP", "VPN", LayerApplication, 0, nil, []string{"udp:1701"}},
+
+	PROFINETRT:    {PROFINETRT, "PROFINET_RT", "IoT-Scada", LayerLink, PROFINET, []string{"PN-RT"}, []string{"udp:34962"}},
+	PROFINETDCP:   {PROFINETDCP, "PROFINET_DCP", "IoT-Scada", LayerLink, PROFINET, []string{"PN-DCP"}, nil},
+	PROFINETAlarm: {PROFINETAlarm, "PROFINET_ALARM", "IoT-Scada", LayerLink, PROFINET, []string{"PN-Alarm"}, nil},
+	PROFINETPTCP:  {PROFINETPTCP, "PROFINET_PTCP", "IoT-Scada", LayerLink, PROFINET, []string{"PN-PTCP", "PTCP"}, nil},
+	GTP:           {GTP, "GTP", "Network", LayerApplication, 0, nil, nil},
+	GTPC:          {GTPC, "GTP_C", "Network", LayerApplication, GTP, []string{"GTP-C", "GTPv2"}, []string{"udp:2123"}},
+	GTPPrime:      {GTPPrime, "GTP_PRIME", "Network", LayerApplication, GTP, []string{"GTP'"}, []string{"udp:3386", "tcp:3386"}},
 }

@@ -1,0 +1,83 @@
+package l7
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A numbering is a field of a header whose numbers say what comes next.
+type numbering uint8
+
+// The numberings.
+const (
+	byEtherType  numbering = iota // after tags and SNAP
+	byLLC                         // destination service access point
+	bySNAP                        // organisation and its own protocol number
+	byNLPID                       // first byte of an OSI network layer packet (ISO/IEC TR 9577)
+	bySlow                        // subtype of the slow protocols (IEEE 802.3 annex 57A)
+	byPPP                         // protocol field of PPP
+	byIPProtocol                  // IP protocol number
+	byPPID                        // payload protocol identifier of SCTP (RFC 9260 section 3.3.1)
+)
+
+// numberings says how the key types spells them: "ethertype:88cc" and the like.
+var numberings = map[string]struct {
+	numbering
+	base, bits int
+}{
+	"ethertype": {byEtherType, 16, 16}, "llc": {byLLC, 16, 8}, "snap": {bySNAP, 16, 40}, "nlpid": {byNLPID, 16, 8}, "slow": {bySlow, 10, 8}, "ppp": {byPPP, 16, 16},
+	"ip": {byIPProtocol, 10, 8}, "sctp": {byPPID, 10, 32},
+}
+
+// A typeTable names what the numbers stand for. A tag, such as that of HSR, stands before another protocol, whose EtherType is so many bytes behind the
+// tag's own.
+type typeTable struct {
+	names map[uint64]ID // by numbering and number
+	tags  map[ID]int
+}
+
+func newTypeTable() typeTable { return typeTable{make(map[uint64]ID), make(map[ID]int)} }
+
+func typeKey(by numbering, number uint64) uint64 { return uint64(by)<<56 | number }
+
+// named returns the protocol that a number stands for, 0 if the table has none.
+func named(by numbering, number uint64) ID { return signatureTable().types.names[typeKey(by, number)] }
+
+// add notes the types of a protocol as they are written in a signature file.
+func (t *typeTable) add(id ID, types []string, tag int) error {
+	for _, text := range types {
+		kind, number, _ := strings.Cut(text, ":")
+		n, ok := numberings[kind]
+		if !ok {
+			return fmt.Errorf("type %q: no such numbering", text)
+		}
+		x, err := strconv.ParseUint(number, n.base, n.bits)
+		if err != nil {
+			return fmt.Errorf("type %q: %w", text, err)
+		}
+		key := typeKey(n.numbering, x)
+		if t.names[key] != 0 {
+			return fmt.Errorf("type %q is taken", text)
+		}
+		t.names[key] = id
+	}
+	if tag != 0 {
+		t.tags[id] = tag
+	}
+	return nil
+}
+
+// layerOf returns where a protocol of these types is at home.
+func layerOf(types []string) Layer {
+	for _, text := range types {
+		switch kind, _, _ := strings.Cut(text, ":"); kind {
+		case "ip":
+			return LayerNetwork
+		case "sctp":
+		default:
+			return LayerLink
+		}
+	}
+	return LayerApplication
+}
