@@ -66,6 +66,7 @@ var allowed = map[string][]string{
 	"services/internal/afpacket": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/handover": {"services/api", "services/config"},
 	"services/internal/sandbox":  {},
+	"services/internal/gate":     {},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
 	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng"},
