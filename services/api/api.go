@@ -79,6 +79,10 @@ type Port struct {
 	State      string   `json:"state" doc:"up, down, absent, or failed"`
 	Reason     string   `json:"reason,omitempty" doc:"Why it is not up, or what its NIC cannot do."`
 	SpeedMbps  int      `json:"speedMbps" doc:"0 is unknown."`
+	Duplex     string   `json:"duplex,omitempty" doc:"half or full; empty is unknown."`
+	MTU        int      `json:"mtu" doc:"Bytes on layer 3."`
+	FCS        bool     `json:"fcs" doc:"Frames come with their frame check sequence, wrong ones too, so that badCRC has an answer."`
+	Module     *Module  `json:"module,omitempty" doc:"What the pluggable module says of itself."`
 	RxPackets  uint64   `json:"rxPackets" doc:"Frames received since the processing started, lost ones not counted."`
 	RxBytes    uint64   `json:"rxBytes"`
 	LostNic    uint64   `json:"lostNic" doc:"Frames that the NIC dropped."`
@@ -88,6 +92,18 @@ type Port struct {
 	PacketRate uint64   `json:"packetRate" doc:"Frames per second."`
 	Gaps       []Gap    `json:"gaps" doc:"Latest intervals in which frames were lost, newest last."`
 	Sizes      []uint64 `json:"sizes" doc:"Frames by length on the wire: up to 64, 128, 256, 512, 1024, 1518 bytes, and above."`
+}
+
+// A Module is a pluggable transceiver.
+type Module struct {
+	Type         string  `json:"type" doc:"SFP, QSFP28, ..."`
+	Vendor       string  `json:"vendor"`
+	Part         string  `json:"part"`
+	Serial       string  `json:"serial"`
+	Measured     bool    `json:"measured" doc:"Whether the next values were measured."`
+	TemperatureC float64 `json:"temperatureC"`
+	RxPowerDBm   float64 `json:"rxPowerDBm" doc:"Of the first lane; -40 is no light."`
+	TxPowerDBm   float64 `json:"txPowerDBm"`
 }
 
 // A Gap is an interval in which a port lost frames.

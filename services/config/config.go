@@ -7,8 +7,12 @@ package config
 
 // A Config is the whole configuration. The zero value is not valid; Default returns one.
 type Config struct {
-	Device   Device    `toml:"device"`
+	Device     Device     `toml:"device"`
+	Management Management `toml:"management"`
+	Clock      Clock      `toml:"clock"`
+
 	Ports    []Port    `toml:"port"`
+	Links    []Link    `toml:"link"`
 	Groups   []Group   `toml:"group"`
 	Storage  []Storage `toml:"storage"`
 	Captures Captures  `toml:"captures"`
@@ -18,8 +22,41 @@ type Config struct {
 
 // Device names the device.
 type Device struct {
-	// Name is the host name, which the page shows: letters, digits and hyphens, at most 63.
+	// Name is the host name, which the page shows: letters, digits and hyphens, at most 63. Empty is galvo- with the last four digits of the
+	// management port's MAC address, and galvo on a plain host. A device with a management port is found as Name.local.
 	Name string `toml:"name" takes:"live"`
+}
+
+// Management is how the device is reached. On an appliance everything has its default; on a plain host nothing of the network is touched unless
+// a port is named here. A change of this table that is made through the API is undone after 60 seconds, and by a restart before that, unless it is
+// confirmed with POST /api/v1/config/confirm, which must come from who reaches the device as it is then.
+type Management struct {
+	// Port is the link, by its name, MAC or PCI address. Empty is the one that the board names, and none on a plain host.
+	Port string `toml:"port" takes:"live"`
+	// IPv4 is dhcp, static, link-local or off. Where no DHCP server answers the port has a link-local address (169.254.x.x) meanwhile.
+	IPv4 string `toml:"ipv4" takes:"live"`
+	// Address is that of IPv4 = static, with the length of its network: 192.0.2.10/24.
+	Address string `toml:"address" takes:"live"`
+	// Gateway is the router of Address, and may be empty.
+	Gateway string `toml:"gateway" takes:"live"`
+	// IPv6 is auto, by router advertisements, static, link-local or off. A link-local address is there in all cases but off.
+	IPv6 string `toml:"ipv6" takes:"live"`
+	// Address6 is that of IPv6 = static, with the length of its network: 2001:db8::10/64.
+	Address6 string `toml:"address6" takes:"live"`
+	// Gateway6 is the router of Address6, and may be empty.
+	Gateway6 string `toml:"gateway6" takes:"live"`
+	// DNS are the addresses of name servers, at most 3; empty is what DHCP says.
+	DNS []string `toml:"dns" takes:"live" limit:"0..3"`
+}
+
+// Clock is where the time comes from.
+type Clock struct {
+	// NTP keeps the clock right by NTP. On a plain host the clock is the host's own, unless Servers are named.
+	NTP bool `toml:"ntp" takes:"live"`
+	// Servers are names or addresses of NTP servers, at most 8; empty is what DHCP says.
+	Servers []string `toml:"servers" takes:"live" limit:"0..8"`
+	// TimeZone is where the names of files and the planner take their local time from, as in Europe/Berlin; empty is that of the machine.
+	TimeZone string `toml:"timeZone" takes:"restart"`
 }
 
 // A Port is a NIC port to capture from, found by exactly one of name, MAC address and PCI address. The order gives the ids, from 1; at most 64.
@@ -34,6 +71,19 @@ type Port struct {
 	Link int `toml:"link,omitempty" takes:"live" limit:"0..32"`
 	// Direction is in, received frames only, or both. Empty is both for a port with an address and in for any other.
 	Direction string `toml:"direction,omitempty" takes:"live"`
+	// FCS lets frames with a wrong frame check sequence in, and tells them, where the NIC can (rx-all and rx-fcs): the filter's badCRC needs it. The port of a
+	// link in bridge mode cannot: it would send them on as good ones.
+	FCS bool `toml:"fcs,omitempty" takes:"live"`
+	// MTU is the largest frame on layer 3, 68 to 65535 bytes; 0 leaves it as it is. Most NICs drop what is longer.
+	MTU int `toml:"mtu,omitempty" takes:"live" limit:"0..65535"`
+}
+
+// A Link says what the two ports with its number do beside being captured. A link that is not here is in sink mode; at most 32.
+type Link struct {
+	// Number is the link of the two ports.
+	Number int `toml:"number" takes:"live" limit:"1..32"`
+	// Mode is sink, which only receives, or bridge, which sends each frame on through the other port.
+	Mode string `toml:"mode" takes:"live"`
 }
 
 // A Group gives a name to traffic: what matches one of the values of every key that is not empty. The first group that matches wins; at most 100.
@@ -90,8 +140,8 @@ type Rings struct {
 type Engine struct {
 	// Workers is how many cores receive and analyse, at most 64; 0 is all that the machine has.
 	Workers int `toml:"workers" takes:"restart" limit:"0..64"`
-	// MemoryPercent is the share of the machine's memory that Galvo may use, 5 to 90.
-	MemoryPercent int `toml:"memoryPercent" takes:"restart" limit:"5..90"`
+	// MemoryPercent is the share of the machine's memory that Galvo may use, 5 to 90; 0 is 50 on a plain host and 90 on an appliance.
+	MemoryPercent int `toml:"memoryPercent" takes:"restart" limit:"0..90"`
 	// Flows is the size of the flow table over all workers; 0 is what the memory plan gives.
 	Flows int `toml:"flows" takes:"restart" limit:"0..1000000000"`
 	// L7 recognises application protocols. Without it the filter's l7Protocol has no answer.
@@ -103,9 +153,11 @@ type Engine struct {
 // Default returns the configuration of a first start.
 func Default() *Config {
 	return &Config{
-		Device:   Device{Name: "galvo"},
+		Management: Management{IPv4: "dhcp", IPv6: "auto"},
+		Clock:      Clock{NTP: true},
+
 		Captures: Captures{Max: 4, QueueBytes: 64_000_000, HoldBytes: 16_000_000, StallSeconds: 600},
 		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000},
-		Engine:   Engine{MemoryPercent: 50, L7: true},
+		Engine:   Engine{L7: true},
 	}
 }

@@ -58,6 +58,9 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// linked ends in the table of port b.
+const linked = "[[port]]\nname = \"a\"\nlink = 1\n[[port]]\nname = \"b\"\nlink = 1\n"
+
 func TestParseErrors(t *testing.T) {
 	tests := []struct {
 		text string
@@ -93,6 +96,33 @@ func TestParseErrors(t *testing.T) {
 		{"[[storage]]\nname = \"a/b\"\ndirectory = \"x\"\n", 2, "not a name"},
 		{"[engine]\ngeoip = \"a\\u0001b\"\n", 2, "control characters"},
 		{"[engine]\nl7 = 1\n", 2, "l7"},
+		{"[engine]\nmemoryPercent = 4\n", 2, "between 5 and 90"},
+		{"[management]\nport = \"a/b\"\n", 2, "cannot be a link"},
+		{"[management]\nipv4 = \"on\"\n", 2, "dhcp, static, link-local, off"},
+		{"[management]\nipv4 = \"static\"\n", 2, "static needs address"},
+		{"[management]\nipv4 = \"static\"\naddress = \"10.0.0.1\"\n", 3, "length of its network"},
+		{"[management]\nipv4 = \"static\"\naddress = \"10.0.0.0/24\"\n", 3, "address of the network itself"},
+		{"[management]\nipv4 = \"static\"\naddress = \"10.0.0.255/24\"\n", 3, "address of the network itself"},
+		{"[management]\nipv4 = \"static\"\naddress = \"127.0.0.1/8\"\n", 3, "cannot be the address of a device"},
+		{"[management]\nipv4 = \"static\"\naddress = \"2001:db8::1/64\"\n", 3, "write 192.0.2.10/24"},
+		{"[management]\nipv4 = \"static\"\naddress = \"10.0.0.1/24\"\ngateway = \"10.0.1.1\"\n", 4, "could not reach it"},
+		{"[management]\nipv4 = \"static\"\naddress = \"10.0.0.1/24\"\ngateway = \"10.0.0.1\"\n", 4, "own address"},
+		{"[management]\ngateway6 = \"fe80::1\"\n", 2, "needs address6"},
+		{"[management]\nipv6 = \"static\"\naddress6 = \"10.0.0.1/24\"\n", 3, "write 2001:db8::10/64"},
+		{"[management]\nipv4 = \"off\"\nipv6 = \"off\"\n", 3, "nobody reaches"},
+		{"[management]\ndns = [\"a\"]\n", 2, "address of a name server"},
+		{"[management]\ndns = [\"10.0.0.1\", \"10.0.0.2\", \"10.0.0.3\", \"10.0.0.4\"]\n", 2, "at most 3"},
+		{"[clock]\nservers = [\"a b\"]\n", 2, "name or address of a server"},
+		{"[clock]\nservers = [\"a\\u0001b\"]\n", 2, "control characters"},
+		{"[clock]\ntimeZone = \"Mars\"\n", 2, "not a time zone"},
+		{"[clock]\ntimeZone = \"../../etc/passwd\"\n", 2, "not a time zone"},
+		{"[[link]]\nnumber = 1\nmode = \"sink\"\n", 2, "no ports have link = 1"},
+		{linked + "[[link]]\nnumber = 1\nmode = \"tap\"\n", 9, "sink or bridge"},
+		{linked + "[[link]]\nnumber = 1\nmode = \"sink\"\n[[link]]\nnumber = 1\nmode = \"bridge\"\n", 11, "has this number already"},
+		{linked + "fcs = true\n[[link]]\nnumber = 1\nmode = \"bridge\"\n", 7, "as good ones"},
+		{linked + "direction = \"both\"\n[[link]]\nnumber = 1\nmode = \"bridge\"\n", 7, "captured twice"},
+		{linked + "[[link]]\nnumber = 1\nmode = \"bridge\"\n[management]\nport = \"b\"\n", 6, "management port cannot"},
+		{"[[port]]\nname = \"a\"\nmtu = 60\n", 3, "between 68 and 65535"},
 		{strings.Repeat("#", maxText+1), 0, "at most"},
 		{"[[group]]\nname = \"a\"\nvlans = [" + strings.Repeat("1,", maxList+1) + "]\n", 3, "at most 256"},
 		{strings.Repeat("[[group]]\nname = \"a\"\nvlans = [1]\n", maxGroups+1), 1, "at most 100"},
@@ -137,7 +167,7 @@ func TestEncode(t *testing.T) {
 // Every key of the schema has a manual, says when a change is in effect, and numbers have limits that the default is within.
 func TestSchema(t *testing.T) {
 	c := Default()
-	c.Ports, c.Groups, c.Storage = make([]Port, 1), make([]Group, 1), make([]Storage, 1)
+	c.Ports, c.Links, c.Groups, c.Storage = make([]Port, 1), make([]Link, 1), make([]Group, 1), make([]Storage, 1)
 	for _, f := range c.fields() {
 		if !slices.Contains([]string{"live", "restart", "reboot"}, f.takes()) {
 			t.Errorf("%s takes %q", f.path, f.takes())

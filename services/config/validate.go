@@ -17,6 +17,7 @@ const (
 	maxPorts   = 64
 	maxGroups  = 100
 	maxStorage = 32
+	maxLinks   = 32
 	maxList    = 256 // values in one key of a group
 	maxName    = 64  // characters of a group's or storage's name
 )
@@ -30,7 +31,7 @@ var (
 // Validate returns what is wrong with c, as an *Error without a line, or nil.
 func (c *Config) Validate() error {
 	for _, check := range []func(*Config) *Error{
-		checkLimits, checkStrings, checkDevice, checkPorts, checkLinks, checkGroups, checkStorage,
+		checkLimits, checkStrings, checkDevice, checkManagement, checkClock, checkPorts, checkLinks, checkModes, checkGroups, checkStorage, checkEngine,
 	} {
 		if e := check(c); e != nil {
 			return e
@@ -51,7 +52,9 @@ func checkLimits(c *Config) *Error {
 			continue
 		}
 		values := []reflect.Value{f.value}
-		if f.value.Kind() == reflect.Slice {
+		if f.value.Type() == reflect.TypeFor[[]string]() {
+			values[0] = reflect.ValueOf(f.value.Len())
+		} else if f.value.Kind() == reflect.Slice {
 			if f.value.Len() > maxList {
 				return wrong(f.path, "%d values; at most %d are allowed", f.value.Len(), maxList)
 			}
@@ -63,6 +66,9 @@ func checkLimits(c *Config) *Error {
 		for _, v := range values {
 			out := v.CanInt() && (v.Int() < least || v.Int() > greatest) ||
 				v.CanUint() && (v.Uint() < uint64(least) || v.Uint() > uint64(greatest))
+			if out && f.value.Type() == reflect.TypeFor[[]string]() {
+				return wrong(f.path, "%v values; at most %d are allowed", v, greatest)
+			}
 			if out {
 				return wrong(f.path, "%v is not between %d and %d", v, least, greatest)
 			}
@@ -74,15 +80,21 @@ func checkLimits(c *Config) *Error {
 // checkStrings keeps control characters out of everything that ends up in logs, files and pages.
 func checkStrings(c *Config) *Error {
 	for _, f := range c.fields() {
-		if f.value.Kind() == reflect.String && strings.ContainsFunc(f.value.String(), unicode.IsControl) {
-			return wrong(f.path, "%q contains control characters", f.value)
+		texts, ok := f.value.Interface().([]string)
+		if !ok && f.value.Kind() == reflect.String {
+			texts = []string{f.value.String()}
+		}
+		for _, text := range texts {
+			if strings.ContainsFunc(text, unicode.IsControl) {
+				return wrong(f.path, "%q contains control characters", text)
+			}
 		}
 	}
 	return nil
 }
 
 func checkDevice(c *Config) *Error {
-	if !hostName().MatchString(c.Device.Name) {
+	if c.Device.Name != "" && !hostName().MatchString(c.Device.Name) {
 		return wrong("device.name", "%q is not a host name: letters, digits and hyphens, at most 63", c.Device.Name)
 	}
 	return nil
@@ -131,6 +143,9 @@ func checkPort(path string, p Port) *Error {
 	}
 	if !slices.Contains([]string{"", "in", "both"}, p.Direction) {
 		return wrong(path+".direction", "%q is not a direction: in or both", p.Direction)
+	}
+	if p.MTU != 0 && p.MTU < 68 { // the least that IPv4 allows (RFC 791), and the kernel
+		return wrong(path+".mtu", "%d is not between 68 and 65535", p.MTU)
 	}
 	return nil
 }

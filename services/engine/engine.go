@@ -101,7 +101,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 		return nil, err
 	}
 	// The large parts are taken once and kept; without a limit the heap would be let grow to twice their size.
-	debug.SetMemoryLimit(int64(plan.Share))
+	debug.SetMemoryLimit(int64(plan.Heap()))
 	if e.ports, err = newPorts(o.State, c.Instance, plan.Workers, plan.Blocks); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/transceiver"
 )
 
 // ports are the ports that the host handed over, with the accounts of their frames.
@@ -187,6 +189,7 @@ func (ps *ports) reading(s handover.Stats) {
 		return
 	}
 	p.info.State, p.info.Reason, p.info.SpeedMbps = s.State, s.Reason, s.SpeedMbps
+	p.info.Duplex, p.info.MTU, p.info.Mode, p.info.Module = s.Duplex, s.MTU, s.Mode, s.Module
 	now, last := s.Time, p.read
 	ps.refresh(p, now)
 	st := p.live.Stats()
@@ -306,14 +309,23 @@ func (ps *ports) list(sizes func(id int) []uint64) []api.Port {
 			own += a.ports[id-1].own.Load()
 		}
 		list = append(list, api.Port{
-			ID: id, Name: p.info.Name, Driver: p.info.Driver, MAC: p.info.MAC, Link: p.info.Link, Mode: "sink", Direction: p.info.Direction,
-			State: p.info.State, Reason: p.info.Reason, SpeedMbps: p.info.SpeedMbps,
+			ID: id, Name: p.info.Name, Driver: p.info.Driver, MAC: p.info.MAC, Link: p.info.Link, Mode: cmp.Or(p.info.Mode, "sink"), Direction: p.info.Direction,
+			State: p.info.State, Reason: p.info.Reason, SpeedMbps: p.info.SpeedMbps, Duplex: p.info.Duplex, MTU: p.info.MTU, FCS: p.info.CanFCS,
+			Module:    module(p.info.Module),
 			RxPackets: p.Frames, RxBytes: p.Bytes, LostNic: p.NIC, LostKernel: p.Kernel + p.Engine, OwnPackets: own,
 			BitRate: p.bitRate, PacketRate: p.frameRate, Gaps: append([]api.Gap{}, p.gaps...), Sizes: sizes(id),
 		})
 	}
 	slices.SortFunc(list, func(a, b api.Port) int { return a.ID - b.ID })
 	return list
+}
+
+func module(m *transceiver.Module) *api.Module {
+	if m == nil {
+		return nil
+	}
+	out := api.Module(*m)
+	return &out
 }
 
 // close gives the ports back. The workers must have stopped.

@@ -30,6 +30,8 @@ type Options struct {
 	WebUser    int      // the only user, beside the process's own, that may call the API
 	Instance   uint64   // see handover.Config
 	Version    string
+	Appliance  bool   // the machine is Galvo's alone: its name, its clock and every port
+	Management string // link that is managed where the configuration names none: its name, MAC or PCI address; empty is none
 }
 
 // Run serves until ctx is done. A configuration file that cannot be understood is an error that names the line.

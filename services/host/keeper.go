@@ -1,8 +1,10 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	"galvo/services/config"
 	"galvo/services/internal/afpacket"
+	"galvo/services/internal/gate"
 	"galvo/services/internal/handover"
 )
 
@@ -26,6 +29,7 @@ type keeper struct {
 	ended   chan *engine
 	restart chan string // reasons to start the engine anew
 
+	routes routes
 	ports  []*port
 	engine *engine // nil while there is none
 	told   *handover.Config
@@ -42,12 +46,14 @@ type port struct {
 	want     config.Port
 	info     handover.Port // without sockets
 	prepared int           // index of the link whose NIC was prepared
+	use      use           // what for
+	owned    int           // index of the link that nobody else uses: it was switched off, or had a gate, when it was first seen
 	handed   int           // index of the link whose sockets the engine has; 0 is none
 	told     bool          // the engine knows info
 }
 
 func newKeeper(o Options, store *config.Store) (*keeper, error) {
-	n, err := openNICs()
+	n, err := openNICs(o.Appliance)
 	if err != nil {
 		return nil, err
 	}
@@ -160,10 +166,14 @@ func (k *keeper) look(stats bool) {
 		slog.Error("list the links of the machine", "error", err)
 		return
 	}
+	k.routes.mark(links)
 	k.tellConfig(links)
 	for _, p := range k.ports {
 		k.keep(p, links)
 	}
+	k.nics.release(func(index int) bool {
+		return !slices.ContainsFunc(k.ports, func(p *port) bool { return p.prepared == index })
+	})
 	if !stats || k.engine == nil || k.engine.workers == 0 {
 		return
 	}
@@ -191,7 +201,7 @@ func (k *keeper) adjust() {
 			if p.handed != 0 {
 				k.send(handover.Message{Gone: &handover.Gone{ID: i + 1, Reason: "the configuration of the port changed"}})
 			}
-			*p = port{want: w, info: handover.Port{ID: i + 1}}
+			*p = port{want: w, info: handover.Port{ID: i + 1}, owned: p.owned}
 		}
 	}
 }
@@ -259,36 +269,112 @@ func (k *keeper) keep(p *port, links []link) {
 		k.tell(p, before)
 		return
 	}
-	k.describe(p, l)
+	k.describe(p, l, links)
 	if p.handed == 0 || p.info.Direction != before.Direction {
 		k.handOver(p)
 	}
 }
 
 // describe fills in what is known of a port's link, and prepares its NIC when it is new, or used in another way.
-func (k *keeper) describe(p *port, l *link) {
+func (k *keeper) describe(p *port, l *link, links []link) {
 	info := &p.info
-	if p.prepared != l.index || info.Direction != direction(p.want, l) {
-		*info = handover.Port{ID: info.ID, Name: l.name, Index: l.index, MAC: l.mac, MTU: l.mtu, Link: p.want.Link}
-		info.Direction = direction(p.want, l)
-		info.Driver, info.CanFCS, info.Reason = k.nics.prepare(l, info.Direction == "both")
-		p.prepared = l.index
-		p.told = false
-		for _, r := range strings.Split(info.Reason, "; ") {
-			if r != "" {
-				slog.Warn("port", "id", info.ID, "name", l.name, "reason", r)
-			}
-		}
+	use, trouble := k.useOf(p, l, links)
+	if p.prepared != l.index || p.use != use {
+		k.prepare(p, l, use)
 	}
-	info.Name, info.MTU, info.Addresses = l.name, l.mtu, l.addresses
+	info.Name, info.MTU, info.Addresses, info.Mode = l.name, l.mtu, l.addresses, config.ModeSink
+	if use.peer != 0 {
+		info.Mode = config.ModeBridge
+	}
 	state, why := l.state()
 	if info.State != state {
-		info.SpeedMbps = k.nics.speed(l.name)
+		info.SpeedMbps, info.Duplex, info.Module = k.nics.medium(l.name)
+		p.told = p.told && p.handed != 0
 	}
 	info.State = state
 	info.Stats = l.stats
-	info.Stats.ID, info.Stats.State, info.Stats.SpeedMbps = info.ID, state, info.SpeedMbps
-	info.Stats.Reason = join(why, info.Reason)
+	info.Stats.ID, info.Stats.State, info.Stats.SpeedMbps, info.Stats.Duplex = info.ID, state, info.SpeedMbps, info.Duplex
+	info.Stats.MTU, info.Stats.Mode, info.Stats.Module = info.MTU, info.Mode, info.Module
+	info.Stats.Reason = join(why, info.Reason, trouble)
+}
+
+// prepare makes the NIC of a port fit for its use.
+func (k *keeper) prepare(p *port, l *link, u use) {
+	info := &p.info
+	fresh := p.prepared != l.index || info.Direction != direction(p.want, l)
+	if fresh {
+		*info = handover.Port{ID: info.ID, Name: l.name, Index: l.index, MAC: l.mac, MTU: l.mtu, Link: p.want.Link}
+		info.Direction = direction(p.want, l)
+		p.told = false
+	}
+	could := info.CanFCS
+	reasons := k.nics.prepare(l, u, info)
+	info.Reason = strings.Join(reasons, "; ")
+	p.prepared, p.use = l.index, u
+	if !fresh && could != info.CanFCS {
+		// Filters and rings must know it with the first frame, so the engine gets the port anew.
+		p.handed, p.told = 0, false
+	}
+	for _, r := range reasons {
+		slog.Warn("port", "id", info.ID, "name", l.name, "reason", r)
+	}
+}
+
+// useOf returns what a port's NIC is to be prepared for, and why that is less than what the configuration says.
+func (k *keeper) useOf(p *port, l *link, links []link) (u use, trouble string) {
+	if p.prepared != l.index && p.owned != l.index && k.alone(l) {
+		p.owned = l.index
+	}
+	u = use{both: direction(p.want, l) == "both", fcs: p.want.FCS, mtu: p.want.MTU}
+	taken := l.inUse()
+	if l.loopback {
+		taken = "it is the loopback link"
+	} else if k.isManagement(l) {
+		taken = "it is the management port"
+	}
+	switch {
+	case taken != "" || u.both:
+		u.silence = speaking
+	case p.owned == l.index || k.options.Appliance:
+		u.silence = closed
+	default:
+		u.silence = quiet
+	}
+	if k.store.Current().Mode(p.want) != config.ModeBridge {
+		return u, ""
+	}
+	if taken != "" || u.both {
+		return u, "it is not in bridge mode: " + cmp.Or(taken, "both directions are captured")
+	}
+	u.silence = closed
+	other := k.partner(p, links)
+	if other == nil {
+		return u, fmt.Sprintf("nothing is sent on: the other port of link %d is not there", p.want.Link)
+	}
+	if other.inUse() != "" || k.isManagement(other) {
+		return u, fmt.Sprintf("nothing is sent on: %s is in use: %s", other.name, other.inUse())
+	}
+	u.peer = other.index
+	if other.mtu < l.mtu {
+		trouble = fmt.Sprintf("frames above the %d bytes of the MTU of %s are not sent on", other.mtu, other.name)
+	}
+	return u, trouble
+}
+
+// alone reports whether nobody uses a link that is seen for the first time: it is switched off, or still has the gate of an earlier process.
+func (k *keeper) alone(l *link) bool {
+	gated, err := gate.IsSet(l.index)
+	return !l.up || gated && err == nil
+}
+
+// partner returns the link of the port at the other end of p's link, or nil.
+func (k *keeper) partner(p *port, links []link) *link {
+	for _, q := range k.ports {
+		if q != p && q.want.Link == p.want.Link {
+			return k.find(q.want, links)
+		}
+	}
+	return nil
 }
 
 func join(texts ...string) string {

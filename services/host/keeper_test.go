@@ -43,7 +43,7 @@ func TestFind(t *testing.T) {
 		{name: "eth0", mac: "02:00:00:00:00:09", permanent: "02:00:00:00:00:01"},
 		{name: "veth0", mac: "02:00:00:00:00:02"},
 	}
-	n, err := openNICs()
+	n, err := openNICs(false)
 	if err != nil {
 		t.Fatal(err)
 	}

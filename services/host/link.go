@@ -26,7 +26,11 @@ type link struct {
 	up        bool // switched on
 	carrier   bool
 	addresses []netip.Addr
-	stats     handover.Stats
+
+	promiscuous bool
+	noARP       bool
+	taken       string // who else uses it: a bridge, a VLAN interface, a route
+	stats       handover.Stats
 }
 
 func (l *link) state() (state, reason string) {
@@ -56,6 +60,10 @@ func machineLinks() ([]link, error) {
 		l := link{
 			index: a.Index, name: a.Name, kind: f.Type(), mac: a.HardwareAddr.String(), permanent: a.PermHWAddr.String(), mtu: a.MTU,
 			loopback: a.RawFlags&unix.IFF_LOOPBACK != 0, up: a.RawFlags&unix.IFF_UP != 0, carrier: a.RawFlags&unix.IFF_RUNNING != 0,
+			promiscuous: a.RawFlags&unix.IFF_PROMISC != 0, noARP: a.RawFlags&unix.IFF_NOARP != 0,
+		}
+		if a.MasterIndex != 0 {
+			l.taken = "another interface has it"
 		}
 		if l.loopback {
 			l.kind = "loopback"
@@ -72,7 +80,72 @@ func machineLinks() ([]link, error) {
 		}
 		links = append(links, l)
 	}
+	markTaken(links, found)
 	return links, nil
+}
+
+// markTaken says of each link whether it carries another one (VLAN, macvlan).
+func markTaken(links []link, found []netlink.Link) {
+	at := map[int]*link{}
+	for i := range links {
+		at[links[i].index] = &links[i]
+	}
+	for _, f := range found {
+		// The parent of a veth is its peer.
+		if l := at[f.Attrs().ParentIndex]; l != nil && f.Type() != "veth" {
+			l.taken = "the interface " + f.Attrs().Name + " is on it"
+		}
+	}
+}
+
+// routesAge is how long a list of routes is good: a router may have very many.
+const routesAge = 10 * time.Second
+
+// routes are the links through which the machine sends, without what IPv6 does by itself.
+type routes struct {
+	read time.Time
+	by   map[int]string
+}
+
+func (r *routes) mark(links []link) {
+	if time.Since(r.read) > routesAge {
+		r.read, r.by = time.Now(), map[int]string{}
+		list, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+		if err != nil {
+			return // links with an address are known all the same
+		}
+		for _, route := range list {
+			if !isLinkLocal(route.Dst) {
+				r.by[route.LinkIndex] = fmt.Sprintf("the machine sends to %v through it", route.Dst)
+			}
+		}
+	}
+	for i, l := range links {
+		if l.taken == "" {
+			links[i].taken = r.by[l.index]
+		}
+	}
+}
+
+func isLinkLocal(n *net.IPNet) bool {
+	return n != nil && (n.IP.IsLinkLocalUnicast() && n.IP.To4() == nil || n.IP.IsMulticast())
+}
+
+func (l *link) device() netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: l.index, Name: l.name}}
+}
+
+// inUse says who else uses the link, or nothing.
+func (l *link) inUse() string {
+	if l.taken == "" && hasAddress(l) {
+		return "it has an address"
+	}
+	return l.taken
+}
+
+// hasAddress reports whether the link has one but that which IPv6 makes by itself.
+func hasAddress(l *link) bool {
+	return slices.ContainsFunc(l.addresses, func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() || a.Is4() })
 }
 
 // find returns the link that a port of the configuration names, or nil.
@@ -109,7 +182,7 @@ func direction(want config.Port, l *link) string {
 	if want.Direction != "" {
 		return want.Direction
 	}
-	if l != nil && !l.loopback && slices.ContainsFunc(l.addresses, func(a netip.Addr) bool { return !a.IsLinkLocalUnicast() || a.Is4() }) {
+	if l != nil && !l.loopback && hasAddress(l) {
 		return "both"
 	}
 	return "in"

@@ -1,14 +1,21 @@
 package host
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"galvo/services/internal/gate"
+	"galvo/services/internal/handover"
+	"galvo/services/internal/transceiver"
 )
 
 // An offload is a feature of a NIC, or of the kernel behind it, that changes frames before they are captured.
@@ -31,63 +38,130 @@ var offloads = []offload{
 	{"tx-udp-segmentation", true, "sent datagrams are seen before they are cut up (USO)"},
 }
 
+// The features that let frames with a wrong frame check sequence in, and keep the sequence.
+var fcsFeatures = []string{"rx-all", "rx-fcs"}
+
+// A silence says how far a port is kept from sending.
+type silence int
+
+const (
+	speaking silence = iota // the machine itself uses the port
+	quiet                   // nobody uses it: the kernel makes no address and answers no ARP there
+	closed                  // it is Galvo's alone: nothing leaves through it, and what comes ends behind the capture
+)
+
+// A use is what a port's NIC is prepared for.
+type use struct {
+	both    bool    // sent frames are captured too
+	silence silence // in bridge mode always closed
+	peer    int     // index of the link that frames are sent on through; 0 is none
+	fcs     bool    // frames come with their FCS, bad ones too
+	mtu     int     // 0 is as it was
+}
+
 // nics changes NICs, and remembers how they were.
 type nics struct {
-	ethtool *ethtool.Ethtool
-	changed []change
+	tool NIC
+	keep bool // the NICs stay as they are when the process ends: on an appliance
+	undo []undo
 }
 
-type change struct {
-	name     string
-	features map[string]bool // as they were
+// A NIC is how the drivers are asked and told: what `ethtool` does. All methods take the name of a link.
+type NIC interface {
+	DriverName(string) (string, error)
+	BusInfo(string) (string, error)
+	FeaturesWithState(string) (map[string]ethtool.FeatureState, error)
+	Change(string, map[string]bool) error
+	GetRing(string) (ethtool.Ring, error)
+	SetRing(string, ethtool.Ring) (ethtool.Ring, error)
+	GetPause(string) (ethtool.Pause, error)
+	SetPause(string, ethtool.Pause) (ethtool.Pause, error)
+	CmdGet(*ethtool.EthtoolCmd, string) (uint32, error)
+	ModuleEeprom(string) ([]byte, error)
+	Close()
 }
 
-func openNICs() (*nics, error) {
+// An undo gives a link a setting back. There is one of a kind for each link.
+type undo struct {
+	index int
+	kind  string
+	do    func() error
+}
+
+func openNICs(keep bool) (*nics, error) {
 	e, err := ethtool.NewEthtool()
 	if err != nil {
 		return nil, fmt.Errorf("open ethtool: %w", err)
 	}
-	return &nics{ethtool: e}, nil
+	return &nics{tool: e, keep: keep}, nil
 }
 
 // close undoes what was changed, the latest first. Links that are gone need nothing.
 func (n *nics) close() {
-	for len(n.changed) > 0 {
-		c := n.changed[len(n.changed)-1]
-		n.changed = n.changed[:len(n.changed)-1]
-		if err := n.ethtool.Change(c.name, c.features); err != nil {
-			slog.Debug("give the NIC its settings back", "name", c.name, "error", err)
-		}
+	if !n.keep {
+		n.undoAll(func(undo) bool { return true })
 	}
-	n.ethtool.Close()
+	n.tool.Close()
 }
 
-// prepare makes a NIC fit for capturing: no offloads that change frames, the largest receive ring, switched on. It returns the driver, whether
-// frames come with their FCS, and what could not be done.
-func (n *nics) prepare(l *link, both bool) (driver string, canFCS bool, reason string) {
-	driver, err := n.ethtool.DriverName(l.name)
+// release gives links back that are no ports any more.
+func (n *nics) release(free func(index int) bool) {
+	n.undoAll(func(u undo) bool { return free(u.index) })
+}
+
+// change remembers how to undo a change; only the first of its kind knows how it was.
+func (n *nics) change(index int, kind string, back func() error) {
+	if slices.ContainsFunc(n.undo, func(u undo) bool { return u.index == index && u.kind == kind }) {
+		return
+	}
+	n.undo = append(n.undo, undo{index, kind, back})
+}
+
+// undoAll undoes the changes that are picked, the latest first.
+func (n *nics) undoAll(pick func(undo) bool) {
+	for _, u := range slices.Backward(n.undo) {
+		if pick(u) {
+			if err := u.do(); err != nil {
+				slog.Debug("give a NIC its setting back", "index", u.index, "kind", u.kind, "error", err)
+			}
+		}
+	}
+	n.undo = slices.DeleteFunc(n.undo, pick)
+}
+
+// prepare makes a NIC fit for its use: nothing that changes frames, the largest receive ring, silent, switched on. It fills in the driver
+// and whether frames come with their FCS, and returns what could not be done.
+func (n *nics) prepare(l *link, u use, info *handover.Port) (reasons []string) {
+	complain := func(format string, err error) {
+		if err != nil {
+			reasons = append(reasons, fmt.Sprintf(format, err))
+		}
+	}
+	driver, err := n.tool.DriverName(l.name)
 	if err != nil || driver == "" {
 		driver = l.kind
 	}
-	var reasons []string
-	if canFCS, err = n.disableOffloads(l.name, both); err != nil {
-		reasons = append(reasons, err.Error())
+	info.Driver = driver
+	complain("%v", n.disableOffloads(l, u.both))
+	info.CanFCS, err = n.setFCS(l, u.fcs)
+	complain("%v", err)
+	complain("its MTU cannot be set: %v", n.setMTU(l, u.mtu))
+	if u.silence == speaking {
+		n.undoAll(func(x undo) bool { return x.index == l.index && slices.Contains(silent, x.kind) })
+	} else {
+		n.growRing(l)
+		complain("%v", n.hush(l))
 	}
-	if !both {
-		n.growRing(l.name)
-		quiet(l)
-	}
-	if err := switchOn(l); err != nil {
-		reasons = append(reasons, fmt.Sprintf("it cannot be switched on: %v", err))
-	}
-	return driver, canFCS, strings.Join(reasons, "; ")
+	complain("%v", n.setGate(l, u))
+	complain("it cannot be switched on: %v", n.switchOn(l))
+	return reasons
 }
 
 // disableOffloads switches off what changes frames, and reads the result back: the kernel ignores what a driver cannot do without an error.
-func (n *nics) disableOffloads(name string, both bool) (canFCS bool, err error) {
-	before, err := n.ethtool.FeaturesWithState(name)
+func (n *nics) disableOffloads(l *link, both bool) error {
+	before, err := n.tool.FeaturesWithState(l.name)
 	if err != nil {
-		return false, fmt.Errorf("its offloads cannot be read: %w", err)
+		return fmt.Errorf("its offloads cannot be read: %w", err)
 	}
 	off, was := map[string]bool{}, map[string]bool{}
 	for _, o := range offloads {
@@ -95,15 +169,14 @@ func (n *nics) disableOffloads(name string, both bool) (canFCS bool, err error) 
 			off[o.feature], was[o.feature] = false, true
 		}
 	}
-	canFCS = before["rx-fcs"].Active && before["rx-all"].Active
 	if len(off) == 0 {
-		return canFCS, nil
+		return nil
 	}
-	changeErr := n.ethtool.Change(name, off)
-	n.changed = append(n.changed, change{name, was})
-	after, err := n.ethtool.FeaturesWithState(name)
+	changeErr := n.tool.Change(l.name, off)
+	n.change(l.index, fmt.Sprintf("offloads, both: %t", both), func() error { return n.tool.Change(l.name, was) })
+	after, err := n.tool.FeaturesWithState(l.name)
 	if err != nil {
-		return canFCS, fmt.Errorf("its offloads cannot be read: %w", err)
+		return fmt.Errorf("its offloads cannot be read: %w", err)
 	}
 	var left []string
 	for _, o := range offloads {
@@ -112,57 +185,187 @@ func (n *nics) disableOffloads(name string, both bool) (canFCS bool, err error) 
 		}
 	}
 	if len(left) == 0 {
-		return canFCS, nil
+		return nil
 	}
 	text := strings.Join(left, "; ")
 	if changeErr != nil {
 		text += fmt.Sprintf(" (%v)", changeErr)
 	}
-	return canFCS, fmt.Errorf("%s", text)
+	return errors.New(text)
+}
+
+// setFCS makes frames come with their frame check sequence, wrong ones too, or not, and reports whether they do: drivers that cannot do it are silent.
+func (n *nics) setFCS(l *link, want bool) (on bool, err error) {
+	before, err := n.tool.FeaturesWithState(l.name)
+	if err != nil {
+		return false, nil // said by disableOffloads
+	}
+	set, was := map[string]bool{}, map[string]bool{}
+	for _, f := range fcsFeatures {
+		if s, ok := before[f]; ok && s.Active != want {
+			set[f], was[f] = want, s.Active
+		}
+	}
+	if len(set) > 0 {
+		// What remains to be read back says more than the error.
+		_ = n.tool.Change(l.name, set)
+		n.change(l.index, "fcs", func() error { return n.tool.Change(l.name, was) })
+	}
+	after, err := n.tool.FeaturesWithState(l.name)
+	if err != nil {
+		return false, fmt.Errorf("its features cannot be read: %w", err)
+	}
+	all, fcs := after["rx-all"].Active, after["rx-fcs"].Active
+	switch {
+	case want && fcs && !all:
+		return true, errors.New("the NIC drops frames with a wrong frame check sequence (it has no rx-all): badCRC matches none")
+	case want && !fcs:
+		return false, errors.New("the NIC delivers no frame check sequence (it has no rx-fcs): badCRC has no answer on this port")
+	}
+	return fcs, nil
+}
+
+func (n *nics) setMTU(l *link, mtu int) error {
+	if mtu == 0 || mtu == l.mtu {
+		return nil
+	}
+	was := l.mtu
+	if err := netlink.LinkSetMTU(l.device(), mtu); err != nil {
+		return err
+	}
+	n.change(l.index, "mtu", func() error { return netlink.LinkSetMTU(l.device(), was) })
+	return nil
 }
 
 // growRing gives the NIC the largest receive ring that it has, which not every driver can change; a burst then has more room.
-func (n *nics) growRing(name string) {
-	r, err := n.ethtool.GetRing(name)
+func (n *nics) growRing(l *link) {
+	r, err := n.tool.GetRing(l.name)
 	if err != nil || r.RxPending >= r.RxMaxPending {
 		return
 	}
+	was := r
 	r.RxPending = r.RxMaxPending
-	if _, err := n.ethtool.SetRing(name, r); err != nil {
-		slog.Debug("grow the receive ring", "name", name, "error", err)
-	}
-}
-
-// quiet keeps the kernel from making an address for a capture port, which would send frames of its own into the network under test.
-func quiet(l *link) {
-	if l.loopback || l.up {
+	if _, err := n.tool.SetRing(l.name, r); err != nil {
+		slog.Debug("grow the receive ring", "name", l.name, "error", err)
 		return
 	}
-	handle := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: l.index, Name: l.name}}
-	if err := netlink.LinkSetIP6AddrGenMode(handle, nl.IN6_ADDR_GEN_MODE_NONE); err != nil {
-		slog.Debug("keep a capture port without an address", "name", l.name, "error", err)
-	}
+	n.change(l.index, "ring", func() error {
+		_, err := n.tool.SetRing(l.name, was)
+		return err
+	})
 }
 
-func switchOn(l *link) error {
+// silent are the kinds of changes that keep a port from sending.
+var silent = []string{"ipv6", "arp", "pause"}
+
+// hush keeps kernel and NIC from sending on a port by themselves: no IPv6 (solicitations and multicast reports), no answers to ARP for whatever
+// address the machine has elsewhere, no pause frames when a ring is full.
+func (n *nics) hush(l *link) error {
+	if l.loopback {
+		return nil
+	}
+	file := "/proc/sys/net/ipv6/conf/" + l.name + "/disable_ipv6"
+	was, err := os.ReadFile(file)
+	if err == nil && strings.TrimSpace(string(was)) != "1" {
+		if err = os.WriteFile(file, []byte("1"), 0); err == nil {
+			n.change(l.index, "ipv6", func() error { return os.WriteFile(file, was, 0) })
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		err = nil
+	}
+	if !l.noARP && err == nil {
+		if err = netlink.LinkSetARPOff(l.device()); err == nil {
+			n.change(l.index, "arp", func() error { return netlink.LinkSetARPOn(l.device()) })
+		}
+	}
+	n.stopPause(l)
+	if err != nil {
+		return fmt.Errorf("the kernel may send there: %w", err)
+	}
+	return nil
+}
+
+// stopPause keeps the NIC from sending pause frames, where it has them.
+func (n *nics) stopPause(l *link) {
+	p, err := n.tool.GetPause(l.name)
+	if err != nil || p.TxPause == 0 && p.RxPause == 0 && p.Autoneg == 0 {
+		return
+	}
+	was := p
+	p.Autoneg, p.RxPause, p.TxPause = 0, 0, 0
+	if _, err := n.tool.SetPause(l.name, p); err != nil {
+		slog.Debug("switch pause frames off", "name", l.name, "error", err)
+		return
+	}
+	n.change(l.index, "pause", func() error {
+		_, err := n.tool.SetPause(l.name, was)
+		return err
+	})
+}
+
+// setGate decides what passes. A port that frames are sent on from is promiscuous by itself, so that it goes on without the engine.
+func (n *nics) setGate(l *link, u use) error {
+	if u.peer == 0 {
+		n.undoAll(func(x undo) bool { return x.index == l.index && x.kind == "promiscuous" })
+	}
+	switch {
+	case u.peer != 0:
+		if err := gate.Forward(l.index, u.peer); err != nil {
+			return fmt.Errorf("frames are not sent on: %w", err)
+		}
+		n.change(l.index, "gate", func() error { return gate.Open(l.index) })
+		if l.promiscuous {
+			return nil
+		}
+		if err := netlink.SetPromiscOn(l.device()); err != nil {
+			return fmt.Errorf("only frames to the port's own address are sent on: %w", err)
+		}
+		n.change(l.index, "promiscuous", func() error { return netlink.SetPromiscOff(l.device()) })
+	case u.silence == closed:
+		if err := gate.Close(l.index); err != nil {
+			// Without it the port is quiet all the same.
+			slog.Debug("close a capture port", "name", l.name, "error", err)
+			return nil
+		}
+		n.change(l.index, "gate", func() error { return gate.Open(l.index) })
+	default:
+		n.undoAll(func(x undo) bool { return x.index == l.index && x.kind == "gate" })
+	}
+	return nil
+}
+
+func (n *nics) switchOn(l *link) error {
 	if l.up {
 		return nil
 	}
-	return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: l.index, Name: l.name}})
+	if err := netlink.LinkSetUp(l.device()); err != nil {
+		return err
+	}
+	// Undone first of all: what gives a NIC its voice back must not let it speak.
+	n.change(l.index, "up", func() error { return netlink.LinkSetDown(l.device()) })
+	return nil
 }
 
-// speed returns the speed in Mbit/s, or 0 if it is unknown.
-func (n *nics) speed(name string) int {
-	s, err := n.ethtool.CmdGet(&ethtool.EthtoolCmd{}, name)
-	if err != nil || int32(s) <= 0 || s == 0xffff {
-		return 0
+// medium returns the speed in Mbit/s, or 0 if it is unknown, the duplex, and what the module says of itself.
+func (n *nics) medium(name string) (speedMbps int, duplex string, module *transceiver.Module) {
+	var c ethtool.EthtoolCmd
+	s, err := n.tool.CmdGet(&c, name)
+	if err == nil {
+		duplex = map[uint8]string{0: "half", 1: "full"}[c.Duplex] // linux/ethtool.h
 	}
-	return int(s)
+	if err == nil && int32(s) > 0 && s != 0xffff {
+		speedMbps = int(s)
+	}
+	if eeprom, err := n.tool.ModuleEeprom(name); err == nil {
+		module = transceiver.Parse(eeprom)
+	}
+	return speedMbps, duplex, module
 }
 
 // bus returns the address of the NIC on its bus.
 func (n *nics) bus(name string) string {
-	b, _ := n.ethtool.BusInfo(name)
+	b, _ := n.tool.BusInfo(name)
 	return b
 }
 

@@ -23,6 +23,7 @@ import (
 	"net/netip"
 
 	"galvo/services/config"
+	"galvo/services/internal/transceiver"
 )
 
 // MaxMessage is the most bytes that a message may have. It is above what the longest valid configuration takes.
@@ -64,8 +65,11 @@ type Port struct {
 	Index     int    // the kernel's index of the link; 0 while it is absent
 	Driver    string
 	MAC       string
-	SpeedMbps int          // 0 is unknown
-	MTU       int          // bytes on layer 3
+	SpeedMbps int    // 0 is unknown
+	Duplex    string // half, full, or empty
+	MTU       int    // bytes on layer 3
+	Mode      string // sink or bridge: what really happens
+	Module    *transceiver.Module
 	Link      int          // ports with the same number form a link; 0 is none
 	Direction string       // in or both, never empty
 	Addresses []netip.Addr // the port's own
@@ -96,6 +100,10 @@ type Stats struct {
 	State     string // up or down
 	Reason    string // why it is not up, or what its NIC cannot do
 	SpeedMbps int    // 0 is unknown
+	Duplex    string // as in Port, like the next ones
+	MTU       int
+	Mode      string
+	Module    *transceiver.Module
 	RxPackets uint64
 	RxBytes   uint64
 	// NicDrops are frames that the NIC had no room for; they are not in RxPackets. The kernel's rx_dropped is no part of it: that counts tagged

@@ -4,7 +4,8 @@
 // engine come to the same one. It takes no memory itself: who owns a part takes what Plan grants, at start, and no more.
 //
 // A part gets what it wants if there is room for all. If not, each gets the same multiple of its weight, but no more than it wants and
-// no less than it can work with: so a small wish is granted in full and the large ones give way. The parts always sum up to the total.
+// no less than it can work with: so a small wish is granted in full and the large ones give way. What is left over goes to the statistics. The
+// parts always sum up to the total.
 package memory
 
 import (
@@ -17,7 +18,7 @@ import (
 // Settings are the machine and the part of the configuration that the plan depends on.
 type Settings struct {
 	Total   uint64 // bytes of memory that the machine has, or its control group if that has less
-	Percent int    // share of it that Galvo may use; a plain host, whose memory other programs need too, has 50
+	Percent int    // share of it that Galvo may use; a plain host, whose memory other programs need too, has 50 (see HostPercent)
 	Ports   int    // capture ports
 	Workers int
 
@@ -48,8 +49,41 @@ type Plan struct {
 	ReorderBytes      uint64
 	Flows             int    // over all workers
 	L7Bytes           uint64 // over all workers
-	StatisticsBytes   uint64 // over all workers
+	AnalysisBytes     uint64 // of the replay of a ring: its own flows, verdicts and statistics
+	StatisticsBytes   uint64 // over all workers: what is left
 }
+
+// Heap returns the limit for the engine's heap: what Galvo may use without the kernel rings, which are no heap, and without the other processes.
+func (p *Plan) Heap() uint64 {
+	heap := p.Share - program/2
+	for _, part := range p.Parts {
+		if part.Name == KernelRings {
+			heap -= part.Bytes
+		}
+	}
+	return heap
+}
+
+// The shares of a machine that Galvo may use where no setting says so.
+const (
+	HostPercent      = 50
+	AppliancePercent = 90
+)
+
+// Names of parts.
+const (
+	Kernel        = "kernel and system"
+	Program       = "program"
+	KernelRings   = "kernel rings"
+	CaptureQueues = "capture queues"
+	HeldPackets   = "held packets"
+	RingQueues    = "ring queues"
+	ReorderBuffer = "reorder buffer"
+	FlowTable     = "flow table"
+	Layer7        = "layer 7"
+	Analysis      = "analysis"
+	Statistics    = "statistics"
+)
 
 // A Part is one row of the plan.
 type Part struct {
@@ -82,6 +116,7 @@ const (
 	fewFlows     = 64 << 10
 
 	l7PerWorker         = 64 * mb
+	wantAnalysis        = 128 * mb // and a twentieth of the share
 	statisticsPerWorker = 4 * mb
 )
 
@@ -105,6 +140,7 @@ const (
 	reorderBuffer
 	flowTable
 	layer7
+	analysis
 	statistics
 )
 
@@ -118,50 +154,52 @@ func claims(s *Settings, share uint64) []claim {
 	}
 	all := []claim{
 		kernelRings: {
-			"kernel rings", sockets * wantBlocks * BlockBytes, sockets * leastBlocks * BlockBytes, 20, sockets * BlockBytes, "engine.workers",
+			KernelRings, sockets * wantBlocks * BlockBytes, sockets * leastBlocks * BlockBytes, 20, sockets * BlockBytes, "engine.workers",
 			func(p *Plan) string {
 				return fmt.Sprintf("%d blocks for each port and worker instead of %d", p.Blocks, wantBlocks)
 			},
 		},
 		captureQueues: {
-			"capture queues", captures * s.CaptureQueueBytes, min(captures, 1) * leastQueue, 20, 1, "captures.max",
+			CaptureQueues, captures * s.CaptureQueueBytes, min(captures, 1) * leastQueue, 12 + 2*captures, 1, "captures.max",
 			func(p *Plan) string {
 				return fmt.Sprintf("%d of %d captures, %s each instead of %s", p.Captures, captures, size(p.CaptureQueueBytes), size(s.CaptureQueueBytes))
 			},
 		},
 		heldPackets: {
-			"held packets", captures * s.CaptureHoldBytes, 0, 5, 1, "",
+			HeldPackets, captures * s.CaptureHoldBytes, 0, 5, 1, "",
 			func(p *Plan) string {
 				return fmt.Sprintf("%s for each of %d captures instead of %s", size(p.CaptureHoldBytes), p.Captures, size(s.CaptureHoldBytes))
 			},
 		},
 		ringQueues: {
-			"ring queues", rings * s.RingQueueBytes, min(rings, 1) * leastQueue, 15, 1, "rings.max",
+			RingQueues, rings * s.RingQueueBytes, min(rings, 1) * leastQueue, 15, 1, "rings.max",
 			func(p *Plan) string {
 				return fmt.Sprintf("%d of %d rings, %s each instead of %s", p.Rings, rings, size(p.RingQueueBytes), size(s.RingQueueBytes))
 			},
 		},
 		reorderBuffer: {
-			"reorder buffer", min(rings, 1) * s.ReorderBytes, 0, 15, 1, "",
+			ReorderBuffer, min(rings, 1) * s.ReorderBytes, 0, 15, 1, "",
 			func(p *Plan) string {
 				return fmt.Sprintf("%s instead of %s", size(p.ReorderBytes), size(s.ReorderBytes))
 			},
 		},
 		flowTable: {
-			"flow table", flows * FlowBytes, workers * leastFlows * FlowBytes, 15, FlowBytes, "engine.workers",
+			FlowTable, flows * FlowBytes, workers * leastFlows * FlowBytes, 15, FlowBytes, "engine.workers",
 			func(p *Plan) string { return fmt.Sprintf("%d flows instead of %d", p.Flows, flows) },
 		},
 		layer7: {
-			"layer 7", l7, 0, 7, 1, "",
+			Layer7, l7, 0, 7, 1, "",
 			func(p *Plan) string {
 				return fmt.Sprintf("%s for streams without a verdict instead of %s", size(p.L7Bytes), size(l7))
 			},
 		},
+		analysis: {
+			Analysis, min(rings, 1) * max(wantAnalysis, share/20), 0, 5, 1, "",
+			func(p *Plan) string { return fmt.Sprintf("%s for the replay of a ring", size(p.AnalysisBytes)) },
+		},
 		statistics: {
-			"statistics", workers * statisticsPerWorker, 0, 3, 1, "",
-			func(p *Plan) string {
-				return fmt.Sprintf("%s instead of %s", size(p.StatisticsBytes), size(workers*statisticsPerWorker))
-			},
+			Statistics, max(workers*statisticsPerWorker, share/16), 0, 10, 1, "",
+			func(p *Plan) string { return size(p.StatisticsBytes) + " for tables of addresses, flows and time" },
 		},
 	}
 	for i := range all {
@@ -185,17 +223,20 @@ func New(s Settings) (*Plan, error) {
 		return nil, fmt.Errorf("share out %s of memory, of which Galvo may use %s: %w", size(s.Total), size(p.Share), err)
 	}
 	p.take(&s, all, granted)
+	for _, bytes := range granted {
+		free -= bytes
+	}
+	p.StatisticsBytes += free
+	granted[statistics] = p.StatisticsBytes
 
-	p.Parts = append(p.Parts, Part{Name: "system", WantBytes: system, Bytes: system}, Part{Name: "program", WantBytes: program, Bytes: program})
+	p.Parts = append(p.Parts, Part{Name: Kernel, WantBytes: system, Bytes: system}, Part{Name: Program, WantBytes: program, Bytes: program})
 	for i, c := range all {
-		part := Part{Name: c.name, WantBytes: c.want, Bytes: granted[i]}
+		part := Part{Name: c.name, WantBytes: max(c.want, granted[i]), Bytes: granted[i]}
 		if part.Bytes < part.WantBytes {
 			part.Why = fmt.Sprintf("%s, because Galvo may use %s of %s", c.instead(p), size(p.Share), size(p.Total))
 		}
 		p.Parts = append(p.Parts, part)
-		free -= part.Bytes
 	}
-	p.Parts = append(p.Parts, Part{Name: "not used", Bytes: free})
 	return p, nil
 }
 
@@ -210,6 +251,7 @@ func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
 	p.ReorderBytes = granted[reorderBuffer]
 	p.Flows = int(granted[flowTable] / FlowBytes)
 	p.L7Bytes = granted[layer7]
+	p.AnalysisBytes = granted[analysis]
 	p.StatisticsBytes = granted[statistics]
 
 	granted[captureQueues] = uint64(p.Captures) * p.CaptureQueueBytes
