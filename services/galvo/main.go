@@ -44,6 +44,8 @@ func roles() []role {
 		{"host", "", "service: configuration and ports; started by run", runHost},
 		{"engine", "", "service: receives and captures; started by run", runEngine},
 		{"web", "", "service: the page and the API; started by run", runWeb},
+		{"init", "", "appliance: the first process", runInit},
+		{"modprobe", "[-q] NAME", "appliance: loads a kernel module with all that it needs", modprobe},
 	}
 }
 

@@ -116,6 +116,7 @@ func runWeb(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("web", flag.ContinueOnError)
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
 	f.Var((*list)(&o.Addresses), "address", "`address` of the machine, for the certificate")
+	redirect := f.Bool("redirect", false, "answer plain HTTP on the second inherited socket, and send it to the first")
 	user, group := identity(f)
 	if err := noArguments(f, args); err != nil {
 		return err
@@ -123,14 +124,28 @@ func runWeb(ctx context.Context, args []string) error {
 	if err := sandbox.Enter(sandbox.Unprivileged(*user, *group)); err != nil {
 		return err
 	}
-	inherited := os.NewFile(3, "listener")
-	listener, err := net.FileListener(inherited)
+	listener, err := inherit(3)
 	if err != nil {
-		return fmt.Errorf("take over the listening socket: %w", err)
+		return err
 	}
-	inherited.Close()
 	o.Listeners = []net.Listener{listener}
+	if *redirect {
+		if o.Redirect, err = inherit(4); err != nil {
+			return err
+		}
+	}
 	return server.Run(ctx, o)
+}
+
+// inherit takes over the listening socket that this process has from its parent.
+func inherit(fd uintptr) (net.Listener, error) {
+	inherited := os.NewFile(fd, "listener")
+	defer inherited.Close()
+	l, err := net.FileListener(inherited)
+	if err != nil {
+		return nil, fmt.Errorf("take over the listening socket %d: %w", fd, err)
+	}
+	return l, nil
 }
 
 // identity adds the flags that say as whom a service runs.

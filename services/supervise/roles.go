@@ -17,7 +17,7 @@ const PasswordVariable = "GALVO_ADMIN_PASSWORD"
 
 // roles returns the services in the order in which they are started. The flags are what package main reads for each role; a role's working
 // directory is its part of the state, so that it needs no right to pass through the directories above it.
-func roles(o Options, p *places, bound string, instance uint64, socket *os.File) []*service {
+func roles(o Options, p *places, bound string, instance uint64, sockets []*os.File) []*service {
 	host := &service{
 		name: string(api.ServiceHost), essential: true, dir: filepath.Join(p.state, "host"), socket: api.SocketPath(p.run, api.ServiceHost),
 		args: []string{"-config", p.config, "-run", p.run, "-listen", bound, "-instance", fmt.Sprint(instance),
@@ -35,9 +35,12 @@ func roles(o Options, p *places, bound string, instance uint64, socket *os.File)
 		engine.namespaces = syscall.CLONE_NEWNET
 	}
 	web := &service{
-		name: string(api.ServiceWeb), essential: true, dir: filepath.Join(p.state, "web"), files: []*os.File{socket},
+		name: string(api.ServiceWeb), essential: true, dir: filepath.Join(p.state, "web"), files: sockets,
 		args: append(p.web.flags(), "-run", p.run),
 		env:  []string{PasswordVariable},
+	}
+	if len(sockets) > 1 {
+		web.args = append(web.args, "-redirect")
 	}
 	for _, a := range addresses() {
 		web.args = append(web.args, "-address", a)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +25,9 @@ const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = time.Second
 	steady       = 10 * time.Second
+	// An appliance has nobody who would end it: a service that ends again and again is tried less often there, and for ever.
+	longestPauseOfInit = 30 * time.Second
+	steadyOfInit       = time.Minute
 
 	startTimeout = 20 * time.Second // until the first process of a service must be there
 	stopTimeout  = 8 * time.Second  // between asking a service to end and killing it
@@ -46,6 +50,7 @@ type service struct {
 	essential  bool   // a first process that ends at once ends the run
 	stdout     io.Writer
 	logs       io.Writer
+	init       *Init // nil outside init
 
 	started atomic.Bool // a process has been there
 	said    string      // the last line of the last process
@@ -55,7 +60,7 @@ type service struct {
 // before it was ever there, fail is called.
 func (s *service) start(ctx context.Context, o Options, fail func(error)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	s.logs, s.stdout = o.Stderr, o.Stdout
+	s.logs, s.stdout, s.init = o.Stderr, o.Stdout, o.Init
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -68,7 +73,10 @@ func (s *service) start(ctx context.Context, o Options, fail func(error)) (stop 
 
 // run keeps the service running until ctx is done. It returns an error if an essential service ends before it was ever there.
 func (s *service) run(ctx context.Context) error {
-	pause := firstPause
+	pause, longest, steady := firstPause, longestPause, steady
+	if s.init != nil {
+		longest, steady = longestPauseOfInit, steadyOfInit
+	}
 	for {
 		if s.after != "" {
 			poll(ctx, func() error { return connect(s.after) })
@@ -78,10 +86,11 @@ func (s *service) run(ctx context.Context) error {
 		}
 		begin := time.Now()
 		reason := s.runOnce(ctx)
+		s.init.ended(s.name, reason, time.Since(begin))
 		if ctx.Err() != nil {
 			return nil
 		}
-		if s.essential && !s.started.Load() {
+		if s.essential && s.init == nil && !s.started.Load() {
 			return fmt.Errorf("%s: %s", s.name, reason)
 		}
 		if time.Since(begin) > steady {
@@ -93,7 +102,7 @@ func (s *service) run(ctx context.Context) error {
 			return nil
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, longestPause)
+		pause = min(2*pause, longest)
 	}
 }
 
@@ -105,7 +114,7 @@ func (s *service) awaitSocket(ctx context.Context) error {
 	late, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := poll(late, func() error { return connect(s.socket) }); err != nil {
-		if s.essential && ctx.Err() == nil {
+		if s.essential && s.init == nil && ctx.Err() == nil {
 			return fmt.Errorf("%s is not there after %s: %w", s.name, startTimeout, err)
 		}
 		return nil
@@ -119,6 +128,12 @@ func (s *service) runOnce(ctx context.Context) (reason string) {
 	// The kernel kills the process when the thread that started it ends, so this one stays until then.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// Nothing about one service takes the others down, or the machine where this is init.
+	defer func() {
+		if p := recover(); p != nil {
+			reason = fmt.Sprintf("cannot be supervised: %v\n%s", p, debug.Stack())
+		}
+	}()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Sprintf("cannot be started: %v", err)
@@ -128,7 +143,7 @@ func (s *service) runOnce(ctx context.Context) (reason string) {
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = s.dir, s.environ, s.files
 	cmd.Stdout, cmd.Stderr = s.stdout, w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: s.namespaces}
-	err = cmd.Start()
+	err = s.init.start(s.name, cmd)
 	w.Close()
 	if err != nil {
 		r.Close()
@@ -139,7 +154,7 @@ func (s *service) runOnce(ctx context.Context) (reason string) {
 	logs.Go(func() { s.copyLog(r); r.Close() })
 	ended := make(chan struct{})
 	logs.Go(func() { s.stop(ctx, cmd.Process.Pid, ended) })
-	err = cmd.Wait()
+	err = s.init.wait(cmd)
 	close(ended)
 	// What the process may have started goes with it.
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -173,6 +188,7 @@ func (s *service) copyLog(r io.Reader) {
 		line, _, err := b.ReadLine()
 		if len(line) > 0 {
 			s.said = string(line)
+			s.init.log(s.name, s.said)
 			fmt.Fprintf(s.logs, "%s: %s\n", s.name, line)
 		}
 		if err != nil {

@@ -26,6 +26,8 @@ type Options struct {
 	State      string   // the state directory; it is made if it is not there
 	Interfaces []string // links to capture from instead of the configuration's ports
 	Listen     string   // address and port; empty is :8443
+	Redirect   string   // address and port where plain HTTP is sent to Listen; empty is nowhere
+	Init       *Init    // nil outside init
 	Stdout     io.Writer
 	Stderr     io.Writer
 
@@ -51,22 +53,36 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer l.Close()
+	sockets := []net.Listener{l}
+	if o.Redirect != "" {
+		r, err := listen(ctx, o.Redirect)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		sockets = append(sockets, r)
+	}
 	if !places.root {
 		slog.Warn("without root there are no live ports, and all services run as one user: start with sudo to capture from a network")
 	}
-	return serve(ctx, o, places, l)
+	return serve(ctx, o, places, sockets)
 }
 
 // serve starts the services in order, says that they are there, and stops them in reverse order.
-func serve(ctx context.Context, o Options, places *places, l net.Listener) error {
-	socket, err := l.(*net.TCPListener).File()
-	if err != nil {
-		return fmt.Errorf("pass the listening socket on: %w", err)
+func serve(ctx context.Context, o Options, places *places, listeners []net.Listener) error {
+	var sockets []*os.File
+	for _, l := range listeners {
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			return fmt.Errorf("pass the listening socket on: %w", err)
+		}
+		defer f.Close()
+		sockets = append(sockets, f)
 	}
-	defer socket.Close()
+	bound := listeners[0].Addr()
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	services := roles(o, places, l.Addr().String(), instance(), socket)
+	services := roles(o, places, bound.String(), instance(), sockets)
 	for _, s := range services {
 		if run.Err() != nil {
 			break
@@ -78,7 +94,7 @@ func serve(ctx context.Context, o Options, places *places, l net.Listener) error
 			fail(err)
 		}
 	}
-	if err := announce(run, o, places, l.Addr()); err != nil {
+	if err := announce(run, o, places, bound); err != nil {
 		fail(err)
 	}
 	for _, s := range services {
@@ -120,21 +136,20 @@ const announceTimeout = 8 * time.Second
 // announce waits until requests are answered and the engine knows its ports, and prints the ready line.
 func announce(ctx context.Context, o Options, places *places, bound net.Addr) error {
 	local, shown := urls(bound.(*net.TCPAddr))
-	if err := awaitPage(ctx, local); err != nil {
+	probe := Probe{page: local, engine: api.SocketPath(places.run, api.ServiceEngine)}
+	o.Init.serving(probe)
+	if err := awaitPage(ctx, probe, o.Init != nil); err != nil {
 		return err
 	}
 	late, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	ports := places.portCount(o.Interfaces)
 	err := poll(late, func() error {
-		var list []api.Port
-		if err := api.NewClient(api.SocketPath(places.run, api.ServiceEngine)).Call(late, "GET", api.ListPorts.Path, nil, &list); err != nil {
-			return err
+		list, err := probe.Engine(late)
+		if err == nil && len(list) < ports {
+			err = fmt.Errorf("the engine has %d of %d ports", len(list), ports)
 		}
-		if len(list) < ports {
-			return fmt.Errorf("the engine has %d of %d ports", len(list), ports)
-		}
-		return nil
+		return err
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -143,8 +158,15 @@ func announce(ctx context.Context, o Options, places *places, bound net.Addr) er
 		slog.Warn("not everything is there", "error", err)
 	}
 	if ports == 0 {
-		slog.Warn("there are no ports to capture from: name one with -interface NAME (`ip link` shows the names), or in the configuration as [[port]] name = \"NAME\"")
+		slog.Warn(noPorts(o.Init != nil))
 	}
 	_, err = fmt.Fprintf(o.Stdout, "ready https://%s\n", shown)
 	return err
+}
+
+func noPorts(appliance bool) string {
+	if appliance {
+		return "there are no ports to capture from: name one in the configuration, as [[port]] name = \"NAME\""
+	}
+	return "there are no ports to capture from: name one with -interface NAME (`ip link` shows the names), or in the configuration as [[port]] name = \"NAME\""
 }

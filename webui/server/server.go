@@ -14,6 +14,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -21,6 +24,7 @@ import (
 // Options are what the process is started with.
 type Options struct {
 	Listeners []net.Listener // inherited; TLS is spoken on them
+	Redirect  net.Listener   // inherited, nil for none: plain HTTP, which is sent to the first of Listeners
 	State     string         // directory of certificate, users, tokens and sessions
 	Run       string         // runtime directory, with the sockets of the other services
 	Addresses []string       // the machine's own, for the certificate
@@ -58,6 +62,10 @@ func Run(ctx context.Context, o Options) error {
 			}
 		})
 	}
+	plain := redirectServer(o)
+	if plain != nil {
+		running.Go(func() { plain.Serve(o.Redirect) })
+	}
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -67,7 +75,51 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	server.Shutdown(end)
 	server.Close()
+	if plain != nil {
+		plain.Close()
+	}
 	running.Wait()
 	s.forward.close()
 	return err
+}
+
+// redirectServer returns what answers plain HTTP, or nil for none. It reads no body and keeps no connection.
+func redirectServer(o Options) *http.Server {
+	if o.Redirect == nil || len(o.Listeners) == 0 {
+		return nil
+	}
+	port := ""
+	if a, ok := o.Listeners[0].Addr().(*net.TCPAddr); ok && a.Port != 443 {
+		port = strconv.Itoa(a.Port)
+	}
+	s := &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { redirect(w, r, port) }),
+		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		MaxHeaderBytes:    256 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	s.SetKeepAlivesEnabled(false)
+	return s
+}
+
+// redirect sends a request to the same host and path through TLS. A body is sent again with status 308 (RFC 9110, 15.4.9).
+func redirect(w http.ResponseWriter, r *http.Request, port string) {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if host == "" {
+		http.Error(w, "the request has no Host", http.StatusBadRequest)
+		return
+	}
+	switch {
+	case port != "":
+		host = net.JoinHostPort(host, port)
+	case strings.Contains(host, ":"):
+		host = "[" + host + "]"
+	}
+	target := url.URL{Scheme: "https", Host: host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
+	http.Redirect(w, r, target.String(), http.StatusPermanentRedirect)
 }

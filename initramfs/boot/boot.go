@@ -1,0 +1,133 @@
+// Package boot is PID 1 of the appliance, `galvo init`: it mounts, loads modules, supervises the services, feeds the watchdog, confirms an update,
+// and ends the machine in order.
+//
+// What happens at the start is a table of steps in phases: a step that must work and does not ends the start with a reason on the console, and a reboot while the
+// running image is on trial; any other leaves a degraded device, whose page says what is wrong. PID 1 parses nothing that comes from a network, opens no network socket but the
+// listening ones that web inherits, and has no goroutine whose panic would end it. Whatever it starts, it waits for.
+package boot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"galvo/initramfs/module"
+	"galvo/services/supervise"
+)
+
+// Options are what `galvo init` runs with.
+type Options struct {
+	Version string
+	Console io.Writer // what a person sees
+	Image   Image     // the running image as an update; nil for one that was not booted from a slot
+}
+
+// An Image is the one that runs, as the boot loader sees it.
+type Image interface {
+	// OnTrial reports whether the image was not confirmed yet, and falls back by itself after so many failed boots.
+	OnTrial() bool
+	// Confirm makes the image the one to stay.
+	Confirm() error
+}
+
+// A machine is the appliance while it runs. Its fields belong to the goroutine of Run; what others tell it comes through channels.
+type machine struct {
+	options  Options
+	started  time.Time // when the kernel started
+	console  *console
+	report   *report
+	logs     *logs
+	children *supervise.Children
+	modules  *module.Index
+	watchdog *watchdog
+	state    string // state directory
+	mounted  bool   // it is on a disk
+	health   *health
+	power    chan request
+	shown    string // the console's first page as it is shown
+
+	services chan error // supervise has ended
+	stop     context.CancelFunc
+}
+
+// phases is what init does at the start, in order.
+func phases() []phase {
+	return []phase{
+		{"early", []step{
+			{"mount the kernel's file systems", must, (*machine).mountKernel},
+			{"look at the memory", must, (*machine).checkMemory},
+			{"set the kernel's parameters", degrade, (*machine).setParameters},
+			{"switch the loopback link on", degrade, (*machine).loopback},
+			{"listen for commands", degrade, (*machine).listen},
+		}},
+		{"modules", []step{
+			{"load the modules of all devices", degrade, (*machine).coldplug},
+			{"start the watchdog", degrade, (*machine).startWatchdog},
+			{"watch the power button", degrade, (*machine).watchButtons},
+		}},
+		{"storage", []step{
+			{"find the data partition", degrade, (*machine).mountData},
+		}},
+		{"services", []step{
+			{"limit the services", degrade, (*machine).limit},
+			{"start the services", degrade, (*machine).startServices},
+			{"wait for the page", degrade, (*machine).awaitServices},
+		}},
+		{"confirm", []step{
+			{"confirm the running image", degrade, (*machine).confirm},
+		}},
+	}
+}
+
+// Run is the life of the machine. It returns only when it is not PID 1; a PID 1 ends with a reboot or without power.
+func Run(ctx context.Context, o Options) error {
+	if os.Getpid() != 1 {
+		return fmt.Errorf("init is the first process of an appliance; on a host that runs already, start `galvo run`")
+	}
+	m := newMachine(o)
+	defer m.console.Close()
+	defer func() {
+		// Nothing is left to save here but the disk.
+		if p := recover(); p != nil {
+			m.say("init failed: %v\n%s", p, debug.Stack())
+			m.end(request{restart, "init failed"})
+		}
+	}()
+	m.say("galvo %s", o.Version)
+	go guard("reap", m.reap)
+	if failed := m.boot(phases()); failed != nil {
+		m.end(m.refuse(ctx, failed))
+	}
+	m.end(m.attend(ctx))
+	return nil
+}
+
+func newMachine(o Options) *machine {
+	m := &machine{
+		options: o, started: kernelStart(), console: newConsole(o.Console), children: &supervise.Children{},
+		power: make(chan request, 4), services: make(chan error, 1), health: newHealth(time.Now()), state: ramState,
+	}
+	m.logs = newLogs()
+	m.report = &report{path: reportPath}
+	slog.SetDefault(slog.New(slog.NewTextHandler(m.console, nil)))
+	return m
+}
+
+// say writes a line for the person at the console.
+func (m *machine) say(format string, args ...any) {
+	fmt.Fprintf(m.console, format+"\n", args...)
+}
+
+// guard runs f, and does not let a panic in it end PID 1.
+func guard(what string, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Error("a part of init failed", "part", what, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}

@@ -1,0 +1,127 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/supervise"
+)
+
+const (
+	// askEvery is how often init asks web and engine.
+	askEvery = 2 * time.Second
+	// patience is how long a service may stay away before that has consequences. It starts in a second on hardware.
+	patience = 2 * time.Minute
+	// manyEnds is how often a service must end without having been steady before it counts as one that stays away.
+	manyEnds = 5
+)
+
+// health is what is known of the services. Several goroutines write it.
+type health struct {
+	mu       sync.Mutex
+	services map[string]*vital
+}
+
+// A vital is what is known of one service.
+type vital struct {
+	answered time.Time // the last time, or when init began
+	once     bool      // it has answered
+	ends     int       // in a row, without being steady in between
+	reason   string    // of the last end
+}
+
+func newHealth(now time.Time) *health {
+	h := &health{services: map[string]*vital{}}
+	for _, s := range []api.Service{api.ServiceHost, api.ServiceEngine, api.ServiceWeb} {
+		h.services[string(s)] = &vital{answered: now}
+	}
+	return h
+}
+
+func (h *health) answer(service api.Service, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.services[string(service)]
+	v.answered, v.once = now, true
+}
+
+func (h *health) end(service, reason string, ran time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.services[service]
+	if v == nil {
+		return
+	}
+	if v.reason = reason; ran > patience/2 {
+		v.ends = 0
+	}
+	v.ends++
+}
+
+func (h *health) get(service api.Service) vital {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.services[string(service)]
+}
+
+// watch asks web and engine until ctx is done.
+func (h *health) watch(ctx context.Context, p supervise.Probe) {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		if p.Page(ctx) == nil {
+			h.answer(api.ServiceWeb, time.Now())
+		}
+		if _, err := p.Engine(ctx); err == nil {
+			h.answer(api.ServiceEngine, time.Now())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// A verdict is what becomes of the machine.
+type verdict struct {
+	feed     bool              // the watchdog
+	reboot   string            // why the machine starts again now; empty is that it goes on
+	problems map[string]string // by service, what a person should know; empty is nothing
+}
+
+// judge is the rule of the watchdog. It is fed while web answers, or while it is said what is wrong: a device that nobody can reach starts again, and one that has
+// told what is wrong does not. An image on trial starts again when web or engine stays away, which takes it one of its tries; a confirmed one has
+// nowhere to go back to.
+func judge(now time.Time, web, engine vital, onTrial bool) verdict {
+	v := verdict{feed: true, problems: map[string]string{}}
+	for _, s := range []struct {
+		name  api.Service
+		vital vital
+	}{{api.ServiceWeb, web}, {api.ServiceEngine, engine}} {
+		away := now.Sub(s.vital.answered)
+		v.problems[string(s.name)] = ""
+		if away < patience && (s.vital.ends < manyEnds || away < 2*askEvery) {
+			continue
+		}
+		text := fmt.Sprintf("The service %s has not answered for %s", s.name, away.Round(time.Second))
+		if s.vital.ends > 0 {
+			text = fmt.Sprintf("The service %s stays away. It ended last with: %s", s.name, s.vital.reason)
+		}
+		if onTrial {
+			v.reboot = text + "; the image is on trial"
+			return v
+		}
+		v.problems[string(s.name)] = text + "."
+	}
+	return v
+}
+
+// well reports whether web and engine answer.
+func well(now time.Time, web, engine vital) bool {
+	const fresh = 3 * askEvery
+	return web.once && engine.once && now.Sub(web.answered) < fresh && now.Sub(engine.answered) < fresh
+}

@@ -1,0 +1,117 @@
+package module
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Coldplug loads the modules of every device below /sys/devices, again and again until no new device comes up. It returns the names that were loaded, and
+// an error for each module that could not be.
+func (x *Index) Coldplug() (loaded []string, err error) {
+	return x.coldplug("/sys/devices")
+}
+
+func (x *Index) coldplug(devices string) ([]string, error) {
+	var errs error
+	seen := map[string]bool{}
+	for {
+		fresh := false
+		for _, a := range modaliases(devices) {
+			if seen[a] {
+				continue
+			}
+			seen[a], fresh = true, true
+			if err := x.Load(a); err != nil && !errors.Is(err, ErrUnknown) {
+				errs = errors.Join(errs, err)
+			}
+		}
+		if !fresh {
+			return x.Loaded(), errs
+		}
+	}
+}
+
+// Loaded returns the names of the modules that were asked for, sorted.
+func (x *Index) Loaded() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var names []string
+	for n := range x.loaded {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// modaliases returns what the devices below a folder are called. Devices come and go while it looks.
+func modaliases(devices string) []string {
+	var all []string
+	filepath.WalkDir(devices, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "modalias" && d.Type().IsRegular() {
+			if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
+				all = append(all, strings.TrimSpace(string(text)))
+			}
+		}
+		return nil
+	})
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Events are what the kernel says of devices that come and go. The socket belongs to the machine; nothing comes from a network.
+type Events struct{ socket *os.File }
+
+// Watch listens for the kernel's events (netlink(7), NETLINK_KOBJECT_UEVENT).
+func Watch() (*Events, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, fmt.Errorf("watch for devices: %w", err)
+	}
+	// A burst of devices is lost rather than waited for where this cannot be had; Coldplug finds them then.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("watch for devices: %w", err)
+	}
+	return &Events{os.NewFile(uintptr(fd), "uevents")}, nil
+}
+
+// An Event is one message: ACTION, DEVPATH, SUBSYSTEM, MODALIAS and others by name. Overrun says that others were lost before it.
+type Event struct {
+	Values  map[string]string
+	Overrun bool
+}
+
+// Next waits for the next event, until Close.
+func (e *Events) Next() (Event, error) {
+	b := make([]byte, 16<<10)
+	n, err := e.socket.Read(b)
+	if errors.Is(err, unix.ENOBUFS) {
+		return Event{Overrun: true}, nil
+	}
+	if err != nil {
+		return Event{}, err
+	}
+	return parseEvent(b[:n]), nil
+}
+
+// parseEvent reads a message of the form ACTION@PATH NUL KEY=VALUE NUL ...
+func parseEvent(b []byte) Event {
+	e := Event{Values: map[string]string{}}
+	for field := range strings.SplitSeq(string(b), "\x00") {
+		if k, v, ok := strings.Cut(field, "="); ok {
+			e.Values[k] = v
+		}
+	}
+	return e
+}
+
+// Close ends Next.
+func (e *Events) Close() error { return e.socket.Close() }
