@@ -67,7 +67,7 @@ func FuzzQUICFrames(f *testing.F) {
 		i, _ := s.take(1)
 		sl := &s.slots[i]
 		cryptoFrames(sl, data)
-		serverName(sl.head())
+		readHello(sl.head())
 		chloName(make([]byte, 0, MaxHost), data)
 		s.release(i, 1)
 	})
@@ -117,7 +117,7 @@ func FuzzEngine(f *testing.F) {
 				continue
 			}
 			old := seen[l.last.ID]
-			if old.Proto != 0 && v.Proto != old.Proto || old.State == Final && v != old || old.State == Unknown && v != old {
+			if old.Proto != 0 && !v.Is(old.Proto) || old.State == Final && v != old || old.State == Unknown && v != old {
 				t.Fatalf("%v became %v", old, v)
 			}
 			seen[l.last.ID] = v

@@ -182,7 +182,7 @@ func countryLabels(name []byte, starts []int) int {
 // hostProtocols returns the rows that hostFile adds to the table of names.
 var hostProtocols = sync.OnceValue(func() (rows []Protocol) {
 	for _, l := range hostLines(hostFile) {
-		if !l.begins || len(l.words) != 3 {
+		if !l.begins || len(l.words) < 3 {
 			continue
 		}
 		id, err := strconv.ParseUint(l.words[1], 10, 16)

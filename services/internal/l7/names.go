@@ -37,8 +37,31 @@ func Protocols() []Protocol { return allRows() }
 // allRows joins the rows of the code, of the signatures and of the applications that have names of servers.
 var allRows = sync.OnceValue(func() []Protocol {
 	rows := slices.Concat(builtin[1:], signatureTable().protocols, hostProtocols())
+	for _, l := range hostLines(hostFile) {
+		if l.begins && len(l.words) > 3 {
+			setMaster(rows, l.words[0], l.words[3])
+		}
+	}
 	slices.SortFunc(rows, func(a, b Protocol) int { return cmp.Compare(a.ID, b.ID) })
 	return rows
+})
+
+// setMaster fills in the family of a row by name.
+func setMaster(rows []Protocol, name, family string) {
+	at := func(name string) int { return slices.IndexFunc(rows, func(p Protocol) bool { return p.Name == name }) }
+	rows[at(name)].Master = rows[at(family)].ID
+}
+
+// carriers are what carries protocols whose name says nothing about it: a flow of SMTPS is TLS too.
+var carriers = sync.OnceValue(func() []ID {
+	m := make([]ID, len(byID()))
+	for _, l := range hostLines(hostFile) {
+		if l.begins && len(l.words) > 4 {
+			id, _ := Lookup(l.words[0])
+			m[id], _ = Lookup(l.words[4])
+		}
+	}
+	return m
 })
 
 // byID is the table by number, with nothing where a number is not used.
@@ -109,7 +132,7 @@ func Nearest(name string, n int) []string {
 
 // Is reports whether the verdict names id: as carrier, as what is carried, or as the family of either. It is false while nothing is known.
 func (v Verdict) Is(id ID) bool {
-	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id))
+	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id) || int(v.Proto) < len(carriers()) && carriers()[v.Proto] == id)
 }
 
 func belongs(member, family ID) bool {

@@ -189,9 +189,9 @@ func openInitials(v *payload, ver *quicVersion) answer {
 	}
 	body := int(head[1])<<16 | int(binary.BigEndian.Uint16(head[2:]))
 	hello := head[4:min(len(head), 4+body)]
-	name, fine := serverName(hello)
-	if name != nil || !fine || len(hello) == body || len(head) == slotBytes {
-		return answer{outcome: final, host: lowerName(v.scratch(), name)}
+	h := readHello(hello)
+	if h.name != nil || !h.ok || len(hello) == body || len(head) == slotBytes {
+		return helloAnswer(v, &h)
 	}
 	return answer{outcome: partial}
 }

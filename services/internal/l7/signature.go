@@ -96,10 +96,14 @@ func inspectCarried(v *payload) answer {
 	case protoOf(&v.flow.L7) == socks && b >= 'A' && b <= 'Z':
 		inner, app = inspectHTTP(v), HTTP
 	}
-	if inner.outcome != partial && inner.outcome != final {
+	if inner.outcome < carrier {
 		return answer{outcome: weak}
 	}
-	return answer{outcome: inner.outcome, proto: protoOf(&v.flow.L7), app: app, host: inner.host}
+	proto := protoOf(&v.flow.L7)
+	if s := secured(proto); s != 0 && app == TLS {
+		return answer{outcome: inner.outcome, proto: s, app: inner.app, host: inner.host}
+	}
+	return answer{outcome: inner.outcome, proto: proto, app: app, host: inner.host}
 }
 
 // socks is the number of SOCKS in signatures/network.toml.

@@ -11,8 +11,17 @@ const (
 )
 
 // inspectTLS knows SSL 3.0 and TLS by its records, from the beginning of a connection or in its middle, and the hello of SSL 2.0. It waits for the whole
-// ClientHello to learn the server's name.
+// ClientHello to learn the server's name and the protocol that the client wants to speak, and without a name for the server's certificate.
 func inspectTLS(v *payload) answer {
+	a := inspectRecords(v)
+	if a.outcome == no || a.outcome == more {
+		return a
+	}
+	return securedBy(v, a)
+}
+
+// inspectRecords is inspectTLS without what the port says.
+func inspectRecords(v *payload) answer {
 	b := v.data
 	if b[0]&0x80 != 0 {
 		return inspectSSL2(v)
@@ -76,7 +85,7 @@ func inspectHandshake(v *payload, b []byte, n int) answer {
 		if body < 38 || len(b) >= 11 && (b[9] != 3 && b[9] != 0x7f) {
 			return answer{}
 		}
-		return answer{outcome: final}
+		return inspectServerFlight(v, b)
 	case 0, 3, 4, 5, 6, 8, 11, 12, 13, 14, 15, 16, 20, 21, 22:
 		if n-5 >= body+4 || body > n-9 && body < 1<<17 && b[5] == 11 {
 			return answer{outcome: final}
@@ -99,12 +108,24 @@ func inspectClientHello(v *payload, b []byte, n, body int) answer {
 		}
 		b = b[4:min(len(b), 4+body)]
 	}
-	name, ok := serverName(b)
+	h := readHello(b)
 	whole := len(b) == body
-	if name != nil || whole || !ok || v.cut || len(v.data) >= slotBytes {
-		return answer{outcome: final, host: lowerName(v.scratch(), name)}
+	if h.name == nil && !whole && h.ok && !v.cut && len(v.data) < slotBytes {
+		return answer{outcome: partial}
 	}
-	return answer{outcome: partial}
+	return helloAnswer(v, &h)
+}
+
+// helloAnswer says what a ClientHello tells. Without a name the server's certificate may tell more.
+func helloAnswer(v *payload, h *hello) answer {
+	if h.ech {
+		v.flow.L7[0] |= encryptedHello
+	}
+	a := answer{outcome: final, app: alpnApp(h.alpn), host: lowerName(v.scratch(), h.name)}
+	if h.name == nil && a.app == 0 && h.ok && v.tcp {
+		a.outcome = carrier
+	}
+	return a
 }
 
 // joinRecords copies the bodies of the handshake records at the beginning of b.
@@ -118,17 +139,34 @@ func joinRecords(b, room []byte) []byte {
 	return room
 }
 
-// serverName finds the server_name extension (RFC 6066 section 3) in the body of a ClientHello, as much of it as has come. ok is false if
-// it cannot be one.
-func serverName(b []byte) (name []byte, ok bool) {
+// A hello is what a ClientHello tells.
+type hello struct {
+	name []byte // server_name (RFC 6066 section 3)
+	alpn []byte // the list of application_layer_protocol_negotiation (RFC 7301), each name behind its length
+	ech  bool   // it has an encrypted_client_hello (RFC 9849): name is that of who fronts for the server
+	ok   bool   // false: it cannot be one
+}
+
+// The extensions of a ClientHello that are looked at.
+const (
+	extServerName = 0
+	extALPN       = 16
+	extVersions   = 43
+	extECH        = 0xfe0d
+)
+
+// readHello reads the body of a ClientHello, as much of it as has come.
+func readHello(b []byte) (h hello) {
+	h.ok = true
 	at := 2 + 32
 	for _, width := range [3]int{1, 2, 1} { // session id, cipher suites, compression methods
 		n, next := vector(b, at, width)
 		if next < 0 {
-			return nil, true
+			return h
 		}
 		if width == 2 && (n == 0 || n%2 != 0) {
-			return nil, false
+			h.ok = false
+			return h
 		}
 		at = next
 	}
@@ -141,21 +179,26 @@ func serverName(b []byte) (name []byte, ok bool) {
 		n := int(binary.BigEndian.Uint16(b[at+2:]))
 		at += 4
 		if at+n > end {
-			return nil, true
+			return h
 		}
-		if kind == 0 {
-			if n < 5 || b[at+2] != 0 {
-				return nil, true
+		body := b[at : at+n]
+		switch kind {
+		case extServerName:
+			if n >= 5 && body[2] == 0 {
+				if l := int(binary.BigEndian.Uint16(body[3:])); l <= n-5 {
+					h.name = body[5 : 5+l]
+				}
 			}
-			l := int(binary.BigEndian.Uint16(b[at+3:]))
-			if l > n-5 {
-				return nil, true
+		case extALPN:
+			if n > 2 {
+				h.alpn = body[2:]
 			}
-			return b[at+5 : at+5+l], true
+		case extECH:
+			h.ech = true
 		}
 		at += n
 	}
-	return nil, true
+	return h
 }
 
 // vector returns the length of the vector at b[at:], whose length has width bytes, and where it ends; that is -1 if it is not all there.

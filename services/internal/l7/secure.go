@@ -1,0 +1,86 @@
+package l7
+
+// Protocols that are another one inside TLS have a name of their own. The numbers are those of hosts.txt and signatures; a test compares them.
+const (
+	smtp   ID = 256
+	ftp    ID = 257
+	pop3   ID = 258
+	imap   ID = 259
+	smtps  ID = 1185
+	imaps  ID = 1186
+	pops   ID = 1187
+	ftps   ID = 1188
+	dohDoT ID = 1000
+)
+
+// secureNames says how a protocol is called inside TLS, and at which ports it is so from the first byte. That it is TLS follows from the payload; the
+// port only says whose it is.
+var secureNames = [...]struct {
+	plain, secure ID
+	ports         []uint16
+}{
+	{smtp, smtps, []uint16{465}},
+	{imap, imaps, []uint16{993}},
+	{pop3, pops, []uint16{995}},
+	{ftp, ftps, []uint16{990}},
+}
+
+// secured returns the name that a protocol has inside TLS, 0 if it has none of its own.
+func secured(proto ID) ID {
+	for i := range secureNames {
+		if secureNames[i].plain == proto || secureNames[i].secure == proto {
+			return secureNames[i].secure
+		}
+	}
+	return 0
+}
+
+// securedBy names what TLS carries by the server's port, where nothing else did.
+func securedBy(v *payload, a answer) answer {
+	for i := range secureNames {
+		for _, port := range secureNames[i].ports {
+			if v.on(port) {
+				a.proto = secureNames[i].secure
+				return a
+			}
+		}
+	}
+	if a.app == 0 && len(a.host) == 0 && v.on(853) { // RFC 7858
+		a.app = dohDoT
+	}
+	return a
+}
+
+// alpnNames are what a client can offer to speak (the registry of RFC 7301), and who speaks it.
+var alpnNames = []struct {
+	offer string
+	name  string
+}{
+	{"dot", "DoH_DoT"}, {"doq", "DoH_DoT"}, {"doq-i11", "DoH_DoT"}, {"doq-i03", "DoH_DoT"}, {"doq-i02", "DoH_DoT"}, {"doq-i00", "DoH_DoT"},
+	{"xmpp-client", "Jabber"}, {"xmpp-server", "Jabber"}, {"mqtt", "MQTT"}, {"coap", "COAP"}, {"postgresql", "PostgreSQL"}, {"irc", "IRC"}, {"nntp", "Usenet"},
+	{"nnsp", "Usenet"}, {"tds/8.0", "MsSQL-TDS"}, {"radius/1.0", "Radius"}, {"radius/1.1", "Radius"}, {"stun.turn", "STUN"}, {"imap", "IMAP"}, {"pop3", "POP3"},
+	{"ftp", "FTP_CONTROL"}, {"sip/2", "SIP"}, {"smb", "SMBv23"}, {"sunrpc", "NFS"},
+}
+
+// alpnIDs is alpnNames by offer. What the table of names does not have is left out.
+var alpnIDs = onceMap(func(add func(string, string)) {
+	for _, n := range alpnNames {
+		add(n.offer, n.name)
+	}
+})
+
+// alpnApp returns what the first of the offers that the table knows stands for, or 0. offers has each name behind its length.
+func alpnApp(offers []byte) ID {
+	ids := alpnIDs()
+	for len(offers) > 0 {
+		n := int(offers[0])
+		if 1+n > len(offers) {
+			return 0
+		}
+		if id := ids[string(offers[1:1+n])]; id != 0 {
+			return id
+		}
+		offers = offers[1+n:]
+	}
+	return 0
+}
