@@ -29,6 +29,7 @@ var dissectors = []dissector{
 // watchers has a row for each protocol whose flows announce others.
 var watchers = []watcher{
 	{DNS, watchDNS},
+	{STUN, watchSTUN},
 }
 
 const (

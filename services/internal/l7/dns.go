@@ -1,6 +1,9 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // inspectDNS knows messages of the DNS (RFC 1035) and of what shares its format: multicast DNS (RFC 6762), LLMNR (RFC 4795) and the name service
 // of NetBIOS (RFC 1002).
@@ -10,6 +13,9 @@ func inspectDNS(v *payload) answer {
 		return answer{}
 	}
 	m, ok := readDNS(b, v.cut, v.scratch())
+	if m.plain && dnscryptName(m.name) { // what pads the question may be no proper record
+		return answer{outcome: final, proto: dnscrypt, host: m.name}
+	}
 	if !ok {
 		return answer{}
 	}
@@ -51,7 +57,18 @@ func inspectDNSOverTCP(v *payload) answer {
 	if !ok || m.netbios || !v.on(53) && !(m.plain && m.whole) {
 		return answer{}
 	}
+	if dnscryptName(m.name) {
+		return answer{outcome: final, proto: dnscrypt, host: m.name}
+	}
 	return answer{outcome: final, host: m.name}
+}
+
+// dnscrypt is the number of DNScrypt in hosts.txt.
+const dnscrypt ID = 1171
+
+// dnscryptName reports whether a name is that of a DNSCrypt resolver's certificates, which clients ask for first (DNSCrypt version 2, section 12.1).
+func dnscryptName(name []byte) bool {
+	return hasPrefix(name, "1.dnscrypt-cert.") || hasPrefix(name, "2.dnscrypt-cert.")
 }
 
 func plausibleLength(b []byte) bool { return binary.BigEndian.Uint16(b) >= 12 }
@@ -225,5 +242,42 @@ func halfASCII(label []byte) bool {
 	return true
 }
 
-// watchDNS is there for what answers tell.
-func watchDNS(v *payload) {}
+// dnsLife is how long an address is remembered as that of an application: longer than most records live, since clients go on to use what they have.
+const dnsLife = 10 * time.Minute
+
+// watchDNS notes the addresses in answers to a question for an application's server: what a flow to them is can be guessed.
+func watchDNS(v *payload) {
+	b := v.packet
+	if v.tcp {
+		if len(b) < 2 {
+			return
+		}
+		b = b[2:]
+	}
+	if len(b) < 12 || b[2]&0x80 == 0 || binary.BigEndian.Uint16(b[4:]) != 1 || b[6]|b[7] == 0 {
+		return
+	}
+	question, at, st := readName(b, 12, v.scratch())
+	if st != nameOK {
+		return
+	}
+	app := v.engine.config.Hosts.find(question.text)
+	if app == 0 {
+		return
+	}
+	at += 4
+	for range min(binary.BigEndian.Uint16(b[6:]), 32) {
+		_, next, st := readName(b, at, nil)
+		if st != nameOK || next+10 > len(b) {
+			return
+		}
+		kind, n := binary.BigEndian.Uint16(b[next:]), int(binary.BigEndian.Uint16(b[next+8:]))
+		at = next + 10 + n
+		if at > len(b) {
+			return
+		}
+		if kind == 1 && n == 4 || kind == 28 && n == 16 {
+			v.expect(expectServer, b[next+10:at], 0, udp|tcp, 0, app, [2]byte{}, dnsLife)
+		}
+	}
+}

@@ -193,7 +193,8 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 	}
 }
 
-// ask shows a payload of a flow without a name to all the dissectors that its first byte admits, until one knows it.
+// ask shows a payload of a flow without a name to all the dissectors that its first byte admits, until one knows it. Failing that it is what another flow
+// announced.
 func (e *Engine) ask(v *payload) {
 	s := &v.flow.L7
 	keep := false
@@ -210,7 +211,10 @@ func (e *Engine) ask(v *payload) {
 		}
 		keep = keep || a.outcome == more
 	}
-	if keep {
+	if x := v.expected(); x != nil && x.kind == expectFlow {
+		e.name(v.flow, x.proto, x.app)
+		e.settle(v.flow, Final)
+	} else if keep {
 		e.keep(v)
 	} else if v.joined {
 		e.releaseSlot(s, v.flow.ID)
@@ -279,13 +283,21 @@ func (e *Engine) giveUp(r *flow.Record) {
 		return
 	}
 	if e.config.Guess {
-		if id := byPort(r); id != 0 {
+		if id := cmp.Or(e.byAddress(r), byPort(r)); id != 0 {
 			setNames(s, id, 0)
 			e.settle(r, Guessed)
 			return
 		}
 	}
 	e.settle(r, Unknown)
+}
+
+// byAddress returns the application that DNS answers said the server's address belongs to.
+func (e *Engine) byAddress(r *flow.Record) ID {
+	if x := e.expected.find(&r.Addr[r.Server()], 0, udp|tcp, r.Last); x != nil && x.kind == expectServer {
+		return x.app
+	}
+	return 0
 }
 
 // Finish gives up on a flow that has ended or is about to be reported, and returns its last verdict.

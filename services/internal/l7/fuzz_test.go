@@ -66,7 +66,8 @@ func FuzzQUICFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		i, _ := s.take(1)
 		sl := &s.slots[i]
-		cryptoFrames(sl, data)
+		cryptoFrames(sl, data, 6)
+		cryptoFrames(sl, data, 8)
 		readHello(sl.head())
 		chloName(make([]byte, 0, MaxHost), data)
 		s.release(i, 1)

@@ -10,7 +10,7 @@ func inspectHTTP(v *payload) answer {
 			return unlessWhole(whole)
 		}
 		if (line[7] == '0' || line[7] == '1') && line[8] == ' ' && digits(line[9:12]) {
-			return answer{outcome: final}
+			return responseAnswer(rest)
 		}
 		return answer{}
 	}
@@ -31,7 +31,7 @@ func inspectHTTP(v *payload) answer {
 	if string(version) != " HTTP/1.1" && string(version) != " HTTP/1.0" {
 		return answer{}
 	}
-	return findHost(v, rest)
+	return requestAnswer(v, line[:method], line[method+1:len(line)-len(version)], rest)
 }
 
 // halfRequest judges a request line whose end has not come yet.
@@ -60,24 +60,6 @@ func halfRequest(v *payload, line []byte) answer {
 		return answer{outcome: partial}
 	}
 	return answer{outcome: more}
-}
-
-// findHost looks for the Host field among the header fields that have come.
-func findHost(v *payload, rest []byte) answer {
-	for {
-		field, next, whole := cutLine(rest)
-		switch {
-		case !whole && !v.cut && len(v.data) < slotBytes:
-			return answer{outcome: partial}
-		case len(field) == 0 || !whole && v.cut:
-			return answer{outcome: final}
-		case len(field) > 5 && equalFold(field[:5], "host:"):
-			return answer{outcome: final, host: hostField(v.scratch(), field[5:])}
-		case !whole:
-			return answer{outcome: final}
-		}
-		rest = next
-	}
 }
 
 // hostField copies the name of a Host field, without its port, in lower case.

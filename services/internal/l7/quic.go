@@ -14,6 +14,7 @@ type quicVersion struct {
 	labels        string // prefix of the key labels
 	initial       byte   // the two type bits of an Initial packet
 	gquic         bool   // the handshake is Google's, not TLS
+	crypto        byte   // type of the frames that carry the handshake
 }
 
 const (
@@ -21,6 +22,7 @@ const (
 	saltV2      = "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9" // RFC 9369
 	saltDraft29 = "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99"
 	saltDraft23 = "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02"
+	saltDraft22 = "\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a"
 	saltQ050    = "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7\xf0\xd3\xb5\x6b\x45"
 	saltT050    = "\x7f\xf5\x79\xe5\xac\xd0\x72\x91\x55\x80\x30\x4c\x43\xa2\x36\x7c\x60\x48\x83\x10"
 	saltT051    = "\x7a\x4e\xde\xf4\xe7\xcc\xee\x5f\xa4\x50\x6c\x19\x12\x4f\xc8\xcc\xda\x6e\x03\x3d"
@@ -28,22 +30,24 @@ const (
 
 // quicVersions lists what has long headers in the form of RFC 8999. An empty salt is tried with those of its time.
 var quicVersions = [...]quicVersion{
-	{0x00000001, 0xffffffff, saltV1, "quic", 0, false},
-	{0x6b3343cf, 0xffffffff, saltV2, "quicv2", 1, false},
-	{0xff000021, 0xffffffff, saltV1, "quic", 0, false},
-	{0xff000022, 0xffffffff, saltV1, "quic", 0, false},
-	{0xff00001d, 0xffffffff, saltDraft29, "quic", 0, false},
-	{0xff00001e, 0xfffffffe, saltDraft29, "quic", 0, false},
-	{0xff000020, 0xffffffff, saltDraft29, "quic", 0, false},
-	{0xff000016, 0xfffffffe, saltDraft23, "quic", 0, false}, // 22 (of another salt, not read) and 23
-	{0xff000018, 0xfffffffc, saltDraft23, "quic", 0, false}, // 24 to 27
-	{0xff00001c, 0xffffffff, saltDraft23, "quic", 0, false},
-	{0xfaceb000, 0xffffffe0, "", "quic", 0, false}, // mvfst
-	{0x51303530, 0xffffffff, saltQ050, "quic", 0, true},
-	{0x51303539, 0xffffffff, saltQ050, "quic", 0, true},
-	{0x54303530, 0xffffffff, saltT050, "quic", 0, false},
-	{0x54303531, 0xffffffff, saltT051, "quic", 0, false},
-	{0x51303430, 0xfffffff0, "none", "quic", 0, true}, // Q04x: not protected
+	{0x00000001, 0xffffffff, saltV1, "quic", 0, false, 6},
+	{0x6b3343cf, 0xffffffff, saltV2, "quicv2", 1, false, 6},
+	{0xff000021, 0xffffffff, saltV1, "quic", 0, false, 6},
+	{0xff000022, 0xffffffff, saltV1, "quic", 0, false, 6},
+	{0xff00001d, 0xffffffff, saltDraft29, "quic", 0, false, 6},
+	{0xff00001e, 0xfffffffe, saltDraft29, "quic", 0, false, 6},
+	{0xff000020, 0xffffffff, saltDraft29, "quic", 0, false, 6},
+	{0xff000015, 0xffffffff, saltDraft22, "quic", 0, false, 6},
+	{0xff000016, 0xffffffff, saltDraft22, "quic", 0, false, 6},
+	{0xff000017, 0xffffffff, saltDraft23, "quic", 0, false, 6},
+	{0xff000018, 0xfffffffc, saltDraft23, "quic", 0, false, 6}, // 24 to 27
+	{0xff00001c, 0xffffffff, saltDraft23, "quic", 0, false, 6},
+	{0xfaceb000, 0xffffffe0, "", "quic", 0, false, 6}, // mvfst
+	{0x51303530, 0xffffffff, saltQ050, "quic", 0, true, 6},
+	{0x51303539, 0xffffffff, saltQ050, "quic", 0, true, 6},
+	{0x54303530, 0xffffffff, saltT050, "quic", 0, false, 8},
+	{0x54303531, 0xffffffff, saltT051, "quic", 0, false, 8},
+	{0x51303430, 0xfffffff0, "none", "quic", 0, true, 6}, // Q04x: not protected
 }
 
 // inspectQUIC knows long headers of QUIC (RFC 8999, 9000, 9369) and of Google's QUIC, and opens the client's Initial packets (RFC 9001 section 5) to
@@ -169,7 +173,7 @@ func openInitials(v *payload, ver *quicVersion) answer {
 			sl.dir = v.dir
 		}
 		sl.note[0] = byte(copy(sl.note[1:], p.dcid))
-		if !cryptoFrames(sl, plain) {
+		if !cryptoFrames(sl, plain, ver.crypto) {
 			break
 		}
 		b = b[min(len(b), size):]
@@ -225,16 +229,15 @@ func varint(b []byte, at int) (uint64, int) {
 	return x, at + n
 }
 
-// cryptoFrames puts the CRYPTO frames of an Initial packet into sl; false if there are frames that an Initial packet does not have.
-func cryptoFrames(sl *slot, b []byte) bool {
+// cryptoFrames puts the CRYPTO frames of an Initial packet into sl; false if there are frames that an Initial packet does not have. Their type, and those of
+// the frames around them, are of RFC 9000 section 12.4, or Google's where CRYPTO is 8.
+func cryptoFrames(sl *slot, b []byte, crypto byte) bool {
 	for at := 0; at >= 0 && at < len(b); {
 		kind := b[at]
 		at++
-		switch kind {
-		case 0, 1: // PADDING, PING
-		case 2, 3:
-			at = skipACK(b, at, kind == 3)
-		case 6:
+		switch {
+		case kind == 0, kind == 1 && crypto == 6, kind == 7 && crypto == 8: // PADDING, PING
+		case kind == crypto:
 			var off, n uint64
 			off, at = varint(b, at)
 			n, at = varint(b, at)
@@ -245,6 +248,8 @@ func cryptoFrames(sl *slot, b []byte) bool {
 				sl.put(int(off), b[at:at+int(n)])
 			}
 			at += int(n)
+		case crypto == 6 && (kind == 2 || kind == 3):
+			at = skipACK(b, at, kind == 3)
 		default: // CONNECTION_CLOSE ends the packet
 			return kind == 0x1c
 		}
@@ -290,7 +295,7 @@ func (e *Engine) openInitial(sl *slot, dcid []byte, p *initial) []byte {
 	if p.ver.salt != "" {
 		return e.decrypt(p, p.ver.salt)
 	}
-	for _, salt := range [...]string{saltDraft23, saltDraft29, saltV1} {
+	for _, salt := range [...]string{saltDraft23, saltDraft29, saltV1, saltDraft22} {
 		if plain := e.decrypt(p, salt); plain != nil {
 			return plain
 		}

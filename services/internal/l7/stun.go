@@ -1,37 +1,185 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
-// inspectSTUN knows STUN by its magic cookie (RFC 8489 section 5), or in its first form (RFC 3489) by attributes that fill the message. What comes on the
-// same flow may be RTP or DTLS: then the flow carries that.
+// inspectSTUN knows STUN by its magic cookie (RFC 8489 section 5), or in its first form (RFC 3489) by attributes that fill the message. Attributes may tell
+// whose it is. What comes on the same flow may be RTP or DTLS: then the flow carries that.
 func inspectSTUN(v *payload) answer {
 	b := v.data
-	if stateOf(&v.flow.L7) == Partial {
-		return inspectBehindSTUN(v)
-	}
+	partly := stateOf(&v.flow.L7) == Partial
 	if v.tcp && len(b) >= 22 && int(binary.BigEndian.Uint16(b)) >= 20 && binary.BigEndian.Uint32(b[6:]) == stunCookie {
 		b = b[2:] // RFC 4571 framing, as ICE over TCP has it
 	}
-	if len(b) < 20 || b[0]&0xc0 != 0 {
-		return answer{}
-	}
-	n := int(binary.BigEndian.Uint16(b[2:]))
-	if n%4 != 0 || n+20 > len(b) && !v.cut {
-		return answer{}
-	}
-	if binary.BigEndian.Uint32(b[4:]) == stunCookie {
-		if v.tcp {
-			return answer{outcome: final}
+	if !isSTUN(v, b) {
+		if partly {
+			return inspectBehindSTUN(v)
 		}
-		return answer{outcome: carrier}
-	}
-	if v.tcp || n+20 != len(b) || n == 0 && !v.on(3478) || !stunMethod(binary.BigEndian.Uint16(b)) || !stunAttributes(b[20:]) {
 		return answer{}
 	}
-	return answer{outcome: carrier}
+	a := readSTUN(v, b)
+	if a.app != 0 {
+		announceCall(v, a.app)
+		a.outcome = final
+		return a
+	}
+	if x := v.expected(); x != nil && x.proto == STUN {
+		return answer{outcome: final, app: x.app}
+	}
+	a.outcome = carrier
+	return a
 }
 
 const stunCookie = 0x2112a442
+
+// isSTUN reports whether b is a message of STUN.
+func isSTUN(v *payload, b []byte) bool {
+	if len(b) < 20 || b[0]&0xc0 != 0 {
+		return false
+	}
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n+20 > len(b) && !v.cut {
+		return false
+	}
+	if binary.BigEndian.Uint32(b[4:]) == stunCookie {
+		return n%4 == 0 || n+20 == len(b) // WhatsApp does not pad
+	}
+	return !v.tcp && n%4 == 0 && n+20 == len(b) && (n != 0 || v.on(3478)) && stunMethod(binary.BigEndian.Uint16(b)) && stunAttributes(b[20:])
+}
+
+// callLife is how long an endpoint is remembered as a party of an application's calls.
+const callLife = 2 * time.Minute
+
+// announceCall notes that the flow's client, and the endpoints that it talks about, use STUN for an application: from the same port it will look for its
+// peers without saying for what.
+func announceCall(v *payload, app ID) {
+	client := 1 - v.flow.Server()
+	n := 4
+	if v.flow.Flags&1 != 0 {
+		n = 16
+	}
+	v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, STUN, app, [2]byte{}, callLife)
+}
+
+// watchSTUN notes the peers that the messages of an application's flow name: from the client to them the same call may go on without the server.
+func watchSTUN(v *payload) {
+	b := v.packet
+	app := appOf(&v.flow.L7)
+	if app == 0 || len(b) < 20 || binary.BigEndian.Uint32(b[4:]) != stunCookie || !isSTUN(v, b) {
+		return
+	}
+	cookie := b[4:20]
+	for b = b[20:]; len(b) >= 4; {
+		kind, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		if kind == stunPeer && 4+n <= len(b) && (n == 8 || n == 20) {
+			var addr [16]byte
+			for i := range n - 4 {
+				addr[i] = b[8+i] ^ cookie[i]
+			}
+			v.expect(expectHint, addr[:n-4], binary.BigEndian.Uint16(b[6:])^stunCookie>>16, udp, STUN, app, [2]byte{}, callLife)
+		}
+		if n = 4 + (n+3)&^3; n > len(b) {
+			return
+		}
+		b = b[n:]
+	}
+}
+
+// The attributes that are looked at: RFC 8489 section 18.3, RFC 8656, MS-TURN, MS-ICE2, and those of WhatsApp and Zoom as measurements describe them.
+const (
+	stunPeer         = 0x0012
+	stunRealm        = 0x0014
+	stunZoomRequest  = 0x0101
+	stunZoomAnswer   = 0x0103
+	stunWhatsApp     = 0x4000 // to 0x4003
+	stunMSVersion    = 0x8008
+	stunMSSequence   = 0x8050
+	stunMSCandidate  = 0x8054
+	stunMSQuality    = 0x8055
+	stunOrigin       = 0x802f
+	stunMSImplements = 0x8070
+	stunMSMultiplex  = 0x8095
+)
+
+// readSTUN goes through the attributes of a message for an application, and for a realm, which is the name of a server.
+func readSTUN(v *payload, b []byte) (a answer) {
+	b = b[20:]
+	for len(b) >= 4 {
+		kind, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		value := b[4:min(len(b), 4+n)]
+		switch kind {
+		case stunRealm, stunOrigin:
+			name := value
+			if i := lastIndexByte(name, '/'); kind == stunOrigin {
+				name = name[i+1:]
+			}
+			if a.host == nil && len(name) > 0 && hostLabel(name) {
+				a.host = lowerName(v.scratch(), name)
+				a.app = callOf(v.engine.config.Hosts.find(a.host))
+			}
+		case stunWhatsApp, stunWhatsApp + 1, stunWhatsApp + 2, stunWhatsApp + 3:
+			a.app = callWhatsApp
+		case stunMSVersion, stunMSSequence, stunMSCandidate, stunMSQuality, stunMSImplements, stunMSMultiplex:
+			a.app = callSkype
+		case stunZoomRequest:
+			if n == 20 {
+				a.app = callZoom
+			}
+		case stunZoomAnswer:
+			if n == 8 {
+				a.app = callZoom
+			}
+		}
+		if a.app != 0 && a.host != nil {
+			break
+		}
+		if n = 4 + (n+3)&^3; n > len(b) {
+			break
+		}
+		b = b[n:]
+	}
+	return a
+}
+
+// Numbers of hosts.txt.
+const (
+	callZoom     ID = 1050
+	callSkype    ID = 1180
+	callWhatsApp ID = 1181
+)
+
+// callApps are how calls of applications are called.
+var callApps = onceMap(func(add func(string, string)) {
+	for _, c := range [...][2]string{
+		{"Telegram", "TelegramVoip"}, {"Facebook", "FacebookVoip"}, {"FacebookMessenger", "FacebookVoip"}, {"Instagram", "FacebookVoip"}, {"WhatsApp", "WhatsAppCall"},
+		{"Signal", "SignalVoip"}, {"Viber", "ViberVoip"}, {"Google", "GoogleCall"}, {"Snapchat", "SnapchatCall"}, {"Skype_Teams", "Skype_TeamsCall"},
+		{"Teams", "Skype_TeamsCall"}, {"Microsoft", "Skype_TeamsCall"},
+	} {
+		add(c[0], c[1])
+	}
+})
+
+// callOf returns what calls of an application are called, or the application.
+func callOf(app ID) ID {
+	if app == 0 {
+		return 0
+	}
+	if id := callApps()[Name(app)]; id != 0 {
+		return id
+	}
+	return app
+}
+
+func lastIndexByte(b []byte, c byte) int {
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i] == c {
+			return i
+		}
+	}
+	return -1
+}
 
 // inspectBehindSTUN looks for what a flow that began with STUN is for.
 func inspectBehindSTUN(v *payload) answer {
@@ -50,7 +198,7 @@ func inspectBehindSTUN(v *payload) answer {
 	return answer{outcome: weak}
 }
 
-// stunMethod reports whether a message type is one of RFC 3489: binding and shared secret.
+// stunMethod reports whether a message type is one of RFC 3489: binding and shared secret, or Zoom's answer.
 func stunMethod(t uint16) bool { return t&^0x0110 == 1 || t&^0x0110 == 2 }
 
 // stunAttributes reports whether b is a list of attributes of RFC 3489 to its end.
@@ -58,7 +206,7 @@ func stunAttributes(b []byte) bool {
 	for len(b) >= 4 {
 		kind, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		n = (n + 3) &^ 3
-		if kind == 0 || kind > 0x30 && kind < 0x8000 || 4+n > len(b) {
+		if kind == 0 || kind > 0x30 && kind < 0x8000 && kind != stunZoomRequest && kind != stunZoomAnswer || 4+n > len(b) {
 			return false
 		}
 		b = b[4+n:]

@@ -122,7 +122,7 @@ func helloAnswer(v *payload, h *hello) answer {
 		v.flow.L7[0] |= encryptedHello
 	}
 	a := answer{outcome: final, app: alpnApp(h.alpn), host: lowerName(v.scratch(), h.name)}
-	if h.name == nil && a.app == 0 && h.ok && v.tcp {
+	if (h.name == nil || isAddress(h.name)) && a.app == 0 && h.ok && v.tcp {
 		a.outcome = carrier
 	}
 	return a
@@ -137,6 +137,16 @@ func joinRecords(b, room []byte) []byte {
 		b = b[5+len(part):]
 	}
 	return room
+}
+
+// isAddress reports whether a server's name is an IPv4 address, which does not name anybody.
+func isAddress(name []byte) bool {
+	for _, c := range name {
+		if c != '.' && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
 }
 
 // A hello is what a ClientHello tells.

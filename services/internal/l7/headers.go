@@ -1,0 +1,187 @@
+package l7
+
+import "bytes"
+
+// Names of what speaks HTTP; the numbers are those of hosts.txt.
+const (
+	mpegDash    ID = 1179
+	webSocket   ID = 1189
+	webDAV      ID = 1190
+	soap        ID = 1191
+	hls         ID = 1192
+	httpConnect ID = 1193
+	httpProxy   ID = 1194
+	ipp         ID = 1195
+	iceCast     ID = 1196
+	jsonRPC     ID = 1197
+	gitOverHTTP ID = 1198
+	rpcOverHTTP ID = 1199
+	ocsp        ID = 1174
+	ookla       ID = 1167
+)
+
+// The methods that only some users of HTTP have.
+var methodApps = [...]struct {
+	method string
+	app    ID
+}{
+	{"PROPFIND", webDAV}, {"PROPPATCH", webDAV}, {"MKCOL", webDAV}, {"COPY", webDAV}, {"MOVE", webDAV}, {"LOCK", webDAV}, {"UNLOCK", webDAV}, // RFC 4918
+	{"SEARCH", webDAV}, {"REPORT", webDAV}, {"ACL", webDAV}, {"VERSION-CONTROL", webDAV}, {"MKACTIVITY", webDAV}, {"MKCALENDAR", webDAV}, {"BPROPFIND", webDAV},
+	{"RPC_CONNECT", rpcOverHTTP}, {"RPC_IN_DATA", rpcOverHTTP}, {"RPC_OUT_DATA", rpcOverHTTP}, // MS-RPCH
+	{"SOURCE", iceCast},
+}
+
+// The media types that say what a message is part of (RFC 6960 appendix A, RFC 8010, RFC 8216, ISO 23009-1, SOAP 1.2 part 2, JSON-RPC over HTTP).
+var typeApps = [...]struct {
+	media string
+	app   ID
+}{
+	{"application/ocsp-request", ocsp}, {"application/ocsp-response", ocsp}, {"application/ipp", ipp}, {"application/dash+xml", mpegDash},
+	{"application/vnd.apple.mpegurl", hls}, {"application/x-mpegurl", hls}, {"audio/mpegurl", hls}, {"application/soap+xml", soap},
+	{"application/json-rpc", jsonRPC}, {"application/jsonrequest", jsonRPC}, {"application/x-git-", gitOverHTTP},
+}
+
+// The ends of paths that say the same.
+var pathApps = [...]struct {
+	end string
+	app ID
+}{
+	{".mpd", mpegDash}, {".m3u8", hls}, {"service=git-upload-pack", gitOverHTTP}, {"service=git-receive-pack", gitOverHTTP}, {"/speedtest/latency.txt", ookla},
+	{"/speedtest/upload.php", ookla},
+}
+
+// The beginnings of User-Agent fields of programs that talk to one service, whatever its server is called.
+var agentApps = onceMap(func(add func(string, string)) {
+	for _, a := range [...][2]string{
+		{"whatsapp/", "WhatsApp"}, {"spotify/", "Spotify"}, {"dropbox", "Dropbox"}, {"netflix/", "NetFlix"}, {"nflx", "NetFlix"}, {"itunes/", "AppleiTunes"},
+		{"windows-update-agent", "WindowsUpdate"}, {"microsoft-delivery-optimization", "WindowsUpdate"}, {"valve/steam", "Steam"}, {"teamviewer", "TeamViewer"},
+		{"viber/", "Viber"}, {"instagram ", "Instagram"}, {"twitter/", "Twitter"}, {"snapchat/", "Snapchat"}, {"pandora/", "Pandora"}, {"deezer/", "Deezer"},
+		{"roblox/", "Roblox"}, {"roblox", "Roblox"}, {"git/", "Git"}, {"syncthing/", "Syncthing"}, {"bittorrent/", "BitTorrent"}, {"utorrent/", "BitTorrent"}, {"transmission/", "BitTorrent"},
+		{"avast", "AVAST"}, {"zoom.", "Zoom"}, {"telegram", "Telegram"}, {"mozilla/5.0 (nintendo", "Nintendo"}, {"mozilla/5.0 (playstation", "Playstation"},
+		{"tivo", "TiVoConnect"}, {"apple-", "Apple"},
+	} {
+		add(a[0], a[1])
+	}
+})
+
+// A request is what the header fields of a request told so far.
+type request struct {
+	host  []byte // value of Host
+	app   ID
+	proto ID
+}
+
+// requestAnswer reads the header fields of a request as far as they have come, and waits for Host.
+func requestAnswer(v *payload, method, target, rest []byte) answer {
+	r := request{app: targetApp(target)}
+	for _, m := range methodApps {
+		if string(method) == m.method {
+			r.app = m.app
+		}
+	}
+	switch {
+	case string(method) == "CONNECT":
+		r.proto = httpConnect
+	case hasFold(target, "http://"):
+		r.proto = httpProxy
+	}
+	for {
+		field, next, whole := cutLine(rest)
+		switch {
+		case !whole && r.host == nil && !v.cut && len(v.data) < slotBytes:
+			return answer{outcome: partial}
+		case len(field) == 0 || !whole:
+			return r.answer(v)
+		}
+		r.field(field)
+		rest = next
+	}
+}
+
+// answer names the request. What it says of itself goes before what its server's name says.
+func (r *request) answer(v *payload) answer {
+	return answer{outcome: final, proto: r.proto, app: r.app, host: hostField(v.scratch(), r.host)}
+}
+
+// field takes in one header field.
+func (r *request) field(field []byte) {
+	name, value, ok := bytes.Cut(field, []byte(":"))
+	if !ok {
+		return
+	}
+	value = bytes.TrimSpace(value)
+	switch {
+	case equalFold(name, "host"):
+		r.host = value
+	case equalFold(name, "upgrade"):
+		if equalFold(value, "websocket") { // RFC 6455
+			r.app = webSocket
+		}
+	case equalFold(name, "soapaction"):
+		r.app = soap
+	case equalFold(name, "content-type"):
+		if id := mediaApp(value); id != 0 {
+			r.app = id
+		}
+	case equalFold(name, "user-agent") && r.app == 0:
+		r.app = agentApp(value)
+	}
+}
+
+// responseAnswer reads the header fields of a response as far as they have come; it waits for nothing.
+func responseAnswer(rest []byte) answer {
+	a := answer{outcome: final}
+	for {
+		field, next, whole := cutLine(rest)
+		if !whole || len(field) == 0 {
+			return a
+		}
+		name, value, _ := bytes.Cut(field, []byte(":"))
+		switch value = bytes.TrimSpace(value); {
+		case equalFold(name, "content-type") && a.app == 0:
+			a.app = mediaApp(value)
+		case equalFold(name, "upgrade") && equalFold(value, "websocket"):
+			a.app = webSocket
+		case equalFold(name, "dav"): // RFC 4918 section 10.1
+			a.app = webDAV
+		case equalFold(name, "server") && hasFold(value, "icecast"):
+			a.app = iceCast
+		}
+		rest = next
+	}
+}
+
+func mediaApp(value []byte) ID {
+	for _, t := range typeApps {
+		if hasFold(value, t.media) {
+			return t.app
+		}
+	}
+	return 0
+}
+
+func targetApp(target []byte) ID {
+	path, _, _ := bytes.Cut(target, []byte("?x="))
+	for _, p := range pathApps {
+		if len(path) >= len(p.end) && equalFold(path[len(path)-len(p.end):], p.end) {
+			return p.app
+		}
+	}
+	return 0
+}
+
+// agentApp returns what the first word of a User-Agent field stands for.
+func agentApp(value []byte) ID {
+	if len(value) < 4 {
+		return 0
+	}
+	var room [40]byte
+	text := lowerName(room[:0], value[:min(len(value), len(room))])
+	agents := agentApps()
+	for n := min(len(text), 32); n >= 4; n-- {
+		if id := agents[string(text[:n])]; id != 0 {
+			return id
+		}
+	}
+	return 0
+}
