@@ -30,6 +30,7 @@ import (
 //	ports   one of the two ports is among these
 //	both    does not decide alone: the other direction must have a signature of this protocol too
 //	late    also behind the first two packets with payload of a TCP connection's direction
+//	app     what the protocol carries here
 //	carries later packets are looked at for TLS, and that is then what the protocol carries
 //	yes no  samples, in the notation of match, which the tests try
 //
@@ -65,6 +66,7 @@ type signatureFile struct {
 			Find    []string
 			Fields  []string
 			Text    bool
+			App     string
 			Min     int
 			Max     int
 			Ports   []uint16
@@ -137,6 +139,9 @@ func compile(text string) (*signatures, error) {
 			err := errors.Join(sig.setTransport(s.L4), sig.setMatch(s.Match), sig.setFind(s.Find), sig.setFields(s.Fields), sig.setSamples(s.Yes, s.No), sig.check())
 			if err != nil {
 				return nil, fmt.Errorf("protocol %s, signature %d: %w", p.Name, i+1, err)
+			}
+			if sig.app = known[s.App]; sig.app == 0 && s.App != "" {
+				return nil, fmt.Errorf("protocol %s, signature %d: app %q has no row before this one", p.Name, i+1, s.App)
 			}
 			t.add(sig)
 		}

@@ -19,6 +19,7 @@ type signature struct {
 	both     bool
 	late     bool
 	carries  bool
+	app      ID
 	samples  [2][]byte // what it must know, and what it must not
 }
 
@@ -73,9 +74,9 @@ func inspectSignatures(v *payload) answer {
 			continue
 		}
 		if s.carries {
-			return answer{outcome: carrier, proto: s.proto}
+			return answer{outcome: carrier, proto: s.proto, app: s.app}
 		}
-		return answer{outcome: final, proto: s.proto}
+		return answer{outcome: final, proto: s.proto, app: s.app}
 	}
 	if m := v.memory(); half || m != nil && m[0]|m[1] != 0 {
 		return answer{outcome: weak}
