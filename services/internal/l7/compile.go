@@ -20,13 +20,17 @@ import (
 // A signature holds if all its parts do:
 //
 //	l4      udp, tcp
-//	match   "offset:bytes", bytes as hex or 'text', "|" between alternatives; "offset&mask:bytes" looks at some bits only
+//	match   "offset:bytes", bytes as hex or 'text', "|" between alternatives; "offset&mask:bytes" looks at some bits only. A negative offset counts from
+//	        the payload's end
 //	find    one of these is within the first 128 bytes, whatever the case
-//	fields  "offset:type in a..b" or "offset:type == len-n"; types u8, u16be, u16le, u24le, u32be, u32le
+//	fields  "offset:type in a..b", "offset:type == @offset" (the same as there), or "offset:type == len-n", where >= means a message that goes on in the next
+//	        segment and <= several messages, and "type*k" a length in units of k bytes; types u8, u16be, u16le, u24be, u24le, u32be, u32le
+//	text    the first 128 bytes are printable ASCII
 //	min max length of the payload
 //	ports   one of the two ports is among these
 //	both    does not decide alone: the other direction must have a signature of this protocol too
 //	late    also behind the first two packets with payload of a TCP connection's direction
+//	app     what the protocol carries here
 //	carries later packets are looked at for TLS, and that is then what the protocol carries
 //	yes no  samples, in the notation of match, which the tests try
 //
@@ -61,6 +65,8 @@ type signatureFile struct {
 			Match   []string
 			Find    []string
 			Fields  []string
+			Text    bool
+			App     string
 			Min     int
 			Max     int
 			Ports   []uint16
@@ -129,10 +135,13 @@ func compile(text string) (*signatures, error) {
 			return nil, fmt.Errorf("protocol %s: %w", p.Name, err)
 		}
 		for i, s := range p.Signature {
-			sig := signature{proto: id, ports: s.Ports, min: s.Min, max: s.Max, both: s.Both, late: s.Late, carries: s.Carries}
+			sig := signature{proto: id, ports: s.Ports, min: s.Min, max: s.Max, text: s.Text, both: s.Both, late: s.Late, carries: s.Carries}
 			err := errors.Join(sig.setTransport(s.L4), sig.setMatch(s.Match), sig.setFind(s.Find), sig.setFields(s.Fields), sig.setSamples(s.Yes, s.No), sig.check())
 			if err != nil {
 				return nil, fmt.Errorf("protocol %s, signature %d: %w", p.Name, i+1, err)
+			}
+			if sig.app = known[s.App]; sig.app == 0 && s.App != "" {
+				return nil, fmt.Errorf("protocol %s, signature %d: app %q has no row before this one", p.Name, i+1, s.App)
 			}
 			t.add(sig)
 		}
@@ -162,12 +171,23 @@ func (s *signature) mayBegin(b byte) bool {
 			return false
 		}
 	}
-	for _, f := range s.fields {
-		if f.at == 0 && f.width == 1 && !f.length && (uint64(b) < f.lo || uint64(b) > f.hi) {
-			return false
-		}
+	if s.text && !printable([]byte{b}) {
+		return false
 	}
-	return true
+	return !slices.ContainsFunc(s.fields, func(f field) bool { return !f.mayBegin(b) })
+}
+
+// mayBegin reports whether a payload of at most 65,535 bytes that begins with b can fulfil f.
+func (f *field) mayBegin(b byte) bool {
+	if f.at != 0 || f.op == same || f.op == atLeast || f.little && f.width > 1 {
+		return true
+	}
+	hi := f.hi
+	if f.op != within {
+		hi = 65535
+	}
+	shift := 8 * (f.width - 1)
+	return uint64(b) <= hi>>shift && (f.op != within || uint64(b) >= f.lo>>shift)
 }
 
 func (s *signature) setTransport(names []string) error {
@@ -196,7 +216,7 @@ func (s *signature) setMatch(list []string) error {
 		var p pattern
 		place, mask, masked := strings.Cut(place, "&")
 		at, err := strconv.Atoi(place)
-		if err != nil || at < 0 {
+		if err != nil {
 			return fmt.Errorf("match %q: offset %q", text, place)
 		}
 		p.at = at
@@ -229,31 +249,14 @@ func (s *signature) setFind(list []string) error {
 }
 
 var fieldTypes = map[string]field{
-	"u8": {width: 1}, "u16be": {width: 2}, "u16le": {width: 2, little: true}, "u24le": {width: 3, little: true}, "u32be": {width: 4}, "u32le": {width: 4, little: true},
+	"u8": {width: 1}, "u16be": {width: 2}, "u16le": {width: 2, little: true}, "u24be": {width: 3}, "u24le": {width: 3, little: true}, "u32be": {width: 4}, "u32le": {width: 4, little: true},
 }
+
+var comparisons = map[string]comparison{"in": within, "==": isLength, ">=": atLeast, "<=": atMost}
 
 func (s *signature) setFields(list []string) error {
 	for _, text := range list {
-		var at int
-		var kind, op, rest string
-		if _, err := fmt.Sscanf(strings.Replace(text, ":", " ", 1), "%d %s %s %s", &at, &kind, &op, &rest); err != nil {
-			return fmt.Errorf("field %q: %w", text, err)
-		}
-		f, ok := fieldTypes[kind]
-		if !ok || at < 0 {
-			return fmt.Errorf("field %q: no type %q", text, kind)
-		}
-		f.at = at
-		var err error
-		switch op {
-		case "in":
-			_, err = fmt.Sscanf(rest, "%d..%d", &f.lo, &f.hi)
-		case "==":
-			f.length = true
-			_, err = fmt.Sscanf(rest, "len-%d", &f.lo)
-		default:
-			err = fmt.Errorf("%q is neither in nor ==", op)
-		}
+		f, err := parseField(text)
 		if err != nil {
 			return fmt.Errorf("field %q: %w", text, err)
 		}
@@ -262,10 +265,43 @@ func (s *signature) setFields(list []string) error {
 	return nil
 }
 
+func parseField(text string) (field, error) {
+	var at int
+	var kind, op, rest string
+	if _, err := fmt.Sscanf(strings.Replace(text, ":", " ", 1), "%d %s %s %s", &at, &kind, &op, &rest); err != nil {
+		return field{}, err
+	}
+	kind, times, scaled := strings.Cut(kind, "*")
+	f, ok := fieldTypes[kind]
+	if !ok || at < 0 {
+		return f, fmt.Errorf("no type %q", kind)
+	}
+	f.at, f.times = at, 1
+	if f.op, ok = comparisons[op]; !ok {
+		return f, fmt.Errorf("%q is none of in, ==, >=, <=", op)
+	}
+	if scaled {
+		if _, err := fmt.Sscan(times, &f.times); err != nil {
+			return f, err
+		}
+	}
+	var err error
+	switch {
+	case f.op == within:
+		_, err = fmt.Sscanf(rest, "%d..%d", &f.lo, &f.hi)
+	case f.op == isLength && rest[0] == '@':
+		f.op = same
+		_, err = fmt.Sscanf(rest, "@%d", &f.lo)
+	default:
+		_, err = fmt.Sscanf(rest, "len-%d", &f.lo)
+	}
+	return f, err
+}
+
 func (s *signature) setSamples(texts ...string) error {
 	for i, text := range texts {
 		text, size, padded := strings.Cut(text, "*")
-		if strings.Contains(text, "'") && !strings.HasSuffix(text, "'") || strings.Count(text, "'")%2 == 1 {
+		if strings.Count(text, "'")%2 == 1 {
 			text, padded = texts[i], false // the star is within a text
 		}
 		w, err := parseWords(text)

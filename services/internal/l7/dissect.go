@@ -11,6 +11,7 @@ type payload struct {
 	data     []byte // never empty. Of a stream it begins with the first kept segment
 	packet   []byte // the payload of this packet alone
 	cut      bool   // the wire had more of this packet than was captured
+	wire     int    // length that this packet's payload had on the wire; of a fragment its own
 	tcp      bool
 	begun    bool   // TCP: the handshake was seen, so that nth counts from the beginning of the stream
 	joined   bool   // TCP: data is more than this packet

@@ -161,7 +161,8 @@ func (e *Engine) show(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: r.L7[6+from], now: p.Time,
 		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: r.L7[0]&sawSYN != 0,
 	}
-	v.cut = p.Layers&packet.Fragment != 0 || wirePayload(p) > len(data)
+	v.wire = wirePayload(p)
+	v.cut = p.Layers&packet.Fragment != 0 || v.wire > len(data)
 	if v.tcp && int(p.L4)+8 <= len(p.Data) {
 		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
 		if p.TCPBits&2 != 0 {

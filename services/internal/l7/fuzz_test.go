@@ -55,6 +55,13 @@ func FuzzPTP(f *testing.F)           { fuzzDissector(f, false, inspectPTP, 319, 
 func FuzzDCERPC(f *testing.F)        { fuzzDissector(f, false, inspectDCERPC, 34964) }
 func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStream, 135) }
 func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
+func FuzzRPC(f *testing.F)           { fuzzDissector(f, false, inspectRPC) }
+func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
+func FuzzCoAP(f *testing.F)          { fuzzDissector(f, false, inspectCoAP, 5683) }
+func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
+func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
+func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
+func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
 func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
 func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
 

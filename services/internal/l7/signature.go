@@ -15,26 +15,40 @@ type signature struct {
 	match    []pattern
 	find     [][]byte // lower case
 	fields   []field
+	text     bool
 	both     bool
 	late     bool
 	carries  bool
+	app      ID
 	samples  [2][]byte // what it must know, and what it must not
 }
 
 // A pattern is bytes at a fixed place.
 type pattern struct {
-	at   int
+	at   int  // negative: from the end
 	mask byte // of a single byte
 	any  [][]byte
 }
 
-// A field is a number at a fixed place that must be in a range, or be the payload's length less something.
+// A field is a number at a fixed place that must be in a range, equal another one, or be compared with the payload's length less something.
 type field struct {
 	at, width int
 	little    bool
-	length    bool
-	lo, hi    uint64 // range; for a length what is to be subtracted is lo
+	op        comparison
+	times     uint64 // unit of a length, in bytes
+	lo, hi    uint64 // range; of a length lo is what is to be subtracted, of another field its place
 }
+
+// A comparison is what a field must fulfil.
+type comparison uint8
+
+const (
+	within   comparison = iota
+	isLength            // the length of the payload
+	atLeast             // that or more: a message whose rest is still to come
+	atMost              // that or less: several messages
+	same                // another field
+)
 
 // findWithin is how far the find part of a signature looks.
 const findWithin = 128
@@ -60,9 +74,9 @@ func inspectSignatures(v *payload) answer {
 			continue
 		}
 		if s.carries {
-			return answer{outcome: carrier, proto: s.proto}
+			return answer{outcome: carrier, proto: s.proto, app: s.app}
 		}
-		return answer{outcome: final, proto: s.proto}
+		return answer{outcome: final, proto: s.proto, app: s.app}
 	}
 	if m := v.memory(); half || m != nil && m[0]|m[1] != 0 {
 		return answer{outcome: weak}
@@ -118,50 +132,85 @@ func (s *signature) holds(v *payload) bool {
 		return false
 	}
 	for i := range s.match {
-		if !s.match[i].holds(b) {
+		if !s.match[i].holds(b, v.cut) {
 			return false
 		}
 	}
 	for i := range s.fields {
-		if !s.fields[i].holds(b, v.cut) {
+		if !s.fields[i].holds(v) {
 			return false
 		}
+	}
+	if s.text && !printable(b[:min(len(b), findWithin)]) {
+		return false
 	}
 	return s.find == nil || containsAny(b[:min(len(b), findWithin)], s.find)
 }
 
-func (p *pattern) holds(b []byte) bool {
+func (p *pattern) holds(b []byte, cut bool) bool {
+	at := p.at
+	if at < 0 {
+		if at += len(b); at < 0 || cut {
+			return false
+		}
+	}
 	for _, w := range p.any {
-		if len(b) < p.at+len(w) {
+		if len(b) < at+len(w) {
 			continue
 		}
 		if p.mask != 0 {
-			if b[p.at]&p.mask == w[0] {
+			if b[at]&p.mask == w[0] {
 				return true
 			}
-		} else if bytes.Equal(b[p.at:p.at+len(w)], w) {
+		} else if bytes.Equal(b[at:at+len(w)], w) {
 			return true
 		}
 	}
 	return false
 }
 
-func (f *field) holds(b []byte, cut bool) bool {
+func (f *field) holds(v *payload) bool {
+	b := v.data
 	if len(b) < f.at+f.width {
 		return false
 	}
-	var x uint64
+	x := f.value(b[f.at:])
+	switch f.op {
+	case within:
+		return x >= f.lo && x <= f.hi
+	case same:
+		return len(b) >= int(f.lo)+f.width && x == f.value(b[f.lo:])
+	}
+	n, x := uint64(len(b)), x*f.times+f.lo
+	if v.cut {
+		if v.wire <= len(b) {
+			return x > n // a fragment of a longer datagram
+		}
+		n = uint64(v.wire)
+	}
+	return x == n || f.op == atLeast && x > n || f.op == atMost && x < n
+}
+
+// value reads the number that b begins with.
+func (f *field) value(b []byte) (x uint64) {
 	for i := range f.width {
 		if f.little {
-			x |= uint64(b[f.at+i]) << (8 * i)
+			x |= uint64(b[i]) << (8 * i)
 		} else {
-			x = x<<8 | uint64(b[f.at+i])
+			x = x<<8 | uint64(b[i])
 		}
 	}
-	if f.length {
-		return x+f.lo == uint64(len(b)) || cut && x+f.lo > uint64(len(b))
+	return x
+}
+
+// printable reports whether b is ASCII text: its first byte is printable, the rest may be white space too.
+func printable(b []byte) bool {
+	for i, c := range b {
+		if (c < ' ' || c > '~') && (i == 0 || c != '\r' && c != '\n' && c != '\t') {
+			return false
+		}
 	}
-	return x >= f.lo && x <= f.hi
+	return true
 }
 
 // containsAny reports whether one of the words, which are in lower case, is in b, whatever its case.
@@ -199,10 +248,14 @@ func (s *signature) weight() int {
 		n += one - bits.Len(uint(len(p.any)-1))
 	}
 	for _, f := range s.fields {
-		switch {
-		case f.length:
+		switch f.op {
+		case isLength:
 			n += min(8*f.width, 24)
-		default:
+		case same:
+			n += 8 * f.width
+		case atMost:
+			n += max(8*f.width-11, 0)
+		case within:
 			n += 8*f.width - bits.Len64(f.hi-f.lo)
 		}
 	}
@@ -210,6 +263,9 @@ func (s *signature) weight() int {
 		n += 8*len(s.find[0]) - 7 // in any of 128 places
 	}
 	if s.max != 0 && s.max == s.min {
+		n += 8
+	}
+	if s.text {
 		n += 8
 	}
 	return n

@@ -1,0 +1,56 @@
+package l7
+
+import "encoding/binary"
+
+// inspectRPC knows calls of ONC RPC (RFC 5531): over UDP the message, over TCP behind a record mark. The program says what it is.
+func inspectRPC(v *payload) answer {
+	b := v.data
+	if v.tcp {
+		if len(b) < 44 || b[0]&0x80 == 0 {
+			return answer{}
+		}
+		n := int(binary.BigEndian.Uint32(b)&0x7fffffff) + 4
+		if n < 44 || n < len(b) && b[n]&0x80 == 0 || n > 1<<21 {
+			return answer{}
+		}
+		b = b[4:]
+	}
+	if len(b) < 40 || binary.BigEndian.Uint32(b[4:]) != 0 || binary.BigEndian.Uint32(b[8:]) != 2 {
+		return answer{}
+	}
+	program, version, procedure := binary.BigEndian.Uint32(b[12:]), binary.BigEndian.Uint32(b[16:]), binary.BigEndian.Uint32(b[20:])
+	kind, size := binary.BigEndian.Uint32(b[24:]), binary.BigEndian.Uint32(b[28:])
+	if version > 1024 || procedure > 1024 || size > 400 || size%4 != 0 || kind > 6 && kind < 300000 {
+		return answer{}
+	}
+	id := rpcProgram(program)
+	if program == portMapper && procedure == 3 && id != nfs {
+		// where is the port of: behind credentials and verifier
+		at := 40 + int(size)
+		if at+4 <= len(b) && rpcProgram(binary.BigEndian.Uint32(b[at:])) == nfs {
+			id = nfs
+		}
+	}
+	return answer{outcome: final, proto: id}
+}
+
+// portMapper is the program that tells the ports of the others (RFC 1833).
+const portMapper = 100000
+
+// The numbers of signatures/network.toml.
+const (
+	nfs       ID = 446
+	oncRPC    ID = 540
+	glusterFS ID = 541
+)
+
+// rpcProgram names a program by its number in the registry of IANA.
+func rpcProgram(n uint32) ID {
+	switch n {
+	case 100003, 100005, 100011, 100021, 100024, 100227: // NFS, mount, quota, locks, status, access control lists
+		return nfs
+	case 1298437, 14398633, 34123456, 4867634, 1238433, 1238463, 14398634:
+		return glusterFS
+	}
+	return oncRPC
+}
