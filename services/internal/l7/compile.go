@@ -265,7 +265,7 @@ func (s *signature) setFields(list []string) error {
 func (s *signature) setSamples(texts ...string) error {
 	for i, text := range texts {
 		text, size, padded := strings.Cut(text, "*")
-		if strings.Contains(text, "'") && !strings.HasSuffix(text, "'") || strings.Count(text, "'")%2 == 1 {
+		if strings.Count(text, "'")%2 == 1 {
 			text, padded = texts[i], false // the star is within a text
 		}
 		w, err := parseWords(text)

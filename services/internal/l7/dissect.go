@@ -11,6 +11,7 @@ type payload struct {
 	data     []byte // never empty. Of a stream it begins with the first kept segment
 	packet   []byte // the payload of this packet alone
 	cut      bool   // the wire had more of this packet than was captured
+	wire     int    // length of this packet's payload on the wire, 0 if that is not known
 	tcp      bool
 	begun    bool   // TCP: the handshake was seen, so that nth counts from the beginning of the stream
 	joined   bool   // TCP: data is more than this packet
@@ -26,6 +27,11 @@ type payload struct {
 
 // on reports whether either port is n. It may only make a strong pattern stronger; it decides nothing.
 func (v *payload) on(n uint16) bool { return v.src == n || v.dst == n }
+
+// fills reports whether n is the length of the payload: a message that says so of itself ends where the payload does.
+func (v *payload) fills(n int) bool {
+	return n == len(v.data) || v.cut && n > len(v.data) && (v.wire == 0 || n == v.wire)
+}
 
 // memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
 // dissector holds them. A dissector gives them up when it answers no.

@@ -93,7 +93,14 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		setState(s, Pending)
 	}
 	count(&s[8])
-	if r.Proto != protoTCP && r.Proto != protoUDP {
+	switch r.Proto {
+	case protoTCP, protoUDP:
+	case protoSCTP:
+		if e.openSCTP(p, r); s[0]&settled == 0 && e.exhausted(s) {
+			e.giveUp(r)
+		}
+		return verdict(s)
+	default:
 		e.byProtocol(r)
 		return verdict(s)
 	}
@@ -161,7 +168,11 @@ func (e *Engine) show(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: r.L7[6+from], now: p.Time,
 		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: r.L7[0]&sawSYN != 0,
 	}
-	v.cut = p.Layers&packet.Fragment != 0 || wirePayload(p) > len(data)
+	v.wire = wirePayload(p)
+	v.cut = p.Layers&packet.Fragment != 0 || v.wire > len(data)
+	if p.Layers&packet.Fragment != 0 {
+		v.wire = 0
+	}
 	if v.tcp && int(p.L4)+8 <= len(p.Data) {
 		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
 		if p.TCPBits&2 != 0 {

@@ -55,6 +55,13 @@ func FuzzPTP(f *testing.F)           { fuzzDissector(f, false, inspectPTP, 319, 
 func FuzzDCERPC(f *testing.F)        { fuzzDissector(f, false, inspectDCERPC, 34964) }
 func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStream, 135) }
 func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
+func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }
+func FuzzCOTP(f *testing.F)          { fuzzDissector(f, true, inspectCOTP, 102) }
+func FuzzGTP(f *testing.F)           { fuzzDissector(f, false, inspectGTP, 2123, 2152, 3386) }
+func FuzzPFCP(f *testing.F)          { fuzzDissector(f, false, inspectPFCP, 8805) }
+func FuzzEtherCAT(f *testing.F)      { fuzzDissector(f, false, inspectEtherCAT, 0x88a4) }
+func FuzzPROFINET(f *testing.F)      { fuzzDissector(f, false, inspectProfinetUDP, 0x8892) }
+func FuzzCOAP(f *testing.F)          { fuzzDissector(f, false, inspectCOAP, 5683) }
 func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
 func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
 

@@ -119,7 +119,7 @@ func (s *signature) holds(v *payload) bool {
 		}
 	}
 	for i := range s.fields {
-		if !s.fields[i].holds(b, v.cut) {
+		if !s.fields[i].holds(v) {
 			return false
 		}
 	}
@@ -142,7 +142,8 @@ func (p *pattern) holds(b []byte) bool {
 	return false
 }
 
-func (f *field) holds(b []byte, cut bool) bool {
+func (f *field) holds(v *payload) bool {
+	b := v.data
 	if len(b) < f.at+f.width {
 		return false
 	}
@@ -155,7 +156,7 @@ func (f *field) holds(b []byte, cut bool) bool {
 		}
 	}
 	if f.length {
-		return x+f.lo == uint64(len(b)) || cut && x+f.lo > uint64(len(b))
+		return x <= 0xffff && v.fills(int(x+f.lo))
 	}
 	return x >= f.lo && x <= f.hi
 }
