@@ -11,7 +11,7 @@ type payload struct {
 	data     []byte // never empty. Of a stream it begins with the first kept segment
 	packet   []byte // the payload of this packet alone
 	cut      bool   // the wire had more of this packet than was captured
-	wire     int    // length that this packet's payload had on the wire; of a fragment its own
+	wire     int    // length that data had on the wire; of a fragment its own
 	tcp      bool
 	begun    bool   // TCP: the handshake was seen, so that nth counts from the beginning of the stream
 	joined   bool   // TCP: data is more than this packet
@@ -27,6 +27,11 @@ type payload struct {
 
 // on reports whether either port is n. It may only make a strong pattern stronger; it decides nothing.
 func (v *payload) on(n uint16) bool { return v.src == n || v.dst == n }
+
+// fills reports whether n is the length of the payload: a message that says so of itself ends where the payload does.
+func (v *payload) fills(n int) bool {
+	return n == len(v.data) || v.cut && n > len(v.data) && (v.wire <= len(v.data) || n == v.wire)
+}
 
 // memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
 // dissector holds them. A dissector gives them up when it answers no.

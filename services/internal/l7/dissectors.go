@@ -14,11 +14,17 @@ var dissectors = []dissector{
 	{QUIC, udp, "", inspectQUIC},
 	{DTLS, udp, "\x14\x15\x16\x17\x18\x19", inspectDTLS},
 	{STUN, udp | tcp, "", inspectSTUN},
+	{dnp3, udp | tcp, "\x05", inspectDNP3},
+	{COTP, tcp, "\x03", inspectCOTP},
+	{GTP, udp, "", inspectGTP},
+	{PFCP, udp, "\x20\x21\x22\x23\x24\x25\x26\x27", inspectPFCP},
+	{EtherCAT, udp, "", inspectEtherCAT},
+	{PROFINETRT, udp, "", inspectProfinetUDP},
+	{COAP, udp, coapFirst, inspectCOAP},
 	{DCERPC, udp, "\x04", inspectDCERPC},
 	{DCERPC, tcp, "\x05", inspectDCERPCStream},
 	{Teredo, udp, "\x00\x60", inspectTeredo},
 	{oncRPC, udp | tcp, "", inspectRPC},
-	{coap, udp, "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~\x7f", inspectCoAP},
 	{openVPN, udp, "\x38\x40\x50", inspectOpenVPN},
 	{openVPN, tcp, "\x00", inspectOpenVPN},
 	{PTPv2, udp, "", inspectPTP},
@@ -39,6 +45,8 @@ var watchers = []watcher{
 }
 
 const (
+	coapFirst = "@ABCDEFGHPQRSTUVWX`abcdefghpqrstuvwx" // version 1, any type, a token of at most 8 bytes
+
 	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	high  = "\x80\x81" // first byte of an SSL 2.0 record of up to 511 bytes
 )

@@ -93,7 +93,14 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		setState(s, Pending)
 	}
 	count(&s[8])
-	if r.Proto != protoTCP && r.Proto != protoUDP {
+	switch r.Proto {
+	case protoTCP, protoUDP:
+	case protoSCTP:
+		if e.openSCTP(p, r); s[0]&settled == 0 && e.exhausted(s) {
+			e.giveUp(r)
+		}
+		return verdict(s)
+	default:
 		e.byProtocol(r)
 		return verdict(s)
 	}
@@ -331,6 +338,7 @@ func (e *Engine) rejoin(v *payload) {
 	}
 	sl.put(int(int32(v.seq-sl.base)), v.data)
 	v.data, v.joined = sl.head(), true
+	v.wire += max(len(v.data)-len(v.packet), 0)
 }
 
 // keep stores the stream from this segment on, unless it is kept already.

@@ -57,11 +57,17 @@ func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStrea
 func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
 func FuzzRPC(f *testing.F)           { fuzzDissector(f, false, inspectRPC) }
 func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
-func FuzzCoAP(f *testing.F)          { fuzzDissector(f, false, inspectCoAP, 5683) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
 func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
 func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
+func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }
+func FuzzCOTP(f *testing.F)          { fuzzDissector(f, true, inspectCOTP, 102) }
+func FuzzGTP(f *testing.F)           { fuzzDissector(f, false, inspectGTP, 2123, 2152, 3386) }
+func FuzzPFCP(f *testing.F)          { fuzzDissector(f, false, inspectPFCP, 8805) }
+func FuzzEtherCAT(f *testing.F)      { fuzzDissector(f, false, inspectEtherCAT, 0x88a4) }
+func FuzzPROFINET(f *testing.F)      { fuzzDissector(f, false, inspectProfinetUDP, 0x8892) }
+func FuzzCOAP(f *testing.F)          { fuzzDissector(f, false, inspectCOAP, 5683) }
 func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
 func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
 

@@ -2,14 +2,17 @@ package l7
 
 import "encoding/binary"
 
-// ptpVersion names a message of PTP by its header: version 2 (IEEE 1588-2008 and -2019) or 1 (IEEE 1588-2002). Without a known version it is
-// just PTP.
+// ptpVersion names a message of PTP by its header: version 2 (IEEE 1588-2008 and -2019), of the profile of IEEE 802.1AS if its major SDO id is 1, or
+// version 1 (IEEE 1588-2002). Without a known version it is just PTP.
 func ptpVersion(b []byte) ID {
 	if len(b) < 4 {
 		return PTP
 	}
 	switch {
 	case b[1]&15 == 2 && binary.BigEndian.Uint16(b[2:]) >= 34:
+		if b[0]>>4 == 1 {
+			return GPTP
+		}
 		return PTPv2
 	case binary.BigEndian.Uint16(b) == 1:
 		return PTPv1
@@ -24,7 +27,7 @@ func inspectPTP(v *payload) answer {
 		return answer{}
 	}
 	switch id := ptpVersion(b); {
-	case id == PTPv2 && (int(binary.BigEndian.Uint16(b[2:])) <= len(b) || v.cut) && ptpMessage(b[0]&15):
+	case (id == PTPv2 || id == GPTP) && (int(binary.BigEndian.Uint16(b[2:])) <= len(b) || v.cut) && ptpMessage(b[0]&15):
 		return answer{outcome: final}
 	case id == PTPv1 && len(b) >= 40:
 		return answer{outcome: final, proto: PTPv1}

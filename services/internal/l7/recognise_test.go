@@ -83,9 +83,33 @@ func conversations(t testing.TB) []conversation {
 		{"FTP told by both sides", 6, 40000, 2121, []packetSpec{syn, synAck, down("220 Welcome\r\n"), up("USER anonymous\r\n")}, 257, 0, "", 4},
 		{"HTTP behind SOCKS", 6, 40000, 9050, []packetSpec{syn, synAck, up("\x05\x01\x00"), down("\x05\x00"), up(httpGet)}, socks, HTTP, "www.example.com", 5},
 		{"Teredo", 17, 40000, 3544, []packetSpec{up("\x60\x00\x00\x00\x00\x00\x3b\xff" + strings.Repeat("a", 32))}, Teredo, 0, "", 1},
+		{"DNP3", 6, 40000, 20001, []packetSpec{syn, synAck, up(unhex("056405c001000004e921"))}, dnp3, 0, "", 3},
+		{"S7comm", 6, 40000, 1102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("03000019 02f080 32010000000000080000f0000001000101e0"))}, s7comm, 0, "", 5},
+		{"S7comm-plus", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("03000014 02f080 720100050102030405 720100")), up("x")}, S7CommPlus, 0, "", 5},
+		{"S7comm, its headers apart", 6, 40000, 102, []packetSpec{syn, synAck, up(unhex("03000019")), up(unhex("02f080 32010000000000080000f0000001000101e0"))}, s7comm, 0, "", 4},
+		{"MMS", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("03000020 02f080 0d17 c115 3113 a003800101 a20c 0605 28ca220201 0000000000"))}, MMS, 0, "", 5},
+		{"ICCP in the middle", 6, 40000, 102, []packetSpec{up(unhex("03000026 02f080 01000100 6119 3017 020103 a012 a0 10 020101 a40b a109 1807") + "abcdefg"),
+			down(unhex("03000034 02f080 01000100") + "TASE2_Version")}, MMS, ICCP, "", 2},
+		{"another user of COTP", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("0300000b 02f080 41424344"))}, COTP, 0, "", 5},
+		{"RDP without negotiation", 6, 40000, 3390, []packetSpec{syn, synAck, up(unhex("0300000b 06e00000000000")), down(unhex("0300000b 06d00000123400")), up(unhex("0300000d 02f080 7f6582019004"))}, rdp, 0, "", 5},
+		{"GTP-C 1", 17, 40000, 2123, []packetSpec{up(unhex("32100004 00000000 00010000"))}, GTP, GTPC, "", 1},
+		{"GTP-C 2 elsewhere", 17, 40000, 2124, []packetSpec{up(unhex("48200011 00000000 00000100 01000500 1122334455"))}, GTP, GTPC, "", 1},
+		{"GTP-U echo", 17, 2152, 2152, []packetSpec{up(unhex("32010004 00000000 00010000"))}, GTP, GTPU, "", 1},
+		{"GTP'", 17, 40000, 3386, []packetSpec{up(unhex("4f0400030001 7e0100"))}, GTP, GTPPrime, "", 1},
+		{"PFCP", 17, 8805, 8806, []packetSpec{up(unhex("20050009 00000100 00130001 01"))}, PFCP, 0, "", 1},
+		{"EtherCAT over UDP, two datagrams", 17, 34980, 34981, []packetSpec{up(unhex("1c10 0700 01000000 0280 0000 1122 0000 0700 01000000 0200 0000 1122 0000"))}, EtherCAT, 0, "", 1},
+		{"PROFINET RT over UDP", 17, 49152, 34962, []packetSpec{up(unhex("c001 8080808080 0100 35 00")), up(unhex("c001 8080808080 0180 35 00"))}, PROFINETRT, 0, "", 2},
+		{"CoAP", 17, 40000, 5683, []packetSpec{up(unhex("40017d34 bb2e77656c6c2d6b6e6f776e 04636f7265"))}, COAP, 0, "", 1},
+		{"CoAP elsewhere", 17, 40000, 6683, []packetSpec{up(unhex("40017d34 bb2e77656c6c2d6b6e6f776e 04636f7265")), down(unhex("60457d34 c128 ff") + "<x>")}, COAP, 0, "", 2},
 		{"DTLS", 17, 40000, 4433, []packetSpec{up("\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04abcd")}, DTLS, 0, "", 1},
 	}
 }
+
+// A connection of the transport over which S7comm goes, asked for and made.
+var (
+	s7Connect = unhex("03000016 11e00000000100 c1020100 c2020102 c0010a")
+	s7Accept  = unhex("03000016 11d00001000200 c0010a c1020100 c2020102")
+)
 
 func (l *lab) play(c conversation) (v Verdict) {
 	for _, p := range c.packets {
@@ -125,7 +149,7 @@ func TestRecognises(t *testing.T) {
 // TestSplitStreams splits the bytes of each TCP conversation at every place into two segments, in order, the other way round, and repeated.
 func TestSplitStreams(t *testing.T) {
 	for _, c := range conversations(t) {
-		if c.proto != 6 || len(c.packets) < 3 || !c.packets[1].back || c.packets[2].back || len(c.packets[2].payload) < 10 {
+		if c.proto != 6 || len(c.packets) < 3 || !c.packets[1].back || c.packets[2].back || len(c.packets[2].payload) < 10 || c.dpi != 3 {
 			continue
 		}
 		last := c.packets[2].payload

@@ -67,6 +67,13 @@ const (
 	GTP
 	GTPC
 	GTPPrime
+	PFCP
+	S7CommPlus
+	MMS
+	ICCP
+	COTP
+	COAP
+	GPTP
 	countIDs
 )
 
@@ -141,4 +148,11 @@ var builtin = [countIDs]Protocol{
 	GTP:           {GTP, "GTP", "Network", LayerApplication, 0, nil, nil},
 	GTPC:          {GTPC, "GTP_C", "Network", LayerApplication, GTP, []string{"GTP-C", "GTPv2"}, []string{"udp:2123"}},
 	GTPPrime:      {GTPPrime, "GTP_PRIME", "Network", LayerApplication, GTP, []string{"GTP'"}, []string{"udp:3386", "tcp:3386"}},
+	PFCP:          {PFCP, "PFCP", "Network", LayerApplication, 0, nil, []string{"udp:8805"}},
+	S7CommPlus:    {S7CommPlus, "S7CommPlus", "IoT-Scada", LayerApplication, 0, []string{"S7comm-plus", "S7+"}, nil},
+	MMS:           {MMS, "ISO9506-1-MMS", "IoT-Scada", LayerApplication, 0, []string{"MMS"}, nil},
+	ICCP:          {ICCP, "ICCP", "IoT-Scada", LayerApplication, MMS, []string{"TASE.2"}, nil},
+	COTP:          {COTP, "COTP", "Network", LayerApplication, 0, []string{"TPKT", "ISO-TSAP", "X.224"}, []string{"tcp:102"}},
+	COAP:          {COAP, "COAP", "RPC", LayerApplication, 0, nil, []string{"udp:5683", "udp:5684"}},
+	GPTP:          {GPTP, "gPTP", "System", LayerLink, PTPv2, []string{"802.1AS"}, nil},
 }

@@ -1,0 +1,41 @@
+package l7
+
+import "testing"
+
+// TestSCTP: the first data with a payload protocol identifier names the association; without data it is SCTP, and stays so at the end.
+func TestSCTP(t *testing.T) {
+	head := unhex("0b59 0b59 00000001 00000000")
+	data := func(ppid, user string) string {
+		n := 16 + len(user)
+		return "\x00\x03" + u16(n) + unhex("00000001 0001 0000") + ppid + user + "\x00\x00\x00"[:(4-n%4)%4]
+	}
+	m3ua := unhex("01 00 0301 00000008")
+	for _, c := range []struct {
+		what    string
+		packets []string
+		app     string
+		dpi     int
+	}{
+		{"init only", []string{head + unhex("01000014 00000001 00010000 0001 0001 00000001")}, "", 1},
+		{"S1AP behind the handshake", []string{head + unhex("01000014 00000001 00010000 0001 0001 00000001"), head + unhex("0a000008 00000000"), head + data("\x00\x00\x00\x12", "abc")}, "S1AP", 3},
+		{"NGAP bundled with an acknowledgement", []string{head + unhex("03000010 00000001 00010000 00000000") + data("\x00\x00\x00\x3c", "abcde")}, "NGAP", 1},
+		{"M3UA without identifier", []string{head + data("\x00\x00\x00\x00", m3ua)}, "M3UA", 1},
+		{"no identifier, and no M3UA", []string{head + data("\x00\x00\x00\x00", m3ua[1:])}, "", 1},
+		{"interleaved data", []string{head + unhex("40 03 0015 00000001 0001 0000 00000000 0000001b 61 000000")}, "X2AP", 1},
+		{"an identifier that nobody has", []string{head + data("\x77\x00\x00\x00", m3ua)}, "", 1},
+	} {
+		l := newLab(Config{})
+		for _, p := range c.packets {
+			l.send(protoSCTP, 0, 0, up(p))
+		}
+		v := l.engine.Finish(l.last)
+		if Name(v.Proto) != "SCTP" || Name(v.App) != c.app || v.State != Final || DPIPackets(l.last) != c.dpi {
+			t.Errorf("%s: %s/%s %v after %d", c.what, Name(v.Proto), Name(v.App), v.State, DPIPackets(l.last))
+		}
+		for _, p := range c.packets {
+			for n := range len(p) {
+				newLab(Config{}).send(protoSCTP, 0, 0, up(p[:n]))
+			}
+		}
+	}
+}
