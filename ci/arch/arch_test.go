@@ -72,6 +72,7 @@ var allowed = map[string][]string{
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
 	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng"},
+	"services/internal/ring":     {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/stats":    {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
 	"services/internal/sink":     {"services/internal/pcapng"},
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",

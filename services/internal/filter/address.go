@@ -111,7 +111,7 @@ var addressOperands = []operand{
 	{
 		name: "multicastGroup", subject: "Addresses", values: "a multicast address, IPv4 or IPv6; `any`",
 		example: "multicastGroup == 239.255.255.250", meaning: "An IGMP or MLD message whose group field or any of whose group records is the address. `any` is every IGMP and MLD message; general queries match only that.",
-		is: "multicast group asked for or reported is", oracle: "igmp.maddr == 239.255.255.250", prune: pruning{byKey, "address"}, cost: scan,
+		is: "multicast group asked for or reported is", oracle: "igmp.maddr == 239.255.255.250", prune: pruning{byKey, "group message"}, cost: scan,
 		read: readGroupAddress, header: func(s *set, _ *Env) func(*packet.Packet) bool { return s.multicastGroup },
 	},
 }

@@ -28,7 +28,7 @@ var placeOperands = []operand{
 	{
 		name: "link", subject: "Place", values: "link numbers from 1", frame: true, configured: true,
 		example: "link == 1", meaning: "The frame was received by either port of the link.",
-		is: "link is", oracle: "frame.interface_id in {0,1}", prune: pruning{byKey, "interface"},
+		is: "link is", oracle: "frame.interface_id in {0,1}", prune: pruning{byKey, "link"},
 		read: linkNumbers.read,
 		header: func(s *set, env *Env) func(*packet.Packet) bool {
 			links := env.links()

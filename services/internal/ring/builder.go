@@ -1,0 +1,299 @@
+package ring
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+)
+
+// An image is a block in memory: while it is built, while it waits for the disk, and as long as somebody reads it there.
+type image struct {
+	buf  []byte // blockSize bytes that begin at a page
+	h    header
+	keys []uint64 // of all its packets, each once, unless the header has flagPartial
+	refs int      // guarded by Ring.mu; at 0 it goes back to the pool
+}
+
+// maxKeys bounds the keys of a block: a block of real traffic has 1100.
+const maxKeys = 6144
+
+// A builder makes the blocks of one worker. It belongs to the worker's goroutine.
+type builder struct {
+	img       *image
+	buf       []byte
+	pos       int
+	h         header
+
+	entries []entry
+	events  []event
+	hosts   []byte
+	codes   []byte
+	slots   []int32 // open addressing into entries, + 1
+	set     []uint64
+	bloom   bloom
+	bound   int // of the encoded entries, events and codes
+	scratch []filter.Key
+	stream  []byte
+}
+
+const entrySlots = 2 * maxEntries
+const keySlots = 2 * 8192
+
+func newBuilder() *builder {
+	return &builder{
+		entries: make([]entry, 0, maxEntries), events: make([]event, 0, maxEvents), hosts: make([]byte, 0, maxHosts),
+		codes: make([]byte, 0, 2*maxPackets), slots: make([]int32, entrySlots), set: make([]uint64, keySlots),
+		scratch: make([]filter.Key, 0, 512), stream: make([]byte, 0, 1<<19),
+	}
+}
+
+// begin starts a block in img, whose header says who writes it. head is what appendHead made.
+func (b *builder) begin(img *image, h header, head []byte) {
+	b.img, b.buf, b.h = img, img.buf, h
+	b.pos = copy(b.buf, head)
+	b.h.dataStart = uint32(b.pos)
+	b.h.first, b.h.last = math.MaxInt64, math.MinInt64
+	b.bloom = bloom(b.buf[trailerAt+bloomAt:][:bloomSize])
+	clear(b.bloom)
+	img.keys = img.keys[:0]
+}
+
+// reset forgets the block.
+func (b *builder) reset() {
+	clear(b.slots)
+	clear(b.set)
+	b.img, b.buf, b.bloom = nil, nil, nil
+	b.entries, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
+}
+
+// perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
+const perPacket = 2*(maxEntryBytes+maxEventBytes+l7.MaxHost) + 2
+
+// room reports whether a packet of so many captured bytes fits into the block.
+func (b *builder) room(captured int) bool {
+	size := packetSize(captured, packet.DirIn|packet.FCSBad)
+	return b.pos+size+localSize(b.bound+perPacket)+localHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
+		int(b.h.packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+l7.MaxHost <= maxHosts
+}
+
+// add puts a packet into the block, which has room. Of its bytes captured are kept.
+func (b *builder) add(p *packet.Packet, m *pipeline.Meta, captured int) {
+	i := b.find(p, m, captured)
+	e := &b.entries[i]
+	ordinal := int32(b.h.packets)
+	b.note(e, ordinal, m)
+	b.index(e, p, m)
+	distance := 0
+	if e.lastPkt != noEntry {
+		distance = int(ordinal - e.lastPkt)
+	}
+	e.lastPkt = ordinal
+	b.codes = appendCode(b.codes, distance)
+	b.bound += 2
+
+	f := &p.Frame
+	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, ""))
+	if f.Time < b.h.last {
+		b.h.flags |= flagUnsorted
+	}
+	b.h.first, b.h.last = min(b.h.first, f.Time), max(b.h.last, f.Time)
+	b.h.packets++
+	b.h.bytes += uint32(captured)
+}
+
+// noFlow stands for the outer flow of an entry without packets of its own.
+const noFlow = math.MaxUint64
+
+// find returns the entry of a packet, made if need be.
+func (b *builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
+	if m.Flow == nil {
+		return b.flowless(m.L7)
+	}
+	explicit := captured < len(p.Data) || p.Tunnel != packet.NoTunnel || p.Layers&packet.Fragment != 0 || m.Flow != m.Outer
+	id, outerID := m.Flow.ID, m.Flow.ID
+	outer := int32(noEntry)
+	if m.Outer != nil && m.Outer != m.Flow {
+		outerID = m.Outer.ID
+		outer = b.silent(m.Outer)
+	}
+	at := b.slot(id, outerID, l7.Verdict{})
+	if i := b.slots[at]; i != 0 {
+		return i - 1
+	}
+	e := b.append(at, id, outerID)
+	e.flags = entryFlow | recordFlags(m.Flow, p.Time)
+	e.outer = outer
+	if outer != noEntry {
+		e.flags |= entryOuter
+	}
+	if m.From == 1 {
+		e.flags |= entryFrom1
+	}
+	if explicit {
+		b.keyed(e, m.Flow)
+	}
+	return int32(len(b.entries) - 1)
+}
+
+// silent returns the entry of a flow that is the outside of a packet of another flow.
+func (b *builder) silent(r *flow.Record) int32 {
+	at := b.slot(r.ID, noFlow, l7.Verdict{})
+	if i := b.slots[at]; i != 0 {
+		return i - 1
+	}
+	e := b.append(at, r.ID, noFlow)
+	e.flags = entryFlow | recordFlags(r, r.First)
+	b.keyed(e, r)
+	i := int32(len(b.entries) - 1)
+	e.firstItem = b.event(noEntry, l7.Verdict{State: silentState}, hostRef{})
+	return i
+}
+
+// flowless returns the entry of packets without flow that have a verdict.
+func (b *builder) flowless(v l7.Verdict) int32 {
+	at := b.slot(0, 0, v)
+	if i := b.slots[at]; i != 0 {
+		return i - 1
+	}
+	e := b.append(at, 0, 0)
+	e.verdict = v
+	return int32(len(b.entries) - 1)
+}
+
+// recordFlags says of a flow what does not change. A flow that began before the packet that makes its entry goes on from an earlier block.
+func recordFlags(r *flow.Record, now int64) (f entryFlags) {
+	if r.Flags&flow.Server1 != 0 {
+		f |= entryServer1
+	}
+	if r.Flags&flow.V6 != 0 {
+		f |= entryV6
+	}
+	if r.Flags&flow.Outside != 0 {
+		f |= entryOutside
+	}
+	if r.First < now {
+		f |= entryContinued
+	}
+	return f
+}
+
+func (b *builder) keyed(e *entry, r *flow.Record) {
+	e.flags |= entryKey
+	e.record = key{r.Addr, r.Port, r.Proto}
+	b.scratch = filter.AppendFlowKeys(b.scratch[:0], r)
+	b.addKeys()
+}
+
+func (b *builder) append(at int, id, outerID uint64) *entry {
+	b.entries = append(b.entries, entry{id: id, outerID: outerID, outer: noEntry, lastPkt: noEntry, firstItem: noEntry, lastItem: noEntry})
+	b.slots[at] = int32(len(b.entries))
+	b.bound += maxEntryBytes
+	return &b.entries[len(b.entries)-1]
+}
+
+// slot returns the place of an entry in slots, or the free one where it belongs. v counts for entries without flow only.
+func (b *builder) slot(id, outerID uint64, v l7.Verdict) int {
+	h := id*0x9e3779b97f4a7c15 ^ uint64(v.Proto)<<40
+	for at := int(h >> (64 - 15)); ; at = (at + 1) & (entrySlots - 1) {
+		i := b.slots[at]
+		if i == 0 {
+			return at
+		}
+		if e := &b.entries[i-1]; e.id == id && e.outerID == outerID && (id != 0 || e.verdict == v) {
+			return at
+		}
+	}
+}
+
+// note keeps what became known of the flow of a packet.
+func (b *builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
+	if e.firstItem != noEntry && e.verdict == m.L7 && int(e.host.n) == len(m.Host) && (len(m.Host) == 0 || bytes.Equal(b.hosts[e.host.at:][:e.host.n], m.Host)) {
+		return
+	}
+	if len(m.Host) > 0 {
+		e.host = hostRef{uint32(len(b.hosts)), uint32(min(len(m.Host), l7.MaxHost))}
+		b.hosts = append(b.hosts, m.Host[:e.host.n]...)
+		b.bound += 1 + int(e.host.n)
+	} else {
+		e.host = hostRef{}
+	}
+	e.verdict = m.L7
+	i := b.event(ordinal, m.L7, e.host)
+	if e.firstItem == noEntry {
+		e.firstItem = i
+	} else {
+		b.events[e.lastItem].next = i
+	}
+	e.lastItem = i
+	b.scratch = filter.AppendVerdictKeys(b.scratch[:0], m.L7)
+	b.addKeys()
+}
+
+func (b *builder) event(ordinal int32, v l7.Verdict, host hostRef) int32 {
+	b.events = append(b.events, event{packet: ordinal, next: noEntry, verdict: v, host: host})
+	b.bound += maxEventBytes
+	return int32(len(b.events) - 1)
+}
+
+// index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.
+func (b *builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
+	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Labels == 0 && p.VLANs < 2 &&
+		len(p.Data) >= 18
+	if !plain {
+		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
+		b.addKeys()
+		return
+	}
+	h := binary.LittleEndian.Uint64(p.Data)*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(p.Data[8:])*0xbf58476d1ce4e5b9 ^ uint64(p.Iface)<<32 ^
+		uint64(p.EtherType)<<48 | 1
+	if p.VLANs != 0 {
+		h += uint64(p.TCI(0)) * 0x94d049bb133111eb
+	}
+	if l2 := &e.l2[m.From&1]; *l2 != h {
+		*l2 = h
+		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
+		b.addKeys()
+	}
+}
+
+// addKeys adds the keys in scratch.
+func (b *builder) addKeys() {
+	for _, k := range b.scratch {
+		k := uint64(k)
+		at := int(bloomHash(k) >> (64 - 14))
+		for b.set[at] != 0 && b.set[at] != k {
+			at = (at + 1) & (keySlots - 1)
+		}
+		if b.set[at] == k {
+			continue
+		}
+		b.bloom.add(k)
+		if len(b.img.keys) == maxKeys {
+			b.h.flags |= flagPartial
+			continue
+		}
+		b.set[at] = k
+		b.img.keys = append(b.img.keys, k)
+	}
+}
+
+// finish completes img with the flow table: the image that is being built, or another one for a copy of it as far as it is.
+func (b *builder) finish(img *image) {
+	if img != b.img {
+		copy(img.buf, b.buf[:b.pos])
+		copy(img.buf[trailerAt:blockSize], b.buf[trailerAt:blockSize])
+	}
+	b.stream = b.appendFlows(b.stream[:0])
+	h := b.h
+	h.dataEnd = uint32(b.pos)
+	h.entries = uint32(len(b.entries))
+	h.flowsEnd = uint32(len(appendLocal(img.buf[:b.pos], typeFlows, b.stream)))
+	img.h = h
+}

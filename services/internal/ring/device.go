@@ -1,0 +1,176 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Store is where a ring has its files on one device. Everything that the ring reads and writes goes through it, so that a test can tear writes below
+// the ring, and so that another way to submit them can take its place.
+type Store interface {
+	// Create makes a file of size bytes, allocated and full of zeros, and fails if there is one of that name.
+	Create(name string, size int64) (File, error)
+	// Open opens a file; the error is os.ErrNotExist if there is none. With write it may be written.
+	Open(name string, write bool) (File, error)
+	// Remove removes the files of the ring and what held them.
+	Remove() error
+}
+
+// A File is written and read in whole pages: offsets and lengths are multiples of 4096, and buffers begin at a page. WriteAt and ReadAt may be called
+// from several goroutines. What was written is on the disk for good once a Sync that began later has returned.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Sync() error
+	Size() (int64, error)
+}
+
+// pageSize is the unit of reading and writing.
+const pageSize = 4096
+
+// A directory is a Store in a directory of a file system.
+type directory string
+
+// OpenDirectory is what Config.Store is by default: files in a directory, read and written past the page cache where the file system can.
+func OpenDirectory(path string) Store { return directory(path) }
+
+func (d directory) Create(name string, size int64) (File, error) {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := openDirect(filepath.Join(string(d), name), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return nil, err
+	}
+	if err := allocate(f, size); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return &osFile{f}, nil
+}
+
+// allocate takes the room on the disk, so that no later write finds it full. A file system without the call is filled by the writes that follow.
+func allocate(f *os.File, size int64) error {
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.Name(), err)
+	}
+	return nil
+}
+
+func (d directory) Open(name string, write bool) (File, error) {
+	mode := os.O_RDONLY
+	if write {
+		mode = os.O_RDWR
+	}
+	f, err := openDirect(filepath.Join(string(d), name), mode)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f}, nil
+}
+
+// openDirect opens past the page cache, or through it on a file system that cannot, such as tmpfs.
+func openDirect(path string, mode int) (*os.File, error) {
+	f, err := os.OpenFile(path, mode|unix.O_DIRECT, 0o600)
+	if errors.Is(err, unix.EINVAL) {
+		f, err = os.OpenFile(path, mode&^os.O_EXCL, 0o600)
+	}
+	return f, err
+}
+
+func (d directory) Remove() error {
+	entries, err := os.ReadDir(string(d))
+	for _, e := range entries {
+		if ringFile(e.Name()) {
+			err = errors.Join(err, os.Remove(filepath.Join(string(d), e.Name())))
+		}
+	}
+	if left := os.Remove(string(d)); err == nil && !errors.Is(left, unix.ENOTEMPTY) {
+		err = left
+	}
+	return err
+}
+
+// ringFile reports whether a file of that name is part of a ring.
+func ringFile(name string) bool {
+	var n int
+	_, err := fmt.Sscanf(name, "%06d.pcapng", &n)
+	return name == stateName || name == tailsName || err == nil && name == segmentName(n)
+}
+
+type osFile struct{ *os.File }
+
+func (f *osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
+
+func (f *osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// newPages returns zeroed memory that begins at a page, outside of Go's heap; it is never given back, so it is for what lives as long as a ring, and
+// for pageBuffers.
+func newPages(size int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("take %d bytes of memory: %w", size, err)
+	}
+	return b, nil
+}
+
+func freePages(b []byte) {
+	if b != nil {
+		unix.Munmap(b) //nolint:errcheck // it was mapped by newPages
+	}
+}
+
+// pageBuffers lends buffers of one size that begin at a page. The memory goes back to the system when close is called.
+type pageBuffers struct {
+	size int
+	mu   sync.Mutex
+	free [][]byte
+	all  [][]byte
+}
+
+func (p *pageBuffers) get() ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		return b, nil
+	}
+	b, err := newPages(p.size)
+	if err != nil {
+		return nil, err
+	}
+	p.all = append(p.all, b)
+	return b, nil
+}
+
+func (p *pageBuffers) put(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, b[:p.size])
+}
+
+func (p *pageBuffers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.all {
+		freePages(b)
+	}
+	p.all, p.free = nil, nil
+}

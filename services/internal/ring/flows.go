@@ -1,0 +1,432 @@
+package ring
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+)
+
+// A flow table tells for each packet of a block which flow it belongs to and what was known of it then. An entry is a flow, or a pair of flows for a
+// tunnelled packet, or only a verdict for a packet without flow. FORMAT.md has the bytes.
+
+// Bounds of one block's flow table.
+const (
+	maxEntries = 16384
+	maxPackets = 24576
+	maxEvents  = 16384
+	maxHosts   = 256 << 10
+	noEntry    = -1
+)
+
+// An entry is a flow of the block that is being built.
+type entry struct {
+	id        uint64 // of the flow within its worker; 0 = none
+	outerID   uint64
+	l2        [2]uint64 // hashes of the link headers, by sender, whose keys are in the index
+	verdict   l7.Verdict
+	host      hostRef // the name that the last event told
+	flags     entryFlags
+	record    key  // if entryKey
+	outer     int32
+	lastPkt   int32 // ordinal of its last packet; noEntry before the first
+	firstItem int32 // in builder.events
+	lastItem  int32
+}
+
+type entryFlags uint8
+
+const (
+	entryFlow      entryFlags = 1 << iota // it is a flow; else only a verdict
+	entryServer1                          // endpoint 1 is the server
+	entryFrom1                            // endpoint 1 sent the first packet in this block
+	entryKey                              // the key is written; else the first packet has it
+	entryOuter                            // packets of this entry belong to an outer flow, too
+	entryV6                               // of a written key
+	entryContinued                        // the flow had packets before this block
+	entryOutside                          // flow.Outside
+)
+
+// A key is what a written entry says of a flow.
+type key struct {
+	addr  [2][16]byte
+	port  [2]uint16
+	proto uint8
+}
+
+// An event is what became known of a flow with a packet.
+type event struct {
+	packet  int32
+	next    int32
+	verdict l7.Verdict
+	host    hostRef
+}
+
+type hostRef struct{ at, n uint32 }
+
+// Sizes that bound an encoded entry and event.
+const (
+	maxEntryBytes = 1 + 10 + 3 + 2 + 37
+	maxEventBytes = 3 + 1 + 3 + 3 + 1
+)
+
+// appendFlows encodes the flow table: number of entries, entries, and for each packet how far back the last one of its entry is.
+func (b *builder) appendFlows(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(b.entries)))
+	last := uint64(0)
+	for i := range b.entries {
+		e := &b.entries[i]
+		dst = append(dst, byte(e.flags))
+		if e.flags&entryFlow != 0 {
+			dst = binary.AppendVarint(dst, int64(e.id-last))
+			last = e.id
+		}
+		if e.flags&entryOuter != 0 {
+			dst = binary.AppendUvarint(dst, uint64(e.outer))
+		}
+		if e.flags&entryKey != 0 {
+			dst = e.record.append(dst, e.flags)
+		}
+		dst = b.appendEvents(dst, e)
+	}
+	return append(dst, b.codes...)
+}
+
+func (k *key) append(dst []byte, flags entryFlags) []byte {
+	n := 4
+	if flags&entryV6 != 0 {
+		n = 16
+	}
+	dst = append(append(dst, k.addr[0][:n]...), k.addr[1][:n]...)
+	dst = le.AppendUint16(le.AppendUint16(dst, k.port[0]), k.port[1])
+	return append(dst, k.proto)
+}
+
+// Bits of an event's first byte above the state.
+const (
+	eventProto = 1 << (3 + iota)
+	eventApp
+	eventHost
+	eventMore // another event follows
+)
+
+func (b *builder) appendEvents(dst []byte, e *entry) []byte {
+	before := int32(0)
+	for i := e.firstItem; i != noEntry; i = b.events[i].next {
+		ev := &b.events[i]
+		head := byte(ev.verdict.State)
+		if ev.verdict.Proto != 0 {
+			head |= eventProto
+		}
+		if ev.verdict.App != 0 {
+			head |= eventApp
+		}
+		if ev.host.n != 0 {
+			head |= eventHost
+		}
+		if ev.next != noEntry {
+			head |= eventMore
+		}
+		dst = append(dst, head)
+		if i != e.firstItem {
+			dst = binary.AppendUvarint(dst, uint64(ev.packet-before))
+		}
+		before = ev.packet
+		if ev.verdict.Proto != 0 {
+			dst = binary.AppendUvarint(dst, uint64(ev.verdict.Proto))
+		}
+		if ev.verdict.App != 0 {
+			dst = binary.AppendUvarint(dst, uint64(ev.verdict.App))
+		}
+		if ev.host.n != 0 {
+			dst = append(dst, byte(ev.host.n))
+			dst = append(dst, b.hosts[ev.host.at:][:ev.host.n]...)
+		}
+	}
+	return dst
+}
+
+// A code tells how far back the last packet of the same entry is; 0 begins the next entry. Distances up to oneByte take one byte.
+const (
+	oneByte = 159
+	twoByte = 160
+)
+
+func appendCode(dst []byte, distance int) []byte {
+	if distance <= oneByte {
+		return append(dst, byte(distance))
+	}
+	d := distance - twoByte
+	return append(dst, byte(twoByte+d>>8), byte(d))
+}
+
+// appendLocal puts content into blocks for local use. dst has the room.
+func appendLocal(dst []byte, blockType uint32, content []byte) []byte {
+	for len(content) > 0 {
+		n := min(len(content), maxLocal-localHead)
+		size := localHead + (n+3)&^3
+		dst = le.AppendUint32(le.AppendUint32(dst, blockType), uint32(size))
+		dst = append(dst, content[:n]...)
+		dst = append(dst, "\x00\x00\x00"[:size-localHead-n]...)
+		dst = le.AppendUint32(dst, uint32(size))
+		content = content[n:]
+	}
+	return dst
+}
+
+// localSize is what appendLocal appends for n bytes, at most.
+func localSize(n int) int { return n + (n/(maxLocal-localHead)+1)*(localHead+3) }
+
+// A flowTable is the flow table of a block, read.
+type flowTable struct {
+	entries []tableEntry
+	of      []uint16 // entry of each packet
+	content []byte   // of the blocks for local use, joined
+}
+
+// A tableEntry is what the block says about a flow. Its record is complete once the packets before have been looked at.
+type tableEntry struct {
+	id     uint64 // of the flow, unique in the ring; 0 = none
+	flags  entryFlags
+	outer  int      // entry of the outer flow, itself if there is none
+	keyed  bool     // record has its key
+	record flow.Record
+	events []flowEvent
+}
+
+// A flowEvent is what is known of a flow from a packet on.
+type flowEvent struct {
+	packet  int
+	verdict l7.Verdict
+	host    []byte // borrowed from the block
+}
+
+// at returns what was known at a packet.
+func (e *tableEntry) at(packet int) *flowEvent {
+	i := len(e.events) - 1
+	for i > 0 && e.events[i].packet > packet {
+		i--
+	}
+	return &e.events[i]
+}
+
+// flowID makes the id of a flow unique in the ring: a worker's flow table begins anew with every Open.
+func (h *header) flowID(id uint64) uint64 {
+	if id == 0 {
+		return 0
+	}
+	return uint64(h.generation)<<48 | uint64(h.worker&0xff)<<40 | id&(1<<40-1)
+}
+
+var errFlows = errors.New("its flow table makes no sense")
+
+// read reads the flow table of a block. What it returns borrows the block where the table lies in one piece.
+func (t *flowTable) read(block []byte, h *header) error {
+	t.content = t.content[:0]
+	for at := h.dataEnd; at < h.flowsEnd; {
+		if h.flowsEnd-at < localHead || le.Uint32(block[at:]) != typeFlows {
+			return errFlows
+		}
+		size := le.Uint32(block[at+4:])
+		if size < localHead || size > h.flowsEnd-at || size&3 != 0 {
+			return errFlows
+		}
+		t.content = append(t.content, block[at+8:at+size-4]...)
+		at += size
+	}
+	d := decoder{b: t.content}
+	n := d.uvarint()
+	if n != uint64(h.entries) || n > maxEntries {
+		return errFlows
+	}
+	t.entries = slices.Grow(t.entries[:0], int(n))[:n]
+	last := uint64(0)
+	for i := range t.entries {
+		last = d.entry(&t.entries[i], i, last, h)
+	}
+	t.codes(&d, int(h.packets))
+	if d.bad {
+		return errFlows
+	}
+	return nil
+}
+
+// entry reads entry i and returns the id that the next one counts from.
+func (d *decoder) entry(e *tableEntry, i int, last uint64, h *header) uint64 {
+	events := e.events[:0]
+	*e = tableEntry{flags: entryFlags(d.byte()), outer: i}
+	if e.flags&entryFlow != 0 {
+		last += uint64(d.varint())
+		e.id = h.flowID(last)
+		e.record.ID = e.id
+	}
+	if e.flags&entryOuter != 0 {
+		outer := d.uvarint()
+		if outer >= uint64(i) {
+			d.bad = true
+			outer = 0
+		}
+		e.outer = int(outer)
+	}
+	if e.flags&entryServer1 != 0 {
+		e.record.Flags |= flow.Server1
+	}
+	if e.flags&entryOutside != 0 {
+		e.record.Flags |= flow.Outside
+	}
+	if e.flags&entryKey != 0 {
+		d.key(e)
+	}
+	e.events = d.events(events)
+	return last
+}
+
+func (d *decoder) key(e *tableEntry) {
+	n := 4
+	if e.flags&entryV6 != 0 {
+		n = 16
+		e.record.Flags |= flow.V6
+	}
+	b := d.bytes(2*n + 5)
+	if b == nil {
+		return
+	}
+	copy(e.record.Addr[0][:], b[:n])
+	copy(e.record.Addr[1][:], b[n:2*n])
+	e.record.Port = [2]uint16{le.Uint16(b[2*n:]), le.Uint16(b[2*n+2:])}
+	e.record.Proto = b[2*n+4]
+	e.keyed = true
+}
+
+func (d *decoder) events(events []flowEvent) []flowEvent {
+	at := 0
+	for {
+		head := d.byte()
+		var ev flowEvent
+		if len(events) > 0 {
+			at += int(d.uvarint() & 0xffff)
+			ev.packet = at
+		} else {
+			ev.packet = noEntry
+		}
+		ev.verdict.State = l7.State(head & 7)
+		if head&eventProto != 0 {
+			ev.verdict.Proto = l7.ID(d.uvarint())
+		}
+		if head&eventApp != 0 {
+			ev.verdict.App = l7.ID(d.uvarint())
+		}
+		if head&eventHost != 0 {
+			ev.host = d.bytes(int(d.byte()))
+		}
+		events = append(events, ev)
+		if head&eventMore == 0 || d.bad {
+			return events
+		}
+	}
+}
+
+// codes reads the entry of each packet.
+func (t *flowTable) codes(d *decoder, packets int) {
+	if d.bad || packets > maxPackets {
+		d.bad = true
+		return
+	}
+	t.of = slices.Grow(t.of[:0], packets)[:packets]
+	begun := 0
+	for i := range t.of {
+		distance := int(d.byte())
+		if distance >= twoByte {
+			distance = (distance-twoByte)<<8 + int(d.byte()) + twoByte
+		}
+		switch {
+		case distance > i || distance == 0 && begun >= len(t.entries):
+			d.bad = true
+			return
+		case distance > 0:
+			t.of[i] = t.of[i-distance]
+			continue
+		}
+		for begun < len(t.entries)-1 && t.entries[begun].silent() {
+			begun++
+		}
+		t.of[i] = uint16(begun)
+		e := &t.entries[begun]
+		at := i
+		for k := range e.events {
+			if k == 0 {
+				e.events[0].packet = i
+			} else {
+				e.events[k].packet += at
+			}
+		}
+		begun++
+	}
+}
+
+// silent reports whether the entry has no packets of its own: it is the outside of a tunnel.
+func (e *tableEntry) silent() bool { return len(e.events) == 1 && e.events[0].verdict.State == silentState }
+
+// silentState is the state of the only event of an entry without packets.
+const silentState = 7
+
+// A decoder takes values from the front of b. After a value that is not there bad is set and everything is 0.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.bad = true
+		return 0
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad = true
+		d.b = nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.bad = true
+		d.b = nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) bytes(n int) []byte {
+	if n > len(d.b) {
+		d.bad = true
+		d.b = nil
+		return nil
+	}
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
+// String says what an entry is, for people.
+func (e *tableEntry) String() string {
+	r := &e.record
+	return fmt.Sprintf("flow %#x proto %d ports %d %d", e.id, r.Proto, r.Port[0], r.Port[1])
+}
+
+func sameHost(a, b []byte) bool { return bytes.Equal(a, b) }

@@ -1,0 +1,369 @@
+package ring
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"galvo/services/internal/filter"
+)
+
+// Times of following what is recorded.
+const (
+	followEvery = 50 * time.Millisecond
+	answerWait  = 200 * time.Millisecond // for a worker to show its unfinished block
+	endSlack    = int64(250 * time.Millisecond)
+)
+
+// A follower names the blocks of a query, round by round: first those that the ring has, then, for a live one, those that come.
+type follower struct {
+	q     *Results
+	begun bool
+	floor uint64            // blocks up to this one were finished, and named, in the first round
+	seen  map[uint64]uint32 // of the others, how many of their packets were named
+}
+
+// round returns the blocks that were not named yet, in the order of their first packet, and the time before which nothing more comes.
+func (f *follower) round() (tasks []*task, bound int64, final bool) {
+	r, q := f.q.ring, f.q
+	if !f.begun {
+		f.floor = r.finishedUpTo()
+	}
+	bound = r.show(q.ctx.Done())
+	now := r.now()
+	r.mu.Lock()
+	found := f.list()
+	closed := r.closed
+	r.mu.Unlock()
+	tasks = f.choose(found)
+	final = !q.q.Live || closed || q.q.To <= bound || q.q.To != math.MaxInt64 && now-endSlack >= q.q.To
+	if final {
+		bound = math.MaxInt64
+	}
+	f.begun = true
+	return tasks, bound, final
+}
+
+// wait waits for something to happen; false if the query ends.
+func (f *follower) wait() bool {
+	f.q.ring.mu.Lock()
+	changed := f.q.ring.changed
+	f.q.ring.mu.Unlock()
+	timer := time.NewTimer(followEvery)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-f.q.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// finishedUpTo returns a number such that every block up to it is finished.
+func (r *Ring) finishedUpTo() uint64 {
+	floor := r.seq.Load()
+	for _, s := range r.stages {
+		if n := s.current.Load(); n != 0 {
+			floor = min(floor, n-1)
+		}
+	}
+	return floor
+}
+
+// show lets the stages show their unfinished blocks, and returns the time up to which they have recorded everything. A worker that does not answer in time
+// is not waited for.
+func (r *Ring) show(done <-chan struct{}) (bound int64) {
+	bound = math.MaxInt64
+	asked := make([]uint64, len(r.stages))
+	for i, s := range r.stages {
+		asked[i] = s.asked.Load()
+		s.want.Store(true)
+	}
+	deadline := time.Now().Add(answerWait)
+	for i, s := range r.stages {
+		answered := false
+		for !answered && !s.finished.Load() && time.Now().Before(deadline) {
+			if answered = s.asked.Load() != asked[i]; answered {
+				break
+			}
+			select {
+			case <-done:
+				return bound
+			case <-time.After(time.Millisecond):
+			}
+		}
+		if answered && !s.finished.Load() {
+			bound = min(bound, s.mark.Load())
+		}
+	}
+	return bound
+}
+
+// list names what the ring has in the query's interval. Ring.mu is held.
+func (f *follower) list() []*task {
+	r := f.q.ring
+	byNumber := make(map[uint64]*task)
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.state == segmentEmpty || s.state == segmentClosed && (!f.q.in(s.first, s.last) || f.begun && s.seqHi <= f.floor) {
+				continue
+			}
+			if err := r.load(s); err != nil {
+				r.problem(err)
+			}
+			for i := range s.slots {
+				b := &s.slots[i]
+				if b.seq == 0 || !f.q.in(b.first, b.last) || f.begun && b.seq <= f.floor {
+					continue
+				}
+				if t := byNumber[b.seq]; t != nil {
+					t.places = append(t.places, place{s, i})
+					continue
+				}
+				byNumber[b.seq] = &task{slot: *b, places: []place{{s, i}}}
+			}
+		}
+	}
+	for seq, img := range r.waiting {
+		if byNumber[seq] == nil && f.q.in(img.h.first, img.h.last) && !(f.begun && seq <= f.floor) {
+			t := &task{slot: img.h.slot(), waits: true}
+			t.bloom = append(bloom(nil), img.buf[trailerAt+bloomAt:][:bloomSize]...)
+			byNumber[seq] = t
+		}
+	}
+	for _, s := range r.stages {
+		if v := s.view.Load(); v != nil && byNumber[v.h.seq] == nil && f.q.in(v.h.first, v.h.last) {
+			t := &task{slot: v.h.slot(), shown: v}
+			t.bloom = bloom(v.buf[trailerAt+bloomAt:][:bloomSize])
+			byNumber[v.h.seq] = t
+		}
+	}
+	tasks := make([]*task, 0, len(byNumber))
+	for _, t := range byNumber {
+		tasks = append(tasks, t)
+	}
+	return tasks
+}
+
+// in reports whether a time span meets the query's interval.
+func (q *Results) in(first, last int64) bool { return first < q.q.To && last >= q.q.From }
+
+// choose leaves out what was named before and what cannot matter, and sorts the rest.
+func (f *follower) choose(tasks []*task) []*task {
+	q := f.q
+	looks := make(map[*segment]*segmentLook)
+	kept := tasks[:0]
+	fresh, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
+	for _, t := range tasks {
+		if t.seq > f.floor {
+			n, ok := f.seen[t.seq]
+			f.seen[t.seq] = t.packets
+			if ok && n >= t.packets {
+				continue
+			}
+			t.from = n
+		}
+		if t.from == 0 {
+			fresh++
+		}
+		lo, hi = min(lo, max(t.first, q.q.From)), max(hi, min(t.last, q.q.To-1))
+		if q.prune == nil || q.maybe(t, looks) {
+			kept = append(kept, t)
+		}
+	}
+	q.count(func(s *Scan) {
+		s.Blocks += fresh
+		s.From, s.To = min(s.From, lo), max(s.To, hi)
+	})
+	slices.SortFunc(kept, func(a, b *task) int {
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.seq, b.seq))
+	})
+	return kept
+}
+
+// A segmentLook is what the exact index of a segment says about each range of keys that a query asks for.
+type segmentLook struct {
+	with map[filter.KeyRange]*blockSet
+	none blockSet // blocks that the index says nothing about
+	bad  bool
+}
+
+// maybe reports whether a block may hold what the filter asks for.
+func (q *Results) maybe(t *task, looks map[*segment]*segmentLook) bool {
+	if t.bloom == nil && len(t.places) > 0 {
+		p := t.places[0]
+		if l := q.lookInto(p.s, looks); !l.bad && !l.none.has(p.i) {
+			return q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].has(p.i) })
+		}
+		if t.bloom = q.readBloom(p, t.seq); t.bloom == nil {
+			return true
+		}
+	}
+	if t.bloom == nil {
+		return true
+	}
+	return q.prune.Maybe(t.bloom.hasRange)
+}
+
+// maxEach is how many keys of a range are looked for one by one in a bloom filter; a larger range may be in every block.
+const maxEach = 16
+
+func (b bloom) hasRange(k filter.KeyRange) bool {
+	if k.Hi-k.Lo >= maxEach {
+		return true
+	}
+	for key := k.Lo; key <= k.Hi; key++ {
+		if b.has(uint64(key)) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookInto asks the exact index of a segment, once in a round.
+func (q *Results) lookInto(s *segment, looks map[*segment]*segmentLook) *segmentLook {
+	if l := looks[s]; l != nil {
+		return l
+	}
+	l := &segmentLook{with: make(map[filter.KeyRange]*blockSet)}
+	looks[s] = l
+	q.ring.mu.Lock()
+	l.bad = s.state != segmentClosed
+	q.ring.mu.Unlock()
+	if l.bad {
+		return l
+	}
+	q.prune.Ranges(func(k filter.KeyRange) {
+		if l.bad || l.with[k] != nil {
+			return
+		}
+		with, none, err := s.index.find(q.ring, s, k)
+		l.bad = err != nil
+		l.with[k], l.none = &with, none
+		q.count(func(s *Scan) { s.Bytes += pageSize })
+	})
+	return l
+}
+
+// readBloom reads the bloom filter of a block; nil if the block is another one by now.
+func (q *Results) readBloom(p place, seq uint64) bloom {
+	b, err := q.ring.buffers.get()
+	if err != nil {
+		return nil
+	}
+	defer q.ring.buffers.put(b)
+	h, err := q.ring.readTrailer(p.s, p.i, b)
+	q.count(func(s *Scan) { s.Bytes += trailerPages })
+	if err != nil || h.seq != seq {
+		return nil
+	}
+	return append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+}
+
+// A resolver finds what became known of flows in later blocks. It reads their flow tables only, each once.
+type resolver struct {
+	q       *Results
+	mu      sync.Mutex
+	streams map[streamKey]*stream
+}
+
+type streamKey struct {
+	generation uint32
+	worker     uint16
+}
+
+// A stream is the blocks of one worker since an Open.
+type stream struct {
+	mu     sync.Mutex
+	from   uint64 // flow tables of the blocks after this one were read
+	next   int    // in blocks: the next to be read
+	blocks []*task
+	listed bool
+	known  map[uint64][]laterEvent // by flow id, in order
+	held   int                     // events in known
+}
+
+type laterEvent struct {
+	seq uint64
+	flowEvent
+}
+
+// How far a resolver looks: in time, as a capture of the past holds a packet; and in events that it keeps.
+const (
+	resolveTime   = int64(120 * time.Second)
+	resolveEvents = 1 << 20
+)
+
+func (x *resolver) init(q *Results) {
+	x.q, x.streams = q, make(map[streamKey]*stream)
+}
+
+func (x *resolver) close() { x.streams = nil }
+
+// event returns what became known of a flow in blocks after h: event k of them; nil if there is none within resolveTime.
+func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
+	key := streamKey{h.generation, h.worker}
+	x.mu.Lock()
+	s := x.streams[key]
+	if s == nil {
+		s = &stream{}
+		x.streams[key] = s
+	}
+	x.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.listed || h.seq < s.from {
+		s.blocks, s.next, s.from, s.listed = x.list(key, h.seq), 0, h.seq, true
+		s.known, s.held = make(map[uint64][]laterEvent), 0
+	}
+	for {
+		events := s.known[flow]
+		at, _ := slices.BinarySearchFunc(events, h.seq+1, func(e laterEvent, seq uint64) int { return cmp.Compare(e.seq, seq) })
+		if at+k < len(events) {
+			return &events[at+k].flowEvent
+		}
+		if s.next == len(s.blocks) || s.blocks[s.next].first > now+resolveTime || s.held > resolveEvents {
+			return nil
+		}
+		x.read(s, s.blocks[s.next])
+		s.next++
+	}
+}
+
+// list names the blocks of a stream after one of them, in order.
+func (x *resolver) list(key streamKey, after uint64) []*task {
+	r := x.q.ring
+	f := follower{q: &Results{ring: r, q: Query{From: math.MinInt64, To: math.MaxInt64}}}
+	r.mu.Lock()
+	all := f.list()
+	r.mu.Unlock()
+	all = slices.DeleteFunc(all, func(t *task) bool { return t.seq <= after || t.generation != key.generation || t.worker != key.worker })
+	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
+	return all
+}
+
+// read takes in the flow table of a block.
+func (x *resolver) read(s *stream, t *task) {
+	v := view{}
+	err := x.q.fetch(t, &v)
+	if v.owned {
+		defer x.q.ring.buffers.put(v.buf)
+	}
+	if err != nil || v.flows.read(v.buf, &v.h) != nil {
+		return // the query says so when it reads the block for its packets
+	}
+	for i := range v.flows.entries {
+		e := &v.flows.entries[i]
+		if e.id == 0 || e.flags&entryContinued == 0 || e.silent() {
+			continue
+		}
+		for _, ev := range e.events {
+			ev.host = slices.Clone(ev.host)
+			s.known[e.id] = append(s.known[e.id], laterEvent{t.seq, ev})
+			s.held++
+		}
+	}
+}

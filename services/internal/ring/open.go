@@ -1,0 +1,484 @@
+package ring
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Open opens a ring. What is wrong with single devices, segments and blocks is in State.Problems and told to Config.Report; an error means that there is no
+// ring to open at all. Blocks that were unfinished when the ring was cut off are put to their place.
+func Open(c Config) (*Ring, error) {
+	r, err := open(c)
+	if err != nil {
+		return nil, fmt.Errorf("open ring %q: %w", cmp.Or(c.Name, fmt.Sprint(c.Dirs)), err)
+	}
+	return r, nil
+}
+
+func open(c Config) (*Ring, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{})}
+	r.buffers.size = blockSize
+	var errs []error
+	for i, dir := range c.Dirs {
+		d := &device{number: i, dir: dir, store: c.Store(dir), dirty: make(map[File]bool)}
+		r.devices = append(r.devices, d)
+		if err := r.openDevice(d); err != nil {
+			d.missing, d.segments = true, nil
+			err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err)
+			errs = append(errs, err)
+			r.mu.Lock()
+			d.failed = err
+			r.problem(err)
+			r.mu.Unlock()
+		}
+	}
+	if len(errs) == len(r.devices) {
+		r.closeFiles()
+		return nil, errors.Join(errs...)
+	}
+	if err := r.sameRing(); err != nil {
+		r.closeFiles()
+		return nil, err
+	}
+	r.mu.Lock()
+	r.recover()
+	r.mu.Unlock()
+	if c.ReadOnly {
+		return r, nil
+	}
+	if err := r.start(); err != nil {
+		r.closeFiles()
+		return nil, err
+	}
+	return r, nil
+}
+
+// openDevice opens the files of a device.
+func (r *Ring) openDevice(d *device) error {
+	f, err := d.store.Open(stateName, !r.cfg.ReadOnly)
+	readOnly := r.cfg.ReadOnly
+	if err != nil && !readOnly {
+		// A device that can only be read still has its packets.
+		var again error
+		if f, again = d.store.Open(stateName, false); again == nil {
+			d.failed = err
+			readOnly = true
+		}
+		if again != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	desc, entries, turns, err := readState(f)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", stateName, err), f.Close())
+	}
+	d.state = stateFile{file: f, turns: turns}
+	if r.d.ring == 0 {
+		r.d = desc
+	} else if desc.ring != r.d.ring {
+		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.name), f.Close())
+	}
+	r.d.generation = max(r.d.generation, desc.generation)
+	r.d.clean = r.d.clean && desc.clean
+	for i := range desc.dropped {
+		r.dropped[i].Store(max(r.dropped[i].Load(), desc.dropped[i]))
+	}
+	r.discarded.Store(max(r.discarded.Load(), desc.discarded))
+	for n := range int(desc.segments) {
+		s := &segment{dev: d, number: n}
+		d.segments = append(d.segments, s)
+		s.unknownEntry()
+		if e := entries[n]; e != nil {
+			s.parseEntry(e)
+		}
+		if s.file, err = d.store.Open(segmentName(n), !readOnly); err != nil {
+			s.file = brokenFile{err}
+			if d.failed == nil {
+				d.failed = fmt.Errorf("open %s: %w", segmentName(n), err)
+			}
+			continue
+		}
+		if size, err := s.file.Size(); err == nil && size != desc.segment && d.failed == nil {
+			d.failed = fmt.Errorf("%s has %d bytes, not %d", segmentName(n), size, desc.segment)
+		}
+	}
+	if d.tails, err = d.store.Open(tailsName, !readOnly); err != nil {
+		d.tails = nil
+		if d.failed == nil {
+			d.failed = fmt.Errorf("open %s: %w", tailsName, err)
+		}
+	}
+	if d.failed != nil && !r.cfg.ReadOnly {
+		r.mu.Lock()
+		r.problem(fmt.Errorf("device %d (%s) takes no more blocks: %w", d.number, d.dir, d.failed))
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// A brokenFile stands for a segment whose file cannot be opened.
+type brokenFile struct{ err error }
+
+func (b brokenFile) ReadAt([]byte, int64) (int, error)  { return 0, b.err }
+func (b brokenFile) WriteAt([]byte, int64) (int, error) { return 0, b.err }
+func (b brokenFile) Sync() error                        { return b.err }
+func (b brokenFile) Size() (int64, error)               { return 0, b.err }
+func (b brokenFile) Close() error                       { return nil }
+
+// sameRing checks that the devices are all of one ring.
+func (r *Ring) sameRing() error {
+	if int(r.d.devices) != len(r.devices) {
+		return fmt.Errorf("it has %d devices, and %d directories are named", r.d.devices, len(r.devices))
+	}
+	return nil
+}
+
+// recover finds out what is in the ring: from the state, and where that says that a segment was being written, from its blocks. r.mu is held.
+func (r *Ring) recover() {
+	newest := slot{}
+	var synced uint64
+	var open []*segment
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.state == segmentOpen {
+				if err := r.scan(s); err != nil {
+					r.problem(fmt.Errorf("device %d: %w", d.number, err))
+				}
+				s.span()
+				open = append(open, s)
+			}
+			if s.seqHi > newest.seq {
+				newest.seq = s.seqHi
+			}
+			r.total.Store(max(r.total.Load(), s.totalHi))
+		}
+	}
+	b, err := r.buffers.get()
+	if err != nil {
+		r.problem(err)
+		return
+	}
+	defer r.buffers.put(b)
+	for _, s := range open {
+		for i := range s.slots {
+			if s.slots[i].seq == 0 {
+				continue
+			}
+			if h, err := r.readTrailer(s, i, b); err == nil {
+				synced = max(synced, h.synced)
+			}
+		}
+	}
+	whole := make(map[uint64]bool)
+	torn := 0
+	for _, s := range open {
+		for i := range s.slots {
+			b := &s.slots[i]
+			if b.seq != 0 && b.total > synced && !r.wholeBlock(s, i) {
+				*b = slot{}
+				torn++
+			}
+			if b.seq != 0 {
+				whole[b.seq] = true
+			}
+			if b.total > s.floor {
+				s.used = i + 1
+			}
+		}
+		s.span()
+		if d := s.dev; d.current == nil || s.seqHi > d.current.seqHi {
+			d.current = s
+		}
+	}
+	if torn > 0 {
+		r.problem(fmt.Errorf("%d blocks were torn when the ring was cut off; what they held up to the last tail is kept", torn))
+	}
+	r.seq.Store(newest.seq)
+	r.synced.Store(r.total.Load())
+	if !r.d.clean {
+		r.untail(whole, synced)
+	}
+}
+
+// wholeBlock reads a block and reports whether it is whole. r.mu is held.
+func (r *Ring) wholeBlock(s *segment, i int) bool {
+	b, err := r.buffers.get()
+	if err != nil {
+		return false
+	}
+	defer r.buffers.put(b)
+	if _, err := s.file.ReadAt(b, int64(i)*blockSize); err != nil {
+		return false
+	}
+	h, err := checkBlock(b)
+	return err == nil && h.ring == r.d.ring
+}
+
+// untail puts blocks that were unfinished to their place: of each worker the newest one in its tail slots that is nowhere else. Blocks whose total is
+// at most synced were on the disk for good. r.mu is held.
+func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
+	type tail struct {
+		h   header
+		buf []byte
+	}
+	tails := make(map[uint16]tail)
+	for _, d := range r.devices {
+		if d.tails == nil {
+			continue
+		}
+		size, err := d.tails.Size()
+		for at := int64(0); err == nil && at+blockSize <= size; at += blockSize {
+			b, rerr := r.buffers.get()
+			if rerr != nil {
+				break
+			}
+			h, ok := r.readTail(d.tails, b, at)
+			old := tails[h.worker]
+			if !ok || whole[h.seq] || h.total <= synced || r.holds(h.seq) || old.buf != nil && !h.newer(&old.h) {
+				r.buffers.put(b)
+				continue
+			}
+			if old.buf != nil {
+				r.buffers.put(old.buf)
+			}
+			tails[h.worker] = tail{h, b}
+		}
+		if err != nil {
+			r.problem(fmt.Errorf("device %d: %s: %w", d.number, tailsName, err))
+		}
+	}
+	var order []tail
+	for _, t := range tails {
+		order = append(order, t)
+	}
+	slices.SortFunc(order, func(a, b tail) int { return cmp.Compare(a.h.seq, b.h.seq) })
+	for _, t := range order {
+		r.seq.Store(max(r.seq.Load(), t.h.seq))
+		r.restore(t.h, t.buf)
+	}
+}
+
+// holds reports whether a block is in a closed segment. r.mu is held.
+func (r *Ring) holds(seq uint64) bool {
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.state != segmentClosed || seq < s.seqLo || seq > s.seqHi || r.load(s) != nil {
+				continue
+			}
+			if slices.ContainsFunc(s.slots, func(b slot) bool { return b.seq == seq }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// newer reports whether h is of a later state of the worker's blocks than o.
+func (h *header) newer(o *header) bool {
+	if h.seq != o.seq {
+		return h.seq > o.seq
+	}
+	return h.packets > o.packets
+}
+
+// readTail reads a tail slot. ok is false if it holds no whole block of this ring.
+func (r *Ring) readTail(f File, b []byte, at int64) (h header, ok bool) {
+	if _, err := f.ReadAt(b, at); err != nil {
+		return h, false
+	}
+	h, err := checkBlock(b)
+	return h, err == nil && h.ring == r.d.ring && h.seq != 0
+}
+
+// restore makes a block of a tail slot one of the ring's. A ring that is only read keeps it in memory. r.mu is held.
+func (r *Ring) restore(h header, b []byte) {
+	h.flags = h.flags&^flagTail | flagPartial // its keys are not known
+	h.total = r.total.Add(uint64(h.bytes))
+	pad(b[h.flowsEnd:trailerAt])
+	finishBlock(b, &h)
+	if r.cfg.ReadOnly {
+		r.waiting[h.seq] = &image{buf: b, h: h, refs: 1}
+		return
+	}
+	for range r.devices {
+		d, s, at, err := r.placeLocked()
+		if err != nil {
+			r.problem(fmt.Errorf("an unfinished block cannot be put to its place: %w", err))
+			break
+		}
+		s.inFlight--
+		if _, err := s.file.WriteAt(b, int64(at)*blockSize); err != nil {
+			r.fail(d, err)
+			continue
+		}
+		s.slots[at] = h.slot()
+		s.slots[at].bloom = append(bloom(nil), b[trailerAt+bloomAt:][:bloomSize]...)
+		s.span()
+		d.dirty[s.file] = true
+		break
+	}
+	r.buffers.put(b)
+}
+
+func (r *Ring) placeLocked() (*device, *segment, int, error) {
+	err := errors.New("no device takes blocks")
+	for _, d := range r.devices {
+		if !d.usable() {
+			continue
+		}
+		var s *segment
+		var at int
+		if s, at, err = r.slotOn(d); err == nil {
+			return d, s, at, nil
+		}
+	}
+	return nil, nil, 0, err
+}
+
+// start begins to record: a new generation, memory, and the goroutines that write.
+func (r *Ring) start() error {
+	r.mu.Lock()
+	r.d.generation++
+	usable := 0
+	for _, d := range r.devices {
+		if d.failed == nil {
+			if err := r.prepare(d); err != nil {
+				r.fail(d, err)
+				continue
+			}
+			usable++
+		}
+	}
+	r.mu.Unlock()
+	r.closeLeft()
+	n := max(int(r.cfg.QueueBytes/blockSize), 2*r.cfg.Workers+writers)
+	var err error
+	if r.memory, err = newPages((n + 2*r.cfg.Workers) * blockSize); err != nil {
+		return err
+	}
+	for at := 0; at < len(r.memory); at += pageSize {
+		r.memory[at] = 0 // so that the kernel gives it now, not packet by packet
+	}
+	r.pool, r.queue, r.tails = make(chan *image, n), make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
+	image := func(i int) *image {
+		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
+	}
+	for i := range n {
+		r.pool <- image(i)
+	}
+	for w := range r.cfg.Workers {
+		s := newStage(r, w)
+		s.saved <- image(n + 2*w)
+		s.saved <- image(n + 2*w + 1)
+		r.stages = append(r.stages, s)
+	}
+	r.stopped.Add(writers + 2)
+	for range writers {
+		go r.write()
+	}
+	go r.writeTails()
+	go r.keepSynced()
+	return nil
+}
+
+// closeLeft closes segments that were full, or left, when the ring was cut off.
+func (r *Ring) closeLeft() {
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			r.mu.Lock()
+			left := d.failed == nil && s.state == segmentOpen && s.used > 0 && (s != d.current || s.used == len(s.slots))
+			r.mu.Unlock()
+			if left {
+				r.close(d, s)
+			}
+		}
+	}
+}
+
+// prepare makes a device ready for blocks: the new generation is on it, and a tail slot for each worker. r.mu is held.
+func (r *Ring) prepare(d *device) error {
+	size, err := d.tails.Size()
+	if err != nil {
+		return err
+	}
+	b, err := r.buffers.get()
+	if err != nil {
+		return err
+	}
+	defer r.buffers.put(b)
+	clear(b)
+	for at := size / blockSize * blockSize; at < int64(r.cfg.Workers)*2*blockSize; at += blockSize {
+		if _, err := d.tails.WriteAt(b, at); err != nil {
+			return fmt.Errorf("make room for the tails of more workers: %w", err)
+		}
+	}
+	return r.saveDescriptor(d, false)
+}
+
+// Close ends recording: what is unfinished goes to its place, and everything is synced. Queries end. Errors say what could not be written.
+func (r *Ring) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.mu.Unlock()
+	for _, s := range r.stages {
+		s.Finish()
+	}
+	if r.queue != nil {
+		close(r.queue)
+		close(r.tails)
+		close(r.stop)
+	}
+	r.stopped.Wait()
+	r.sync()
+	r.readers.Wait()
+	var err error
+	r.mu.Lock()
+	for _, d := range r.devices {
+		if d.failed == nil && !r.cfg.ReadOnly {
+			err = errors.Join(err, r.saveDescriptor(d, true))
+		} else if !r.cfg.ReadOnly {
+			err = errors.Join(err, d.failed)
+		}
+	}
+	r.mu.Unlock()
+	err = errors.Join(err, r.closeFiles())
+	freePages(r.memory)
+	r.buffers.close()
+	return err
+}
+
+func (r *Ring) closeFiles() error {
+	var err error
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.file != nil {
+				err = errors.Join(err, s.file.Close())
+			}
+		}
+		if d.tails != nil {
+			err = errors.Join(err, d.tails.Close())
+		}
+		if d.state.file != nil {
+			err = errors.Join(err, d.state.file.Close())
+		}
+	}
+	return err
+}
+
+// never is a time that no packet has.
+const never = math.MaxInt64

@@ -1,0 +1,299 @@
+// Package ring keeps packets on disk in files of fixed size: the oldest are overwritten.
+//
+// A ring lies on one or several devices. On each it has segment files, allocated and initialised once and overwritten in place. A segment is a sequence of
+// blocks of 1 MiB, and each block is a pcapng section of its own, with an index at its end; the last blocks of a segment hold an index over all of it.
+// FORMAT.md has the bytes.
+//
+// A Stage per worker builds blocks in memory and never waits: when no memory is left whole packets are dropped, and counted by cause. Writers put finished
+// blocks to the devices by turns. A block that takes its time is saved twice a second to a tail slot, so that a power cut costs a second at most.
+//
+// A Query reads the blocks that may hold what its filter asks for and gives their packets in the order of time, with what the flow table and protocol
+// recognition knew of them when they were recorded. A Source replays everything.
+//
+// The package does not choose devices, names or sizes, does not compile filters, and asks no clock but Config.Now.
+package ring
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config says what a ring is and how it works. A new ring takes all of it; of one that exists Open takes name, sizes and copies from its files.
+type Config struct {
+	Name         string
+	Dirs         []string // a directory of the ring's own on each device
+	Bytes        int64    // on each device
+	SegmentBytes int64    // 0 = a 64th of Bytes, in bounds
+	Replicas     int      // copies of each block beside the first, on other devices: 0 or 1
+
+	QueueBytes   int64 // memory for blocks on their way to the disk; 0 = 256 MB
+	ReorderBytes int64 // memory that a query may put packets in order with; 0 = 512 MB
+	Rules        []Rule
+	Workers      int          // stages that may record at once; 0 = 1
+	ReadOnly     bool         // for tools: nothing is written, and nothing recovered
+	Now          func() int64 // ns since the epoch; nil = the system's clock
+	Report       func(error)  // told of what goes wrong while nobody waits for an answer: a device fails, a block is damaged; may be nil
+
+	// Store opens the directory of a device; nil = OpenDirectory.
+	Store func(dir string) Store
+	// Progress is told by Create how far it is; may be nil.
+	Progress func(done, total int64)
+}
+
+// Bounds of sizes.
+const (
+	minSegment     = 4 << 20
+	maxSegment     = 1 << 30
+	minSegments    = 3
+	defaultQueue   = 256_000_000
+	defaultReorder = 512_000_000
+)
+
+func (c Config) withDefaults() (Config, error) {
+	c.QueueBytes = cmp.Or(c.QueueBytes, defaultQueue)
+	c.ReorderBytes = cmp.Or(c.ReorderBytes, defaultReorder)
+	c.Workers = cmp.Or(c.Workers, 1)
+	if c.Now == nil {
+		c.Now = func() int64 { return time.Now().UnixNano() }
+	}
+	if c.Report == nil {
+		c.Report = func(error) {}
+	}
+	if c.Store == nil {
+		c.Store = OpenDirectory
+	}
+	if c.Progress == nil {
+		c.Progress = func(int64, int64) {}
+	}
+	switch {
+	case len(c.Dirs) == 0:
+		return c, errors.New("a ring needs a directory on one device at least")
+	case c.Replicas < 0 || c.Replicas > 1:
+		return c, fmt.Errorf("%d copies of each block beside the first; it is 0 or 1", c.Replicas)
+	case c.Replicas >= len(c.Dirs):
+		return c, errors.New("a copy of each block needs a second device")
+	case len(c.Name) > maxName:
+		return c, fmt.Errorf("the name of a ring has %d bytes at most", maxName)
+	case c.Workers < 1 || c.Workers > 256:
+		return c, fmt.Errorf("%d workers; a ring takes 1 to 256", c.Workers)
+	}
+	return c, checkRules(c.Rules)
+}
+
+// geometry returns size and number of the segments of a new ring.
+func (c *Config) geometry() (segment int64, segments int, err error) {
+	segment = c.SegmentBytes
+	if segment == 0 {
+		segment = min(max(c.Bytes/64, 16<<20), 1<<30, max(c.Bytes/minSegments, minSegment))
+	}
+	segment = segment / blockSize * blockSize
+	if segment < minSegment || segment > maxSegment {
+		return 0, 0, fmt.Errorf("segments of %d bytes; they have %d to %d", c.SegmentBytes, minSegment, maxSegment)
+	}
+	n := c.Bytes / segment
+	if n < minSegments {
+		return 0, 0, fmt.Errorf("%d bytes on a device are too little for a ring: it takes %d segments of %d bytes at least", c.Bytes, minSegments, segment)
+	}
+	return segment, int(min(n, 1<<20)), nil
+}
+
+// SizeOnDisk returns how many bytes Create takes on each device.
+func (c Config) SizeOnDisk() (int64, error) {
+	segment, segments, err := c.geometry()
+	return segment*int64(segments) + stateSize(segments) + int64(cmp.Or(c.Workers, 1))*2*blockSize, err
+}
+
+// Create makes a new, empty ring: it allocates and initialises all of it, which takes as long as writing it once. If it fails, or ctx ends, nothing is left
+// of it. Open opens it.
+func Create(ctx context.Context, c Config) error {
+	c, err := c.withDefaults()
+	if err != nil {
+		return fmt.Errorf("create ring %q: %w", c.Name, err)
+	}
+	segment, segments, err := c.geometry()
+	if err != nil {
+		return fmt.Errorf("create ring %q: %w", c.Name, err)
+	}
+	d := descriptor{
+		name: c.Name, ring: rand.Uint64() | 1, devices: uint16(len(c.Dirs)), copies: uint16(c.Replicas), segment: segment, segments: uint32(segments),
+		created: c.Now(), clean: true,
+	}
+	var done atomic.Int64
+	total := segment * int64(segments) * int64(len(c.Dirs))
+	progress := func(n int64) { c.Progress(done.Add(n), total) }
+	errs := make([]error, len(c.Dirs))
+	var all sync.WaitGroup
+	for i, dir := range c.Dirs {
+		all.Go(func() {
+			d := d
+			d.device = uint16(i)
+			errs[i] = createDevice(ctx, c.Store(dir), d, c.Workers, progress)
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		for i, dir := range c.Dirs {
+			if !errors.Is(errs[i], os.ErrExist) {
+				err = errors.Join(err, ignoreMissing(c.Store(dir).Remove()))
+			}
+		}
+		return fmt.Errorf("create ring %q: %w", c.Name, err)
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// createDevice makes the files of one device. The state comes last: without it there is no ring.
+func createDevice(ctx context.Context, s Store, d descriptor, workers int, progress func(int64)) error {
+	if f, err := s.Open(stateName, false); err == nil {
+		return errors.Join(fmt.Errorf("device %d: %w: there is a ring already", d.device, os.ErrExist), f.Close())
+	}
+	// Many blocks at once: the devices are asked for as few and as large writes as they take.
+	const burst = 4
+	b, err := newPages(burst * blockSize)
+	if err != nil {
+		return err
+	}
+	defer freePages(b)
+	for i := range burst {
+		emptyBlock(b[i*blockSize:(i+1)*blockSize], d.ring)
+	}
+	for n := range int(d.segments) {
+		f, err := s.Create(segmentName(n), d.segment)
+		if err != nil {
+			return err
+		}
+		for at := int64(0); at < d.segment && err == nil; at += burst * blockSize {
+			if err = ctx.Err(); err == nil {
+				size := min(burst*blockSize, d.segment-at)
+				_, err = f.WriteAt(b[:size], at)
+				progress(size)
+			}
+		}
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", segmentName(n), err)
+		}
+	}
+	if err := createTails(s, workers, b); err != nil {
+		return err
+	}
+	f, err := s.Create(stateName, stateSize(int(d.segments)))
+	if err != nil {
+		return err
+	}
+	err = writeEmptyState(f, &d, b[:pageSize])
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func createTails(s Store, workers int, zero []byte) error {
+	clear(zero[:blockSize])
+	f, err := s.Create(tailsName, int64(workers)*2*blockSize)
+	if err != nil {
+		return err
+	}
+	for i := range int64(workers) * 2 {
+		if _, werr := f.WriteAt(zero[:blockSize], i*blockSize); err == nil {
+			err = werr
+		}
+	}
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func writeEmptyState(f File, d *descriptor, page []byte) error {
+	s := stateFile{file: f, turns: make([]uint64, stateSize(int(d.segments))/(2*pageSize))}
+	for place := 1; place < len(s.turns); place++ {
+		clear(page)
+		for i := range entriesPerPage {
+			empty := segment{first: math.MaxInt64, last: math.MinInt64}
+			empty.putEntry(page[64+i*segmentEntry:])
+		}
+		if err := s.write(place, page); err != nil {
+			return err
+		}
+	}
+	d.put(page)
+	return s.write(0, page)
+}
+
+// Remove deletes the files of a ring that is not open, also of one that cannot be opened.
+func Remove(c Config) error {
+	c, err := c.withDefaults()
+	if err != nil {
+		return err
+	}
+	for _, dir := range c.Dirs {
+		err = errors.Join(err, ignoreMissing(c.Store(dir).Remove()))
+	}
+	return err
+}
+
+// A Ring is an open ring. Its methods may be called from any goroutine; those of a Stage belong to a worker.
+type Ring struct {
+	cfg     Config
+	d       descriptor
+	devices []*device
+
+	seq       atomic.Uint64 // of the block begun last
+	synced    atomic.Uint64 // every block whose header.total is at most this is on the disk for good
+	total     atomic.Uint64 // captured bytes since the ring was created
+	packets   atomic.Uint64 // packets since the ring was opened
+	dropped   [causes]atomic.Uint64
+	discarded atomic.Uint64
+	written   atomic.Uint64 // bytes of blocks written since the ring was opened
+
+	memory []byte      // of the images
+	pool   chan *image // free ones
+	queue  chan *image // finished ones
+	tails  chan *image
+	stages []*stage
+
+	buffers pageBuffers // of queries
+
+	mu       sync.Mutex
+	turn     int
+	waiting  map[uint64]*image // finished blocks on their way to the disk, by number
+	flights  map[uint64]uint64 // header.total of finished blocks that are not written yet, by number
+	changed  chan struct{}     // closed and made anew when a block is finished
+	closed   bool
+	problems []string
+
+	rate    rate
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	readers sync.WaitGroup
+}
+
+// A cause is why a packet was dropped.
+type cause int
+
+const (
+	causeQueue  cause = iota // the writers did not keep up
+	causeDisk                // no device took the block
+	causePinned              // everything is protected from overwriting
+	causeFormat              // the packet's interface could not be described
+	causes
+)
+
+var causeNames = [causes]string{"queue", "disk", "pinned", "format"}
+
+// report tells of a problem that nobody waits for.
+func (r *Ring) report(err error) {
+	r.cfg.Report(fmt.Errorf("ring %q: %w", r.d.name, err))
+}
+
+// now asks the clock.
+func (r *Ring) now() int64 { return r.cfg.Now() }

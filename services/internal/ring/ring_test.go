@@ -1,0 +1,183 @@
+package ring
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"testing"
+	"time"
+
+	"galvo/ci/rig"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// epoch is when the traffic of the tests begins.
+const epoch = int64(1_700_000_000_000_000_000)
+
+var ethernet = []pipeline.Interface{{Port: 1, Name: "eth1", Link: packet.LinkEthernet}, {Port: 2, Name: "eth2", Link: packet.LinkEthernet, MAC: [6]byte{2, 1}}}
+
+// A traffic is a source of frames in memory.
+type traffic struct {
+	frames []packet.Frame
+	at     int
+	table  []pipeline.Interface
+}
+
+func (t *traffic) Next(_ context.Context, b *pipeline.Batch) error {
+	if t.at == len(t.frames) {
+		return io.EOF
+	}
+	n := min(pipeline.BatchSize, len(t.frames)-t.at)
+	b.Packets = b.Packets[:n]
+	for i := range n {
+		b.Packets[i].Frame = t.frames[t.at+i]
+	}
+	t.at += n
+	b.Now = b.Packets[n-1].Time
+	return nil
+}
+
+func (t *traffic) Interfaces() []pipeline.Interface {
+	if t.table == nil {
+		return ethernet
+	}
+	return t.table
+}
+
+// mix makes frames of the rig's traffic.
+func mix(seed uint64, n int) []packet.Frame {
+	var frames []packet.Frame
+	for i, f := range rig.Mix(seed, n) {
+		frames = append(frames, packet.Frame{Data: f.Data, Len: uint32(len(f.Data)), Iface: uint16(i & 1), Time: epoch + int64(f.Time)})
+	}
+	return frames
+}
+
+// play runs frames through a worker with all that a device has before the stage.
+func play(t testing.TB, s Stage, src *traffic) {
+	t.Helper()
+	engine := l7.New(l7.Config{})
+	w := &pipeline.Worker{Source: src, Flows: flow.New(flow.Config{Sparse: true, OnEnd: engine.End}), L7: engine, Stages: []pipeline.Stage{s}}
+	if err := w.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A setting is a ring on disks in memory.
+type setting struct {
+	cfg   Config
+	disks map[string]*disk
+}
+
+func newSetting(t testing.TB, devices int, perDevice int64) *setting {
+	s := &setting{disks: make(map[string]*disk)}
+	s.cfg = Config{
+		Name: "test", Bytes: perDevice, SegmentBytes: minSegment, QueueBytes: 8 << 20, ReorderBytes: 64 << 20,
+		Store: func(dir string) Store { return s.disks[dir] },
+	}
+	for i := range devices {
+		dir := string(rune('a' + i))
+		s.cfg.Dirs = append(s.cfg.Dirs, dir)
+		s.disks[dir] = newDisk(uint64(i))
+	}
+	return s
+}
+
+func (s *setting) create(t testing.TB) *setting {
+	t.Helper()
+	if err := Create(context.Background(), s.cfg); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *setting) open(t testing.TB) *Ring {
+	t.Helper()
+	r, err := Open(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func closeRing(t testing.TB, r *Ring) {
+	t.Helper()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// got is a packet that a query delivered, with its bytes copied.
+type got struct {
+	packet.Frame
+	verdict l7.Verdict
+	server  uint16
+}
+
+func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Query(ctx, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var all []got
+	var b pipeline.Batch
+	for {
+		err := res.Next(ctx, &b)
+		if errors.Is(err, io.EOF) {
+			return all, res.Scan()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Packets {
+			g := got{Frame: b.Packets[i].Frame, verdict: b.Meta[i].L7}
+			g.Data = append([]byte(nil), g.Data...)
+			if f := b.Meta[i].Flow; f != nil {
+				g.server = f.Port[f.Server()]
+			}
+			all = append(all, g)
+		}
+	}
+}
+
+var everything = Query{From: math.MinInt64, To: math.MaxInt64}
+
+func sameFrames(t testing.TB, want []packet.Frame, have []got) {
+	t.Helper()
+	if len(want) != len(have) {
+		t.Fatalf("%d packets, want %d", len(have), len(want))
+	}
+	for i := range want {
+		w, h := want[i], have[i].Frame
+		if string(w.Data) != string(h.Data) || w.Len != h.Len || w.Iface != h.Iface || w.Time != h.Time || w.Flags != h.Flags {
+			t.Fatalf("packet %d: time %d, %d of %d bytes, interface %d, flags %d; want %d, %d of %d, %d, %d", i,
+				h.Time, len(h.Data), h.Len, h.Iface, h.Flags, w.Time, len(w.Data), w.Len, w.Iface, w.Flags)
+		}
+	}
+}
+
+func TestRecordAndRead(t *testing.T) {
+	set := newSetting(t, 2, 16<<20).create(t)
+	r := set.open(t)
+	frames := mix(1, 30_000)
+	s := r.Stage(0, func() []pipeline.Interface { return ethernet })
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	have, _ := collect(t, r, everything)
+	sameFrames(t, frames, have)
+	closeRing(t, r)
+
+	r = set.open(t)
+	have, scan := collect(t, r, everything)
+	sameFrames(t, frames, have)
+	t.Logf("%+v", scan)
+	closeRing(t, r)
+}

@@ -1,0 +1,281 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// writers is how many blocks are written at once: enough for a device to be busy while the next ones are made ready.
+const writers = 4
+
+// syncEvery is how often what was written is made permanent. Together with tailEvery it keeps the loss of a power cut below a second.
+const syncEvery = 200 * time.Millisecond
+
+// write takes finished blocks to the devices.
+func (r *Ring) write() {
+	defer r.stopped.Done()
+	for img := range r.queue {
+		h := img.h // queries may look at img.h
+		h.synced = r.synced.Load()
+		pad(img.buf[h.flowsEnd:trailerAt])
+		finishBlock(img.buf, &h)
+		r.store(img)
+		r.release(img, true)
+	}
+}
+
+// store writes a block to its place, and to a second one if blocks are copied. A device that refuses is taken out, and the next one asked.
+func (r *Ring) store(img *image) {
+	var used *device
+	copies := 0
+	why := causeDisk
+	for copies <= int(r.d.copies) {
+		d, s, at, err := r.place(used)
+		if err != nil {
+			if errors.Is(err, errPinned) {
+				why = causePinned
+			}
+			break
+		}
+		_, err = s.file.WriteAt(img.buf, int64(at)*blockSize)
+		r.placed(d, s, at, img, err)
+		if err != nil {
+			continue
+		}
+		used = d
+		copies++
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case copies == 0:
+		r.dropped[why].Add(uint64(img.h.packets))
+		delete(r.flights, img.h.seq)
+		if why == causePinned {
+			r.problem(errors.New("nothing is recorded: every segment is protected from overwriting; end the protection of an interval"))
+		}
+	default:
+		r.written.Add(blockSize)
+		if copies <= int(r.d.copies) {
+			r.problem(errors.New("blocks have no copy: too few devices take them"))
+		}
+	}
+}
+
+// place gives out the next slot of a device other than not: the devices take turns.
+func (r *Ring) place(not *device) (*device, *segment, int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	why := errors.New("no device takes blocks")
+	first := r.turn
+	for i := range len(r.devices) {
+		d := r.devices[(first+i)%len(r.devices)]
+		if d == not || !d.usable() {
+			continue
+		}
+		if not == nil {
+			r.turn = (first + i + 1) % len(r.devices)
+		}
+		s, at, err := r.slotOn(d)
+		if err == nil {
+			return d, s, at, nil
+		}
+		if !errors.Is(err, errPinned) {
+			r.fail(d, err)
+		}
+		why = err
+	}
+	return nil, nil, 0, why
+}
+
+// slotOn gives out the next slot of a device. r.mu is held.
+func (r *Ring) slotOn(d *device) (*segment, int, error) {
+	if s := d.current; s == nil || s.used == len(s.slots) {
+		next, err := d.victim(r.now())
+		if err != nil {
+			return nil, 0, err
+		}
+		if err := r.open(d, next); err != nil {
+			return nil, 0, err
+		}
+	}
+	s := d.current
+	at := s.used
+	s.used++
+	s.inFlight++
+	s.slots[at] = slot{}
+	return s, at, nil
+}
+
+// placed notes how writing a block to its slot ended, and closes the segment if it was the last one.
+func (r *Ring) placed(d *device, s *segment, at int, img *image, err error) {
+	r.mu.Lock()
+	s.inFlight--
+	if err != nil {
+		s.lost++
+		r.fail(d, fmt.Errorf("write block %d of %s: %w", at, segmentName(s.number), err))
+	} else {
+		b := img.h.slot()
+		b.bloom = append(bloom(nil), img.buf[trailerAt+bloomAt:][:bloomSize]...)
+		b.keys = append([]uint64(nil), img.keys...)
+		s.slots[at] = b
+		d.dirty[s.file] = true
+	}
+	full := s.used == len(s.slots) && s.inFlight == 0 && s.state == segmentOpen && d.failed == nil
+	r.mu.Unlock()
+	if full {
+		r.close(d, s)
+	}
+}
+
+// close gives a full segment its index. Its blocks can be read meanwhile.
+func (r *Ring) close(d *device, s *segment) {
+	r.mu.Lock()
+	s.span()
+	slots := append([]slot(nil), s.slots...)
+	r.mu.Unlock()
+	err := s.index.write(r, s, slots)
+	if err == nil {
+		err = s.file.Sync()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		s.state = segmentClosed
+		for i := range s.slots {
+			s.slots[i].bloom, s.slots[i].keys = nil, nil
+		}
+		err = r.saveEntry(d, s.number, false)
+	}
+	if err != nil {
+		r.fail(d, fmt.Errorf("close %s: %w", segmentName(s.number), err))
+	}
+}
+
+// release ends one use of an image. done says that it is on the disk, or lost.
+func (r *Ring) release(img *image, done bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if done {
+		delete(r.waiting, img.h.seq)
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+	img.refs--
+	if img.refs == 0 {
+		r.pool <- img
+	}
+}
+
+// writeTails saves unfinished blocks to tail slots.
+func (r *Ring) writeTails() {
+	defer r.stopped.Done()
+	turns := make([]int, r.cfg.Workers)
+	for img := range r.tails {
+		img.h.flags |= flagTail
+		finishBlock(img.buf, &img.h)
+		w := int(img.h.worker)
+		turns[w]++
+		if err := r.writeTail(img, int64(2*w+turns[w]&1)*blockSize); err != nil {
+			r.mu.Lock()
+			r.problem(fmt.Errorf("save an unfinished block: %w", err))
+			r.mu.Unlock()
+		}
+		r.stages[w].saved <- img
+	}
+}
+
+// writeTail writes the used part of a block and its trailer to one or two devices, and syncs.
+func (r *Ring) writeTail(img *image, at int64) error {
+	err := errors.New("no device takes it")
+	copies := 0
+	for i := range r.devices {
+		d := r.devices[(i+int(img.h.worker))%len(r.devices)]
+		r.mu.Lock()
+		usable := d.usable() && d.tails != nil
+		r.mu.Unlock()
+		if !usable || copies > int(r.d.copies) {
+			continue
+		}
+		end := (int(img.h.flowsEnd) + pageSize - 1) &^ (pageSize - 1)
+		trailer := blockSize - trailerPages
+		_, werr := d.tails.WriteAt(img.buf[:min(end, trailer)], at)
+		if werr == nil {
+			_, werr = d.tails.WriteAt(img.buf[trailer:], at+int64(trailer))
+		}
+		if werr = errors.Join(werr, d.tails.Sync()); werr != nil {
+			r.mu.Lock()
+			r.fail(d, werr)
+			r.mu.Unlock()
+			err = werr
+			continue
+		}
+		copies++
+	}
+	if copies > 0 {
+		return nil
+	}
+	return err
+}
+
+// keepSynced makes permanent what was written, again and again.
+func (r *Ring) keepSynced() {
+	defer r.stopped.Done()
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.sync()
+			r.rate.tick(r.now(), r.written.Load())
+		case <-r.stop:
+			r.sync()
+			return
+		}
+	}
+}
+
+// sync makes permanent what was written up to now.
+func (r *Ring) sync() {
+	r.mu.Lock()
+	upTo := r.total.Load()
+	for _, total := range r.flights {
+		upTo = min(upTo, total-1)
+	}
+	type pair struct {
+		d *device
+		f File
+	}
+	var files []pair
+	for _, d := range r.devices {
+		for f := range d.dirty {
+			files = append(files, pair{d, f})
+		}
+		clear(d.dirty)
+	}
+	r.mu.Unlock()
+	ok := true
+	for _, p := range files {
+		if err := p.f.Sync(); err != nil {
+			r.mu.Lock()
+			r.fail(p.d, fmt.Errorf("sync: %w", err))
+			r.mu.Unlock()
+			ok = false
+		}
+	}
+	if ok {
+		r.synced.Store(max(r.synced.Load(), upTo))
+	}
+}
+
+// A rate is how fast blocks are written, over the last seconds.
+type rate struct {
+	at, bytes [16]uint64
+	n         int
+}
+
+func (t *rate) tick(now int64, bytes uint64) {
+	t.at[t.n%len(t.at)], t.bytes[t.n%len(t.at)] = uint64(now), bytes
+	t.n++
+}
