@@ -66,11 +66,13 @@ var allowed = map[string][]string{
 	"services/internal/afpacket": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/handover": {"services/api", "services/config"},
 	"services/internal/sandbox":  {},
+	"services/internal/disk":     {},
+	"services/internal/volume":   {"services/api"},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
 	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng"},
 	"services/internal/stats":    {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
-	"services/internal/sink":     {"services/internal/pcapng"},
+	"services/internal/sink":     {"services/api", "services/internal/pcapng", "services/internal/volume"},
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
 
@@ -79,10 +81,10 @@ var allowed = map[string][]string{
 	"services/durable":   {},
 	"services/config":    {"services/api", "services/durable", "services/internal/spelling"},
 	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
-	"services/host":      {"services/api", "services/config", "services/internal/afpacket", "services/internal/handover", "services/internal/memory"},
+	"services/host":      {"services/api", "services/config", "services/internal/afpacket", "services/internal/handover", "services/internal/memory", "services/internal/disk"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
-		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox"},
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/volume"},
 	"webui":        {},
 	"webui/server": {"services/api", "services/config", "services/durable", "webui"},
 	"ci/need":      {},

@@ -29,6 +29,9 @@ type Settings struct {
 	RingQueueBytes uint64 // of each
 	ReorderBytes   uint64 // of all readers of rings
 
+	Slots           int // for analyses of savefiles
+	AnalysisPercent int // of Galvo's memory, for all slots
+
 	Flows int // over all workers; 0 = as many as suit the memory
 	L7    bool
 }
@@ -49,6 +52,8 @@ type Plan struct {
 	Flows             int    // over all workers
 	L7Bytes           uint64 // over all workers
 	StatisticsBytes   uint64 // over all workers
+	Slots             int    // for analyses of savefiles
+	SlotBytes         uint64 // of each
 }
 
 // A Part is one row of the plan.
@@ -81,6 +86,8 @@ const (
 	mostFlows    = 16 << 20
 	fewFlows     = 64 << 10
 
+	leastSlot = 32 * mb // a table of 64 Ki flows for the analysis and one for a capture from it, and their queues
+
 	l7PerWorker         = 64 * mb
 	statisticsPerWorker = 4 * mb
 )
@@ -106,11 +113,12 @@ const (
 	flowTable
 	layer7
 	statistics
+	analysis
 )
 
 func claims(s *Settings, share uint64) []claim {
 	workers, sockets := uint64(s.Workers), uint64(s.Ports*s.Workers)
-	captures, rings := uint64(s.Captures), uint64(s.Rings)
+	captures, rings, slots := uint64(s.Captures), uint64(s.Rings), uint64(s.Slots)
 	flows := cmp.Or(uint64(s.Flows), min(max(share/bytesPerFlow, fewFlows), mostFlows))
 	l7 := workers * l7PerWorker
 	if !s.L7 {
@@ -163,6 +171,12 @@ func claims(s *Settings, share uint64) []claim {
 				return fmt.Sprintf("%s instead of %s", size(p.StatisticsBytes), size(workers*statisticsPerWorker))
 			},
 		},
+		analysis: {
+			"analysis", slots * max(share/100*uint64(s.AnalysisPercent)/max(slots, 1), leastSlot), 0, 10, 1, "analysis.slots",
+			func(p *Plan) string {
+				return fmt.Sprintf("%d of %d slots, %s each", p.Slots, slots, size(p.SlotBytes))
+			},
+		},
 	}
 	for i := range all {
 		c := &all[i]
@@ -211,10 +225,16 @@ func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
 	p.Flows = int(granted[flowTable] / FlowBytes)
 	p.L7Bytes = granted[layer7]
 	p.StatisticsBytes = granted[statistics]
+	p.Slots = int(min(uint64(s.Slots), granted[analysis]/leastSlot))
+	p.SlotBytes = granted[analysis] / uint64(max(p.Slots, 1))
+	if p.Slots == 0 {
+		p.SlotBytes = 0
+	}
 
 	granted[captureQueues] = uint64(p.Captures) * p.CaptureQueueBytes
 	granted[heldPackets] = uint64(p.Captures) * p.CaptureHoldBytes
 	granted[ringQueues] = uint64(p.Rings) * p.RingQueueBytes
+	granted[analysis] = uint64(p.Slots) * p.SlotBytes
 }
 
 // grant finds the greatest level at which all claims fit, when each gets level times its weight between its least and its want.
