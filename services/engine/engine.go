@@ -47,6 +47,7 @@ type Engine struct {
 	captures *capture.Captures
 	stats    *stats.Stats
 	volumes  *volumes
+	slots    *slots
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -121,6 +122,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		slog.Warn("finished captures", "error", err)
 	}
+	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
 	e.stats = stats.New(plan.Workers)
 	for w := range plan.Workers {
 		e.workers = append(e.workers, e.worker(w, plan))
@@ -189,6 +191,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	end, release := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer release()
 	e.captures.Close(end, "the engine was stopped")
+	e.slots.close(end)
 	server.Shutdown(end)
 	server.Close()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -324,6 +327,9 @@ func (e *Engine) handler() http.Handler {
 	api.ListFinished.Handle(a, e.listFinished)
 	api.DeleteFinished.Handle(a, e.deleteFinished)
 	api.CheckFilter.Handle(a, e.checkFilter)
+	api.ListSlots.Handle(a, e.listSlots)
+	api.StartSlot.Handle(a, e.startSlot)
+	api.StopSlot.Handle(a, e.stopSlot)
 	api.ListPorts.Handle(a, e.listPortsReply)
 	api.ListProtocols.Handle(a, e.listProtocols)
 	mux.HandleFunc("GET "+api.CaptureURLPath, e.serveCaptureURL)
