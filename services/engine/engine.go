@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -47,6 +48,8 @@ type Engine struct {
 	captures *capture.Captures
 	stats    *stats.Stats
 	hosts    *l7.Hosts
+	volumes  *volumes
+	slots    *slots
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -76,6 +79,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer e.ports.close()
+	defer e.volumes.close()
 	return e.run(ctx, conn)
 }
 
@@ -97,7 +101,7 @@ func join(ctx context.Context, run string) (*handover.Conn, *handover.Config, er
 }
 
 func newEngine(o Options, c *handover.Config) (*Engine, error) {
-	e := &Engine{options: o, closing: make(chan struct{})}
+	e := &Engine{options: o, closing: make(chan struct{}), volumes: newVolumes(filepath.Join(o.State, ".."))}
 	plan, err := planMemory(&c.Config)
 	if err != nil {
 		return nil, err
@@ -121,6 +125,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 		slog.Warn("finished captures", "error", err)
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
+	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
 	e.stats = stats.New(plan.Workers)
 	for w := range plan.Workers {
 		e.workers = append(e.workers, e.worker(w, plan))
@@ -206,6 +211,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	end, release := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer release()
 	e.captures.Close(end, "the engine was stopped")
+	e.slots.close(end)
 	server.Shutdown(end)
 	server.Close()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -294,6 +300,8 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 			e.ports.gone(ctx, *m.Gone)
 		case m.Stats != nil:
 			e.ports.reading(*m.Stats)
+		case m.Storage != nil:
+			e.volumes.set(m.Storage.Devices, e.letGo)
 		}
 	}
 }
@@ -339,11 +347,17 @@ func (e *Engine) handler() http.Handler {
 	api.ListFinished.Handle(a, e.listFinished)
 	api.DeleteFinished.Handle(a, e.deleteFinished)
 	api.CheckFilter.Handle(a, e.checkFilter)
+	api.ListSlots.Handle(a, e.listSlots)
+	api.StartSlot.Handle(a, e.startSlot)
+	api.StopSlot.Handle(a, e.stopSlot)
 	api.ListPorts.Handle(a, e.listPortsReply)
 	api.ListProtocols.Handle(a, e.listProtocols)
 	mux.HandleFunc("GET "+api.CaptureURLPath, e.serveCaptureURL)
 	mux.HandleFunc("GET "+api.StreamPath, e.serveStream)
 	mux.HandleFunc("GET "+api.EventsPath, e.serveEvents)
+	mux.HandleFunc("GET "+api.FilesPath, e.filesHandler(e.getFile))
+	mux.HandleFunc("POST "+api.FilesPath, e.filesHandler(e.postFile))
+	mux.HandleFunc("DELETE "+api.FilesPath, e.filesHandler(e.deleteFile))
 	return mux
 }
 

@@ -30,6 +30,9 @@ type Settings struct {
 	RingQueueBytes uint64 // of each
 	ReorderBytes   uint64 // of all readers of rings
 
+	Slots           int // for analyses of savefiles
+	AnalysisPercent int // of Galvo's memory, for all slots
+
 	Flows int // over all workers; 0 = as many as suit the memory
 	L7    bool
 }
@@ -49,8 +52,9 @@ type Plan struct {
 	ReorderBytes      uint64
 	Flows             int    // over all workers
 	L7Bytes           uint64 // over all workers
-	AnalysisBytes     uint64 // of the replay of a ring: its own flows, verdicts and statistics
 	StatisticsBytes   uint64 // over all workers: what is left
+	Slots             int    // for analyses of savefiles
+	SlotBytes         uint64 // of each
 }
 
 // Heap returns the limit for the engine's heap: what Galvo may use without the kernel rings, which are no heap, and without the other processes.
@@ -115,8 +119,9 @@ const (
 	mostFlows    = 16 << 20
 	fewFlows     = 64 << 10
 
+	leastSlot = 32 * mb // a table of 64 Ki flows for the analysis and one for a capture from it, and their queues
+
 	l7PerWorker         = 64 * mb
-	wantAnalysis        = 128 * mb // and a twentieth of the share
 	statisticsPerWorker = 4 * mb
 )
 
@@ -146,7 +151,7 @@ const (
 
 func claims(s *Settings, share uint64) []claim {
 	workers, sockets := uint64(s.Workers), uint64(s.Ports*s.Workers)
-	captures, rings := uint64(s.Captures), uint64(s.Rings)
+	captures, rings, slots := uint64(s.Captures), uint64(s.Rings), uint64(s.Slots)
 	flows := cmp.Or(uint64(s.Flows), min(max(share/bytesPerFlow, fewFlows), mostFlows))
 	l7 := workers * l7PerWorker
 	if !s.L7 {
@@ -194,8 +199,10 @@ func claims(s *Settings, share uint64) []claim {
 			},
 		},
 		analysis: {
-			Analysis, min(rings, 1) * max(wantAnalysis, share/20), 0, 5, 1, "",
-			func(p *Plan) string { return fmt.Sprintf("%s for the replay of a ring", size(p.AnalysisBytes)) },
+			Analysis, slots * max(share/100*uint64(s.AnalysisPercent)/max(slots, 1), leastSlot), min(slots, 1) * leastSlot, 10, 1, "analysis.slots",
+			func(p *Plan) string {
+				return fmt.Sprintf("%d of %d slots, %s each", p.Slots, slots, size(p.SlotBytes))
+			},
 		},
 		statistics: {
 			Statistics, max(workers*statisticsPerWorker, share/16), 0, 10, 1, "",
@@ -251,12 +258,15 @@ func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
 	p.ReorderBytes = granted[reorderBuffer]
 	p.Flows = int(granted[flowTable] / FlowBytes)
 	p.L7Bytes = granted[layer7]
-	p.AnalysisBytes = granted[analysis]
 	p.StatisticsBytes = granted[statistics]
+	if p.Slots = int(min(uint64(s.Slots), granted[analysis]/leastSlot)); p.Slots > 0 {
+		p.SlotBytes = granted[analysis] / uint64(p.Slots)
+	}
 
 	granted[captureQueues] = uint64(p.Captures) * p.CaptureQueueBytes
 	granted[heldPackets] = uint64(p.Captures) * p.CaptureHoldBytes
 	granted[ringQueues] = uint64(p.Rings) * p.RingQueueBytes
+	granted[analysis] = uint64(p.Slots) * p.SlotBytes
 }
 
 // grant finds the greatest level at which all claims fit, when each gets level times its weight between its least and its want.
