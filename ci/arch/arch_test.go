@@ -67,7 +67,10 @@ var allowed = map[string][]string{
 	"services/internal/handover": {"services/api", "services/config", "services/internal/transceiver"},
 	"services/internal/sandbox":  {},
 	"services/internal/gate":     {},
+	"services/internal/dhcp":     {},
+	"services/internal/clock":    {},
 
+	"services/internal/linklocal":   {},
 	"services/internal/transceiver": {},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
