@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -19,15 +20,23 @@ const lineWidth = 100
 func (c *Config) Encode() []byte {
 	var b bytes.Buffer
 	b.WriteString(preamble)
+	c.encode(&b, Parts())
+	return b.Bytes()
+}
+
+func (c *Config) encode(b *bytes.Buffer, parts []string) {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		name := key(v.Type().Field(i))
+		if !slices.Contains(parts, name) {
+			continue
+		}
 		if v.Field(i).Kind() == reflect.Struct {
-			writeTable(&b, "["+name+"]", v.Field(i), true)
+			writeTable(b, "["+name+"]", v.Field(i), true)
 			continue
 		}
 		for j := range v.Field(i).Len() {
-			writeTable(&b, "[["+name+"]]", v.Field(i).Index(j), j == 0)
+			writeTable(b, "[["+name+"]]", v.Field(i).Index(j), j == 0)
 		}
 		if v.Field(i).Len() == 0 {
 			var example bytes.Buffer
@@ -35,7 +44,6 @@ func (c *Config) Encode() []byte {
 			b.WriteString(commentOut(example.String()))
 		}
 	}
-	return b.Bytes()
 }
 
 // writeTable writes one table, with its comments if withManual is set. Optional fields that are not set are left out, except in an entry that is

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 type Options struct {
 	Config     string   // the configuration file
 	Run        string   // runtime directory, with the sockets
+	State      string   // directory for what must be remembered
 	Interfaces []string // links to capture from instead of the configuration's ports
 	Listen     []string // where the device's services listen, as ADDRESS:PORT
 	EngineUser int      // the only user that gets sockets
@@ -53,16 +55,23 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, engines.Close(), calls.Close())
 	}
+	trial, err := openTrial(store, filepath.Join(o.State, "unconfirmed.toml"), keeper.poke)
+	if err != nil {
+		return errors.Join(err, engines.Close(), calls.Close())
+	}
+	defer trial.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := &http.Server{
-		Handler:           (&service{store: store, keeper: keeper, version: o.Version}).handler(),
+		Handler:           (&service{store: store, keeper: keeper, trial: trial, version: o.Version}).handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	var running sync.WaitGroup
 	running.Go(func() { watch(ctx, keeper.wake) })
 	running.Go(func() { keeper.run(ctx) })
+	running.Go(func() { keeper.management.Run(ctx) })
+	running.Go(func() { keeper.clocks.Run(ctx) })
 	running.Go(func() { cancel(fmt.Errorf("accept engines: %w", acceptAll(ctx, engines, keeper))) })
 	running.Go(func() { cancel(fmt.Errorf("serve the API: %w", server.Serve(calls))) })
 	<-ctx.Done()

@@ -50,7 +50,8 @@ type Clock struct {
 	Kernel  Kernel
 	Query   func(context.Context, Server) (Sample, error)
 	Servers func() []Server // that are to be asked now; none leaves the clock alone
-	Floor   time.Time       // the clock never goes below
+	Floor   time.Time       // the clock is never set below
+	Raise   bool            // and is set to it if it is below
 	Wake    <-chan struct{} // the servers changed
 
 	mu    sync.Mutex
@@ -103,7 +104,7 @@ func (c *Clock) Run(ctx context.Context) {
 // raise brings a clock that is below the floor up to it: a machine without an RTC begins in 1970.
 func (c *Clock) raise() {
 	below := c.Floor.Sub(c.Kernel.Now())
-	if below <= 0 {
+	if below <= 0 || !c.Raise {
 		return
 	}
 	slog.Warn("the clock is before the date of the build and is set to that", "by", below)

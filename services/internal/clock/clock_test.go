@@ -110,7 +110,7 @@ func TestFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		floor := time.Now() // in the bubble
 		k := &kernel{off: -50 * 365 * 24 * time.Hour}
-		c := &Clock{Kernel: k, Floor: floor, Servers: servers("old"), Query: func(context.Context, Server) (Sample, error) {
+		c := &Clock{Kernel: k, Floor: floor, Raise: true, Servers: servers("old"), Query: func(context.Context, Server) (Sample, error) {
 			return Sample{Offset: -24 * time.Hour}, nil
 		}}
 		run(t, c, time.Hour)

@@ -9,6 +9,7 @@
 //	                         then the sockets that came before are to be closed
 //	host -> engine   gone    a port's link was removed: its sockets receive nothing any more
 //	host -> engine   stats   counters and state of each port that has a link, once a second
+//	engine -> host   usage   what it uses of the memory plan, once a second
 //	host -> engine   restart the engine is to end, so that it is started anew
 //
 // A link that goes down and up again, or loses its carrier, keeps its sockets.
@@ -41,6 +42,7 @@ type Message struct {
 	Stats  *Stats  `json:",omitempty"`
 
 	Restart *Restart `json:",omitempty"`
+	Usage   *Usage   `json:",omitempty"`
 }
 
 // Ready asks for the configuration and the ports.
@@ -89,6 +91,9 @@ type Gone struct {
 	ID     int
 	Reason string
 }
+
+// Usage is how much of the memory plan's parts the engine uses, in bytes by their names.
+type Usage struct{ Bytes map[string]uint64 }
 
 // Restart asks the engine to end.
 type Restart struct{ Reason string }
