@@ -71,6 +71,7 @@ var allowed = map[string][]string{
 	"services/internal/clock":    {},
 
 	"services/internal/linklocal":   {},
+	"services/internal/management":  {"services/config", "services/durable", "services/internal/dhcp", "services/internal/linklocal"},
 	"services/internal/transceiver": {},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
@@ -85,8 +86,8 @@ var allowed = map[string][]string{
 	"services/durable":   {},
 	"services/config":    {"services/api", "services/durable", "services/internal/spelling"},
 	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
-	"services/host": {"services/api", "services/config", "services/internal/afpacket", "services/internal/gate", "services/internal/handover",
-		"services/internal/memory", "services/internal/transceiver"},
+	"services/host": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/gate",
+		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
 		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver"},
