@@ -155,13 +155,15 @@ type FilterCheck struct {
 
 // A Status is the state of the device.
 type Status struct {
-	Name     string          `json:"name"`
-	Version  string          `json:"version"`
-	Time     int64           `json:"time"`
-	Uptime   int64           `json:"uptime" doc:"Seconds."`
-	State    string          `json:"state" doc:"ok or degraded"`
-	Services []ServiceStatus `json:"services"`
-	Problems []string        `json:"problems" doc:"What is wrong, and what to do about it."`
+	Name        string          `json:"name"`
+	Version     string          `json:"version"`
+	Time        int64           `json:"time"`
+	Uptime      int64           `json:"uptime" doc:"Seconds."`
+	State       string          `json:"state" doc:"ok or degraded"`
+	Network     Network         `json:"network"`
+	Fingerprint string          `json:"fingerprint" doc:"SHA-256 of the device's certificate, as browsers show it."`
+	Services    []ServiceStatus `json:"services"`
+	Problems    []string        `json:"problems" doc:"What is wrong, and what to do about it."`
 }
 
 // A ServiceStatus is the state of one process.
@@ -173,16 +175,19 @@ type ServiceStatus struct {
 
 // A MemoryPart is a named share of the memory plan.
 type MemoryPart struct {
-	Name  string `json:"name"`
-	Want  uint64 `json:"want" doc:"Bytes that the settings ask for."`
-	Bytes uint64 `json:"bytes" doc:"Bytes granted."`
-	Why   string `json:"why,omitempty" doc:"Why less than wanted was granted."`
+	Name  string  `json:"name"`
+	Want  uint64  `json:"want" doc:"Bytes that the settings ask for."`
+	Bytes uint64  `json:"bytes" doc:"Bytes granted."`
+	Used  *uint64 `json:"used,omitempty" doc:"Bytes in use now, where that is known."`
+	Why   string  `json:"why,omitempty" doc:"Why less than wanted was granted."`
 }
 
 // A Memory is the memory plan.
 type Memory struct {
-	Total uint64       `json:"total"`
-	Parts []MemoryPart `json:"parts"`
+	Total  uint64       `json:"total" doc:"Bytes that the machine has."`
+	Kernel uint64       `json:"kernel" doc:"Bytes reserved for the kernel and other programs."`
+	Share  uint64       `json:"share" doc:"Bytes that Galvo may use."`
+	Parts  []MemoryPart `json:"parts"`
 }
 
 // A Snapshot is what GET /events sends: the state of everything that changes by itself.
@@ -205,8 +210,49 @@ type ConfigChange struct {
 
 // A ConfigCheck says what a configuration would change, or what is wrong with it.
 type ConfigCheck struct {
-	Changes []ConfigChange `json:"changes"`
-	Error   *Error         `json:"error,omitempty"`
+	Changes        []ConfigChange `json:"changes"`
+	ConfirmSeconds int            `json:"confirmSeconds,omitempty" doc:"The management settings change: within so many seconds POST /config/confirm must come, or they are undone."`
+	Memory         *Memory        `json:"memory,omitempty" doc:"How memory would be shared out."`
+	Error          *Error         `json:"error,omitempty"`
+}
+
+// A Generation is a former configuration. 1 is the latest.
+type Generation struct {
+	Number  int            `json:"number"`
+	Time    int64          `json:"time" doc:"When it came into effect."`
+	Changes []ConfigChange `json:"changes" doc:"What would change if it were restored."`
+	Error   string         `json:"error,omitempty" doc:"Why it cannot be read."`
+}
+
+// A Reset brings settings back to how they were at a first start.
+type Reset struct {
+	Keep []string `json:"keep,omitempty" maxItems:"32" doc:"What stays: parts of the configuration (management, port, ...), and for a factory reset users too."`
+}
+
+// A Network is how the device is reached, and where its time comes from.
+type Network struct {
+	Name           string     `json:"name" doc:"Host name, without a domain."`
+	Appliance      bool       `json:"appliance"`
+	Port           string     `json:"port,omitempty" doc:"Management port; empty on a plain host that looks after its network itself."`
+	Index          int        `json:"index,omitempty" doc:"The kernel's number of the management port."`
+	Source         string     `json:"source,omitempty" doc:"Of its IPv4 address: dhcp, static, or link-local."`
+	Addresses      []string   `json:"addresses" doc:"Of the management port, or of a plain host."`
+	Router         string     `json:"router,omitempty"`
+	DNS            []string   `json:"dns"`
+	LeaseServer    string     `json:"leaseServer,omitempty"`
+	LeaseEnd       int64      `json:"leaseEnd,omitempty"`
+	ConfirmSeconds int        `json:"confirmSeconds,omitempty" doc:"Time left to confirm changed management settings."`
+	Clock          ClockState `json:"clock"`
+	Problems       []string   `json:"problems" doc:"What is wrong, and what to do about it."`
+}
+
+// A ClockState is where the time comes from.
+type ClockState struct {
+	Source  string `json:"source" doc:"NTP server, or empty while the machine's clock runs by itself."`
+	Synced  bool   `json:"synced"`
+	Offset  int64  `json:"offset" doc:"Microseconds that the clock was behind at the last answer."`
+	Last    int64  `json:"last,omitempty" doc:"When that was."`
+	Problem string `json:"problem,omitempty"`
 }
 
 // A Token lets a program in without a password. Secret is shown once, when it is made.

@@ -91,6 +91,22 @@ type (
 		RawBody []byte `contentType:"application/toml"`
 	}
 
+	// A PartsInput names parts of the configuration; none is all.
+	PartsInput struct {
+		Parts []string `query:"parts" doc:"Names of tables, separated by commas; none is all."`
+	}
+
+	// A PartsText is a body of TOML, of which some parts are taken.
+	PartsText struct {
+		PartsInput
+		Text
+	}
+
+	// A GenerationInput names a former configuration.
+	GenerationInput struct {
+		Number int `path:"number" minimum:"1" maximum:"10" doc:"1 is the latest."`
+	}
+
 	// A TextReply is a reply of TOML.
 	TextReply struct {
 		ContentType string `header:"Content-Type"`
@@ -147,6 +163,15 @@ var (
 	GetConfig         = operation[Nothing, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config", "Read the configuration, as TOML")
 	PutConfig         = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPut, "/api/v1/config", "Replace the configuration")
 	CheckConfig       = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/check", "Say what a configuration would change")
+	ConfirmConfig     = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/confirm", "Keep changed management settings, which are undone otherwise")
+	ExportConfig      = operation[PartsInput, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config/export", "Read parts of the configuration, as TOML")
+	ImportConfig      = operation[PartsText, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/import", "Replace parts of the configuration")
+	ResetConfig       = operation[Request[Reset], Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/reset", "Bring the configuration back to its defaults")
+	ListGenerations   = operation[Nothing, Reply[[]Generation]](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config/generations", "List the last ten configurations")
+	GetGeneration     = operation[GenerationInput, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config/generations/{number}", "Read a former configuration, as TOML")
+	RestoreGeneration = operation[GenerationInput, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/generations/{number}/restore", "Make a former configuration the current one")
+	GetNetwork        = operation[Nothing, Reply[Network]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/system/network", "Show how the device is reached, and its clock")
+	FactoryReset      = operation[Request[Reset], Nothing](ServiceWeb, RoleAdmin, http.MethodPost, "/api/v1/system/factory-reset", "Bring configuration and users back to how they were at first")
 	GetMemory         = operation[Nothing, Reply[Memory]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/system/memory", "Show the memory plan")
 	RestartProcessing = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/restart-processing", "Start the engine anew; statistics begin at zero")
 	GetStatus         = operation[Nothing, Reply[Status]](ServiceWeb, RoleViewer, http.MethodGet, "/api/v1/status", "Show the state of the device")
@@ -172,6 +197,8 @@ func Routes() []Route {
 		StartCapture.Route, ListCaptures.Route, StopCapture.Route, ListFinished.Route, DeleteFinished.Route,
 		CheckFilter.Route, ListPorts.Route, ListProtocols.Route,
 		ListStorage.Route, ActivateStorage.Route, DeactivateStorage.Route, FormatStorage.Route, ListSlots.Route, StartSlot.Route, StopSlot.Route,
+		ConfirmConfig.Route, ExportConfig.Route, ImportConfig.Route, ResetConfig.Route, ListGenerations.Route, GetGeneration.Route, RestoreGeneration.Route,
+		GetNetwork.Route, FactoryReset.Route,
 		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route,
 		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
 		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},

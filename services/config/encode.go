@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -19,16 +20,24 @@ const lineWidth = 100
 func (c *Config) Encode() []byte {
 	var b bytes.Buffer
 	b.WriteString(preamble)
+	c.encode(&b, Parts())
+	return b.Bytes()
+}
+
+func (c *Config) encode(b *bytes.Buffer, parts []string) {
 	v := reflect.ValueOf(c).Elem()
-	writeNone(&b, v)
+	writeNone(b, v, parts)
 	for i := range v.NumField() {
 		name := key(v.Type().Field(i))
+		if !slices.Contains(parts, name) {
+			continue
+		}
 		if v.Field(i).Kind() == reflect.Struct {
-			writeTable(&b, "["+name+"]", v.Field(i), true)
+			writeTable(b, "["+name+"]", v.Field(i), true)
 			continue
 		}
 		for j := range v.Field(i).Len() {
-			writeTable(&b, "[["+name+"]]", v.Field(i).Index(j), j == 0)
+			writeTable(b, "[["+name+"]]", v.Field(i).Index(j), j == 0)
 		}
 		if v.Field(i).Len() == 0 {
 			var example bytes.Buffer
@@ -36,14 +45,13 @@ func (c *Config) Encode() []byte {
 			b.WriteString(commentOut(example.String()))
 		}
 	}
-	return b.Bytes()
 }
 
 // writeNone writes the lists of tables that are empty and would have a default if nothing was said. TOML wants them before all tables.
-func writeNone(b *bytes.Buffer, v reflect.Value) {
+func writeNone(b *bytes.Buffer, v reflect.Value, parts []string) {
 	usual := reflect.ValueOf(Default()).Elem()
 	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.Slice && f.Len() == 0 && usual.Field(i).Len() > 0 {
+		if f := v.Field(i); f.Kind() == reflect.Slice && f.Len() == 0 && usual.Field(i).Len() > 0 && slices.Contains(parts, key(v.Type().Field(i))) {
 			fmt.Fprintf(b, "\n%s = []\n", key(v.Type().Field(i)))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"galvo/services/durable"
 )
@@ -90,6 +91,46 @@ func (s *Store) rotate() error {
 		return err
 	}
 	return nil
+}
+
+// A Generation is a former configuration.
+type Generation struct {
+	Number int       // 1 is the latest
+	Time   time.Time // when it came into effect
+	Config *Config   // nil if it cannot be read
+	Err    error     // why
+}
+
+// Generations returns the former configurations that are kept, latest first.
+func (s *Store) Generations() []Generation {
+	var list []Generation
+	for i := range generations {
+		if g, err := s.Generation(i + 1); err == nil {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+// Generation returns a former configuration, or fs.ErrNotExist.
+func (s *Store) Generation(number int) (Generation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if number < 1 || number > generations {
+		return Generation{}, fs.ErrNotExist
+	}
+	g := Generation{Number: number}
+	info, err := os.Stat(s.generation(number))
+	if err != nil {
+		return g, err
+	}
+	g.Time = info.ModTime()
+	text, err := os.ReadFile(s.generation(number))
+	if err != nil {
+		return g, err
+	}
+	g.Config, g.Err = Parse(text)
+	return g, nil
 }
 
 func (s *Store) generation(i int) string { return fmt.Sprintf("%s.%d", s.path, i) }

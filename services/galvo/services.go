@@ -78,7 +78,7 @@ func defaultState() string {
 }
 
 func runHost(ctx context.Context, args []string) error {
-	o := host.Options{Version: version, State: ".."} // it runs in its own part of the state
+	o := host.Options{State: ".", Storage: "..", Version: version} // it runs in its own part of the state
 	f := flag.NewFlagSet("host", flag.ContinueOnError)
 	f.StringVar(&o.Config, "config", "", "configuration `file`")
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
@@ -87,6 +87,8 @@ func runHost(ctx context.Context, args []string) error {
 	f.IntVar(&o.EngineUser, "engine-user", -1, "`uid` of the engine")
 	f.IntVar(&o.WebUser, "web-user", -1, "`uid` of the web service")
 	f.Uint64Var(&o.Instance, "instance", 0, "`number` of this run")
+	f.BoolVar(&o.Appliance, "appliance", false, "the machine is Galvo's alone: its name, its clock and every port")
+	f.StringVar(&o.Management, "management", "", "`link` to manage the device through where the configuration names none: its name, MAC or PCI address")
 	if err := noArguments(f, args); err != nil {
 		return err
 	}

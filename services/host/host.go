@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -25,12 +26,13 @@ import (
 type Options struct {
 	Config     string   // the configuration file
 	Run        string   // runtime directory, with the sockets
+	State      string   // directory for what must be remembered
+	Storage    string   // directory below which storage devices lie and are mounted: the state directory of all services; empty is none
 	Interfaces []string // links to capture from instead of the configuration's ports
 	Listen     []string // where the device's services listen, as ADDRESS:PORT
 	EngineUser int      // the only user that gets sockets
 	WebUser    int      // the only user, beside the process's own, that may call the API
 	Instance   uint64   // see handover.Config
-	State      string   // the state directory, below which storage devices are mounted; empty is none
 	Version    string
 	Appliance  bool   // the machine is Galvo's alone: its name, its clock and every port
 	Management string // link that is managed where the configuration names none: its name, MAC or PCI address; empty is none
@@ -60,10 +62,15 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, engines.Close(), calls.Close())
 	}
 	storage.changed = keeper.poke
+	trial, err := openTrial(store, filepath.Join(o.State, "unconfirmed.toml"), keeper.poke)
+	if err != nil {
+		return errors.Join(err, engines.Close(), calls.Close())
+	}
+	defer trial.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := &http.Server{
-		Handler:           (&service{store: store, keeper: keeper, storage: storage, version: o.Version}).handler(),
+		Handler:           (&service{store: store, keeper: keeper, storage: storage, trial: trial, version: o.Version}).handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
@@ -71,6 +78,8 @@ func Run(ctx context.Context, o Options) error {
 	running.Go(func() { watch(ctx, keeper.wake) })
 	running.Go(func() { keeper.run(ctx) })
 	running.Go(func() { storage.run(ctx) })
+	running.Go(func() { keeper.management.Run(ctx) })
+	running.Go(func() { keeper.clocks.Run(ctx) })
 	running.Go(func() { cancel(fmt.Errorf("accept engines: %w", acceptAll(ctx, engines, keeper))) })
 	running.Go(func() { cancel(fmt.Errorf("serve the API: %w", server.Serve(calls))) })
 	<-ctx.Done()

@@ -54,7 +54,7 @@ func newRig(t *testing.T) *rig {
 	need.Tool(t, "ip")
 	r := &rig{T: t, ns: fmt.Sprintf("galvo-host-%d", os.Getpid())}
 	dir := t.TempDir()
-	r.options = Options{Config: filepath.Join(dir, "config.toml"), Run: dir, EngineUser: os.Getuid(), WebUser: os.Getuid(),
+	r.options = Options{Config: filepath.Join(dir, "config.toml"), Run: dir, State: dir, EngineUser: os.Getuid(), WebUser: os.Getuid(),
 		Interfaces: []string{"eth1", "eth2"}, Listen: []string{"[::]:8443"}, Instance: 7}
 	for _, d := range []string{"host", "handover"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {

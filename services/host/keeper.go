@@ -8,14 +8,18 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"galvo/services/config"
 	"galvo/services/internal/afpacket"
+	"galvo/services/internal/clock"
 	"galvo/services/internal/gate"
 	"galvo/services/internal/handover"
+	"galvo/services/internal/management"
 )
 
 // A keeper looks after the ports. Its fields belong to the goroutine of run.
@@ -29,6 +33,15 @@ type keeper struct {
 	engines chan *engine  // an engine connected, or said that it is ready
 	ended   chan *engine
 	restart chan string // reasons to start the engine anew
+
+	management *management.Port
+	named      atomic.Pointer[string]         // the device's name
+	usage      atomic.Pointer[handover.Usage] // of the last engine
+	resolver   string                         // what was written for programs that look names up
+	clocks     *clock.Clock
+	timeWake   chan struct{} // the time servers changed
+	timeAsked  string        // which they were
+	remembered time.Time     // when the time was written down
 
 	routes routes
 	ports  []*port
@@ -59,10 +72,14 @@ func newKeeper(o Options, store *config.Store, s *storage) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keeper{
+	k := &keeper{
 		options: o, store: store, nics: n, storage: s,
 		wake: make(chan struct{}, 1), engines: make(chan *engine), ended: make(chan *engine), restart: make(chan string),
-	}, nil
+		timeWake: make(chan struct{}, 1),
+	}
+	k.clocks = k.newClock()
+	k.management = management.New(filepath.Join(o.State, "lease"), o.Appliance, k.poke)
+	return k, nil
 }
 
 // poke makes the keeper look at the machine and the configuration.
@@ -94,6 +111,7 @@ func (k *keeper) run(ctx context.Context) {
 			k.send(handover.Message{Restart: &handover.Restart{Reason: reason}})
 		case <-tick.C:
 			k.look(true)
+			k.rememberTime(k.clocks.State().Synced)
 		}
 	}
 }
@@ -117,6 +135,9 @@ func (k *keeper) converse(ctx context.Context, c *handover.Conn) {
 		}
 		if m.Ready != nil {
 			announce(k.engines, &engine{conn: c, workers: m.Ready.Workers})
+		}
+		if m.Usage != nil {
+			k.usage.Store(m.Usage)
 		}
 	}
 }
@@ -169,6 +190,9 @@ func (k *keeper) look(stats bool) {
 		return
 	}
 	k.routes.mark(links)
+	k.wish(links)
+	k.setResolver()
+	k.timeServersChanged()
 	k.tellConfig(links)
 	k.tellStorage()
 	for _, p := range k.ports {
@@ -226,8 +250,7 @@ func (k *keeper) tellConfig(links []link) {
 	if k.engine == nil {
 		return
 	}
-	c := &handover.Config{Config: *k.store.Current(), Listen: listening(k.options.Listen, links), Instance: k.options.Instance}
-	c.Config.Ports = k.wanted()
+	c := &handover.Config{Config: k.effective(), Listen: listening(k.options.Listen, links), Instance: k.options.Instance}
 	if k.told != nil && len(config.Diff(&k.told.Config, &c.Config)) == 0 && slices.Equal(k.told.Listen, c.Listen) {
 		return
 	}

@@ -8,7 +8,6 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/config"
-	"galvo/services/internal/memory"
 )
 
 // A service answers the host's part of the route table.
@@ -16,6 +15,7 @@ type service struct {
 	store   *config.Store
 	keeper  *keeper
 	storage *storage
+	trial   *trial
 	version string
 }
 
@@ -25,6 +25,14 @@ func (s *service) handler() http.Handler {
 	api.GetConfig.Handle(a, s.getConfig)
 	api.PutConfig.Handle(a, s.putConfig)
 	api.CheckConfig.Handle(a, s.checkConfig)
+	api.ConfirmConfig.Handle(a, s.confirmConfig)
+	api.ExportConfig.Handle(a, s.exportConfig)
+	api.ImportConfig.Handle(a, s.importConfig)
+	api.ResetConfig.Handle(a, s.resetConfig)
+	api.ListGenerations.Handle(a, s.listGenerations)
+	api.GetGeneration.Handle(a, s.getGeneration)
+	api.RestoreGeneration.Handle(a, s.restoreGeneration)
+	api.GetNetwork.Handle(a, s.getNetwork)
 	api.GetMemory.Handle(a, s.getMemory)
 	api.RestartProcessing.Handle(a, s.restartProcessing)
 	api.ListStorage.Handle(a, s.listStorage)
@@ -35,42 +43,71 @@ func (s *service) handler() http.Handler {
 }
 
 func (s *service) getConfig(context.Context, *api.Nothing) (*api.TextReply, error) {
-	return &api.TextReply{ContentType: "application/toml", Body: s.store.Current().Encode()}, nil
+	return tomlReply(s.store.Current().Encode()), nil
+}
+
+func tomlReply(text []byte) *api.TextReply {
+	return &api.TextReply{ContentType: "application/toml", Body: text}
 }
 
 func (s *service) putConfig(_ context.Context, in *api.Text) (*api.Reply[api.ConfigCheck], error) {
-	c, err := parse(in.RawBody)
+	c, err := s.parse(in.RawBody)
 	if err != nil {
 		return nil, err
 	}
-	changes := config.Diff(s.store.Current(), c)
-	if err := s.store.Replace(c); err != nil {
+	return s.replace(c)
+}
+
+// replace makes c the configuration.
+func (s *service) replace(c *config.Config) (*api.Reply[api.ConfigCheck], error) {
+	check, err := s.check(c)
+	if err != nil {
 		return nil, err
 	}
 	s.storage.poke()
+	left, err := s.trial.replace(c)
+	var invalid *config.Error
+	if errors.As(err, &invalid) {
+		return nil, badConfig(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	check.ConfirmSeconds = int(left.Seconds())
 	s.keeper.poke()
-	return &api.Reply[api.ConfigCheck]{Body: api.ConfigCheck{Changes: changes}}, nil
+	return &api.Reply[api.ConfigCheck]{Body: *check}, nil
+}
+
+// check says what c changes, and how memory would be shared out.
+func (s *service) check(c *config.Config) (*api.ConfigCheck, error) {
+	plan, err := s.keeper.planMemory(c)
+	if err != nil {
+		// What the engine could not start with is not taken.
+		return nil, badConfig(err)
+	}
+	memory := memoryReply(plan, nil)
+	return &api.ConfigCheck{Changes: config.Diff(s.store.Current(), c), Memory: &memory}, nil
 }
 
 func (s *service) checkConfig(_ context.Context, in *api.Text) (*api.Reply[api.ConfigCheck], error) {
-	c, err := parse(in.RawBody)
-	if err != nil {
-		return &api.Reply[api.ConfigCheck]{Body: api.ConfigCheck{Changes: []api.ConfigChange{}, Error: api.ErrorOf(err)}}, nil
+	c, err := s.parse(in.RawBody)
+	var check *api.ConfigCheck
+	if err == nil {
+		check, err = s.check(c)
 	}
-	return &api.Reply[api.ConfigCheck]{Body: api.ConfigCheck{Changes: config.Diff(s.store.Current(), c)}}, nil
+	if err != nil {
+		check = &api.ConfigCheck{Changes: []api.ConfigChange{}, Error: api.ErrorOf(err)}
+	}
+	return &api.Reply[api.ConfigCheck]{Body: *check}, nil
 }
 
 // parse returns the configuration in text, or an *api.Error whose position is the line that is wrong.
-func parse(text []byte) (*config.Config, error) {
+func (s *service) parse(text []byte) (*config.Config, error) {
 	c, err := config.Parse(text)
 	if err == nil {
-		// What the engine could not start with is not taken.
-		if _, err := planMemory(c); err != nil {
-			return nil, &api.Error{Text: err.Error(), Kind: api.BadConfig, Expected: []string{}}
-		}
 		return c, nil
 	}
-	out := &api.Error{Text: err.Error(), Kind: api.BadConfig, Expected: []string{}}
+	out := badConfig(err)
 	var e *config.Error
 	if errors.As(err, &e) && e.Line > 0 {
 		lines := bytes.SplitAfter(text, []byte("\n"))
@@ -82,6 +119,11 @@ func parse(text []byte) (*config.Config, error) {
 		}
 	}
 	return nil, out
+}
+
+// badConfig is err as an error of the configuration.
+func badConfig(err error) *api.Error {
+	return &api.Error{Text: err.Error(), Kind: api.BadConfig, Expected: []string{}}
 }
 
 func (s *service) restartProcessing(ctx context.Context, _ *api.Nothing) (*api.Nothing, error) {
@@ -114,25 +156,4 @@ func (s *service) deactivateStorage(ctx context.Context, in *api.StopInput) (*ap
 func (s *service) formatStorage(_ context.Context, in *api.FormatInput) (*api.Reply[api.Storage], error) {
 	d, err := s.storage.format(in.ID, in.Body)
 	return &api.Reply[api.Storage]{Body: d}, err
-}
-
-func (s *service) getMemory(context.Context, *api.Nothing) (*api.Reply[api.Memory], error) {
-	plan, err := planMemory(s.store.Current())
-	if err != nil {
-		return nil, err
-	}
-	reply := api.Memory{Total: plan.Total, Parts: []api.MemoryPart{}}
-	for _, p := range plan.Parts {
-		reply.Parts = append(reply.Parts, api.MemoryPart{Name: p.Name, Want: p.WantBytes, Bytes: p.Bytes, Why: p.Why})
-	}
-	return &api.Reply[api.Memory]{Body: reply}, nil
-}
-
-// planMemory makes the plan that the engine will make of the same configuration.
-func planMemory(c *config.Config) (*memory.Plan, error) {
-	settings, err := memory.Machine(c)
-	if err != nil {
-		return nil, err
-	}
-	return memory.New(settings)
 }

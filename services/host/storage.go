@@ -82,10 +82,10 @@ func newStorage(o Options, store *config.Store, m *disk.Machine) (*storage, erro
 	if os.Geteuid() != 0 {
 		s.owner = -1 // no right to give anything away, and one user for all services
 	}
-	if o.State == "" {
+	if o.Storage == "" {
 		return s, nil
 	}
-	abs, err := filepath.Abs(o.State)
+	abs, err := filepath.Abs(o.Storage)
 	if err == nil {
 		s.state, err = filepath.EvalSymlinks(abs) // as the kernel lists mounts
 	}

@@ -45,7 +45,7 @@ func newBench(t *testing.T, text string) *bench {
 		t.Fatal(err)
 	}
 	m := &disk.Machine{Sys: b.dir + "/sys", Dev: b.dir + "/dev", Proc: b.dir + "/proc", System: b}
-	if b.host, err = newStorage(Options{State: filepath.Join(b.dir, "state", "host", ".."), EngineUser: os.Getuid()}, store, m); err != nil {
+	if b.host, err = newStorage(Options{Storage: filepath.Join(b.dir, "state", "host", ".."), EngineUser: os.Getuid()}, store, m); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -381,7 +381,7 @@ func TestStorageLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	const user = 64210
-	s, err := newStorage(Options{State: dir, EngineUser: user}, store, disk.Local())
+	s, err := newStorage(Options{Storage: dir, EngineUser: user}, store, disk.Local())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +408,7 @@ func TestStorageLoop(t *testing.T) {
 		t.Errorf("the top of the device: %+v, %v", st, err)
 	}
 	// Another host service takes over what is mounted.
-	if s, err = newStorage(Options{State: dir, EngineUser: user}, store, disk.Local()); err != nil {
+	if s, err = newStorage(Options{Storage: dir, EngineUser: user}, store, disk.Local()); err != nil {
 		t.Fatal(err)
 	}
 	if d := find(); d.State != "active" {

@@ -10,6 +10,7 @@
 //	host -> engine   gone    a port's link was removed: its sockets receive nothing any more
 //	host -> engine   stats   counters and state of each port that has a link, once a second
 //	host -> engine   storage the storage devices, after the first config and again after each change
+//	engine -> host   usage   what it uses of the memory plan, once a second
 //	host -> engine   restart the engine is to end, so that it is started anew
 //
 // A link that goes down and up again, or loses its carrier, keeps its sockets.
@@ -43,6 +44,7 @@ type Message struct {
 
 	Storage *Storage `json:",omitempty"`
 	Restart *Restart `json:",omitempty"`
+	Usage   *Usage   `json:",omitempty"`
 }
 
 // Ready asks for the configuration and the ports.
@@ -103,6 +105,9 @@ type Device struct {
 	Active    bool
 	RingShare int // percentage that rings may take
 }
+
+// Usage is how much of the memory plan's parts the engine uses, in bytes by their names.
+type Usage struct{ Bytes map[string]uint64 }
 
 // Restart asks the engine to end.
 type Restart struct{ Reason string }

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -66,18 +65,34 @@ func groupLimit(root, own string, none uint64) uint64 {
 	return none
 }
 
-// memTotal returns the bytes of memory that the machine has (proc(5)).
+// memTotal returns the bytes of memory that the machine has.
 func memTotal() (uint64, error) {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0, fmt.Errorf("read the size of memory: %w", err)
+	info, err := memInfo()
+	if err == nil && info["MemTotal"] == 0 {
+		err = errors.New("read the size of memory: /proc/meminfo has no MemTotal")
 	}
-	defer f.Close()
-	for in := bufio.NewScanner(f); in.Scan(); {
-		if f := strings.Fields(in.Text()); len(f) >= 2 && f[0] == "MemTotal:" {
-			kib, err := strconv.ParseUint(f[1], 10, 64)
-			return kib * 1024, err
+	return info["MemTotal"], err
+}
+
+// Used returns the bytes of the machine's memory that cannot be had: by the kernel and all programs.
+func Used() (uint64, error) {
+	info, err := memInfo()
+	return info["MemTotal"] - min(info["MemTotal"], info["MemAvailable"]), err
+}
+
+// memInfo returns the rows of /proc/meminfo in bytes (proc(5)).
+func memInfo() (map[string]uint64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return nil, fmt.Errorf("read the size of memory: %w", err)
+	}
+	info := map[string]uint64{}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) >= 2 {
+			if kib, err := strconv.ParseUint(f[1], 10, 64); err == nil {
+				info[strings.TrimSuffix(f[0], ":")] = kib * 1024
+			}
 		}
 	}
-	return 0, errors.New("read the size of memory: /proc/meminfo has no MemTotal")
+	return info, nil
 }

@@ -1,0 +1,65 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+
+	"galvo/services/api"
+)
+
+// getNetwork says how the device is reached.
+func (s *service) getNetwork(context.Context, *api.Nothing) (*api.Reply[api.Network], error) {
+	links, err := machineLinks()
+	if err != nil {
+		return nil, err
+	}
+	k := s.keeper
+	st := k.management.State()
+	n := api.Network{
+		Name: cmp.Or(k.name(), plainName), Appliance: k.options.Appliance, Port: st.Link.Name, Index: st.Link.Index, Source: st.Source,
+		Addresses: []string{}, DNS: texts(st.DNS), ConfirmSeconds: int(s.trial.Left().Seconds() + 0.999), Clock: s.clockState(), Problems: []string{},
+	}
+	for _, l := range links {
+		if l.loopback || st.Link.Index != 0 && l.index != st.Link.Index || st.Link.Index == 0 && !hasAddress(&l) {
+			continue
+		}
+		n.Addresses = append(n.Addresses, texts(l.addresses)...)
+	}
+	if l := st.Lease; l != nil {
+		n.LeaseServer, n.LeaseEnd = l.Server.String(), l.Expire.UnixMicro()
+		if l.Router.IsValid() {
+			n.Router = l.Router.String()
+		}
+	}
+	if st.Source == "static" {
+		n.Router = s.store.Current().Management.Gateway
+	}
+	for _, p := range []string{st.Problem, n.Clock.Problem} {
+		if p != "" {
+			n.Problems = append(n.Problems, p)
+		}
+	}
+	if n.ConfirmSeconds > 0 {
+		n.Problems = append(n.Problems, fmt.Sprintf("the management settings changed and are undone in %d seconds unless they are confirmed", n.ConfirmSeconds))
+	}
+	return &api.Reply[api.Network]{Body: n}, nil
+}
+
+func (s *service) clockState() api.ClockState {
+	st := s.keeper.clocks.State()
+	out := api.ClockState{Source: st.Source, Synced: st.Synced, Offset: st.Offset.Microseconds(), Problem: st.Problem}
+	if !st.Last.IsZero() {
+		out.Last = st.Last.UnixMicro()
+	}
+	return out
+}
+
+func texts(list []netip.Addr) []string {
+	out := []string{}
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	return out
+}
