@@ -26,10 +26,10 @@ const maxKeys = 6144
 
 // A builder makes the blocks of one worker. It belongs to the worker's goroutine.
 type builder struct {
-	img       *image
-	buf       []byte
-	pos       int
-	h         header
+	img *image
+	buf []byte
+	pos int
+	h   header
 
 	entries []entry
 	events  []event

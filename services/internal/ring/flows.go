@@ -31,7 +31,7 @@ type entry struct {
 	verdict   l7.Verdict
 	host      hostRef // the name that the last event told
 	flags     entryFlags
-	record    key  // if entryKey
+	record    key // if entryKey
 	outer     int32
 	lastPkt   int32 // ordinal of its last packet; noEntry before the first
 	firstItem int32 // in builder.events
@@ -192,8 +192,8 @@ type flowTable struct {
 type tableEntry struct {
 	id     uint64 // of the flow, unique in the ring; 0 = none
 	flags  entryFlags
-	outer  int      // entry of the outer flow, itself if there is none
-	keyed  bool     // record has its key
+	outer  int  // entry of the outer flow, itself if there is none
+	keyed  bool // record has its key
 	record flow.Record
 	events []flowEvent
 }
@@ -369,7 +369,9 @@ func (t *flowTable) codes(d *decoder, packets int) {
 }
 
 // silent reports whether the entry has no packets of its own: it is the outside of a tunnel.
-func (e *tableEntry) silent() bool { return len(e.events) == 1 && e.events[0].verdict.State == silentState }
+func (e *tableEntry) silent() bool {
+	return len(e.events) == 1 && e.events[0].verdict.State == silentState
+}
 
 // silentState is the state of the only event of an entry without packets.
 const silentState = 7
