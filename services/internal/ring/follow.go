@@ -13,7 +13,7 @@ import (
 // Times of following what is recorded.
 const (
 	followEvery = 50 * time.Millisecond
-	answerWait  = 200 * time.Millisecond // for a worker to show its unfinished block
+	patience    = 70 * time.Millisecond // for a worker to show its unfinished block: live ports give a batch every 50 ms
 	endSlack    = int64(250 * time.Millisecond)
 )
 
@@ -38,7 +38,7 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	closed := r.closed
 	r.mu.Unlock()
 	tasks = f.choose(found)
-	final = !q.q.Live || closed || q.q.To <= bound || q.q.To != math.MaxInt64 && now-endSlack >= q.q.To
+	final = !q.q.Live || closed || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
 	if final {
 		bound = math.MaxInt64
 	}
@@ -73,8 +73,8 @@ func (r *Ring) finishedUpTo() uint64 {
 	return floor
 }
 
-// show lets the stages show their unfinished blocks, and returns the time up to which they have recorded everything. A worker that does not answer in time
-// is not waited for.
+// show lets the stages show their unfinished blocks, and returns the time up to which they have recorded everything. Workers do it themselves after a batch,
+// so that they never wait; of one that has none for a while it is done here.
 func (r *Ring) show(done <-chan struct{}) (bound int64) {
 	bound = math.MaxInt64
 	asked := make([]uint64, len(r.stages))
@@ -82,22 +82,22 @@ func (r *Ring) show(done <-chan struct{}) (bound int64) {
 		asked[i] = s.asked.Load()
 		s.want.Store(true)
 	}
-	deadline := time.Now().Add(answerWait)
+	deadline := time.Now().Add(r.cfg.patience)
 	for i, s := range r.stages {
-		answered := false
-		for !answered && !s.finished.Load() && time.Now().Before(deadline) {
-			if answered = s.asked.Load() != asked[i]; answered {
-				break
-			}
+		for s.asked.Load() == asked[i] && !s.finished.Load() && time.Now().Before(deadline) {
 			select {
 			case <-done:
 				return bound
 			case <-time.After(time.Millisecond):
 			}
 		}
-		if answered && !s.finished.Load() {
-			bound = min(bound, s.mark.Load())
+		if s.asked.Load() == asked[i] && s.inside.TryLock() {
+			if !s.finished.Load() {
+				s.show(r.now() - idleSlack)
+			}
+			s.inside.Unlock()
 		}
+		bound = min(bound, s.mark.Load())
 	}
 	return bound
 }

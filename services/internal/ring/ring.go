@@ -42,6 +42,8 @@ type Config struct {
 	Now          func() int64 // ns since the epoch; nil = the system's clock
 	Report       func(error)  // told of what goes wrong while nobody waits for an answer: a device fails, a block is damaged; may be nil
 
+	patience time.Duration // how long a query waits for a worker to show its unfinished block; 0 = patience
+
 	// Store opens the directory of a device; nil = OpenDirectory.
 	Store func(dir string) Store
 	// Progress is told by Create how far it is; may be nil.
@@ -61,6 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.QueueBytes = cmp.Or(c.QueueBytes, defaultQueue)
 	c.ReorderBytes = cmp.Or(c.ReorderBytes, defaultReorder)
 	c.Workers = cmp.Or(c.Workers, 1)
+	c.patience = cmp.Or(c.patience, patience)
 	if c.Now == nil {
 		c.Now = func() int64 { return time.Now().UnixNano() }
 	}

@@ -76,7 +76,7 @@ type setting struct {
 func newSetting(t testing.TB, devices int, perDevice int64) *setting {
 	s := &setting{disks: make(map[string]*disk)}
 	s.cfg = Config{
-		Name: "test", Bytes: perDevice, SegmentBytes: minSegment, QueueBytes: 8 << 20, ReorderBytes: 64 << 20,
+		Name: "test", Bytes: perDevice, SegmentBytes: minSegment, QueueBytes: 8 << 20, ReorderBytes: 64 << 20, patience: time.Microsecond,
 		Store: func(dir string) Store { return s.disks[dir] },
 	}
 	for i := range devices {

@@ -110,7 +110,11 @@ func (s *stage) Process(b *pipeline.Batch) {
 	}
 	s.tick(b.Now)
 	if s.want.Load() {
-		s.show(b)
+		mark := b.Now - idleSlack
+		if n := len(b.Packets); n != 0 {
+			mark = b.Packets[n-1].Time
+		}
+		s.show(mark)
 	}
 }
 
@@ -222,8 +226,8 @@ func (s *stage) tick(now int64) {
 	}
 }
 
-// show gives queries a copy of the unfinished block, and says up to where it goes.
-func (s *stage) show(b *pipeline.Batch) {
+// show gives queries a copy of the unfinished block, and says that everything up to mark is in it or in a finished one.
+func (s *stage) show(mark int64) {
 	s.want.Store(false)
 	bl := s.builder
 	if bl.img != nil && bl.h.packets != s.viewed {
@@ -231,10 +235,6 @@ func (s *stage) show(b *pipeline.Batch) {
 		bl.finish(&img)
 		s.viewed = bl.h.packets
 		s.view.Store(&snapshot{img.h, img.buf})
-	}
-	mark := b.Now - idleSlack
-	if n := len(b.Packets); n != 0 {
-		mark = b.Packets[n-1].Time
 	}
 	s.mark.Store(mark)
 	s.asked.Add(1)
