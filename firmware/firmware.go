@@ -6,24 +6,29 @@ package firmware
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"path"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
 
+	"aead.dev/minisign"
+
 	"galvo/board"
+	"galvo/firmware/bundle"
 	"galvo/firmware/debian"
 	"galvo/firmware/kernel"
 	"galvo/firmware/lock"
 	"galvo/firmware/program"
 	"galvo/firmware/uki"
+	"galvo/firmware/version"
 	"galvo/initramfs/image"
 )
 
@@ -31,12 +36,14 @@ import (
 type Options struct {
 	Board     *board.Board
 	Version   string // of the firmware, as 1.2.3 or 0.0.345-gabc1234
+	Minimum   string // once this was confirmed, a device takes no version below; empty is 0.0
 	Galvo     []byte // the binary for the board's architecture
 	Keys      []Key  // with which updates may be signed
 	Arguments string // more kernel arguments, for tests
 	Source    *debian.Source
 	Lock      *lock.Lock
 	Sign      func(efi []byte) ([]byte, error) // for Secure Boot; nil leaves programs unsigned
+	UpdateKey *minisign.PrivateKey             // signs the update bundle; nil makes none
 }
 
 // A Key is a public key of minisign, as a file of its own.
@@ -54,6 +61,7 @@ type Result struct {
 	Initramfs []byte
 	CmdLine   string
 	UKI       []byte
+	Bundle    []byte // the update; nil without a key
 	Loader    []byte // systemd-boot
 	Release   string // the kernel's
 	Modules   *kernel.Set
@@ -68,9 +76,6 @@ const (
 	ReleaseFile = "etc/os-release"
 	KeyFolder   = "etc/galvo/keys"
 )
-
-// versionForm is what sorts the same for people and machines, and can be part of a file's name beside a boot counter.
-var versionForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+){1,3}(-[a-z0-9.]+)?$`)
 
 // efi says how an architecture's files are called.
 var efi = map[string]struct{ stub, loader, removable string }{
@@ -89,8 +94,12 @@ type builder struct {
 
 // Build builds the parts of an image.
 func Build(ctx context.Context, o Options) (*Result, error) {
-	if !versionForm.MatchString(o.Version) {
-		return nil, fmt.Errorf("version %q is not of the form 1.2.3 or 1.2.3-suffix", o.Version)
+	o.Minimum = cmp.Or(o.Minimum, "0.0")
+	if err := errors.Join(version.Check(o.Version), version.Check(o.Minimum)); err != nil {
+		return nil, err
+	}
+	if version.Compare(o.Version, o.Minimum) < 0 {
+		return nil, fmt.Errorf("version %s is below its own minimum %s", o.Version, o.Minimum)
 	}
 	b := &builder{Options: o, ctx: ctx, result: &Result{Board: o.Board, Version: o.Version}}
 	for _, step := range []func() error{b.addBoard, b.addKernel, b.addPrograms, b.addFirmware, b.assemble} {
@@ -270,9 +279,28 @@ func (b *builder) assemble() error {
 		if r.UKI, err = b.Sign(r.UKI); err != nil {
 			return err
 		}
-		r.Loader, err = b.Sign(r.Loader)
+		if r.Loader, err = b.Sign(r.Loader); err != nil {
+			return err
+		}
 	}
-	return err
+	return b.bundle()
+}
+
+// bundle makes the update of the image.
+func (b *builder) bundle() error {
+	if b.UpdateKey == nil {
+		return nil
+	}
+	m, err := bundle.Describe(bytes.NewReader(b.result.UKI), int64(len(b.result.UKI)))
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := bundle.Write(&out, m, bundle.Sign(m, *b.UpdateKey), bytes.NewReader(b.result.UKI)); err != nil {
+		return err
+	}
+	b.result.Bundle = out.Bytes()
+	return nil
 }
 
 // identify returns a digest of everything that the image is made of.
@@ -282,7 +310,7 @@ func (b *builder) identify() string {
 		fmt.Fprintf(h, "%s %d\n", name, len(content))
 		h.Write(content)
 	}
-	section(sum, "version", []byte(b.Version))
+	section(sum, "version", []byte(b.Version+" "+b.Minimum))
 	section(sum, "command line", []byte(b.result.CmdLine))
 	section(sum, "kernel", b.result.Kernel)
 	files := slices.SortedFunc(slices.Values(b.files), func(x, y image.File) int { return strings.Compare(x.Path, y.Path) })
@@ -295,6 +323,6 @@ func (b *builder) identify() string {
 // release is the os-release (os-release(5)) of image and initramfs. It has no VERSION_ID on purpose: systemd-boot would sort by it, and an update to a lower
 // version, which is allowed down to a minimum, would never start. So the file's name decides, which has a number that rises with each installation.
 func (b *builder) release() []byte {
-	return fmt.Appendf(nil, "ID=galvo\nNAME=Galvo\nPRETTY_NAME=\"Galvo %s\"\nGALVO_VERSION=%s\nGALVO_BOARD=%s\nGALVO_BUILD=%s\n",
-		b.Version, b.Version, b.Board.Name, b.result.Build)
+	return fmt.Appendf(nil, "ID=galvo\nNAME=Galvo\nPRETTY_NAME=\"Galvo %s\"\nGALVO_VERSION=%s\nGALVO_MINIMUM=%s\nGALVO_BOARD=%s\nGALVO_BUILD=%s\n",
+		b.Version, b.Version, b.Minimum, b.Board.Name, b.result.Build)
 }

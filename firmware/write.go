@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"galvo/firmware/disk"
+	"galvo/firmware/slot"
 )
 
 // A Manifest is manifest.json beside the images: what they are, for whoever boots or publishes them.
@@ -28,12 +29,10 @@ const (
 	InitramfsFile = "initramfs.zst"
 	UKIFile       = "galvo.efi"
 	DiskFile      = "disk.img"
+	BundleFile    = "update.galvo"
 	ManifestFile  = "manifest.json"
 	LicenceFile   = "spdx.json"
 )
-
-// FirstSlot is the name of the unified kernel image on a disk that was just flashed. It has no boot counter: there is nothing to fall back to.
-func FirstSlot(version string) string { return fmt.Sprintf("galvo-0001-%s.efi", version) }
 
 // loaderConf is the configuration of systemd-boot (loader.conf(5)): no menu, and no changes of the command line.
 const loaderConf = "timeout 0\neditor no\nconsole-mode keep\n"
@@ -57,6 +56,12 @@ func (r *Result) Write(dir string) (*Manifest, error) {
 	}
 	if m.Bytes[DiskFile], err = r.writeDisk(filepath.Join(dir, DiskFile)); err != nil {
 		return nil, err
+	}
+	if r.Bundle != nil {
+		m.Bytes[BundleFile] = int64(len(r.Bundle))
+		if err := replace(filepath.Join(dir, BundleFile), r.Bundle); err != nil {
+			return nil, err
+		}
 	}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
@@ -104,7 +109,7 @@ func (r *Result) SystemFiles() []disk.File {
 	return []disk.File{
 		{Path: "EFI/BOOT/" + efi[r.Board.Architecture].removable, Content: r.Loader},
 		{Path: "loader/loader.conf", Content: []byte(loaderConf)},
-		{Path: "EFI/Linux/" + FirstSlot(r.Version), Content: r.UKI},
+		{Path: slot.First(r.Version), Content: r.UKI},
 	}
 }
 

@@ -66,7 +66,7 @@ func look(sys, dev, name string) (*Disk, error) {
 	}
 	d.Partitions = make([]string, len(d.Table.Partitions))
 	for i := range d.Partitions {
-		if p := partition(d.Path, i+1); exists(p) {
+		if p := PartitionPath(d.Path, i+1); exists(p) {
 			d.Partitions[i] = p
 		}
 	}
@@ -78,8 +78,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// partition returns the path of a partition's device: a digit at the end of the disk's name is kept apart by a p.
-func partition(disk string, n int) string {
+// PartitionPath returns the path of a partition's device: a digit at the end of the disk's name is kept apart by a p.
+func PartitionPath(disk string, n int) string {
 	if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
 		return fmt.Sprintf("%sp%d", disk, n)
 	}
