@@ -7,17 +7,32 @@ LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 GALVO     = $(BUILD)/galvo
 ARGS     ?=
+BOARD    ?=
+# Firmware versions are numbers that rise, so that a device can compare them.
+FIRMWARE ?= $(shell { git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-\([0-9]*\)-g/-\1.g/'; } | grep . || \
+	echo 0.0.$$(git rev-list --count HEAD 2>/dev/null || echo 0)-g$$(git rev-parse --short=8 HEAD 2>/dev/null || echo none))
 export CGO_ENABLED = 0
 
-.PHONY: help run build web test lint bench soak clean tools
+.PHONY: image kernel-update help run build web test lint bench soak clean tools
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: web ## build the one binary, build/galvo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(GALVO) ./services/galvo
 
 run: build ## run the product on this host; ARGS="-interface eth1" names what to capture
 	./$(GALVO) run -state $(BUILD)/state $(ARGS)
+
+# The two binaries of the images.
+$(BUILD)/galvo-%: web FORCE
+	GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(FIRMWARE)' -o $@ ./services/galvo
+FORCE:
+
+image: $(BUILD)/galvo-amd64 $(BUILD)/galvo-arm64 ## build the flashable images; BOARD="qemu-amd64 ..." names some
+	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)'
+
+kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
+	$(GO) run ./firmware/mkimage -update firmware/lock/debian.toml
 
 web: webui/bundle/index.html ## bundle the page
 

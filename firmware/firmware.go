@@ -1,0 +1,328 @@
+// Package firmware builds what is flashed: for a board and a version it makes a kernel, an initramfs, a unified kernel image and a disk image, with lists of
+// their sizes and licences. It needs no root, mounts nothing, and gives the same bytes for the same inputs.
+//
+// What comes from Debian is pinned by package lock. FORMAT.md says how disk, system partition and update bundle are laid out.
+package firmware
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"path"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"aead.dev/minisign"
+
+	"galvo/board"
+	"galvo/firmware/bundle"
+	"galvo/firmware/debian"
+	"galvo/firmware/kernel"
+	"galvo/firmware/lock"
+	"galvo/firmware/program"
+	"galvo/firmware/uki"
+	"galvo/firmware/version"
+	"galvo/initramfs/image"
+)
+
+// Options are the inputs of a build.
+type Options struct {
+	Board     *board.Board
+	Version   string // of the firmware, as 1.2.3 or 0.0.345-gabc1234
+	Minimum   string // once this was confirmed, a device takes no version below; empty is 0.0
+	Galvo     []byte // the binary for the board's architecture
+	Keys      []Key  // with which updates may be signed
+	Arguments string // more kernel arguments, for tests
+	Source    *debian.Source
+	Lock      *lock.Lock
+	Sign      func(efi []byte) ([]byte, error) // for Secure Boot; nil leaves programs unsigned
+	UpdateKey *minisign.PrivateKey             // signs the update bundle; nil makes none
+}
+
+// A Key is a public key of minisign, as a file of its own.
+type Key struct {
+	Name string
+	Text []byte
+}
+
+// A Result is what a build made.
+type Result struct {
+	Board     *board.Board
+	Version   string
+	Build     string // identifies the content: equal inputs have equal builds
+	Kernel    []byte // for a direct boot
+	Initramfs []byte
+	CmdLine   string
+	UKI       []byte
+	Bundle    []byte // the update; nil without a key
+	Loader    []byte // systemd-boot
+	Release   string // the kernel's
+	Modules   *kernel.Set
+	Packages  []lock.Package
+	GoModules []*debug.Module // of our binary
+	Firmware  []string        // files below /lib/firmware
+	PlainSize int64           // of the initramfs, before compression
+}
+
+// Paths in the image.
+const (
+	ReleaseFile = "etc/os-release"
+	KeyFolder   = "etc/galvo/keys"
+)
+
+// efi says how an architecture's files are called.
+var efi = map[string]struct{ stub, loader, removable string }{
+	"amd64": {"linuxx64.efi.stub", "systemd-bootx64.efi", "BOOTX64.EFI"},
+	"arm64": {"linuxaa64.efi.stub", "systemd-bootaa64.efi", "BOOTAA64.EFI"},
+}
+
+// A builder collects the parts of one image.
+type builder struct {
+	Options
+	ctx      context.Context
+	files    []image.File
+	packages []lock.Package
+	result   *Result
+}
+
+// Build builds the parts of an image.
+func Build(ctx context.Context, o Options) (*Result, error) {
+	o.Minimum = cmp.Or(o.Minimum, "0.0")
+	if err := errors.Join(version.Check(o.Version), version.Check(o.Minimum)); err != nil {
+		return nil, err
+	}
+	if version.Compare(o.Version, o.Minimum) < 0 {
+		return nil, fmt.Errorf("version %s is below its own minimum %s", o.Version, o.Minimum)
+	}
+	b := &builder{Options: o, ctx: ctx, result: &Result{Board: o.Board, Version: o.Version}}
+	for _, step := range []func() error{b.addBoard, b.addKernel, b.addPrograms, b.addFirmware, b.assemble} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("build an image for %s: %w", o.Board.Name, err)
+		}
+	}
+	return b.result, nil
+}
+
+func (b *builder) add(path string, mode uint64, content []byte) {
+	b.files = append(b.files, image.File{Path: path, Mode: mode, Content: content})
+}
+
+func (b *builder) link(path, target string) {
+	b.files = append(b.files, image.File{Path: path, Link: target})
+}
+
+// addBoard adds our own parts: the binary under its names, the board's file, the keys.
+func (b *builder) addBoard() error {
+	text, err := board.Text(b.Board.Name)
+	if err != nil {
+		return err
+	}
+	info, err := buildinfo.Read(bytes.NewReader(b.Galvo))
+	if err != nil {
+		return fmt.Errorf("read what our binary is made of: %w", err)
+	}
+	b.result.GoModules = info.Deps
+	b.add("bin/galvo", 0o755, b.Galvo)
+	b.link("init", "bin/galvo")
+	b.link("sbin/modprobe", "../bin/galvo")
+	b.add(strings.TrimPrefix(board.Path, "/"), 0o644, board.Named(b.Board.Name, text))
+	b.add("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/galvo\n"))
+	b.add("etc/group", 0o644, []byte("root:x:0:\n"))
+	b.add("etc/mtab", 0o644, nil)
+	for _, k := range b.Keys {
+		b.add(path.Join(KeyFolder, k.Name), 0o644, k.Text)
+	}
+	return nil
+}
+
+// fetch returns the file of a locked package, which is listed among the image's.
+func (b *builder) fetch(want string) (string, lock.Package, error) {
+	p, err := b.Lock.Find(want, b.Board.Architecture)
+	if err != nil {
+		return "", p, err
+	}
+	deb, err := b.Source.Fetch(b.ctx, p)
+	if err == nil && !slices.Contains(b.packages, p) {
+		b.packages = append(b.packages, p)
+	}
+	return deb, p, err
+}
+
+func (b *builder) addKernel() error {
+	deb, p, err := b.fetch(b.Board.Kernel)
+	if err != nil {
+		return err
+	}
+	root, err := b.Source.Unpack(deb, p, "kernel", kernel.Wanted)
+	if err != nil {
+		return err
+	}
+	tree, err := kernel.Open(root)
+	if err != nil {
+		return err
+	}
+	if b.result.Kernel, err = tree.Kernel(); err != nil {
+		return err
+	}
+	set, err := tree.Close(b.Board.AllModules())
+	if err != nil {
+		return err
+	}
+	builtin, err := tree.Builtin()
+	if err != nil {
+		return err
+	}
+	licence, err := tree.Copyright()
+	if err != nil {
+		return err
+	}
+	dir := "lib/modules/" + tree.Release
+	for _, m := range set.Modules {
+		b.add(path.Join(dir, m.File), 0o644, m.Content)
+	}
+	b.add(dir+"/modules.dep", 0o644, set.Dep())
+	b.add(dir+"/modules.alias", 0o644, set.Alias())
+	b.add(dir+"/modules.softdep", 0o644, set.Softdep())
+	b.add(dir+"/modules.builtin", 0o644, builtin)
+	b.add("usr/share/doc/linux/copyright", 0o644, licence)
+	b.result.Modules, b.result.Release = set, tree.Release
+	return nil
+}
+
+// programs are what init calls. mkfs.ext4 and fsck.ext4 are other names of theirs.
+var programs = []string{"sbin/mke2fs", "sbin/e2fsck", "sbin/resize2fs"}
+
+func (b *builder) addPrograms() error {
+	files := map[string][]byte{}
+	for _, want := range []string{"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6"} {
+		deb, _, err := b.fetch(want)
+		if err != nil {
+			return err
+		}
+		some, err := debian.ReadFiles(deb, program.Wanted)
+		if err != nil {
+			return err
+		}
+		for name, content := range some {
+			files[name] = content
+			if strings.HasPrefix(name, "usr/share/doc/") {
+				b.add(name, 0o644, content)
+			}
+		}
+	}
+	parts, err := program.Close(files, programs)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		b.add(p.Path, 0o755, p.Content)
+	}
+	b.add("etc/mke2fs.conf", 0o644, files["etc/mke2fs.conf"])
+	b.link("sbin/mkfs.ext4", "mke2fs")
+	b.link("sbin/fsck.ext4", "e2fsck")
+	return nil
+}
+
+// addFirmware adds the files that the board's drivers ask for.
+func (b *builder) addFirmware() error {
+	return nil
+}
+
+// assemble makes the images of what was collected.
+func (b *builder) assemble() error {
+	deb, _, err := b.fetch("systemd-boot-efi")
+	if err != nil {
+		return err
+	}
+	names := efi[b.Board.Architecture]
+	loaders, err := debian.ReadFiles(deb, func(file string) bool {
+		return path.Base(file) == names.stub || path.Base(file) == names.loader || path.Base(file) == "copyright"
+	})
+	if err != nil {
+		return err
+	}
+	var stub []byte
+	for file, content := range loaders {
+		switch path.Base(file) {
+		case names.stub:
+			stub = content
+		case names.loader:
+			b.result.Loader = content
+		default:
+			b.add(file, 0o644, content)
+		}
+	}
+	if stub == nil || b.result.Loader == nil {
+		return fmt.Errorf("systemd-boot-efi has no %s or no %s", names.stub, names.loader)
+	}
+	r := b.result
+	r.Packages = b.packages
+	r.CmdLine = strings.TrimSpace(b.Board.CommandLine() + " " + b.Arguments)
+	r.Build = b.identify()
+	release := b.release()
+	b.add(ReleaseFile, 0o644, release)
+	if r.Initramfs, r.PlainSize, err = image.Compressed(b.files); err != nil {
+		return err
+	}
+	r.UKI, err = uki.Build(uki.Parts{Stub: stub, OSRelease: release, CmdLine: r.CmdLine, Uname: r.Release, Initrd: r.Initramfs, Kernel: r.Kernel})
+	if err != nil {
+		return err
+	}
+	if b.Sign != nil {
+		if r.UKI, err = b.Sign(r.UKI); err != nil {
+			return err
+		}
+		if r.Loader, err = b.Sign(r.Loader); err != nil {
+			return err
+		}
+	}
+	return b.bundle()
+}
+
+// bundle makes the update of the image.
+func (b *builder) bundle() error {
+	if b.UpdateKey == nil {
+		return nil
+	}
+	m, err := bundle.Describe(bytes.NewReader(b.result.UKI), int64(len(b.result.UKI)))
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := bundle.Write(&out, m, bundle.Sign(m, *b.UpdateKey), bytes.NewReader(b.result.UKI)); err != nil {
+		return err
+	}
+	b.result.Bundle = out.Bytes()
+	return nil
+}
+
+// identify returns a digest of everything that the image is made of.
+func (b *builder) identify() string {
+	sum := sha256.New()
+	section := func(h hash.Hash, name string, content []byte) {
+		fmt.Fprintf(h, "%s %d\n", name, len(content))
+		h.Write(content)
+	}
+	section(sum, "version", []byte(b.Version+" "+b.Minimum))
+	section(sum, "command line", []byte(b.result.CmdLine))
+	section(sum, "kernel", b.result.Kernel)
+	files := slices.SortedFunc(slices.Values(b.files), func(x, y image.File) int { return strings.Compare(x.Path, y.Path) })
+	for _, f := range files {
+		section(sum, fmt.Sprintf("%s %o %s", f.Path, f.Mode, f.Link), f.Content)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// release is the os-release (os-release(5)) of image and initramfs. It has no VERSION_ID on purpose: systemd-boot would sort by it, and an update to a lower
+// version, which is allowed down to a minimum, would never start. So the file's name decides, which has a number that rises with each installation.
+func (b *builder) release() []byte {
+	return fmt.Appendf(nil, "ID=galvo\nNAME=Galvo\nPRETTY_NAME=\"Galvo %s\"\nGALVO_VERSION=%s\nGALVO_MINIMUM=%s\nGALVO_BOARD=%s\nGALVO_BUILD=%s\n",
+		b.Version, b.Version, b.Minimum, b.Board.Name, b.result.Build)
+}

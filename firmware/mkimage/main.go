@@ -1,0 +1,114 @@
+// Command mkimage builds the images of appliances, and keeps the lock file of what they take from Debian. `make image` and `make kernel-update` call it.
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"galvo/board"
+	"galvo/firmware"
+	"galvo/firmware/debian"
+	"galvo/firmware/lock"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "mkimage: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("mkimage", flag.ExitOnError)
+	update := f.String("update", "", "make the lock `file` anew from what the archive has, and do nothing else")
+	names := f.String("board", "", "`names` of boards, separated by blanks; empty is all")
+	version := f.String("version", "", "firmware `version`, as 1.2.3 or 1.2.3-suffix")
+	binary := f.String("galvo", "", "`path` of the binaries without the architecture, as build/galvo-")
+	out := f.String("out", "build/image", "`folder` of the images, one folder a board")
+	arguments := f.String("arguments", "", "more kernel `arguments`")
+	f.Parse(args)
+	if *update != "" {
+		return updateLock(ctx, *update)
+	}
+	return build(ctx, strings.Fields(*names), firmware.Options{Version: *version, Arguments: *arguments}, *binary, *out)
+}
+
+// build builds the images of the named boards and prints their sizes.
+func build(ctx context.Context, names []string, o firmware.Options, binary, out string) error {
+	if len(names) == 0 {
+		names = board.Names()
+	}
+	var err error
+	if o.Lock, err = lock.Current(); err != nil {
+		return err
+	}
+	if o.Source, err = debian.FromEnvironment(o.Lock.Snapshot); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if o.Board, err = board.Load(name); err != nil {
+			return err
+		}
+		if o.Galvo, err = os.ReadFile(binary + o.Board.Architecture); err != nil {
+			return fmt.Errorf("read our binary: %w", err)
+		}
+		r, err := firmware.Build(ctx, o)
+		if err != nil {
+			return err
+		}
+		m, err := r.Write(filepath.Join(out, name))
+		if m != nil {
+			report(m, o.Board)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report prints the sizes of an image.
+func report(m *firmware.Manifest, b *board.Board) {
+	fmt.Printf("%s %s, kernel %s, %d modules\n", m.Board, m.Version, m.KernelRelease, m.Modules)
+	for _, name := range slices.Sorted(maps.Keys(m.Bytes)) {
+		budget := ""
+		if name == firmware.DiskFile && b.ImageBudgetBytes > 0 {
+			budget = fmt.Sprintf(" of at most %.0f MB", float64(b.ImageBudgetBytes)/1e6)
+		}
+		fmt.Printf("  %-14s %6.1f MB%s\n", name, float64(m.Bytes[name])/1e6, budget)
+	}
+}
+
+// updateLock writes the lock of what the archive has now, and says what changed.
+func updateLock(ctx context.Context, path string) error {
+	s, err := debian.FromEnvironment("")
+	if err != nil {
+		return err
+	}
+	l, err := s.Update(ctx, lock.Wanted())
+	if err != nil {
+		return err
+	}
+	old, err := lock.Current()
+	if err != nil {
+		slog.Warn("the old lock file is not understood", "error", err)
+		old = &lock.Lock{}
+	}
+	for _, p := range l.Packages {
+		if was, err := old.Find(p.Want, p.Architecture); err != nil || was.SHA256 != p.SHA256 {
+			fmt.Printf("%s for %s: %s (was %s)\n", p.Name, p.Architecture, p.Version, cmp.Or(was.Version, "not there"))
+		}
+	}
+	return os.WriteFile(path, l.Encode(), 0o644)
+}
