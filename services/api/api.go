@@ -136,6 +136,9 @@ type ProtocolCount struct {
 	BitRate  uint64 `json:"bitRate"`
 	Category string `json:"category,omitempty"`
 	Filter   string `json:"filter" doc:"Expert filter that captures it."`
+
+	PacketRate uint64   `json:"packetRate" doc:"Packets a second."`
+	By         []string `json:"by,omitempty" doc:"How it is recognised, of layer 7: link, ip protocol, signature, dissector, host name, port guess."`
 }
 
 // A Word of a filter, for an editor: what stands where.

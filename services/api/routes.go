@@ -152,7 +152,7 @@ var (
 	DeleteFinished    = operation[InSlot, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
 	CheckFilter       = operation[FilterInput, Reply[FilterCheck]](ServiceEngine, RoleViewer, http.MethodPost, "/api/v1/filter/check", "Check an expression and explain it in words")
 	ListPorts         = operation[InSlot, Reply[[]Port]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/ports", "List the ports")
-	ListProtocols     = operation[InSlot, Reply[[]ProtocolCount]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/protocols", "List the protocols that were seen")
+	ListProtocols     = operation[InSlot, Reply[[]ProtocolCount]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/protocols", "List the protocols that can be recognised, and what was seen of them")
 	ListStorage       = operation[Nothing, Reply[StorageList]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/storage", "List the storage devices")
 	ActivateStorage   = operation[ActivateInput, Reply[Storage]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/storage/{id}/activate", "Take a storage device into use")
 	DeactivateStorage = operation[StopInput, Reply[Storage]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/storage/{id}/deactivate", "Take a storage device out of use, so that it can be unplugged")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"galvo/services/api"
+	"galvo/services/internal/stats"
 )
 
 // eventPeriod is how often the events show the state: often enough to look alive, and seldom enough to be read.
@@ -52,7 +53,7 @@ func (e *Engine) listProtocols(_ context.Context, in *api.InSlot) (*api.Reply[[]
 	if err != nil {
 		return nil, err
 	}
-	return &api.Reply[[]api.ProtocolCount]{Body: e.protocolsOf(s)}, nil
+	return &api.Reply[[]api.ProtocolCount]{Body: stats.WithUnseen(e.protocolsOf(s))}, nil
 }
 
 // serveEvents sends snapshots as server-sent events until the client goes.

@@ -257,6 +257,9 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 // name writes carrier and application to the state, and notes which packet it was if they are new.
 func (e *Engine) name(r *flow.Record, proto, app ID) {
 	s := &r.L7
+	if app == proto {
+		app = 0
+	}
 	if protoOf(s) == proto && (appOf(s) == app || app == 0) {
 		return
 	}

@@ -85,7 +85,7 @@ func requestAnswer(v *payload, method, target, rest []byte) answer {
 	case hasFold(target, "http://"):
 		r.proto = httpProxy
 	}
-	for {
+	for range maxFields {
 		field, next, whole := cutLine(rest)
 		switch {
 		case !whole && r.host == nil && !v.cut && len(v.data) < slotBytes:
@@ -96,7 +96,11 @@ func requestAnswer(v *payload, method, target, rest []byte) answer {
 		r.field(field)
 		rest = next
 	}
+	return r.answer(v)
 }
+
+// maxFields is how many header fields of a message are read.
+const maxFields = 100
 
 // answer names the request. What it says of itself goes before what its server's name says.
 func (r *request) answer(v *payload) answer {
@@ -131,7 +135,7 @@ func (r *request) field(field []byte) {
 // responseAnswer reads the header fields of a response as far as they have come; it waits for nothing.
 func responseAnswer(rest []byte) answer {
 	a := answer{outcome: final}
-	for {
+	for range maxFields {
 		field, next, whole := cutLine(rest)
 		if !whole || len(field) == 0 {
 			return a
@@ -149,6 +153,7 @@ func responseAnswer(rest []byte) answer {
 		}
 		rest = next
 	}
+	return a
 }
 
 func mediaApp(value []byte) ID {

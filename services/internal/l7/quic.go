@@ -42,7 +42,10 @@ var quicVersions = [...]quicVersion{
 	{0xff000017, 0xffffffff, saltDraft23, "quic", 0, false, 6},
 	{0xff000018, 0xfffffffc, saltDraft23, "quic", 0, false, 6}, // 24 to 27
 	{0xff00001c, 0xffffffff, saltDraft23, "quic", 0, false, 6},
-	{0xfaceb000, 0xffffffe0, "", "quic", 0, false, 6}, // mvfst
+	{0xfaceb001, 0xffffffff, saltDraft22, "quic", 0, false, 6}, // mvfst from here on
+	{0xfaceb002, 0xffffffff, saltDraft23, "quic", 0, false, 6},
+	{0xfaceb00e, 0xffffffff, saltDraft23, "quic", 0, false, 6},
+	{0xfaceb000, 0xffffffe0, "", "quic", 0, false, 6},
 	{0x51303530, 0xffffffff, saltQ050, "quic", 0, true, 6},
 	{0x51303539, 0xffffffff, saltQ050, "quic", 0, true, 6},
 	{0x54303530, 0xffffffff, saltT050, "quic", 0, false, 8},
@@ -295,7 +298,7 @@ func (e *Engine) openInitial(sl *slot, dcid []byte, p *initial) []byte {
 	if p.ver.salt != "" {
 		return e.decrypt(p, p.ver.salt)
 	}
-	for _, salt := range [...]string{saltDraft23, saltDraft29, saltV1, saltDraft22} {
+	for _, salt := range [...]string{saltDraft29, saltV1} {
 		if plain := e.decrypt(p, salt); plain != nil {
 			return plain
 		}
@@ -311,8 +314,6 @@ func (e *Engine) decrypt(p *initial, salt string) []byte {
 	secret := hmac256([]byte(salt), p.dcid)
 	secret = expand(&secret, 32, "client in", "")
 	hp := expand(&secret, 16, p.ver.labels, " hp")
-	key := expand(&secret, 16, p.ver.labels, " key")
-	iv := expand(&secret, 12, p.ver.labels, " iv")
 	mask, err := aes.NewCipher(hp[:16])
 	if err != nil {
 		return nil
@@ -324,6 +325,8 @@ func (e *Engine) decrypt(p *initial, salt string) []byte {
 	if header[0]&0x0c != 0 {
 		return nil // other keys: these bits are 0
 	}
+	key := expand(&secret, 16, p.ver.labels, " key")
+	iv := expand(&secret, 12, p.ver.labels, " iv")
 	n := int(header[0]&3) + 1
 	header = header[:p.number+n]
 	for i := range n {

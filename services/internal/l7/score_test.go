@@ -12,38 +12,6 @@ import (
 	"galvo/services/internal/l7"
 )
 
-// TestDPIPackets ends every flow of the corpus with the packet that is said to have decided it: the verdict must be the same.
-func TestDPIPackets(t *testing.T) {
-	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7/pcap/*"))
-	flows, wrong := 0, 0
-	for _, name := range files {
-		whole := classify(t, l7.Config{}, name)
-		dpi := make(map[uint64]int)
-		want := make(map[int]row)
-		for _, r := range whole.flows {
-			dpi[r.id] = r.dpi
-			want[r.first] = r
-		}
-		seen := make(map[uint64]int)
-		part := classifySome(t, l7.Config{}, name, func(frame int) bool {
-			id := whole.frames[frame]
-			seen[id]++
-			return id == 0 || dpi[id] == 0 || seen[id] <= dpi[id]
-		})
-		for _, r := range part.flows {
-			flows++
-			if w := want[r.first]; r.verdict != w.verdict || r.dpi != w.dpi {
-				wrong++
-				t.Logf("%s: %v after %d packets, %v after all %d", filepath.Base(name), &r, r.dpi, &w, w.packets)
-			}
-		}
-	}
-	t.Logf("%d flows", flows)
-	if flows == 0 || wrong*1000 > flows {
-		t.Errorf("%d of %d flows have another verdict when they end with the packet that decided them", wrong, flows)
-	}
-}
-
 // TestScore holds the figures of merit over the corpus with per-flow truth, computed by the scorer that lies beside it.
 func TestScore(t *testing.T) {
 	corpus, python := need.Corpus(t), need.Tool(t, "python3")

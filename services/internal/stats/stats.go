@@ -294,7 +294,7 @@ func (s *Stats) Protocols() []api.ProtocolCount {
 	for i, name := range []func(uint32) (string, string){linkName, protocolName, verdictName} {
 		first := len(list)
 		for key, c := range s.sum(i) {
-			row := api.ProtocolCount{Layer: layerNames[i], Packets: c.packets, Bytes: c.bytes, BitRate: s.layers[i][key].bitRate}
+			row := api.ProtocolCount{Layer: layerNames[i], Packets: c.packets, Bytes: c.bytes, BitRate: s.layers[i][key].bitRate, PacketRate: s.layers[i][key].packetRate}
 			row.Name, row.Filter = name(key)
 			if i == layerL7 {
 				row.Category = l7.Category(l7.ID(key))
@@ -305,5 +305,29 @@ func (s *Stats) Protocols() []api.ProtocolCount {
 			return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name))
 		})
 	}
+	return list
+}
+
+// WithUnseen appends to what Protocols returned the protocols of layer 7 that were not seen, by name, and says of each of layer 7 how it is recognised.
+func WithUnseen(list []api.ProtocolCount) []api.ProtocolCount {
+	seen := make(map[string]bool)
+	for i := range list {
+		if row := &list[i]; row.Layer == layerNames[layerL7] {
+			seen[row.Name] = true
+			if id, ok := l7.Lookup(row.Name); ok {
+				row.By = l7.Ways(id).Strings()
+			}
+		}
+	}
+	first := len(list)
+	for _, p := range l7.Protocols() {
+		if seen[p.Name] {
+			continue
+		}
+		row := api.ProtocolCount{Layer: layerNames[layerL7], Category: p.Category, By: l7.Ways(p.ID).Strings()}
+		row.Name, row.Filter = verdictName(uint32(p.ID))
+		list = append(list, row)
+	}
+	slices.SortFunc(list[first:], func(a, b api.ProtocolCount) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }

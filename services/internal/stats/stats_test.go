@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,11 +166,11 @@ func TestRates(t *testing.T) {
 		t.Errorf("Traffic = %d, %d, %d, %d", packets, bytes, packetRate, bitRate)
 	}
 	want := []api.ProtocolCount{
-		{Layer: "mac", Name: "IPv4", Packets: 4, Bytes: 600, BitRate: 2400, Filter: "macProtocol == IPv4"},
-		{Layer: "l4", Name: "UDP", Packets: 4, Bytes: 600, BitRate: 2400, Filter: "l4Protocol == UDP"},
-		{Layer: "l7", Name: "DNS", Packets: 2, Bytes: 200, BitRate: 800, Filter: "l7Protocol == DNS", Category: "Network"},
+		{Layer: "mac", Name: "IPv4", Packets: 4, Bytes: 600, BitRate: 2400, PacketRate: 2, Filter: "macProtocol == IPv4"},
+		{Layer: "l4", Name: "UDP", Packets: 4, Bytes: 600, BitRate: 2400, PacketRate: 2, Filter: "l4Protocol == UDP"},
+		{Layer: "l7", Name: "DNS", Packets: 2, Bytes: 200, BitRate: 800, PacketRate: 1, Filter: "l7Protocol == DNS", Category: "Network"},
 	}
-	if got := s.Protocols(); !slices.Equal(got, want) {
+	if got := s.Protocols(); !reflect.DeepEqual(got, want) {
 		t.Errorf("Protocols = %+v, want %+v", got, want)
 	}
 	s.Tick(4e9)
@@ -242,4 +243,31 @@ func BenchmarkProcess(b *testing.B) {
 		s.Process(batch)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/pipeline.BatchSize, "ns/packet")
+}
+
+// TestWithUnseen lists every name of the table once, and says of each how it is recognised.
+func TestWithUnseen(t *testing.T) {
+	s := New(1)
+	b := &pipeline.Batch{Packets: traffic().Packets[:1], Meta: make([]pipeline.Meta, 1)}
+	b.Meta[0].L7 = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+	s.Stage(0).Process(b)
+	s.Stage(0).Process(&pipeline.Batch{Now: 1 << 62})
+	rows := make(map[string]int)
+	for _, row := range WithUnseen(s.Protocols()) {
+		if row.Layer != "l7" {
+			continue
+		}
+		rows[row.Name]++
+		if row.Name != "unknown" && (len(row.By) == 0 || row.Category == "") {
+			t.Errorf("%+v", row)
+		}
+		if (row.Name == "DNS") != (row.Packets == 1) {
+			t.Errorf("%s was seen %d times", row.Name, row.Packets)
+		}
+	}
+	for _, p := range l7.Protocols() {
+		if rows[p.Name] != 1 {
+			t.Errorf("%s is there %d times", p.Name, rows[p.Name])
+		}
+	}
 }

@@ -1,0 +1,71 @@
+package l7
+
+import "sync"
+
+// A Way is a manner in which a protocol is recognised.
+type Way uint8
+
+// The ways, in the order in which they are tried.
+const (
+	ByLink       Way = 1 << iota // by the link layer's type field
+	ByIPProtocol                 // by the IP protocol number
+	BySignature                  // by a row of the signature table
+	ByDissector                  // by code that reads the payload
+	ByHost                       // by the server's name
+	ByPort                       // guessed by the port
+)
+
+// wayNames are how exports spell the ways.
+var wayNames = [...]string{"link", "ip protocol", "signature", "dissector", "host name", "port guess"}
+
+// Strings returns the names of the ways in w.
+func (w Way) Strings() []string {
+	out := []string{}
+	for i, name := range wayNames {
+		if w&(1<<i) != 0 {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Ways returns how a protocol of the table is recognised.
+func Ways(id ID) Way { return waysByID()[id] }
+
+var waysByID = sync.OnceValue(func() map[ID]Way {
+	m := make(map[ID]Way)
+	for key, id := range signatureTable().types.names {
+		switch numbering(key >> 56) {
+		case byIPProtocol:
+			m[id] |= ByIPProtocol
+		case byPPID:
+			m[id] |= ByDissector
+		default:
+			m[id] |= ByLink
+		}
+	}
+	for _, s := range signatureTable().rows {
+		m[s.proto] |= BySignature
+	}
+	for _, d := range dissectors {
+		m[d.proto] |= ByDissector
+	}
+	hosts := BuiltinHosts()
+	for _, table := range [3]map[string]ID{hosts.suffixes, hosts.brands, hosts.below} {
+		for _, id := range table {
+			m[id] |= ByHost
+		}
+	}
+	for _, p := range Protocols() {
+		switch {
+		case p.Layer == LayerLink:
+			m[p.ID] |= ByLink
+		case m[p.ID] == 0:
+			m[p.ID] = ByDissector // one that names several
+		}
+		if len(p.Ports) > 0 {
+			m[p.ID] |= ByPort
+		}
+	}
+	return m
+})
