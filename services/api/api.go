@@ -17,14 +17,18 @@ type Counters struct {
 
 // A Sink is a capture's destination. The sink discard only counts: it says how much a filter would take.
 type Sink struct {
-	Type string `json:"type" enum:"http,discard,disk,interface,erspan,sftp" default:"http"`
+	Type         string  `json:"type" enum:"http,discard,disk,interface,erspan,sftp" default:"http"`
+	Device       string  `json:"device,omitempty" maxLength:"255" doc:"disk: id or name of a storage device; the only active one may be left out."`
+	Directory    string  `json:"directory,omitempty" maxLength:"4096" doc:"disk: directory on the device, which must exist; empty is its top."`
+	SplitBytes   *uint64 `json:"splitBytes,omitempty" doc:"disk: begin a new file before one would exceed so many bytes; 0 is never. The setting captures.splitBytes if left out."`
+	SplitSeconds *uint64 `json:"splitSeconds,omitempty" maximum:"1000000000" doc:"disk: begin a new file every so many seconds from the start on; 0 is never. The setting captures.splitSeconds if left out."`
 }
 
 // A CaptureRequest asks for a capture. The zero value captures everything, live, to an HTTP stream, until it is stopped.
 type CaptureRequest struct {
 	Expression         string `json:"expression,omitempty" maxLength:"65536" doc:"Expert filter; empty for everything."`
 	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
-	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, or a slot."`
+	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, or a slot as :1."`
 	Sink               Sink   `json:"sink,omitzero"`
 	StartTime          int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is now."`
 	EndTime            int64  `json:"endTime,omitempty" doc:"Microseconds since the epoch; 0 is no end."`
@@ -44,7 +48,14 @@ type CaptureRequest struct {
 type CaptureCreated struct {
 	ID       string `json:"id"`
 	Stream   string `json:"stream,omitempty" doc:"Path to fetch with GET within 30 seconds, for an http sink."`
-	FileName string `json:"fileName,omitempty"`
+	FileName string `json:"fileName,omitempty" doc:"For a disk sink of the first file."`
+	FilePlace
+}
+
+// A FilePlace is where a capture to disk writes.
+type FilePlace struct {
+	Device    string `json:"device,omitempty" doc:"Id of the storage device that the file is on."`
+	Directory string `json:"directory,omitempty" doc:"Directory on the device; empty is its top."`
 }
 
 // A Capture is one that runs, waits for its start time, or has finished.
@@ -57,11 +68,13 @@ type Capture struct {
 	Expression string `json:"expression" doc:"Canonical form of the filter."`
 	Undecided  string `json:"undecided"`
 	Format     string `json:"format"`
-	FileName   string `json:"fileName,omitempty"`
-	State      string `json:"state" doc:"waiting, running, finished, interrupted, failed"`
-	Reason     string `json:"reason,omitempty" doc:"Why it ended."`
-	StartTime  int64  `json:"startTime" doc:"When the capture began, or will."`
-	EndTime    int64  `json:"endTime,omitempty" doc:"When it ended, or will."`
+	FileName   string `json:"fileName,omitempty" doc:"Of several files the latest."`
+	FilePlace
+	Files     uint64 `json:"files,omitempty" doc:"How many files a capture to disk has begun."`
+	State     string `json:"state" doc:"waiting, running, finished, interrupted, failed"`
+	Reason    string `json:"reason,omitempty" doc:"Why it ended."`
+	StartTime int64  `json:"startTime" doc:"When the capture began, or will."`
+	EndTime   int64  `json:"endTime,omitempty" doc:"When it ended, or will."`
 	Counters
 	Bytes   uint64 `json:"bytes" doc:"Bytes of captured packets after snapping."`
 	BitRate uint64 `json:"bitRate" doc:"Of captured packets: over the last second, or the average of a finished capture."`
@@ -179,6 +192,7 @@ type Snapshot struct {
 	Captures  []Capture       `json:"captures"`
 	Finished  []Capture       `json:"finished"`
 	Protocols []ProtocolCount `json:"protocols"`
+	Slots     []Slot          `json:"slots"`
 }
 
 // A ConfigChange is one field that a new configuration changes.

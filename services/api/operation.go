@@ -49,6 +49,7 @@ type Route struct {
 	Summary string
 	Service Service
 	Role    Role
+	Upload  bool // the body may have any size: who answers bounds it
 
 	describe func(huma.API)
 }

@@ -39,7 +39,39 @@ type (
 	// A CaptureInput is a CaptureRequest with its caller.
 	CaptureInput struct {
 		Caller
+		InSlot
 		Body CaptureRequest
+	}
+
+	// InSlot addresses the live traffic, or a slot in which savefiles are analysed.
+	InSlot struct {
+		Slot string `query:"mm-id" maxLength:"16" doc:":1 is slot 1; without it, the live traffic."`
+	}
+
+	// A FormatInput asks for a device to be formatted.
+	FormatInput struct {
+		Caller
+		IDInput
+		Body FormatRequest
+	}
+
+	// An ActivateInput asks for a device to be taken into use.
+	ActivateInput struct {
+		Caller
+		IDInput
+		Body *ActivateRequest `required:"false"`
+	}
+
+	// A SlotsInput asks for an analysis.
+	SlotsInput struct {
+		Caller
+		Body SlotRequest
+	}
+
+	// A SlotInput names a slot.
+	SlotInput struct {
+		Caller
+		ID int `path:"id"`
 	}
 
 	// A CaptureList is the running and waiting captures, or the finished ones, newest first.
@@ -98,13 +130,20 @@ type (
 // The operations.
 var (
 	StartCapture      = operation[CaptureInput, Created[CaptureCreated]](ServiceEngine, RoleCapture, http.MethodPost, "/api/v1/captures", "Start a capture")
-	ListCaptures      = operation[Nothing, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures", "List captures that run or wait")
+	ListCaptures      = operation[InSlot, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures", "List captures that run or wait")
 	StopCapture       = operation[StopInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/{id}", "Stop a capture")
-	ListFinished      = operation[Nothing, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures/finished", "List the last 100 captures that ended")
-	DeleteFinished    = operation[Nothing, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
+	ListFinished      = operation[InSlot, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures/finished", "List the last 100 captures that ended")
+	DeleteFinished    = operation[InSlot, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
 	CheckFilter       = operation[FilterInput, Reply[FilterCheck]](ServiceEngine, RoleViewer, http.MethodPost, "/api/v1/filter/check", "Check an expression and explain it in words")
-	ListPorts         = operation[Nothing, Reply[[]Port]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/ports", "List the ports")
-	ListProtocols     = operation[Nothing, Reply[[]ProtocolCount]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/protocols", "List the protocols that were seen")
+	ListPorts         = operation[InSlot, Reply[[]Port]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/ports", "List the ports")
+	ListProtocols     = operation[InSlot, Reply[[]ProtocolCount]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/protocols", "List the protocols that were seen")
+	ListStorage       = operation[Nothing, Reply[StorageList]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/storage", "List the storage devices")
+	ActivateStorage   = operation[ActivateInput, Reply[Storage]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/storage/{id}/activate", "Take a storage device into use")
+	DeactivateStorage = operation[StopInput, Reply[Storage]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/storage/{id}/deactivate", "Take a storage device out of use, so that it can be unplugged")
+	FormatStorage     = operation[FormatInput, Reply[Storage]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/storage/{id}/format", "Delete everything on a disk and put a file system on it; GET /storage shows the progress")
+	ListSlots         = operation[Nothing, Reply[SlotList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/slots", "List the slots in which savefiles are analysed")
+	StartSlot         = operation[SlotsInput, Created[Slot]](ServiceEngine, RoleCapture, http.MethodPost, "/api/v1/slots", "Analyse savefiles in a slot of their own")
+	StopSlot          = operation[SlotInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/slots/{id}", "End an analysis and free its slot")
 	GetConfig         = operation[Nothing, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config", "Read the configuration, as TOML")
 	PutConfig         = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPut, "/api/v1/config", "Replace the configuration")
 	CheckConfig       = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/check", "Say what a configuration would change")
@@ -123,6 +162,7 @@ const (
 	CaptureURLPath = "/API/data/modules/capture"
 	StreamPath     = "/api/v1/captures/{id}/stream"
 	EventsPath     = "/api/v1/events"
+	FilesPath      = "/api/v1/storage/{id}/files/{path...}"
 	OpenAPIPath    = "/api/v1/openapi.json"
 )
 
@@ -131,11 +171,15 @@ func Routes() []Route {
 	return []Route{
 		StartCapture.Route, ListCaptures.Route, StopCapture.Route, ListFinished.Route, DeleteFinished.Route,
 		CheckFilter.Route, ListPorts.Route, ListProtocols.Route,
+		ListStorage.Route, ActivateStorage.Route, DeactivateStorage.Route, FormatStorage.Route, ListSlots.Route, StartSlot.Route, StopSlot.Route,
 		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route,
 		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
 		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
 		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},
 		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events"},
+		{Method: http.MethodGet, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "List a directory, or download a file"},
+		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true},
+		{Method: http.MethodDelete, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Delete a file or a directory"},
 		{Method: http.MethodGet, Path: OpenAPIPath, Service: ServiceWeb, Role: RoleViewer, Summary: "This description"},
 	}
 }

@@ -17,6 +17,7 @@ type Config struct {
 	Storage  []Storage `toml:"storage"`
 	Captures Captures  `toml:"captures"`
 	Rings    Rings     `toml:"rings"`
+	Analysis Analysis  `toml:"analysis"`
 	Engine   Engine    `toml:"engine"`
 }
 
@@ -100,23 +101,27 @@ type Group struct {
 	MPLS []int `toml:"mpls,omitempty" takes:"live" limit:"0..1048575"`
 }
 
-// A Storage is a directory or a disk for captures and rings.
+// A Storage is a directory or a disk for captures and rings; at most 32. The line storage = [] at the top of the file stands for none at all.
 type Storage struct {
 	// Name is what captures and rings call it; it is unique.
 	Name string `toml:"name" takes:"live"`
-	// Directory lies below the state directory. A storage has a directory or a disk.
+	// Directory lies below the state directory, where it is made. A storage has a directory or a disk.
 	Directory string `toml:"directory,omitempty" takes:"live"`
-	// Disk is a whole disk, as /dev/disk/by-id/...
+	// Disk is a whole disk, as /dev/disk/by-id/... It is mounted if it has an ext4 file system, on itself or on its first partition.
 	Disk string `toml:"disk,omitempty" takes:"live"`
+	// Inactive takes the device out of use.
+	Inactive bool `toml:"inactive,omitempty" takes:"live"`
+	// RingPercent is the share of the device that rings may take, 0 to 100; with 100 there is no room for files.
+	RingPercent int `toml:"ringPercent,omitempty" takes:"live" limit:"0..100"`
 }
 
 // Captures are the settings of captures.
 type Captures struct {
 	// Max is how many captures may run or wait at once, 4 to 64. Each costs QueueBytes of memory.
 	Max int `toml:"max" takes:"live" limit:"4..64"`
-	// SplitBytes begins a new file on disk after so many bytes; 0 is never.
+	// SplitBytes begins a new file on disk before one would become larger than so many bytes; 0 is never.
 	SplitBytes uint64 `toml:"splitBytes" takes:"live" limit:"0..9000000000000000000"`
-	// SplitSeconds begins a new file on disk after so many seconds; 0 is never.
+	// SplitSeconds begins a new file on disk every so many seconds, counted from the capture's start; 0 is never.
 	SplitSeconds uint64 `toml:"splitSeconds" takes:"live" limit:"0..1000000000"`
 	// QueueBytes is the room for packets that a capture's destination has not taken yet, at least 1 MB.
 	QueueBytes uint64 `toml:"queueBytes" takes:"live" limit:"1000000..1000000000000"`
@@ -134,6 +139,16 @@ type Rings struct {
 	QueueBytes uint64 `toml:"queueBytes" takes:"restart" limit:"1000000..1000000000000"`
 	// ReorderBytes is the room in which a reader of rings restores the order of packets, at least 1 MB.
 	ReorderBytes uint64 `toml:"reorderBytes" takes:"live" limit:"1000000..1000000000000"`
+}
+
+// Analysis are the settings of the slots in which savefiles are analysed beside the live traffic.
+type Analysis struct {
+	// Slots is how many analyses there may be at once, 0 to 8. They share MemoryPercent.
+	Slots int `toml:"slots" takes:"restart" limit:"0..8"`
+	// MemoryPercent is the part of Galvo's memory that all slots share, 1 to 50.
+	MemoryPercent int `toml:"memoryPercent" takes:"restart" limit:"1..50"`
+	// UploadBytes is the size of the largest file that may be uploaded; 0 is as much as there is room for.
+	UploadBytes uint64 `toml:"uploadBytes" takes:"live" limit:"0..9000000000000000000"`
 }
 
 // Engine are the settings of the processing.
@@ -161,8 +176,10 @@ func Default() *Config {
 		Management: Management{IPv4: "dhcp", IPv6: "auto"},
 		Clock:      Clock{NTP: true},
 
+		Storage:  []Storage{{Name: "data", Directory: "data"}},
 		Captures: Captures{Max: 4, QueueBytes: 64_000_000, HoldBytes: 16_000_000, StallSeconds: 600},
 		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000},
+		Analysis: Analysis{Slots: 1, MemoryPercent: 10},
 		Engine:   Engine{L7: true},
 	}
 }

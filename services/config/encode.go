@@ -20,6 +20,7 @@ func (c *Config) Encode() []byte {
 	var b bytes.Buffer
 	b.WriteString(preamble)
 	v := reflect.ValueOf(c).Elem()
+	writeNone(&b, v)
 	for i := range v.NumField() {
 		name := key(v.Type().Field(i))
 		if v.Field(i).Kind() == reflect.Struct {
@@ -36,6 +37,16 @@ func (c *Config) Encode() []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// writeNone writes the lists of tables that are empty and would have a default if nothing was said. TOML wants them before all tables.
+func writeNone(b *bytes.Buffer, v reflect.Value) {
+	usual := reflect.ValueOf(Default()).Elem()
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Kind() == reflect.Slice && f.Len() == 0 && usual.Field(i).Len() > 0 {
+			fmt.Fprintf(b, "\n%s = []\n", key(v.Type().Field(i)))
+		}
+	}
 }
 
 // writeTable writes one table, with its comments if withManual is set. Optional fields that are not set are left out, except in an entry that is

@@ -43,9 +43,15 @@ func Parse(text []byte) (*Config, error) {
 		return nil, &Error{Text: fmt.Sprintf("the configuration has %d bytes, at most %d are allowed", len(text), maxText)}
 	}
 	c := Default()
+	// The decoder would fill in what an entry of the text leaves out from the default's entry in the same place.
+	usual := c.Storage
+	c.Storage = nil
 	meta, err := toml.Decode(string(text), c)
 	if err != nil {
 		return nil, syntaxError(err)
+	}
+	if !meta.IsDefined("storage") {
+		c.Storage = usual
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return nil, unknownKey(text, unknown[0])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	"galvo/services/durable"
@@ -50,6 +51,20 @@ func (s *Store) Current() *Config {
 func (s *Store) Replace(c *Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.replace(c)
+}
+
+// ChangeStorage makes what change returns for the storage devices part of the configuration. change must not keep or change what it is given.
+func (s *Store) ChangeStorage(change func([]Storage) []Storage) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := *s.current
+	c.Storage = change(slices.Clone(c.Storage))
+	return s.replace(&c)
+}
+
+// replace is Replace. s.mu is held.
+func (s *Store) replace(c *Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}

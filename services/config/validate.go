@@ -203,6 +203,8 @@ func checkStorage(c *Config) *Error {
 			return wrong(path, "a storage has either a directory or a disk")
 		case s.Directory != "" && (!filepath.IsLocal(s.Directory) || filepath.Clean(s.Directory) == "."):
 			return wrong(path+".directory", "%q does not lie below the state directory", s.Directory)
+		case slices.Contains(ownDirectories, strings.Split(filepath.Clean(s.Directory), "/")[0]):
+			return wrong(path+".directory", "%q is what Galvo keeps its own state in; choose another directory", s.Directory)
 		case s.Disk != "" && (!strings.HasPrefix(s.Disk, "/dev/") || filepath.Clean(s.Disk) != s.Disk):
 			return wrong(path+".disk", "%q is not a disk; write /dev/disk/by-id/...", s.Disk)
 		case seen["name "+s.Name] > 0:
@@ -211,6 +213,18 @@ func checkStorage(c *Config) *Error {
 			return wrong(path, "storage %d is at the same place", seen["at "+where])
 		}
 		seen["name "+s.Name], seen["at "+where] = i+1, i+1
+		for j, o := range c.Storage[:i] {
+			if s.Directory != "" && o.Directory != "" && (isWithin(s.Directory, o.Directory) || isWithin(o.Directory, s.Directory)) {
+				return wrong(path+".directory", "%q and that of storage %d lie in one another", s.Directory, j+1)
+			}
+		}
 	}
 	return nil
+}
+
+// ownDirectories are the entries of the state directory that are no storage.
+var ownDirectories = []string{"host", "engine", "web", "storage", "lock", "config.toml"}
+
+func isWithin(dir, parent string) bool {
+	return strings.HasPrefix(filepath.Clean(dir)+"/", filepath.Clean(parent)+"/")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/sink"
+	"galvo/services/internal/volume"
 )
 
 // spec checks a request and says what to capture. The error is an *api.Error.
@@ -24,9 +24,7 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		return capture.Spec{}, filterError(err)
 	}
 	switch kind := sinkType(r); {
-	case kind == "disk":
-		return capture.Spec{}, &api.Error{Kind: api.NoStorage, Text: "there is no active storage device to capture to; capture to http instead"}
-	case kind != "http" && kind != "discard":
+	case kind != "http" && kind != "discard" && kind != "disk":
 		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
 	case r.Source != "" && r.Source != "live":
 		return capture.Spec{}, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q, so the past cannot be captured; the source live can", r.Source)}
@@ -53,8 +51,77 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		begin = t
 	}
 	s.FileName = sink.FileName(r.FileName, s.Expression, begin, r.Format)
+	s.SplitBytes, s.SplitTime = settings.config.Captures.SplitBytes, time.Duration(settings.config.Captures.SplitSeconds)*time.Second
+	if n := r.Sink.SplitBytes; n != nil {
+		s.SplitBytes = *n
+	}
+	if n := r.Sink.SplitSeconds; n != nil {
+		s.SplitTime = time.Duration(*n) * time.Second
+	}
 	return s, nil
 }
+
+// leastRoom is what must be free on a device for a capture to begin there.
+const leastRoom = 1_000_000
+
+// startDisk starts a capture to a storage device: whoever asked may go, it runs until its end.
+func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capture, error) {
+	v, err := e.volumes.get(r.Sink.Device)
+	if err != nil {
+		return nil, err
+	}
+	directory, err := volume.Clean(r.Sink.Directory)
+	if err != nil {
+		return nil, err
+	}
+	if _, free, err := v.Space(); err == nil && free < leastRoom {
+		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s is full: delete files, or capture to another device", v.Name())}
+	}
+	begin := time.Now()
+	if t := time.Unix(0, s.Start); t.After(begin) {
+		begin = t
+	}
+	out, err := sink.NewDisk(v, directory, begin, func(t time.Time) string { return sink.FileName(r.FileName, s.Expression, t, r.Format) })
+	if err != nil {
+		return nil, err
+	}
+	s.FileName, _ = out.Latest()
+	s.Place, s.Latest = api.FilePlace{Device: v.ID(), Directory: directory}, out.Latest
+	c, err := e.captures.Start(s)
+	if err != nil {
+		out.Discard()
+		return nil, err
+	}
+	e.running.Go(func() {
+		c.Run(context.Background(), out) // it ends with the engine's captures, and its end is in the list
+	})
+	return c, nil
+}
+
+// letGo ends the captures to a device that is not to be used any more, and gives them a moment to complete their files.
+func (e *Engine) letGo(device string) {
+	end := time.After(letGoTime)
+	for _, v := range e.captures.List() {
+		if v.Sink != "disk" || v.Device != device {
+			continue
+		}
+		c, err := e.captures.Get(v.ID)
+		if err == nil {
+			err = e.captures.Stop(v.ID, "the storage device was deactivated or pulled")
+		}
+		if err != nil {
+			continue // it has ended by now
+		}
+		select {
+		case <-c.Done():
+		case <-end:
+			return
+		}
+	}
+}
+
+// letGoTime is longer than a capture's sink may go on after a stop.
+const letGoTime = 3 * time.Second
 
 func sinkType(r *api.CaptureRequest) string {
 	if r.Sink.Type == "" {
@@ -89,6 +156,13 @@ func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Cre
 	if err != nil {
 		return nil, err
 	}
+	if s.Sink == "disk" {
+		c, err := e.startDisk(&in.Body, s)
+		if err != nil {
+			return nil, err
+		}
+		return &api.Created[api.CaptureCreated]{Status: http.StatusCreated, Body: madeOnDisk(c)}, nil
+	}
 	c, err := e.captures.Start(s)
 	if err != nil {
 		return nil, err
@@ -105,6 +179,11 @@ func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Cre
 	return &api.Created[api.CaptureCreated]{Status: http.StatusCreated, Body: made}, nil
 }
 
+// madeOnDisk answers for a capture to a storage device.
+func madeOnDisk(c *capture.Capture) api.CaptureCreated {
+	return api.CaptureCreated{ID: c.ID(), FileName: c.FileName(), FilePlace: c.Place()}
+}
+
 // serveStream answers a GET of the stream of a capture that was started by POST.
 func (e *Engine) serveStream(w http.ResponseWriter, r *http.Request) {
 	c, err := e.captures.Get(r.PathValue("id"))
@@ -117,18 +196,22 @@ func (e *Engine) serveStream(w http.ResponseWriter, r *http.Request) {
 
 // serveCaptureURL answers the capture URL.
 func (e *Engine) serveCaptureURL(w http.ResponseWriter, r *http.Request) {
-	c, err := e.startURL(r)
-	if err != nil {
+	c, onDisk, err := e.startURL(r)
+	switch {
+	case err != nil:
 		api.WriteError(w, api.ErrorOf(err))
-		return
+	case onDisk:
+		w.Header().Set("Galvo-Capture", c.ID())
+		reply(w, http.StatusCreated, madeOnDisk(c))
+	default:
+		e.stream(w, r, c)
 	}
-	e.stream(w, r, c)
 }
 
-func (e *Engine) startURL(r *http.Request) (*capture.Capture, error) {
+func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err error) {
 	q, wrong := parseCaptureQuery(r.URL.RawQuery, time.Now().UnixMicro())
 	if wrong != nil {
-		return nil, wrong
+		return nil, false, wrong
 	}
 	if _, err := filter.Compile(q.Expression, e.settings.Load().env); err != nil && q.FormExpression != q.Expression {
 		if _, formErr := filter.Compile(q.FormExpression, e.settings.Load().env); formErr == nil {
@@ -139,20 +222,25 @@ func (e *Engine) startURL(r *http.Request) (*capture.Capture, error) {
 		q.Source = "ring"
 	}
 	if q.CaptureToMedia || q.Device != "" {
-		q.Sink.Type = "disk"
+		q.Sink.Type, q.Sink.Device = "disk", q.Device
 	}
 	s, err := e.spec(&q.CaptureRequest, api.Caller{User: r.Header.Get("Galvo-User"), Client: r.Header.Get("Galvo-Client")})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return e.captures.Start(s)
+	if s.Sink == "disk" {
+		c, err = e.startDisk(&q.CaptureRequest, s)
+		return c, true, err
+	}
+	c, err = e.captures.Start(s)
+	return c, false, err
 }
 
 // stream runs a capture with the client of r as its sink.
 func (e *Engine) stream(w http.ResponseWriter, r *http.Request, c *capture.Capture) {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": c.FileName()}))
+	h.Set("Content-Disposition", sink.Disposition(c.FileName()))
 	h.Set("Cache-Control", "no-store")
 	h.Set("Galvo-Capture", c.ID())
 	stall := time.Duration(e.settings.Load().config.Captures.StallSeconds) * time.Second
@@ -170,15 +258,15 @@ func (e *Engine) stopCapture(_ context.Context, in *api.StopInput) (*api.Nothing
 	return nil, e.captures.Stop(in.ID, reason)
 }
 
-func (e *Engine) listCaptures(context.Context, *api.Nothing) (*api.Reply[api.CaptureList], error) {
+func (e *Engine) listCaptures(_ context.Context, in *api.InSlot) (*api.Reply[api.CaptureList], error) {
 	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.captures.List()}}, nil
 }
 
-func (e *Engine) listFinished(context.Context, *api.Nothing) (*api.Reply[api.CaptureList], error) {
+func (e *Engine) listFinished(_ context.Context, in *api.InSlot) (*api.Reply[api.CaptureList], error) {
 	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.captures.Finished()}}, nil
 }
 
-func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, error) {
+func (e *Engine) deleteFinished(_ context.Context, in *api.InSlot) (*api.Nothing, error) {
 	return nil, e.captures.DeleteFinished()
 }
 

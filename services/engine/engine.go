@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -47,6 +48,7 @@ type Engine struct {
 	captures *capture.Captures
 	stats    *stats.Stats
 	hosts    *l7.Hosts
+	volumes  *volumes
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -76,6 +78,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer e.ports.close()
+	defer e.volumes.close()
 	return e.run(ctx, conn)
 }
 
@@ -97,7 +100,7 @@ func join(ctx context.Context, run string) (*handover.Conn, *handover.Config, er
 }
 
 func newEngine(o Options, c *handover.Config) (*Engine, error) {
-	e := &Engine{options: o, closing: make(chan struct{})}
+	e := &Engine{options: o, closing: make(chan struct{}), volumes: newVolumes(filepath.Join(o.State, ".."))}
 	plan, err := planMemory(&c.Config)
 	if err != nil {
 		return nil, err
@@ -294,6 +297,8 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 			e.ports.gone(ctx, *m.Gone)
 		case m.Stats != nil:
 			e.ports.reading(*m.Stats)
+		case m.Storage != nil:
+			e.volumes.set(m.Storage.Devices, e.letGo)
 		}
 	}
 }
@@ -344,6 +349,9 @@ func (e *Engine) handler() http.Handler {
 	mux.HandleFunc("GET "+api.CaptureURLPath, e.serveCaptureURL)
 	mux.HandleFunc("GET "+api.StreamPath, e.serveStream)
 	mux.HandleFunc("GET "+api.EventsPath, e.serveEvents)
+	mux.HandleFunc("GET "+api.FilesPath, e.filesHandler(e.getFile))
+	mux.HandleFunc("POST "+api.FilesPath, e.filesHandler(e.postFile))
+	mux.HandleFunc("DELETE "+api.FilesPath, e.filesHandler(e.deleteFile))
 	return mux
 }
 

@@ -26,11 +26,11 @@ func (e *Engine) snapshot() api.Snapshot {
 
 func (e *Engine) listPorts() []api.Port { return e.ports.list(e.stats.Sizes) }
 
-func (e *Engine) listPortsReply(context.Context, *api.Nothing) (*api.Reply[[]api.Port], error) {
+func (e *Engine) listPortsReply(_ context.Context, in *api.InSlot) (*api.Reply[[]api.Port], error) {
 	return &api.Reply[[]api.Port]{Body: e.listPorts()}, nil
 }
 
-func (e *Engine) listProtocols(context.Context, *api.Nothing) (*api.Reply[[]api.ProtocolCount], error) {
+func (e *Engine) listProtocols(_ context.Context, in *api.InSlot) (*api.Reply[[]api.ProtocolCount], error) {
 	return &api.Reply[[]api.ProtocolCount]{Body: e.stats.Protocols()}, nil
 }
 

@@ -78,7 +78,7 @@ func defaultState() string {
 }
 
 func runHost(ctx context.Context, args []string) error {
-	o := host.Options{Version: version}
+	o := host.Options{Version: version, State: ".."} // it runs in its own part of the state
 	f := flag.NewFlagSet("host", flag.ContinueOnError)
 	f.StringVar(&o.Config, "config", "", "configuration `file`")
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")

@@ -17,6 +17,7 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/config"
+	"galvo/services/internal/disk"
 	"galvo/services/internal/handover"
 )
 
@@ -29,6 +30,7 @@ type Options struct {
 	EngineUser int      // the only user that gets sockets
 	WebUser    int      // the only user, beside the process's own, that may call the API
 	Instance   uint64   // see handover.Config
+	State      string   // the state directory, below which storage devices are mounted; empty is none
 	Version    string
 	Appliance  bool   // the machine is Galvo's alone: its name, its clock and every port
 	Management string // link that is managed where the configuration names none: its name, MAC or PCI address; empty is none
@@ -49,20 +51,26 @@ func Run(ctx context.Context, o Options) error {
 		engines.Close()
 		return err
 	}
-	keeper, err := newKeeper(o, store)
+	storage, err := newStorage(o, store, disk.Local())
 	if err != nil {
 		return errors.Join(err, engines.Close(), calls.Close())
 	}
+	keeper, err := newKeeper(o, store, storage)
+	if err != nil {
+		return errors.Join(err, engines.Close(), calls.Close())
+	}
+	storage.changed = keeper.poke
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := &http.Server{
-		Handler:           (&service{store: store, keeper: keeper, version: o.Version}).handler(),
+		Handler:           (&service{store: store, keeper: keeper, storage: storage, version: o.Version}).handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	var running sync.WaitGroup
 	running.Go(func() { watch(ctx, keeper.wake) })
 	running.Go(func() { keeper.run(ctx) })
+	running.Go(func() { storage.run(ctx) })
 	running.Go(func() { cancel(fmt.Errorf("accept engines: %w", acceptAll(ctx, engines, keeper))) })
 	running.Go(func() { cancel(fmt.Errorf("serve the API: %w", server.Serve(calls))) })
 	<-ctx.Done()

@@ -23,6 +23,7 @@ type keeper struct {
 	options Options
 	store   *config.Store
 	nics    *nics
+	storage *storage
 
 	wake    chan struct{} // something may have changed
 	engines chan *engine  // an engine connected, or said that it is ready
@@ -33,6 +34,7 @@ type keeper struct {
 	ports  []*port
 	engine *engine // nil while there is none
 	told   *handover.Config
+	stored *handover.Storage // as the engine knows it
 }
 
 // An engine is one conversation.
@@ -52,13 +54,13 @@ type port struct {
 	told     bool          // the engine knows info
 }
 
-func newKeeper(o Options, store *config.Store) (*keeper, error) {
+func newKeeper(o Options, store *config.Store, s *storage) (*keeper, error) {
 	n, err := openNICs(o.Appliance)
 	if err != nil {
 		return nil, err
 	}
 	return &keeper{
-		options: o, store: store, nics: n,
+		options: o, store: store, nics: n, storage: s,
 		wake: make(chan struct{}, 1), engines: make(chan *engine), ended: make(chan *engine), restart: make(chan string),
 	}, nil
 }
@@ -137,7 +139,7 @@ func (k *keeper) adopt(e *engine) {
 }
 
 func (k *keeper) forget() {
-	k.engine, k.told = nil, nil
+	k.engine, k.told, k.stored = nil, nil, nil
 	for _, p := range k.ports {
 		p.handed, p.told = 0, false
 	}
@@ -168,6 +170,7 @@ func (k *keeper) look(stats bool) {
 	}
 	k.routes.mark(links)
 	k.tellConfig(links)
+	k.tellStorage()
 	for _, p := range k.ports {
 		k.keep(p, links)
 	}
@@ -230,6 +233,21 @@ func (k *keeper) tellConfig(links []link) {
 	}
 	k.told = c
 	k.send(handover.Message{Config: c})
+}
+
+// tellStorage sends the storage devices when the engine does not know them as they are.
+func (k *keeper) tellStorage() {
+	if k.engine == nil {
+		return
+	}
+	devices, ok := k.storage.devices()
+	if !ok {
+		return
+	}
+	if k.stored == nil || !slices.Equal(k.stored.Devices, devices) {
+		k.stored = &handover.Storage{Devices: devices}
+		k.send(handover.Message{Storage: k.stored})
+	}
 }
 
 // listening returns where the services listen, with every address of the machine in the place of an unspecified one.

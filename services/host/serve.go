@@ -15,6 +15,7 @@ import (
 type service struct {
 	store   *config.Store
 	keeper  *keeper
+	storage *storage
 	version string
 }
 
@@ -26,6 +27,10 @@ func (s *service) handler() http.Handler {
 	api.CheckConfig.Handle(a, s.checkConfig)
 	api.GetMemory.Handle(a, s.getMemory)
 	api.RestartProcessing.Handle(a, s.restartProcessing)
+	api.ListStorage.Handle(a, s.listStorage)
+	api.ActivateStorage.Handle(a, s.activateStorage)
+	api.DeactivateStorage.Handle(a, s.deactivateStorage)
+	api.FormatStorage.Handle(a, s.formatStorage)
 	return mux
 }
 
@@ -42,6 +47,7 @@ func (s *service) putConfig(_ context.Context, in *api.Text) (*api.Reply[api.Con
 	if err := s.store.Replace(c); err != nil {
 		return nil, err
 	}
+	s.storage.poke()
 	s.keeper.poke()
 	return &api.Reply[api.ConfigCheck]{Body: api.ConfigCheck{Changes: changes}}, nil
 }
@@ -85,6 +91,29 @@ func (s *service) restartProcessing(ctx context.Context, _ *api.Nothing) (*api.N
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (s *service) listStorage(context.Context, *api.Nothing) (*api.Reply[api.StorageList], error) {
+	return &api.Reply[api.StorageList]{Body: api.StorageList{Devices: s.storage.list()}}, nil
+}
+
+func (s *service) activateStorage(ctx context.Context, in *api.ActivateInput) (*api.Reply[api.Storage], error) {
+	var how api.ActivateRequest
+	if in.Body != nil {
+		how = *in.Body
+	}
+	d, err := s.storage.activate(ctx, in.ID, how)
+	return &api.Reply[api.Storage]{Body: d}, err
+}
+
+func (s *service) deactivateStorage(ctx context.Context, in *api.StopInput) (*api.Reply[api.Storage], error) {
+	d, err := s.storage.deactivate(ctx, in.ID)
+	return &api.Reply[api.Storage]{Body: d}, err
+}
+
+func (s *service) formatStorage(_ context.Context, in *api.FormatInput) (*api.Reply[api.Storage], error) {
+	d, err := s.storage.format(in.ID, in.Body)
+	return &api.Reply[api.Storage]{Body: d}, err
 }
 
 func (s *service) getMemory(context.Context, *api.Nothing) (*api.Reply[api.Memory], error) {

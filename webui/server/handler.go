@@ -96,7 +96,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(k, v)
 	}
 	maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Galvo-") })
-	r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
 	s.mux.ServeHTTP(w, r)
 }
 
@@ -106,6 +105,9 @@ func (s *server) endpoint(methods map[string]api.Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		route, ok := methods[r.Method]
+		if !route.Upload {
+			r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
+		}
 		if !ok {
 			w.Header().Set("Allow", allow)
 			api.WriteError(w, &api.Error{Text: fmt.Sprintf("%s takes %s, not %s", r.URL.Path, allow, r.Method), Kind: api.WrongMethod, Expected: strings.Split(allow, ", ")})
@@ -178,7 +180,7 @@ func (s *server) dispatch(route api.Route, c caller, w http.ResponseWriter, r *h
 		w = counted
 		audit := slog.With("user", c.user, "client", c.client, "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery[:min(len(r.URL.RawQuery), maxLoggedQuery)])
 		if r.Method == http.MethodGet && route.Service == api.ServiceEngine {
-			audit.Info("capture stream asked for")
+			audit.Info("stream asked for")
 		}
 		defer func() {
 			audit.Info("request", "status", counted.status, "bytes", counted.bytes, "seconds", time.Since(begun).Seconds())

@@ -40,12 +40,14 @@ const (
 
 // A Spec says what to capture. Times are ns since the epoch.
 type Spec struct {
-	User     string // who asked
-	Client   string // address and port of who asked
-	Sink     string // "http", ...: for lists
-	Source   string // "live", ...: for lists
-	Feed     *Feed  // where the packets come from; nil is that of Options.Source
-	FileName string // for lists
+	User     string                             // who asked
+	Client   string                             // address and port of who asked
+	Sink     string                             // "http", ...: for lists
+	Source   string                             // "live", ...: for lists
+	Feed     *Feed                              // where the packets come from; nil is that of Options.Source
+	FileName string                             // for lists
+	Place    api.FilePlace                      // likewise, of a capture to disk
+	Latest   func() (name string, files uint64) // likewise; of a sink that writes several files, nil for others
 
 	Expression string         // canonical form of Filter, for lists and for the savefile
 	Filter     *filter.Filter // nil, or an empty Expression, takes everything
@@ -62,6 +64,9 @@ type Spec struct {
 	SingleInterface bool   // one interface in the output, whatever port a packet came from
 	Comment         string // of the section
 	DeviceInfo      string // appended to the comment
+
+	SplitBytes uint64        // in a savefile before another one is begun, if the sink is a sink.Files; 0 is never
+	SplitTime  time.Duration // likewise, from the start on; 0 is never
 
 	QueueBytes uint64 // room for packets that the sink has not taken yet
 	HoldBytes  uint64 // room for packets that wait for a verdict
@@ -124,6 +129,9 @@ func (c *Capture) ID() string { return c.id }
 
 // FileName is the name that a savefile of the capture should have.
 func (c *Capture) FileName() string { return c.spec.FileName }
+
+// Place is where a capture to disk writes.
+func (c *Capture) Place() api.FilePlace { return c.spec.Place }
 
 // Attached is closed when Run was called and every later packet is looked at.
 func (c *Capture) Attached() <-chan struct{} { return c.seen }
@@ -293,7 +301,10 @@ func (c *Capture) view() api.Capture {
 func (c *Capture) describe() api.Capture {
 	s := &c.spec
 	v := api.Capture{ID: c.id, User: s.User, Client: s.Client, Sink: s.Sink, Source: s.Source, Expression: s.Expression, Undecided: "skip",
-		Format: string(s.Format), FileName: s.FileName}
+		Format: string(s.Format), FileName: s.FileName, FilePlace: s.Place}
+	if s.Latest != nil {
+		v.FileName, v.Files = s.Latest()
+	}
 	if s.Hold {
 		v.Undecided = "hold"
 	}

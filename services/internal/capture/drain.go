@@ -37,6 +37,8 @@ type drain struct {
 	noted     time.Time // when what outlives the engine was last brought up to date
 	stuck     time.Time // since when packets wait for a lagging worker
 
+	split split
+
 	heads []run   // by lane: a snapshot of what can be read
 	marks []int64 // by lane: up to where its worker had come before the snapshot
 	out   run     // short runs, to be written together
@@ -50,6 +52,7 @@ func newDrain(ctx context.Context, c *Capture, s sink.Sink) *drain {
 func (d *drain) run() error {
 	c := d.c
 	c.save()
+	d.beginSplit()
 	if !c.spec.Block {
 		d.writeHeader("")
 	}
@@ -59,6 +62,7 @@ func (d *drain) run() error {
 		busy := d.passes()
 		d.flush()
 		d.note(time.Now())
+		d.expireFile(time.Now())
 		if d.err == nil {
 			d.err = context.Cause(d.ctx)
 		}
@@ -245,16 +249,35 @@ func (d *drain) spill() {
 	}
 }
 
-// write writes whole packets and counts those that the sink took.
+// write writes whole packets, into several files if need be.
 func (d *drain) write(r run) {
+	if d.split.files == nil {
+		d.deliver(r)
+		return
+	}
+	for r.packets != 0 && d.err == nil {
+		cut, rest := d.fit(r)
+		if cut.packets == 0 {
+			d.nextFile(d.c.format.read(r.b).time)
+			continue
+		}
+		d.deliver(cut)
+		d.split.packets += uint64(cut.packets)
+		r = rest
+	}
+}
+
+// deliver writes whole packets and counts those that the sink took.
+func (d *drain) deliver(r run) {
 	if d.err != nil {
 		return
 	}
-	var n int
-	n, d.err = d.sink.Write(r.b)
-	d.unflushed = true
+	n := d.put(r.b)
 	if n < len(r.b) {
 		r = d.c.format.whole(r, n)
+	}
+	if d.split.files != nil {
+		d.countDelivered(r.b)
 	}
 	d.c.deliveredBytes.Add(uint64(r.captured))
 	d.c.delivered.Add(uint64(r.packets))
@@ -263,10 +286,16 @@ func (d *drain) write(r run) {
 
 // writeRaw writes what is not a packet.
 func (d *drain) writeRaw(b []byte) {
-	if d.err == nil && len(b) != 0 {
-		_, d.err = d.sink.Write(b)
-		d.unflushed = true
+	if d.err == nil && len(b) != 0 && (d.split.files == nil || d.split.open) {
+		d.put(b)
 	}
+}
+
+func (d *drain) put(b []byte) (n int) {
+	n, d.err = d.sink.Write(b)
+	d.unflushed = true
+	d.split.bytes += uint64(n)
+	return n
 }
 
 func (d *drain) flush() {
@@ -337,6 +366,7 @@ func (d *drain) describe() {
 // trailer ends the savefile: with a header if nothing else was written, and statistics.
 func (d *drain) trailer() {
 	if d.err != nil {
+		d.completeFile(true)
 		return
 	}
 	c := d.c
@@ -347,6 +377,11 @@ func (d *drain) trailer() {
 	if !d.header {
 		c.link.CompareAndSwap(0, int32(packet.LinkEthernet)+1) // without any packet it does not matter
 		d.writeHeader(scanned)
+	}
+	if d.split.files != nil {
+		d.describe()
+		d.completeFile(true)
+		return
 	}
 	if !c.format.pcapng {
 		return

@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"sync"
+
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
@@ -16,6 +18,9 @@ type lane struct {
 	saved  *cell       // of the file that outlives the engine; nil if there is none
 	ifaces []ifaceStat // by index of the interface table
 	links  []pipeline.Interface
+
+	mu          sync.Mutex
+	shownIfaces []ifaceStat // ifaces at the end of the last batch, if the capture is split; guarded by mu
 
 	// of the batch at hand
 	on      bool // the capture looks at this batch
@@ -73,7 +78,18 @@ func (l *lane) show() {
 	l.last = l.counts
 	l.saved.store([cellWords]uint64{l.looked, l.captured, l.dropped, l.held, l.bytes})
 	l.shown.store(&l.counts)
+	if l.c.splits() {
+		l.showIfaces()
+	}
 	l.queue.publish() // last, so that nothing is delivered that was not counted
+}
+
+// showIfaces gives others the counters by interface, unless somebody reads them now: the next batch comes soon.
+func (l *lane) showIfaces() {
+	if l.mu.TryLock() {
+		l.shownIfaces = append(l.shownIfaces[:0], l.ifaces...)
+		l.mu.Unlock()
+	}
 }
 
 // look counts the frames of the batch that lie in the capture's window and before its end.

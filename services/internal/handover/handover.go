@@ -9,6 +9,7 @@
 //	                         then the sockets that came before are to be closed
 //	host -> engine   gone    a port's link was removed: its sockets receive nothing any more
 //	host -> engine   stats   counters and state of each port that has a link, once a second
+//	host -> engine   storage the storage devices, after the first config and again after each change
 //	host -> engine   restart the engine is to end, so that it is started anew
 //
 // A link that goes down and up again, or loses its carrier, keeps its sockets.
@@ -40,6 +41,7 @@ type Message struct {
 	Gone   *Gone   `json:",omitempty"`
 	Stats  *Stats  `json:",omitempty"`
 
+	Storage *Storage `json:",omitempty"`
 	Restart *Restart `json:",omitempty"`
 }
 
@@ -88,6 +90,18 @@ type Port struct {
 type Gone struct {
 	ID     int
 	Reason string
+}
+
+// Storage is all storage devices. One that is not active any more is to be let go.
+type Storage struct{ Devices []Device }
+
+// A Device is a storage device.
+type Device struct {
+	ID        string
+	Name      string
+	Directory string // its file system, or its part of one, below the state directory
+	Active    bool
+	RingShare int // percentage that rings may take
 }
 
 // Restart asks the engine to end.

@@ -31,6 +31,7 @@ func Machine(c *config.Config) (Settings, error) {
 		Total: total, Percent: cmp.Or(c.Engine.MemoryPercent, HostPercent), Ports: max(1, len(c.Ports)), Workers: min(workers, maxWorkers),
 		Captures: c.Captures.Max, CaptureQueueBytes: c.Captures.QueueBytes, CaptureHoldBytes: c.Captures.HoldBytes,
 		Rings: c.Rings.Max, RingQueueBytes: c.Rings.QueueBytes, ReorderBytes: c.Rings.ReorderBytes,
+		Slots: c.Analysis.Slots, AnalysisPercent: c.Analysis.MemoryPercent,
 		Flows: c.Engine.Flows, L7: c.Engine.L7,
 	}, nil
 }

@@ -30,6 +30,9 @@ type Settings struct {
 	RingQueueBytes uint64 // of each
 	ReorderBytes   uint64 // of all readers of rings
 
+	Slots           int // for analyses of savefiles
+	AnalysisPercent int // of Galvo's memory, for all slots
+
 	Flows int // over all workers; 0 = as many as suit the memory
 	L7    bool
 }
@@ -51,6 +54,8 @@ type Plan struct {
 	L7Bytes           uint64 // over all workers
 	AnalysisBytes     uint64 // of the replay of a ring: its own flows, verdicts and statistics
 	StatisticsBytes   uint64 // over all workers: what is left
+	Slots             int    // for analyses of savefiles
+	SlotBytes         uint64 // of each
 }
 
 // Heap returns the limit for the engine's heap: what Galvo may use without the kernel rings, which are no heap, and without the other processes.
@@ -82,6 +87,7 @@ const (
 	FlowTable     = "flow table"
 	Layer7        = "layer 7"
 	Analysis      = "analysis"
+	Savefiles     = "savefiles"
 	Statistics    = "statistics"
 )
 
@@ -115,6 +121,8 @@ const (
 	mostFlows    = 16 << 20
 	fewFlows     = 64 << 10
 
+	leastSlot = 32 * mb // a table of 64 Ki flows for the analysis and one for a capture from it, and their queues
+
 	l7PerWorker         = 64 * mb
 	wantAnalysis        = 128 * mb // and a twentieth of the share
 	statisticsPerWorker = 4 * mb
@@ -141,12 +149,13 @@ const (
 	flowTable
 	layer7
 	analysis
+	savefiles
 	statistics
 )
 
 func claims(s *Settings, share uint64) []claim {
 	workers, sockets := uint64(s.Workers), uint64(s.Ports*s.Workers)
-	captures, rings := uint64(s.Captures), uint64(s.Rings)
+	captures, rings, slots := uint64(s.Captures), uint64(s.Rings), uint64(s.Slots)
 	flows := cmp.Or(uint64(s.Flows), min(max(share/bytesPerFlow, fewFlows), mostFlows))
 	l7 := workers * l7PerWorker
 	if !s.L7 {
@@ -196,6 +205,12 @@ func claims(s *Settings, share uint64) []claim {
 		analysis: {
 			Analysis, min(rings, 1) * max(wantAnalysis, share/20), 0, 5, 1, "",
 			func(p *Plan) string { return fmt.Sprintf("%s for the replay of a ring", size(p.AnalysisBytes)) },
+		},
+		savefiles: {
+			Savefiles, slots * max(share/100*uint64(s.AnalysisPercent)/max(slots, 1), leastSlot), 0, 10, 1, "analysis.slots",
+			func(p *Plan) string {
+				return fmt.Sprintf("%d of %d slots, %s each", p.Slots, slots, size(p.SlotBytes))
+			},
 		},
 		statistics: {
 			Statistics, max(workers*statisticsPerWorker, share/16), 0, 10, 1, "",
@@ -253,10 +268,16 @@ func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
 	p.L7Bytes = granted[layer7]
 	p.AnalysisBytes = granted[analysis]
 	p.StatisticsBytes = granted[statistics]
+	p.Slots = int(min(uint64(s.Slots), granted[savefiles]/leastSlot))
+	p.SlotBytes = granted[savefiles] / uint64(max(p.Slots, 1))
+	if p.Slots == 0 {
+		p.SlotBytes = 0
+	}
 
 	granted[captureQueues] = uint64(p.Captures) * p.CaptureQueueBytes
 	granted[heldPackets] = uint64(p.Captures) * p.CaptureHoldBytes
 	granted[ringQueues] = uint64(p.Rings) * p.RingQueueBytes
+	granted[savefiles] = uint64(p.Slots) * p.SlotBytes
 }
 
 // grant finds the greatest level at which all claims fit, when each gets level times its weight between its least and its want.

@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/internal/sink"
+	"galvo/services/internal/volume"
+)
+
+// progressTime is how long an upload or a download may stand still.
+const progressTime = 2 * time.Minute
+
+// filesHandler answers requests for the files of a storage device. They are plain handlers, because they stream.
+func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *volume.Volume, string, url.Values) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		v, err := e.volumes.get(r.PathValue("id"))
+		if err != nil {
+			if k := api.ErrorOf(err); k.Kind == api.BadRequest {
+				k.Kind = api.NotFound
+			}
+			api.WriteError(w, api.ErrorOf(err))
+			return
+		}
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			api.WriteError(w, badRequest("the query: %v", err))
+			return
+		}
+		if err := answer(w, r, v, r.PathValue("path"), query); err != nil {
+			api.WriteError(w, api.ErrorOf(err))
+		}
+	}
+}
+
+// only refuses parameters that a call does not know.
+func only(query url.Values, names ...string) error {
+	for name := range query {
+		if !slices.Contains(names, name) {
+			return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("unknown parameter %q", name), Expected: names}
+		}
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, status int, body any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body) // a client that is gone needs no answer
+	return nil
+}
+
+// getFile lists a directory, or sends a file.
+func (e *Engine) getFile(w http.ResponseWriter, r *http.Request, v *volume.Volume, p string, query url.Values) error {
+	if err := only(query); err != nil {
+		return err
+	}
+	info, err := v.Stat(p)
+	if err != nil {
+		return err
+	}
+	if info.Type == "directory" {
+		list, err := v.List(p)
+		if err != nil {
+			return err
+		}
+		return reply(w, http.StatusOK, list)
+	}
+	f, err := v.Read(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", sink.Disposition(path.Base(info.Path)))
+	http.ServeContent(w, r, "", time.UnixMicro(info.Modified), f)
+	return nil
+}
+
+// postFile makes a directory, renames, or takes an upload.
+func (e *Engine) postFile(w http.ResponseWriter, r *http.Request, v *volume.Volume, p string, query url.Values) error {
+	if err := only(query, "directory", "rename", "offset", "total"); err != nil {
+		return err
+	}
+	var directory bool
+	if s := query.Get("directory"); s != "" {
+		if err := truth(s, &directory); err != nil {
+			return badRequest("directory: %v", err)
+		}
+	}
+	to := query.Get("rename")
+	var err error
+	switch {
+	case directory || strings.HasSuffix(p, "/"):
+		err = v.MakeDirectory(p)
+	case query.Has("rename"):
+		if err = v.Rename(p, to); err == nil {
+			p = to
+		}
+	default:
+		return e.upload(w, r, v, p, query)
+	}
+	if err != nil {
+		return err
+	}
+	info, err := v.Stat(p)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusCreated, info)
+}
+
+func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume, p string, query url.Values) error {
+	u := volume.Upload{Path: p, Total: -1, Limit: e.settings.Load().config.Analysis.UploadBytes}
+	for name, to := range map[string]*int64{"offset": &u.Offset, "total": &u.Total} {
+		if s := query.Get(name); s != "" {
+			n, err := strconv.ParseInt(s, 10, 64)
+			if err != nil || n < 0 {
+				return badRequest("%s: %q is not a number of bytes", name, s)
+			}
+			*to = n
+		}
+	}
+	if _, free, err := v.Space(); err == nil && r.ContentLength > 0 && uint64(r.ContentLength) > free {
+		return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)}
+	}
+	info, err := v.Upload(u, &patientBody{r: r, rc: http.NewResponseController(w)})
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusCreated, info)
+}
+
+// A patientBody reads the body of a request for as long as it makes progress.
+type patientBody struct {
+	r  *http.Request
+	rc *http.ResponseController
+}
+
+func (b *patientBody) Read(p []byte) (int, error) {
+	b.rc.SetReadDeadline(time.Now().Add(progressTime)) // a body without deadlines is one of a test
+	return b.r.Body.Read(p)
+}
+
+// deleteFile deletes a file, or a directory.
+func (e *Engine) deleteFile(w http.ResponseWriter, r *http.Request, v *volume.Volume, p string, query url.Values) error {
+	if err := only(query, "everything"); err != nil {
+		return err
+	}
+	var everything bool
+	if s := query.Get("everything"); s != "" {
+		if err := truth(s, &everything); err != nil {
+			return badRequest("everything: %v", err)
+		}
+	}
+	if err := v.Remove(p, everything); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

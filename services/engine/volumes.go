@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"galvo/services/api"
+	"galvo/services/internal/handover"
+	"galvo/services/internal/sink"
+	"galvo/services/internal/volume"
+)
+
+// volumes are the storage devices that the host gives this process: it mounts them and makes their directories, the files are the engine's.
+type volumes struct {
+	state string // the state directory, as this process reaches it
+
+	mu sync.Mutex
+
+	devices []handover.Device // of the configuration; guarded by mu, as everything below
+	open    map[string]*volume.Volume
+	places  map[string]string // directory of each open one
+}
+
+func newVolumes(state string) *volumes {
+	return &volumes{state: state, open: map[string]*volume.Volume{}, places: map[string]string{}}
+}
+
+// set takes over what the host says. gone is called with the id of each device that is no more; its files must be closed soon.
+func (vs *volumes) set(devices []handover.Device, gone func(id string)) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	vs.devices = devices
+	for id, v := range vs.open {
+		i := slices.IndexFunc(devices, func(d handover.Device) bool { return d.ID == id })
+		if i >= 0 && devices[i].Active && devices[i].Directory == vs.places[id] && devices[i].Name == v.Name() {
+			continue
+		}
+		if i < 0 || !devices[i].Active {
+			gone(id)
+		}
+		v.Close()
+		delete(vs.open, id)
+		delete(vs.places, id)
+	}
+	for _, d := range devices {
+		if vs.open[d.ID] != nil || !d.Active {
+			continue
+		}
+		v, err := volume.Open(d.ID, d.Name, filepath.Join(vs.state, d.Directory), sink.Whole)
+		if err != nil {
+			slog.Error("storage device", "id", d.ID, "error", err)
+			continue
+		}
+		vs.open[d.ID], vs.places[d.ID] = v, d.Directory
+	}
+}
+
+// get returns an active device by its id or its name; the only one if id is empty.
+func (vs *volumes) get(id string) (*volume.Volume, error) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	names := vs.names()
+	if id == "" {
+		switch len(vs.open) {
+		case 0:
+			return nil, &api.Error{Kind: api.NoStorage, Text: "there is no active storage device: activate one, or capture to http instead"}
+		case 1:
+			for _, v := range vs.open {
+				return v, nil
+			}
+		}
+		return nil, &api.Error{Kind: api.BadRequest, Text: "several storage devices are active: say which one with device, " + strings.Join(names, " or "), Expected: names}
+	}
+	for _, d := range vs.devices {
+		if d.ID != id && d.Name != id {
+			continue
+		}
+		if v := vs.open[d.ID]; v != nil {
+			return v, nil
+		}
+		return nil, &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("the storage device %s is not active: activate it", d.Name)}
+	}
+	if len(vs.devices) == 0 {
+		return nil, &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("there is no storage device %q, nor any other", id)}
+	}
+	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
+}
+
+// names returns what the devices are called. vs.mu is held.
+func (vs *volumes) names() (names []string) {
+	for _, d := range vs.devices {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
+func (vs *volumes) close() {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	for _, v := range vs.open {
+		v.Close()
+	}
+}

@@ -1,0 +1,346 @@
+package volume
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"galvo/services/api"
+)
+
+const (
+	// aheadBytes is how much room is taken before it is needed, so that a full device is found before a packet is torn.
+	aheadBytes = 4 << 20
+	// endBytes is kept free behind what was written: room for what completes a file.
+	endBytes = 64 << 10
+	// noteBytes is how much may be written until the note about a file says so.
+	noteBytes = 64 << 20
+)
+
+// A File is a savefile that is being written. It belongs to one goroutine.
+type File struct {
+	v    *Volume
+	f    *os.File
+	path string
+
+	size    int64
+	room    int64 // up to where the device has given room; -1 where it gives none ahead
+	note    string
+	notedAt int64
+}
+
+// a note says where a file is that is being written, and up to where it is known to be whole.
+type note struct {
+	Path string `json:"path"`
+	Good int64  `json:"good"`
+}
+
+// Create makes a file that is not there yet, with a number behind its name if that is taken: a.pcapng, a_1.pcapng, ... It returns its path.
+func (v *Volume) Create(dir, name string) (*File, error) {
+	dir, err := v.clean(dir, false)
+	if err != nil {
+		return nil, err
+	}
+	extension := path.Ext(name)
+	stem := strings.TrimSuffix(name, extension)
+	for i := 0; i < 10_000; i++ {
+		try := name
+		if i > 0 {
+			try = fmt.Sprintf("%s_%d%s", stem, i, extension)
+		}
+		f, err := v.create(path.Join(dir, try))
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+	}
+	return nil, conflict("there are 10000 files like %s on %s already: choose another name", name, v.name)
+}
+
+// create makes one file. The error is fs.ErrExist, or an *api.Error.
+func (v *Volume) create(p string) (*File, error) {
+	p, err := v.clean(p, true)
+	if err != nil {
+		return nil, err
+	}
+	file, err := v.root.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, v.failed(p, err)
+	}
+	f := &File{v: v, f: file, path: p, note: unfinished + "/" + strings.ToLower(rand.Text()[:12])}
+	v.mu.Lock()
+	v.writing[p] = true
+	v.mu.Unlock()
+	f.noteGood()
+	if err := f.ahead(0); err != nil {
+		f.Discard()
+		return nil, v.failed(p, err)
+	}
+	return f, nil
+}
+
+// Path is where the file is, from the top of the device.
+func (f *File) Path() string { return f.path }
+
+// Size is how many bytes were written.
+func (f *File) Size() int64 { return f.size }
+
+// Write appends b, which ends at the end of a packet, as a whole or not at all. The error is that of the system: syscall.ENOSPC on a full device.
+func (f *File) Write(b []byte) error {
+	if err := f.ahead(int64(len(b))); err != nil {
+		return err
+	}
+	return f.append(b)
+}
+
+// Complete is Write for what completes the file, for which there is room kept.
+func (f *File) Complete(b []byte) error { return f.append(b) }
+
+func (f *File) append(b []byte) error {
+	_, err := f.f.WriteAt(b, f.size)
+	if err != nil {
+		// What was torn goes away again; where even that fails the note remains.
+		return errors.Join(err, f.f.Truncate(f.size))
+	}
+	f.size += int64(len(b))
+	if f.size-f.notedAt >= noteBytes {
+		f.noteGood()
+	}
+	return nil
+}
+
+// ahead makes sure that there is room for n bytes and the end of the file.
+func (f *File) ahead(n int64) error {
+	need := f.size + n + endBytes
+	if f.room < 0 || need <= f.room {
+		return nil
+	}
+	for _, more := range []int64{need + aheadBytes, need} {
+		// KEEP_SIZE: the file must not seem longer than what is in it.
+		err := unix.Fallocate(int(f.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, f.size, more-f.size)
+		switch {
+		case err == nil:
+			f.room = more
+			return nil
+		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS):
+			f.room = -1
+			return nil
+		case !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT):
+			return err
+		}
+	}
+	return unix.ENOSPC
+}
+
+// noteGood writes down up to where the file is whole. A note that cannot be written costs a repair at most.
+func (f *File) noteGood() {
+	f.notedAt = f.size
+	b, err := json.Marshal(note{f.path, f.size})
+	if err == nil {
+		err = f.v.root.WriteFile(f.note, b, 0o600)
+	}
+	if err != nil {
+		slog.Debug("note a file that is being written", "path", f.path, "error", err)
+	}
+}
+
+// Close gives back the room that was not used, and returns when the file is on the device.
+func (f *File) Close() error {
+	err := errors.Join(f.f.Truncate(f.size), f.f.Sync(), f.f.Close())
+	if dir, openErr := f.v.root.Open(path.Dir(f.path)); openErr == nil {
+		err = errors.Join(err, dir.Sync(), dir.Close())
+	}
+	f.release()
+	return err
+}
+
+// Discard deletes the file.
+func (f *File) Discard() {
+	f.f.Close()
+	f.v.root.Remove(f.path)
+	f.release()
+}
+
+func (f *File) release() {
+	f.v.root.Remove(f.note)
+	f.v.mu.Lock()
+	defer f.v.mu.Unlock()
+	delete(f.v.writing, f.path)
+}
+
+// repair cuts files that were being written when the volume was last used.
+func (v *Volume) repair(whole func(f *os.File, good int64) (int64, error)) {
+	dir, err := v.root.Open(unfinished)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	notes, err := dir.Readdirnames(-1)
+	if err != nil {
+		slog.Warn("repair the storage device", "device", v.name, "error", err)
+		return
+	}
+	for _, name := range notes {
+		name = unfinished + "/" + name
+		var n note
+		b, err := v.root.ReadFile(name)
+		if err == nil && json.Unmarshal(b, &n) == nil {
+			err = v.cut(n, whole)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			slog.Warn("repair a savefile", "device", v.name, "path", n.Path, "error", err)
+		}
+		v.root.Remove(name)
+	}
+}
+
+func (v *Volume) cut(n note, whole func(f *os.File, good int64) (int64, error)) error {
+	p, err := v.clean(n.Path, false)
+	if err != nil {
+		return err
+	}
+	f, err := v.root.OpenFile(p, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	if n.Good > info.Size() { // after a power cut
+		n.Good = 0
+	}
+	size, err := whole(f, n.Good)
+	if err != nil {
+		return err
+	}
+	slog.Info("savefile that was not finished", "device", v.name, "path", p, "bytes", size, "cut", info.Size()-size)
+	return errors.Join(f.Truncate(size), f.Sync())
+}
+
+// partSuffix marks an upload that is not complete.
+const partSuffix = ".part"
+
+// An Upload says what is uploaded.
+type Upload struct {
+	Path   string
+	Offset int64  // where in begins in the file
+	Total  int64  // size of the whole file; negative is where in ends
+	Limit  uint64 // size of the largest file that is taken; 0 is no limit
+}
+
+// Upload stores what in holds. Until the file is complete it is called NAME.part, and an upload that broke off goes on at its size.
+func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
+	p, err := v.clean(u.Path, true)
+	if err != nil {
+		return api.File{}, err
+	}
+	if p == "" {
+		return api.File{}, bad("name the file")
+	}
+	if err := checkName(path.Base(p) + partSuffix); err != nil {
+		return api.File{}, err
+	}
+	if _, err := v.root.Lstat(p); err == nil {
+		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
+	}
+	part := p + partSuffix
+	if !v.claim(part) {
+		return api.File{}, conflict("%s is being uploaded", p)
+	}
+	defer v.unclaim(part)
+	done, err := v.upload(part, u, in)
+	if err != nil {
+		return api.File{}, err
+	}
+	if !done {
+		return v.Stat(part)
+	}
+	if err := v.root.Rename(part, p); err != nil {
+		return api.File{}, v.failed(p, err)
+	}
+	return v.Stat(p)
+}
+
+func (v *Volume) claim(p string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.writing[p] {
+		return false
+	}
+	v.writing[p] = true
+	return true
+}
+
+func (v *Volume) unclaim(p string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.writing, p)
+}
+
+// upload appends to the file part, and reports whether it is complete.
+func (v *Volume) upload(part string, u Upload, in io.Reader) (done bool, err error) {
+	flags := os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	if u.Offset == 0 {
+		flags |= os.O_TRUNC
+	}
+	f, err := v.root.OpenFile(part, flags, 0o600)
+	if err != nil {
+		return false, v.failed(part, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, v.failed(part, err)
+	}
+	if !info.Mode().IsRegular() || info.Size() != u.Offset {
+		return false, &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("the upload has %d bytes so far: go on with offset=%d, or begin again with offset=0", info.Size(), info.Size()),
+			Expected: []string{fmt.Sprint(info.Size())}}
+	}
+	if u.Offset, err = f.Seek(0, io.SeekEnd); err != nil {
+		return false, v.failed(part, err)
+	}
+	most := int64(u.Limit)
+	if u.Total >= 0 && (most == 0 || u.Total < most) {
+		most = u.Total
+	}
+	if most > 0 || u.Total == 0 {
+		in = io.LimitReader(in, most-u.Offset+1)
+	}
+	n, err := io.Copy(f, in)
+	size := u.Offset + n
+	switch {
+	case err != nil:
+		return false, v.uploadError(part, size, err)
+	case u.Limit > 0 && size > int64(u.Limit):
+		v.root.Remove(part)
+		return false, &api.Error{Kind: api.TooLarge, Text: fmt.Sprintf("the file is larger than %d bytes, the setting analysis.uploadBytes", u.Limit)}
+	case u.Total >= 0 && size > u.Total:
+		return false, bad("more than the %d bytes of total came", u.Total)
+	}
+	if err := f.Sync(); err != nil {
+		return false, v.failed(part, err)
+	}
+	return u.Total < 0 || size == u.Total, nil
+}
+
+// uploadError tells an error of the device from one of who uploads.
+func (v *Volume) uploadError(part string, size int64, err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return v.failed(part, err)
+	}
+	return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("the upload broke off; go on with offset=%d", size), Expected: []string{fmt.Sprint(size)}}
+}
