@@ -80,6 +80,9 @@ var allowed = map[string][]string{
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
 
+	"services/internal/analysis": {"services/api", "services/internal/capture", "services/internal/flow", "services/internal/l7", "services/internal/pipeline",
+		"services/internal/savefile", "services/internal/sink", "services/internal/stats"},
+
 	// Processes. web reaches the others only over their sockets, so that what parses requests from the network shares no code with what parses frames.
 	"services/api":       {},
 	"services/durable":   {},
@@ -89,7 +92,7 @@ var allowed = map[string][]string{
 		"services/internal/memory", "services/internal/transceiver", "services/internal/disk"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
-		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume"},
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis"},
 	"webui": {},
 
 	// What boots. init supervises as galvo run does.

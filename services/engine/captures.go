@@ -19,25 +19,27 @@ import (
 func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, error) {
 	now := time.Now()
 	settings := e.settings.Load()
-	f, err := filter.Compile(r.Expression, settings.env)
+	env, source, err := e.source(r, settings)
+	if err != nil {
+		return capture.Spec{}, err
+	}
+	f, err := filter.Compile(r.Expression, env)
 	if err != nil {
 		return capture.Spec{}, filterError(err)
 	}
 	switch kind := sinkType(r); {
 	case kind != "http" && kind != "discard" && kind != "disk":
 		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
-	case r.Source != "" && r.Source != "live":
-		return capture.Spec{}, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q, so the past cannot be captured; the source live can", r.Source)}
 	case r.Profile != "":
 		return capture.Spec{}, badRequest("there is no capture profile %q; use snapLength", r.Profile)
 	case r.EndTime != 0 && r.StartTime > r.EndTime:
 		return capture.Spec{}, badRequest("endTime is before startTime: the capture would be empty")
-	case e.ports.count() == 0:
+	case source == "live" && e.ports.count() == 0:
 		return capture.Spec{}, &api.Error{Kind: api.NoPorts, Text: "there is no port to capture from: name one with -interface, or with [[port]] in the configuration"}
 	}
 	s := capture.Spec{
-		User: caller.User, Client: caller.Client, Sink: sinkType(r), Source: "live",
-		Expression: f.String(), Filter: f, Hold: r.Undecided == "hold",
+		User: caller.User, Client: caller.Client, Sink: sinkType(r), Source: source,
+		Expression: f.String(), Filter: f, Hold: r.Undecided == "hold" || r.Undecided == "" && source != "live",
 		Start: r.StartTime * 1000, End: r.EndTime * 1000, MaxDuration: time.Duration(r.MaxSeconds) * time.Second,
 		MaxPackets: r.MaxPackets, MaxBytes: r.MaxBytes,
 		SnapLen: r.SnapLength, Format: capture.Format(r.Format), SingleInterface: r.UseSingleInterface, Comment: r.Comment,
@@ -59,6 +61,22 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		s.SplitTime = time.Duration(*n) * time.Second
 	}
 	return s, nil
+}
+
+// source says what a request captures from, and against what its expression is compiled.
+func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string, error) {
+	switch {
+	case r.Source == "" || r.Source == "live":
+		return s.env, "live", nil
+	case strings.HasPrefix(r.Source, ":"):
+		if _, err := e.slots.find(r.Source); err != nil {
+			return nil, "", err
+		}
+		env := *s.env
+		env.Live = false
+		return &env, r.Source, nil
+	}
+	return nil, "", &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q, so the past cannot be captured; the source live can", r.Source)}
 }
 
 // leastRoom is what must be free on a device for a capture to begin there.
@@ -87,31 +105,27 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 	}
 	s.FileName, _ = out.Latest()
 	s.Place, s.Latest = api.FilePlace{Device: v.ID(), Directory: directory}, out.Latest
-	c, err := e.captures.Start(s)
+	c, err := e.start(s)
 	if err != nil {
 		out.Discard()
 		return nil, err
 	}
-	e.running.Go(func() {
-		c.Run(context.Background(), out) // it ends with the engine's captures, and its end is in the list
-	})
+	e.runOnDisk(c, &s, out)
 	return c, nil
 }
 
 // letGo ends the captures to a device that is not to be used any more, and gives them a moment to complete their files.
 func (e *Engine) letGo(device string) {
 	end := time.After(letGoTime)
-	for _, v := range e.captures.List() {
+	for _, v := range e.capturesOf(nil) {
 		if v.Sink != "disk" || v.Device != device {
 			continue
 		}
-		c, err := e.captures.Get(v.ID)
-		if err == nil {
-			err = e.captures.Stop(v.ID, "the storage device was deactivated or pulled")
-		}
+		c, err := e.find(v.ID)
 		if err != nil {
 			continue // it has ended by now
 		}
+		c.Finish("the storage device was deactivated or pulled")
 		select {
 		case <-c.Done():
 		case <-end:
@@ -152,6 +166,9 @@ func filterError(err error) *api.Error {
 }
 
 func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Created[api.CaptureCreated], error) {
+	if in.Slot != "" {
+		in.Body.Source = in.Slot
+	}
 	s, err := e.spec(&in.Body, in.Caller)
 	if err != nil {
 		return nil, err
@@ -163,7 +180,7 @@ func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Cre
 		}
 		return &api.Created[api.CaptureCreated]{Status: http.StatusCreated, Body: madeOnDisk(c)}, nil
 	}
-	c, err := e.captures.Start(s)
+	c, err := e.start(s)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +203,7 @@ func madeOnDisk(c *capture.Capture) api.CaptureCreated {
 
 // serveStream answers a GET of the stream of a capture that was started by POST.
 func (e *Engine) serveStream(w http.ResponseWriter, r *http.Request) {
-	c, err := e.captures.Get(r.PathValue("id"))
+	c, err := e.find(r.PathValue("id"))
 	if err != nil {
 		api.WriteError(w, api.ErrorOf(err))
 		return
@@ -213,13 +230,14 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 	if wrong != nil {
 		return nil, false, wrong
 	}
-	if _, err := filter.Compile(q.Expression, e.settings.Load().env); err != nil && q.FormExpression != q.Expression {
-		if _, formErr := filter.Compile(q.FormExpression, e.settings.Load().env); formErr == nil {
+	if q.FromCaptureBuffer && q.Source == "" {
+		q.Source = "ring"
+	}
+	if env, _, err := e.source(&q.CaptureRequest, e.settings.Load()); err == nil && q.FormExpression != q.Expression {
+		_, err := filter.Compile(q.Expression, env)
+		if _, formErr := filter.Compile(q.FormExpression, env); err != nil && formErr == nil {
 			q.Expression = q.FormExpression
 		}
-	}
-	if q.FromCaptureBuffer {
-		q.Source = "ring"
 	}
 	if q.CaptureToMedia || q.Device != "" {
 		q.Sink.Type, q.Sink.Device = "disk", q.Device
@@ -232,7 +250,7 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 		c, err = e.startDisk(&q.CaptureRequest, s)
 		return c, true, err
 	}
-	c, err = e.captures.Start(s)
+	c, err = e.start(s)
 	return c, false, err
 }
 
@@ -255,18 +273,42 @@ func (e *Engine) stopCapture(_ context.Context, in *api.StopInput) (*api.Nothing
 	if in.User != "" {
 		reason = "stopped by " + in.User
 	}
+	for _, s := range e.slots.all() {
+		if s.analysis.Stop(in.ID, reason) {
+			return nil, nil
+		}
+	}
 	return nil, e.captures.Stop(in.ID, reason)
 }
 
 func (e *Engine) listCaptures(_ context.Context, in *api.InSlot) (*api.Reply[api.CaptureList], error) {
-	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.captures.List()}}, nil
+	s, err := e.slots.find(in.Slot)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.capturesOf(s)}}, nil
 }
 
 func (e *Engine) listFinished(_ context.Context, in *api.InSlot) (*api.Reply[api.CaptureList], error) {
-	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.captures.Finished()}}, nil
+	s, err := e.slots.find(in.Slot)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.finishedOf(s)}}, nil
 }
 
 func (e *Engine) deleteFinished(_ context.Context, in *api.InSlot) (*api.Nothing, error) {
+	s, err := e.slots.find(in.Slot)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
+		s.analysis.DeleteFinished()
+		return nil, nil
+	}
+	for _, s := range e.slots.all() {
+		s.analysis.DeleteFinished()
+	}
 	return nil, e.captures.DeleteFinished()
 }
 

@@ -49,6 +49,7 @@ type Engine struct {
 	stats    *stats.Stats
 	hosts    *l7.Hosts
 	volumes  *volumes
+	slots    *slots
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -124,6 +125,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 		slog.Warn("finished captures", "error", err)
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
+	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
 	e.stats = stats.New(plan.Workers)
 	for w := range plan.Workers {
 		e.workers = append(e.workers, e.worker(w, plan))
@@ -209,6 +211,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	end, release := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer release()
 	e.captures.Close(end, "the engine was stopped")
+	e.slots.close(end)
 	server.Shutdown(end)
 	server.Close()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -344,6 +347,9 @@ func (e *Engine) handler() http.Handler {
 	api.ListFinished.Handle(a, e.listFinished)
 	api.DeleteFinished.Handle(a, e.deleteFinished)
 	api.CheckFilter.Handle(a, e.checkFilter)
+	api.ListSlots.Handle(a, e.listSlots)
+	api.StartSlot.Handle(a, e.startSlot)
+	api.StopSlot.Handle(a, e.stopSlot)
 	api.ListPorts.Handle(a, e.listPortsReply)
 	api.ListProtocols.Handle(a, e.listProtocols)
 	mux.HandleFunc("GET "+api.CaptureURLPath, e.serveCaptureURL)

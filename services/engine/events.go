@@ -13,29 +13,55 @@ import (
 // eventPeriod is how often the events show the state: often enough to look alive, and seldom enough to be read.
 const eventPeriod = 500 * time.Millisecond
 
-// snapshot returns the state of everything that changes by itself.
-func (e *Engine) snapshot() api.Snapshot {
+// snapshot returns the state of everything that changes by itself, with the ports and protocols of a slot if it is not nil.
+func (e *Engine) snapshot(in *slot) api.Snapshot {
 	return api.Snapshot{
 		Time:      time.Now().UnixMicro(),
-		Ports:     e.listPorts(),
-		Captures:  e.captures.List(),
-		Finished:  e.captures.Finished(),
-		Protocols: e.stats.Protocols(),
+		Ports:     e.portsOf(in),
+		Captures:  e.capturesOf(nil),
+		Finished:  e.finishedOf(nil),
+		Protocols: e.protocolsOf(in),
+		Slots:     e.slots.list(),
 	}
 }
 
-func (e *Engine) listPorts() []api.Port { return e.ports.list(e.stats.Sizes) }
+func (e *Engine) portsOf(in *slot) []api.Port {
+	if in != nil {
+		return in.analysis.Ports()
+	}
+	return e.ports.list(e.stats.Sizes)
+}
+
+func (e *Engine) protocolsOf(in *slot) []api.ProtocolCount {
+	if in != nil {
+		return in.analysis.Protocols()
+	}
+	return e.stats.Protocols()
+}
 
 func (e *Engine) listPortsReply(_ context.Context, in *api.InSlot) (*api.Reply[[]api.Port], error) {
-	return &api.Reply[[]api.Port]{Body: e.listPorts()}, nil
+	s, err := e.slots.find(in.Slot)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Reply[[]api.Port]{Body: e.portsOf(s)}, nil
 }
 
 func (e *Engine) listProtocols(_ context.Context, in *api.InSlot) (*api.Reply[[]api.ProtocolCount], error) {
-	return &api.Reply[[]api.ProtocolCount]{Body: e.stats.Protocols()}, nil
+	s, err := e.slots.find(in.Slot)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Reply[[]api.ProtocolCount]{Body: e.protocolsOf(s)}, nil
 }
 
 // serveEvents sends snapshots as server-sent events until the client goes.
 func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
+	slot := r.URL.Query().Get("mm-id")
+	if _, err := e.slots.find(slot); err != nil {
+		api.WriteError(w, api.ErrorOf(err))
+		return
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	rc := http.NewResponseController(w)
@@ -43,7 +69,11 @@ func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer tick.Stop()
 	fmt.Fprint(w, "retry: 1000\n\n")
 	for {
-		b, err := json.Marshal(e.snapshot())
+		in, err := e.slots.find(slot)
+		if err != nil {
+			return // the analysis was ended
+		}
+		b, err := json.Marshal(e.snapshot(in))
 		if err != nil {
 			return
 		}

@@ -45,14 +45,14 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func open(name string, stdin io.Reader) (*file, error) {
+func open(opener func(string) (*os.File, error), name string, stdin io.Reader) (*file, error) {
 	f := &file{name: name}
 	if name == "-" {
 		if stdin == nil {
 			return nil, errors.New("standard input can be read once only")
 		}
 		f.raw = &counter{Reader: stdin}
-	} else if err := f.openDisk(name); err != nil {
+	} else if err := f.openDisk(opener, name); err != nil {
 		return nil, err
 	}
 	plain, err := f.decompress()
@@ -65,8 +65,8 @@ func open(name string, stdin io.Reader) (*file, error) {
 	return f, nil
 }
 
-func (f *file) openDisk(name string) error {
-	disk, err := os.Open(name)
+func (f *file) openDisk(opener func(string) (*os.File, error), name string) error {
+	disk, err := opener(name)
 	if err != nil {
 		return reason(err)
 	}

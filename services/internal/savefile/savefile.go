@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"sync/atomic"
 
 	"galvo/services/internal/packet"
@@ -51,7 +52,10 @@ type Progress struct {
 
 // Open opens savefiles; the name "-" is stdin, which may be given once. What it is, is found by content, not by name. It
 // fails if one of them is missing, empty or no savefile, and names every one that is.
-func Open(names []string, stdin io.Reader) (*Source, error) {
+func Open(names []string, stdin io.Reader) (*Source, error) { return OpenWith(os.Open, names, stdin) }
+
+// OpenWith is Open for files that are opened in another way than by os.Open.
+func OpenWith(opener func(name string) (*os.File, error), names []string, stdin io.Reader) (*Source, error) {
 	if len(names) == 0 {
 		return nil, errors.New("name a savefile, or - for standard input")
 	}
@@ -59,7 +63,7 @@ func Open(names []string, stdin io.Reader) (*Source, error) {
 	s.table.Store(new([]pipeline.Interface))
 	var errs []error
 	for _, name := range names {
-		f, err := open(name, stdin)
+		f, err := open(opener, name, stdin)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open savefile %s: %w", name, err))
 			continue

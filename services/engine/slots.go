@@ -1,0 +1,268 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"galvo/services/api"
+	"galvo/services/internal/analysis"
+	"galvo/services/internal/capture"
+	"galvo/services/internal/sink"
+)
+
+// slots are the places in which savefiles are analysed beside the live traffic.
+type slots struct {
+	bytes uint64 // of memory, for each
+
+	mu sync.Mutex
+
+	taken []*slot // by id - 1; nil is free; guarded by mu
+}
+
+// A slot is one that is taken. It is not changed.
+type slot struct {
+	id       int
+	user     string
+	files    []api.StoredFile // as was asked for
+	analysis *analysis.Analysis
+}
+
+func newSlots(n int, bytes uint64) *slots { return &slots{bytes: bytes, taken: make([]*slot, n)} }
+
+// all returns the slots that are taken.
+func (ss *slots) all() (all []*slot) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, s := range ss.taken {
+		if s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// find returns the slot of an address as :1, or nil for the live traffic, which has none.
+func (ss *slots) find(address string) (*slot, error) {
+	if address == "" {
+		return nil, nil
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	n, err := strconv.Atoi(strings.TrimPrefix(address, ":"))
+	if err != nil || !strings.HasPrefix(address, ":") || n < 1 || n > len(ss.taken) {
+		return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("mm-id=%s is no slot: there are %d, the first one is :1", address, len(ss.taken)), Expected: []string{":1"}}
+	}
+	if s := ss.taken[n-1]; s != nil {
+		return s, nil
+	}
+	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("slot %d is free: start an analysis in it first", n)}
+}
+
+func (s *slot) view() api.Slot {
+	v := s.analysis.Slot()
+	v.ID, v.User, v.Files = s.id, s.user, s.files
+	return v
+}
+
+// list returns all slots, the free ones too.
+func (ss *slots) list() []api.Slot {
+	list := []api.Slot{}
+	ss.mu.Lock()
+	taken := slices.Clone(ss.taken)
+	ss.mu.Unlock()
+	for i, s := range taken {
+		if s == nil {
+			list = append(list, api.Slot{ID: i + 1, State: "free", Files: []api.StoredFile{}})
+			continue
+		}
+		list = append(list, s.view())
+	}
+	return list
+}
+
+func (e *Engine) listSlots(context.Context, *api.Nothing) (*api.Reply[api.SlotList], error) {
+	return &api.Reply[api.SlotList]{Body: api.SlotList{Slots: e.slots.list()}}, nil
+}
+
+// startSlot analyses files that are on storage devices.
+func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[api.Slot], error) {
+	files, err := e.savefiles(in.Body.Files)
+	if err != nil {
+		return nil, err
+	}
+	ss := e.slots
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	id := in.Body.Slot
+	if id == 0 {
+		id = slices.Index(ss.taken, nil) + 1
+	}
+	switch {
+	case len(ss.taken) == 0:
+		return nil, &api.Error{Kind: api.Conflict, Text: "there is no slot for analyses: raise the setting analysis.slots, or engine.memoryPercent"}
+	case id > len(ss.taken):
+		return nil, badRequest("there is no slot %d: there are %d", id, len(ss.taken))
+	case id == 0 || ss.taken[id-1] != nil:
+		return nil, &api.Error{Kind: api.Conflict, Text: "every slot that could be used is taken: end an analysis first"}
+	}
+	if most := int(ss.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
+		return nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
+	}
+	o := analysis.Options{Open: e.openStored, Bytes: ss.bytes / 4 * 3, L7: e.settings.Load().config.Engine.L7, Source: fmt.Sprintf(":%d", id), Application: "Galvo " + e.options.Version}
+	for _, f := range files {
+		o.Names = append(o.Names, f.Device+"/"+f.Path)
+	}
+	a, err := analysis.Start(o)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	s := &slot{id: id, user: in.User, files: files, analysis: a}
+	ss.taken[id-1] = s
+	return &api.Created[api.Slot]{Status: http.StatusCreated, Body: s.view()}, nil
+}
+
+// openStored opens DEVICE/PATH.
+func (e *Engine) openStored(name string) (*os.File, error) {
+	device, p, _ := strings.Cut(name, "/")
+	v, err := e.volumes.get(device)
+	if err != nil {
+		return nil, err
+	}
+	return v.Read(p)
+}
+
+// savefiles returns the files that were asked for, with the ids of their devices, and every file of a directory.
+func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err error) {
+	const most = 1000
+	for _, f := range asked {
+		v, err := e.volumes.get(f.Device)
+		if err != nil {
+			return nil, err
+		}
+		info, err := v.Stat(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		if info.Type != "directory" {
+			files = append(files, api.StoredFile{Device: v.ID(), Path: info.Path})
+			continue
+		}
+		list, err := v.List(info.Path)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range list.Files {
+			if f.Type == "file" && f.Bytes > 0 && !strings.HasSuffix(f.Name, ".part") {
+				files = append(files, api.StoredFile{Device: v.ID(), Path: path.Join(info.Path, f.Name)})
+			}
+		}
+	}
+	switch {
+	case len(files) == 0:
+		return nil, badRequest("there is no savefile in the directory")
+	case len(files) > most:
+		return nil, badRequest("%d files are too many: at most %d can be merged", len(files), most)
+	}
+	return files, nil
+}
+
+func (e *Engine) stopSlot(ctx context.Context, in *api.SlotInput) (*api.Nothing, error) {
+	s, err := e.slots.find(fmt.Sprintf(":%d", in.ID))
+	if err != nil {
+		k := api.ErrorOf(err)
+		k.Kind = api.NotFound
+		return nil, k
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := s.analysis.Close(end); err != nil {
+		return nil, err
+	}
+	e.slots.free(s)
+	slog.Info("analysis ended", "slot", s.id, "user", in.User)
+	return nil, nil
+}
+
+func (ss *slots) free(s *slot) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.taken[s.id-1] == s {
+		ss.taken[s.id-1] = nil
+	}
+}
+
+// close ends all analyses.
+func (ss *slots) close(ctx context.Context) {
+	for _, s := range ss.all() {
+		if err := s.analysis.Close(ctx); err != nil {
+			slog.Warn("analysis", "error", err)
+		}
+	}
+}
+
+// find returns a capture that runs or waits, of the live traffic or of a slot.
+func (e *Engine) find(id string) (*capture.Capture, error) {
+	for _, s := range e.slots.all() {
+		if c, ok := s.analysis.Get(id); ok {
+			return c, nil
+		}
+	}
+	return e.captures.Get(id)
+}
+
+// start starts a capture of the source that s names.
+func (e *Engine) start(s capture.Spec) (*capture.Capture, error) {
+	if s.Source == "live" {
+		return e.captures.Start(s)
+	}
+	in, err := e.slots.find(s.Source)
+	if err != nil {
+		return nil, err
+	}
+	return in.analysis.Capture(s)
+}
+
+// runOnDisk feeds a sink on a storage device.
+func (e *Engine) runOnDisk(c *capture.Capture, s *capture.Spec, out *sink.Disk) {
+	if in, err := e.slots.find(s.Source); s.Source != "live" && err == nil {
+		in.analysis.RunOnDisk(c, out)
+		return
+	}
+	e.running.Go(func() {
+		c.Run(context.Background(), out) // it ends with the engine's captures, and its end is in the list
+	})
+}
+
+// capturesOf returns the captures of a slot, or all.
+func (e *Engine) capturesOf(in *slot) []api.Capture {
+	if in != nil {
+		return in.analysis.Captures()
+	}
+	list := e.captures.List()
+	for _, s := range e.slots.all() {
+		list = append(list, s.analysis.Captures()...)
+	}
+	return list
+}
+
+// finishedOf returns the captures of a slot that have ended, or all, newest first.
+func (e *Engine) finishedOf(in *slot) []api.Capture {
+	if in != nil {
+		return in.analysis.Finished()
+	}
+	list := e.captures.Finished()
+	for _, s := range e.slots.all() {
+		list = append(list, s.analysis.Finished()...)
+	}
+	slices.SortStableFunc(list, func(a, b api.Capture) int { return int(b.EndTime - a.EndTime) })
+	return list
+}
