@@ -260,8 +260,8 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if !v.claim(part) {
 		return api.File{}, conflict("%s is being uploaded", p)
 	}
-	defer v.unclaim(part)
 	done, err := v.upload(part, u, in)
+	v.unclaim(part)
 	if err != nil {
 		return api.File{}, err
 	}

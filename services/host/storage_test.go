@@ -1,0 +1,423 @@
+package host
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"galvo/ci/need"
+	"galvo/services/api"
+	"galvo/services/config"
+	"galvo/services/internal/disk"
+)
+
+// A bench is a machine made of files: it mounts by writing down that it did.
+type bench struct {
+	t    *testing.T
+	dir  string
+	host *storage
+
+	mu     sync.Mutex
+	mounts map[string]string // device by point
+	busy   bool              // what is mounted is in use
+	broken bool              // nothing can be formatted
+}
+
+func newBench(t *testing.T, text string) *bench {
+	t.Helper()
+	b := &bench{t: t, dir: t.TempDir(), mounts: map[string]string{}}
+	b.write("state/host/x", "")
+	b.write("config.toml", text)
+	b.note()
+	store, err := config.Open(filepath.Join(b.dir, "config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &disk.Machine{Sys: b.dir + "/sys", Dev: b.dir + "/dev", Proc: b.dir + "/proc", System: b}
+	if b.host, err = newStorage(Options{State: filepath.Join(b.dir, "state", "host", ".."), EngineUser: os.Getuid()}, store, m); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) write(name, text string) {
+	b.t.Helper()
+	path := filepath.Join(b.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// plug puts a USB disk into the machine, with what is on it.
+func (b *bench) plug(kernel, serial, content string) {
+	b.write("sys/devices/usb1/block/"+kernel+"/size", "2048")
+	b.write("sys/devices/usb1/block/"+kernel+"/device/serial", serial)
+	b.write("sys/devices/usb1/block/"+kernel+"/device/model", "Stick")
+	b.write("dev/"+kernel, content+strings.Repeat("\x00", max(1<<20-len(content), 0)))
+	if err := errors.Join(os.MkdirAll(b.dir+"/sys/block", 0o755), os.Symlink("../devices/usb1/block/"+kernel, b.dir+"/sys/block/"+kernel)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) pull(kernel string) {
+	if err := errors.Join(os.Remove(b.dir+"/sys/block/"+kernel), os.Remove(b.dir+"/dev/"+kernel)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// note writes down what is mounted. b.mu is held, or nobody else is there yet.
+func (b *bench) note() {
+	text := ""
+	for point, device := range b.mounts {
+		text += fmt.Sprintf("1 1 8:1 / %s rw - ext4 %s rw\n", point, device)
+	}
+	b.write("proc/self/mountinfo", text)
+}
+
+func (b *bench) Mount(device, dir string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mounts[dir] = device
+	b.note()
+	return nil
+}
+
+func (b *bench) Unmount(dir string, lazy bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy && !lazy {
+		return unix.EBUSY
+	}
+	delete(b.mounts, dir)
+	b.note()
+	return nil
+}
+
+func (b *bench) Run(_ context.Context, input []byte, said func([]byte), name string, args ...string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := args[len(args)-1]
+	switch {
+	case b.broken:
+		return errors.New("it is broken")
+	case name == "mkfs.ext4":
+		said([]byte("1/2"))
+		b.write(strings.TrimPrefix(last, b.dir+"/"), superblock())
+	case args[0] == "luksFormat":
+		b.write(strings.TrimPrefix(last, b.dir+"/"), "LUKS\xba\xbe")
+	case args[0] == "open" && string(input) == "secret":
+		b.write("dev/mapper/"+last, superblock())
+	case args[0] == "open":
+		return errors.New("no key available with this passphrase")
+	case args[0] == "close":
+		return os.Remove(b.dir + "/dev/mapper/" + last)
+	}
+	return nil
+}
+
+// superblock is the beginning of an ext4 file system.
+func superblock() string {
+	s := make([]byte, 1<<17)
+	binary.LittleEndian.PutUint16(s[1024+56:], 0xef53)
+	binary.LittleEndian.PutUint32(s[1024+96:], 0x2c2)
+	return string(s)
+}
+
+// state returns what is known of a device.
+func (b *bench) state(id string) api.Storage {
+	b.t.Helper()
+	b.host.look()
+	for _, d := range b.host.list() {
+		if d.ID == id {
+			return d
+		}
+	}
+	return api.Storage{}
+}
+
+func (b *bench) wantState(id, want string) api.Storage {
+	b.t.Helper()
+	d := b.state(id)
+	if d.State != want {
+		b.t.Fatalf("%s is %q (%s), want %q", id, d.State, d.Reason, want)
+	}
+	return d
+}
+
+// told returns what the engine is told of a device.
+func (b *bench) told(id string) (dir string, active bool) {
+	devices, _ := b.host.devices()
+	for _, d := range devices {
+		if d.ID == id {
+			return d.Directory, d.Active
+		}
+	}
+	return "", false
+}
+
+func kindOf(err error) api.Kind {
+	if err == nil {
+		return ""
+	}
+	return api.ErrorOf(err).Kind
+}
+
+func TestStorageDirectory(t *testing.T) {
+	b := newBench(t, "")
+	if _, ok := b.host.devices(); ok {
+		t.Error("devices are known before anybody looked")
+	}
+	d := b.wantState("data", "active")
+	if d.Kind != "directory" || d.FreeBytes == 0 || d.Bytes < d.FreeBytes {
+		t.Errorf("%+v", d)
+	}
+	if dir, active := b.told("data"); dir != "data" || !active {
+		t.Errorf("the engine is told %q, %v", dir, active)
+	}
+	b.write("state/data/.galvo/rings/r/segment", "12345")
+	if d := b.state("data"); d.RingBytes != 5 {
+		t.Errorf("rings take %d bytes, want 5", d.RingBytes)
+	}
+	if _, err := b.host.deactivate(context.Background(), "data"); err != nil {
+		t.Fatal(err)
+	}
+	b.wantState("data", "inactive")
+	if _, active := b.told("data"); active {
+		t.Error("the engine believes it active")
+	}
+	if d, err := b.host.activate(context.Background(), "data", api.ActivateRequest{Name: "box"}); err != nil || d.ID != "box" || d.State != "active" {
+		t.Errorf("activate: %+v, %v", d, err)
+	}
+	if _, err := b.host.activate(context.Background(), "box", api.ActivateRequest{Name: "a/b"}); kindOf(err) != api.BadRequest {
+		t.Errorf("a name that cannot be: %v", err)
+	}
+	if _, err := b.host.format("box", api.FormatRequest{Confirm: "box"}); kindOf(err) != api.Conflict {
+		t.Errorf("a directory was formatted: %v", err)
+	}
+	if _, err := b.host.activate(context.Background(), "none", api.ActivateRequest{}); kindOf(err) != api.NotFound {
+		t.Errorf("an unknown device: %v", err)
+	}
+}
+
+func TestStorageLink(t *testing.T) {
+	b := newBench(t, "[[storage]]\nname = \"x\"\ndirectory = \"link\"\n")
+	if err := os.Symlink("host", filepath.Join(b.dir, "state", "link")); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.wantState("x", "failed"); !strings.Contains(d.Reason, "symbolic link") {
+		t.Errorf("reason %q", d.Reason)
+	}
+}
+
+func TestStorageDisk(t *testing.T) {
+	b := newBench(t, "storage = []\n")
+	const id = "usb-Stick_1"
+	point := filepath.Join(b.host.state, "storage", id)
+	b.plug("sdb", "1", superblock())
+	d := b.wantState(id, "inactive")
+	if d.Name != "Stick" || d.Serial != "1" || d.Transport != "usb" || d.FileSystem != "ext4" || d.Bytes != 1<<20 || d.Health != "unknown" || d.HealthNote == "" {
+		t.Errorf("%+v", d)
+	}
+	if _, err := b.host.activate(context.Background(), "Stick", api.ActivateRequest{Name: "my stick"}); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.wantState(id, "active"); d.Name != "my stick" || b.mounts[point] != b.dir+"/dev/sdb" {
+		t.Errorf("%+v, mounted %v", d, b.mounts)
+	}
+	if dir, active := b.told(id); dir != "storage/"+id || !active {
+		t.Errorf("the engine is told %q, %v", dir, active)
+	}
+	if _, err := b.host.format("my stick", api.FormatRequest{Confirm: "my stick"}); kindOf(err) != api.Conflict {
+		t.Errorf("an active disk was formatted: %v", err)
+	}
+
+	// Pulled while it is in use, and back under another name of the kernel's.
+	b.busy = true
+	b.pull("sdb")
+	b.wantState(id, "absent")
+	if len(b.mounts) != 0 {
+		t.Errorf("a disk that is gone is mounted: %v", b.mounts)
+	}
+	if _, active := b.told(id); active {
+		t.Error("the engine believes it active")
+	}
+	b.plug("sdc", "1", superblock())
+	if b.wantState(id, "active"); b.mounts[point] != b.dir+"/dev/sdc" {
+		t.Errorf("mounted %v", b.mounts)
+	}
+
+	// It can be pulled once the engine has let it go.
+	letGo := time.AfterFunc(300*time.Millisecond, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.busy = false
+	})
+	defer letGo.Stop()
+	if d, err := b.host.deactivate(context.Background(), id); err != nil || d.State != "inactive" || len(b.mounts) != 0 {
+		t.Errorf("deactivate: %+v, %v, mounted %v", d, err, b.mounts)
+	}
+	b.wantState(id, "inactive")
+}
+
+func TestStorageStates(t *testing.T) {
+	b := newBench(t, "storage = []\n")
+	b.plug("sda", "blank", "")
+	b.plug("sdb", "windows", "\xebR\x90NTFS    ")
+	b.plug("sdc", "junk", "junk")
+	b.plug("sdd", "root", superblock())
+	b.write("sys/devices/usb1/block/sdd/dev", "8:1")
+	b.mounts["/"] = b.dir + "/dev/sdd"
+	b.note()
+	b.plug("sde", "luks", "LUKS\xba\xbe")
+	for id, want := range map[string]string{"blank": "unformatted", "windows": "foreign", "junk": "foreign", "root": "system", "luks": "locked"} {
+		d := b.wantState("usb-Stick_"+id, want)
+		if d.Reason == "" {
+			t.Errorf("%s: no reason", id)
+		}
+		if _, err := b.host.activate(context.Background(), d.ID, api.ActivateRequest{}); kindOf(err) != api.Conflict {
+			t.Errorf("%s was activated: %v", id, err)
+		}
+	}
+	if _, err := b.host.format("usb-Stick_root", api.FormatRequest{Confirm: "Stick"}); kindOf(err) != api.Conflict {
+		t.Errorf("the system's disk was formatted: %v", err)
+	}
+}
+
+func (b *bench) formatted(id string) {
+	b.t.Helper()
+	b.host.jobs.Wait()
+	b.host.look()
+}
+
+func TestStorageFormat(t *testing.T) {
+	b := newBench(t, "storage = []\n")
+	const id = "usb-Stick_1"
+	b.plug("sda", "1", "")
+	b.wantState(id, "unformatted")
+	if _, err := b.host.format(id, api.FormatRequest{Confirm: "stick"}); kindOf(err) != api.BadRequest {
+		t.Errorf("formatted without its name: %v", err)
+	}
+	if _, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", Encrypt: true}); kindOf(err) != api.BadRequest {
+		t.Errorf("encrypted without a password: %v", err)
+	}
+	b.broken = true
+	if _, err := b.host.format(id, api.FormatRequest{Confirm: "Stick"}); err != nil {
+		t.Fatal(err)
+	}
+	b.formatted(id)
+	if d := b.wantState(id, "failed"); !strings.Contains(d.Reason, "broken") {
+		t.Errorf("reason %q", d.Reason)
+	}
+	b.broken = false
+	if d, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", RingShare: 40, Name: "disk 1"}); err != nil || d.State != "formatting" {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	b.formatted(id)
+	if d := b.wantState(id, "active"); d.RingShare != 40 || d.Name != "disk 1" {
+		t.Errorf("%+v", d)
+	}
+
+	// Encrypted: open after it was formatted, locked after it was deactivated.
+	if _, err := b.host.deactivate(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.host.format(id, api.FormatRequest{Confirm: "disk 1", Encrypt: true, Password: "secret"}); err != nil {
+		t.Fatal(err)
+	}
+	b.formatted(id)
+	if d := b.wantState(id, "active"); !d.Encrypted {
+		t.Errorf("%+v", d)
+	}
+	if d, err := b.host.deactivate(context.Background(), id); err != nil || d.State != "locked" {
+		t.Errorf("deactivated: %+v, %v", d, err)
+	}
+	for password, want := range map[string]api.Kind{"": api.Conflict, "guess": api.Conflict} {
+		if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: password}); kindOf(err) != want {
+			t.Errorf("password %q: %v", password, err)
+		}
+	}
+	if d, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: "secret"}); err != nil || d.State != "active" {
+		t.Errorf("activated: %+v, %v", d, err)
+	}
+	text, err := os.ReadFile(filepath.Join(b.dir, "config.toml"))
+	if err != nil || strings.Contains(string(text), "secret") || !strings.Contains(string(text), "/dev/disk/by-id/"+id) {
+		t.Errorf("the configuration: %s, %v", text, err)
+	}
+}
+
+// A loop device takes the whole way through the kernel.
+func TestStorageLoop(t *testing.T) {
+	need.Root(t)
+	need.Tool(t, "mkfs.ext4")
+	losetup := need.Tool(t, "losetup")
+	dir := t.TempDir()
+	image := filepath.Join(dir, "image")
+	if err := os.WriteFile(image, make([]byte, 64<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(losetup, "--find", "--show", image).CombinedOutput()
+	if err != nil {
+		t.Skipf("needs loop devices: %v: %s", err, out)
+	}
+	loop := strings.TrimSpace(string(out))
+	defer exec.Command(losetup, "-d", loop).Run()
+	file := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(file, []byte("[[storage]]\nname = \"disk\"\ndisk = \""+loop+"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store, err := config.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const user = 64210
+	s, err := newStorage(Options{State: dir, EngineUser: user}, store, disk.Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := filepath.Base(loop)
+	find := func() api.Storage {
+		s.look()
+		list := s.list()
+		return list[slices.IndexFunc(list, func(d api.Storage) bool { return d.ID == id })]
+	}
+	if d := find(); d.State != "unformatted" {
+		t.Fatalf("%+v", d)
+	}
+	if _, err := s.format("disk", api.FormatRequest{Confirm: "disk"}); err != nil {
+		t.Fatal(err)
+	}
+	s.jobs.Wait()
+	d := find()
+	defer unix.Unmount(filepath.Join(s.state, "storage", id), unix.MNT_DETACH)
+	if d.State != "active" || d.FreeBytes < 50<<20 {
+		t.Fatalf("%+v", d)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(s.state, "storage", id), &st); err != nil || st.Uid != user || st.Mode&0o777 != 0o700 {
+		t.Errorf("the top of the device: %+v, %v", st, err)
+	}
+	// Another host service takes over what is mounted.
+	if s, err = newStorage(Options{State: dir, EngineUser: user}, store, disk.Local()); err != nil {
+		t.Fatal(err)
+	}
+	if d := find(); d.State != "active" {
+		t.Errorf("%+v", d)
+	}
+	if d, err := s.deactivate(context.Background(), id); err != nil || d.State != "inactive" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(s.state, "storage")); err != nil || len(entries) != 0 {
+		t.Errorf("mount points: %v, %v", entries, err)
+	}
+}

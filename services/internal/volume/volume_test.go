@@ -1,0 +1,261 @@
+package volume
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"galvo/services/api"
+)
+
+// half takes the first half of what is behind good for whole.
+func half(f *os.File, good int64) (int64, error) {
+	info, err := f.Stat()
+	return good + (info.Size()-good)/2, err
+}
+
+func open(t *testing.T, dir string) *Volume {
+	t.Helper()
+	v, err := Open("data", "data", dir, half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { v.Close() })
+	return v
+}
+
+func kindOf(err error) api.Kind {
+	if err == nil {
+		return ""
+	}
+	return api.ErrorOf(err).Kind
+}
+
+// Whatever a path is, nothing outside of the device is reached, and the answer is an error that says why.
+func TestPathsStayOnTheDevice(t *testing.T) {
+	outer := t.TempDir()
+	dir := filepath.Join(outer, "device")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(outer, "secret"), []byte("s"), 0o600), os.Mkdir(filepath.Join(dir, "d"), 0o700),
+		os.Symlink("../secret", filepath.Join(dir, "out")), os.Symlink("..", filepath.Join(dir, "up")), os.Symlink("d", filepath.Join(dir, "inside"))); err != nil {
+		t.Fatal(err)
+	}
+	v := open(t, dir)
+	long := strings.Repeat("n", 256)
+	for _, p := range []string{
+		"..", "../secret", "d/../../secret", "d//x", "./x", "x/.", "/../secret", "a\x00b", "a\nb", "a\x7fb", "\xff", long, "d/" + long, `a\b`,
+		"out", "up/secret", "up", "inside/x", ".galvo", ".galvo/unfinished", "lost+found", strings.Repeat("d/", 70) + "x", strings.Repeat("x", 250) + "/" + strings.Repeat("y/", 2000),
+	} {
+		file := strings.TrimSuffix(p, "/")
+		calls := map[string]func() error{
+			"read": func() error {
+				f, err := v.Read(file)
+				if err == nil {
+					f.Close()
+				}
+				return err
+			},
+			"upload": func() error {
+				_, err := v.Upload(Upload{Path: file, Total: -1}, strings.NewReader("x"))
+				return err
+			},
+			"mkdir":     func() error { return v.MakeDirectory(file + "/new") },
+			"create":    func() error { _, err := v.Create(file, "new.pcapng"); return err },
+			"rename":    func() error { return v.Rename(file+"/x", "y") },
+			"rename to": func() error { return v.Rename("d", file+"/x") },
+			"list":      func() error { _, err := v.List(file); return err },
+		}
+		for name, call := range calls {
+			if kind := kindOf(call()); kind != api.BadRequest && kind != api.NotFound && kind != api.Conflict {
+				t.Errorf("%s of %.40q: %q", name, p, kind)
+			}
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(outer, "secret")); err != nil || string(b) != "s" {
+		t.Errorf("the file outside: %q, %v", b, err)
+	}
+	entries, _ := os.ReadDir(outer)
+	if len(entries) != 2 {
+		t.Errorf("outside there are %v", entries)
+	}
+	// A link itself can be deleted, and what it leads to stays.
+	if err := v.Remove("out", false); err != nil {
+		t.Error(err)
+	}
+	if err := v.Remove("inside", true); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "d")); err != nil {
+		t.Error("the directory behind a link went with it")
+	}
+}
+
+func TestFiles(t *testing.T) {
+	v := open(t, t.TempDir())
+	put := func(p, s string) {
+		t.Helper()
+		if _, err := v.Upload(Upload{Path: p, Total: -1}, strings.NewReader(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.MakeDirectory("b"); err != nil {
+		t.Fatal(err)
+	}
+	put("a", "12345")
+	put("b/c", "1")
+	for _, c := range []struct {
+		what string
+		err  error
+		want api.Kind
+	}{
+		{"a directory that is there", v.MakeDirectory("b"), api.Conflict},
+		{"a directory in a file", v.MakeDirectory("a/x"), api.NotFound},
+		{"a directory in none", v.MakeDirectory("none/x"), api.NotFound},
+		{"rename over another", v.Rename("a", "b/c"), api.Conflict},
+		{"rename what is missing", v.Rename("none", "x"), api.NotFound},
+		{"a directory into itself", v.Rename("b", "b/c/d"), api.NotFound},
+		{"delete what is missing", v.Remove("none", false), api.NotFound},
+		{"delete what is not empty", v.Remove("b", false), api.Conflict},
+		{"delete the device", v.Remove("", true), api.BadRequest},
+		{"upload over another", func() error { _, err := v.Upload(Upload{Path: "a", Total: -1}, strings.NewReader("")); return err }(), api.Conflict},
+		{"rename", v.Rename("a", "b/a"), ""},
+	} {
+		if got := kindOf(c.err); got != c.want {
+			t.Errorf("%s: %q (%v), want %q", c.what, got, c.err, c.want)
+		}
+	}
+	list, err := v.List("b")
+	if err != nil || len(list.Files) != 2 || list.Files[0].Path != "b/a" || list.WholeBytes != 6 || list.FreeBytes == 0 || list.Bytes < list.FreeBytes {
+		t.Errorf("List() = %+v, %v", list, err)
+	}
+	if err := v.Remove("b", true); err != nil {
+		t.Error(err)
+	}
+	if list, err := v.List("/"); err != nil || len(list.Files) != 0 {
+		t.Errorf("List() = %+v, %v", list, err)
+	}
+}
+
+// A broken is a reader that fails after some bytes.
+type broken struct{ io.Reader }
+
+func (b broken) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func TestUploadGoesOn(t *testing.T) {
+	v := open(t, t.TempDir())
+	up := func(u Upload, s string, breaks bool) (api.File, error) {
+		u.Path = "f"
+		if breaks {
+			return v.Upload(u, broken{strings.NewReader(s)})
+		}
+		return v.Upload(u, strings.NewReader(s))
+	}
+	if _, err := up(Upload{Total: -1}, "hello ", true); kindOf(err) != api.BadRequest || !slices.Equal(api.ErrorOf(err).Expected, []string{"6"}) {
+		t.Fatalf("an upload that broke off: %v", err)
+	}
+	if _, err := v.Stat("f"); kindOf(err) != api.NotFound {
+		t.Error("an incomplete file has its name")
+	}
+	if _, err := up(Upload{Offset: 3, Total: -1}, "x", false); kindOf(err) != api.Conflict || !slices.Equal(api.ErrorOf(err).Expected, []string{"6"}) {
+		t.Errorf("a wrong offset: %v", err)
+	}
+	if f, err := up(Upload{Offset: 6, Total: 11}, "wor", false); err != nil || f.Path != "f.part" || f.Bytes != 9 || f.Writing {
+		t.Errorf("a part: %+v, %v", f, err)
+	}
+	if _, err := up(Upload{Offset: 9, Total: 11}, "ldly", false); kindOf(err) != api.BadRequest {
+		t.Errorf("more than there should be: %v", err)
+	}
+	if _, err := up(Upload{Total: -1, Limit: 10}, "hello world", false); kindOf(err) != api.TooLarge {
+		t.Errorf("more than the limit: %v", err)
+	}
+	if f, err := up(Upload{Total: -1}, "hello world", false); err != nil || f.Path != "f" || f.Bytes != 11 {
+		t.Errorf("whole: %+v, %v", f, err)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir)
+	var files []*File
+	for _, want := range []string{"a.pcapng", "a_1.pcapng", "a_2.pcapng"} {
+		f, err := v.Create("", "a.pcapng")
+		if err != nil || f.Path() != want {
+			t.Fatalf("Create() = %v, %v, want %s", f, err, want)
+		}
+		files = append(files, f)
+	}
+	f := files[0]
+	if err := f.Write([]byte("0123456789")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := v.Stat("a.pcapng"); err != nil || info.Bytes != 10 || !info.Writing {
+		t.Errorf("Stat() = %+v, %v: what is written must be seen, and no more", info, err)
+	}
+	for _, err := range []error{v.Remove("a.pcapng", false), v.Rename("a.pcapng", "b")} {
+		if kindOf(err) != api.Conflict {
+			t.Errorf("a file that is being written: %v", err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(dir, "a.pcapng"), &st); err != nil || st.Size != 10 || st.Blocks*512 > 1<<20 {
+		t.Errorf("%+v, %v: room that was not used is given back", st, err)
+	}
+	files[1].Discard()
+	if _, err := v.Stat("a_1.pcapng"); kindOf(err) != api.NotFound {
+		t.Error("a discarded file is there")
+	}
+
+	// The process is gone without having closed a file.
+	if err := files[2].Write([]byte("0123456789")); err != nil {
+		t.Fatal(err)
+	}
+	files[2].noteGood()
+	if err := files[2].Write([]byte("abcd")); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, dir)
+	if b, err := os.ReadFile(filepath.Join(dir, "a_2.pcapng")); err != nil || string(b) != "0123456789ab" {
+		t.Errorf("repaired: %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "a.pcapng")); err != nil || string(b) != "0123456789" {
+		t.Errorf("a file that was complete: %q, %v", b, err)
+	}
+	if notes, err := os.ReadDir(filepath.Join(dir, unfinished)); err != nil || len(notes) != 0 {
+		t.Errorf("notes: %v, %v", notes, err)
+	}
+	if err := again.Remove("a_2.pcapng", false); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	for _, s := range []string{"", "/", "a/b", "../a", "a/./b", ".galvo/x", "a\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := Clean(s)
+		if err != nil {
+			return
+		}
+		if again, err := Clean(p); err != nil || again != p {
+			t.Errorf("Clean(%q) = %q, and of that %q, %v", s, p, again, err)
+		}
+		if p != "" && !filepath.IsLocal(p) || bytes.ContainsRune([]byte(p), 0) || strings.HasPrefix(p+"/", own+"/") {
+			t.Errorf("Clean(%q) = %q", s, p)
+		}
+	})
+}
