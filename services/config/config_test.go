@@ -280,3 +280,45 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The default's storage is there only where the text says nothing about storage, and does not shine through what it says.
+func TestStorageDefault(t *testing.T) {
+	for text, want := range map[string][]Storage{
+		"":               {{Name: "data", Directory: "data"}},
+		"storage = []\n": nil,
+		"[[storage]]\nname = \"x\"\ndisk = \"/dev/sda\"\n": {{Name: "x", Disk: "/dev/sda"}},
+	} {
+		c, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if d := cmp.Diff(want, c.Storage, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%q: %s", text, d)
+		}
+		again, err := Parse(c.Encode())
+		if err != nil {
+			t.Fatalf("%q, written: %v\n%s", text, err, c.Encode())
+		}
+		if d := cmp.Diff(c.Storage, again.Storage, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%q, written and read: %s", text, d)
+		}
+	}
+}
+
+func TestStorageDirectoriesAreApart(t *testing.T) {
+	for text, field := range map[string]string{
+		"directory = \"engine\"":  "storage.1.directory",
+		"directory = \"./web/x\"": "storage.1.directory",
+		"directory = \"a/b\"\n[[storage]]\nname = \"y\"\ndirectory = \"a\"":   "storage.2.directory",
+		"directory = \"a\"\n[[storage]]\nname = \"y\"\ndirectory = \"a/b/c\"": "storage.2.directory",
+		"directory = \"a\"\n[[storage]]\nname = \"y\"\ndirectory = \"./a\"":   "storage.2.directory",
+		"directory = \"a\"\n[[storage]]\nname = \"y\"\ndirectory = \"ab\"":    "",
+	} {
+		_, err := Parse([]byte("[[storage]]\nname = \"x\"\n" + text + "\n"))
+		var e *Error
+		errors.As(err, &e)
+		if field == "" && err != nil || field != "" && (e == nil || e.Field != field) {
+			t.Errorf("%s: %v, want an error of %q", text, err, field)
+		}
+	}
+}

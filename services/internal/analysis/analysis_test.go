@@ -1,0 +1,184 @@
+package analysis
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"galvo/services/api"
+	"galvo/services/internal/capture"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/sink"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// write writes a savefile with frames of one flow, one every two seconds from the given one on, and leaves out the last cut bytes.
+func write(t *testing.T, name string, first, frames, cut int) string {
+	t.Helper()
+	b := pcapng.AppendSection(nil, pcapng.Section{})
+	b = pcapng.AppendInterface(b, pcapng.Interface{Name: name, Link: packet.LinkEthernet})
+	for i := range frames {
+		f := make([]byte, 60)
+		f[12], f[14], f[23] = 8, 0x45, 17
+		f[17] = 46
+		f[29], f[33], f[37] = 1, 2, 53 // UDP to port 53 from port 0
+		b = pcapng.AppendPacket(b, 0, int64(1_000_000+first+2*i)*1e9, f, 60, 0, "")
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, b[:len(b)-cut], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func start(t *testing.T, names ...string) *Analysis {
+	t.Helper()
+	a, err := Start(Options{Names: names, Open: os.Open, Bytes: 32 << 20, L7: true, Source: ":1", Application: "Galvo test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(context.Background()) })
+	return a
+}
+
+// run returns what a capture writes.
+func run(t *testing.T, c *capture.Capture) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := c.Run(context.Background(), sink.NewWriter(&out, "test")); err != nil {
+		t.Error(err)
+	}
+	return out.Bytes()
+}
+
+func count(t *testing.T, file []byte) (n int, rising bool) {
+	t.Helper()
+	r, err := pcapng.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, rising := int64(0), true
+	batch := make([]packet.Packet, 100)
+	for {
+		k, err := r.Read(batch)
+		for _, p := range batch[:k] {
+			rising = rising && p.Time >= last
+			last = p.Time
+		}
+		n += k
+		if err != nil {
+			return n, rising
+		}
+	}
+}
+
+func TestAnalysis(t *testing.T) {
+	a := start(t, write(t, "even", 0, 1000, 0), write(t, "odd", 1, 1000, 0))
+	<-a.Done()
+	s := a.Slot()
+	if s.State != Ready || s.Packets != 2000 || s.Bytes != s.TotalBytes || s.SecondsLeft != 0 || s.StartTime != 1_000_000e6 || s.EndTime != 1_001_999e6 || s.Flows == 0 {
+		t.Errorf("%+v", s)
+	}
+	ports := a.Ports()
+	if len(ports) != 2 || ports[0].Name != "even" || ports[1].ID != 2 || ports[1].RxPackets != 1000 {
+		t.Errorf("%+v", ports)
+	}
+	if p := a.Protocols(); len(p) < 2 || p[0].Name != "IPv4" || p[0].Packets != 2000 {
+		t.Errorf("%+v", p)
+	}
+	c, err := a.Capture(capture.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Capture(capture.Spec{}); api.ErrorOf(err).Kind != api.TooManyCaptures {
+		t.Errorf("a second capture at once: %v", err)
+	}
+	if list := a.Captures(); len(list) != 1 || list[0].State != "waiting" || list[0].Source != ":1" {
+		t.Errorf("%+v", list)
+	}
+	if n, rising := count(t, run(t, c)); n != 2000 || !rising {
+		t.Errorf("%d packets, in order %v", n, rising)
+	}
+	f, err := filter.Compile("interface == 2", &filter.Env{Ports: []filter.Port{{ID: 1}, {ID: 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err = a.Capture(capture.Spec{Filter: f, Expression: f.String(), MaxDuration: 100 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := count(t, run(t, c)); n != 50 {
+		t.Errorf("%d packets of 100 seconds of one file, want 50", n)
+	}
+	list := a.Finished()
+	if len(list) != 2 || list[0].Captured != 50 || list[1].Captured != 2000 || list[1].Dropped != 0 || list[1].Reason != "end of the savefiles" {
+		t.Errorf("%+v", list)
+	}
+	a.DeleteFinished()
+	if list := a.Finished(); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+}
+
+// A damaged file does not keep the others from being read.
+func TestDamaged(t *testing.T) {
+	a := start(t, write(t, "torn", 0, 100, 7), write(t, "good", 0, 100, 0))
+	<-a.Done()
+	if s := a.Slot(); s.State != Failed || s.Reason == "" || s.Packets != 199 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestNoSavefile(t *testing.T) {
+	if _, err := Start(Options{Names: []string{filepath.Join(t.TempDir(), "none")}, Open: os.Open, Bytes: 32 << 20}); err == nil {
+		t.Error("a file that is not there was analysed")
+	}
+}
+
+// An analysis can be ended at any time, also with a capture that nobody fetches, or that is stuck.
+func TestClose(t *testing.T) {
+	for i, use := range []func(*testing.T, *Analysis){
+		func(*testing.T, *Analysis) {},
+		func(t *testing.T, a *Analysis) {
+			if _, err := a.Capture(capture.Spec{}); err != nil {
+				t.Error(err)
+			}
+		},
+		func(t *testing.T, a *Analysis) {
+			c, err := a.Capture(capture.Spec{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { r.Close(); w.Close() })
+			go c.Run(context.Background(), sink.NewWriter(w, "a pipe that nobody reads"))
+			<-c.Attached()
+		},
+	} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			a := start(t, write(t, "big", 0, 200_000, 0))
+			use(t, a)
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := a.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			if _, err := a.Capture(capture.Spec{}); api.ErrorOf(err).Kind != api.NotFound {
+				t.Errorf("a capture from what has ended: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,266 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"galvo/ci/need"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/sink"
+	"galvo/services/internal/volume"
+)
+
+// toDisk returns a sink that names files after the second of a time, and the directory that they are in.
+func toDisk(t *testing.T, dir string, start int64) *sink.Disk {
+	t.Helper()
+	v, err := volume.Open("data", "data", dir, sink.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { v.Close() })
+	d, err := sink.NewDisk(v, "", time.Unix(0, start), func(t time.Time) string { return fmt.Sprintf("%d.pcapng", t.Unix()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// files returns the packets of each file by its name, and the statistics of the first interface of all files added up.
+func files(t *testing.T, dir string) (byName map[string][]packet.Packet, names []string, sum pcapng.Statistics) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.pcap*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName = map[string][]packet.Packet{}
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(p), ".pcapng")
+		names = append(names, name)
+		byName[name] = read(t, b)
+		s := statisticsOf(t, b)
+		sum.Received += s.Received
+		sum.Accepted += s.Accepted
+		sum.Delivered += s.Delivered
+		sum.Dropped += s.Dropped
+		sum.Lost += s.Lost
+	}
+	return byName, names, sum
+}
+
+// isComplete reports whether a file ends with statistics.
+func isComplete(file []byte) (complete bool) {
+	for len(file) > 12 {
+		complete = le.Uint32(file) == 5
+		file = file[le.Uint32(file[4:]):]
+	}
+	return complete
+}
+
+func TestSplitBySize(t *testing.T) {
+	const limit, frames = 4000, 1000
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{Workers: 2})
+	var latest string
+	out := toDisk(t, dir, 5e9)
+	c, wait := begin(t, cs, Spec{Filter: every(t, 2), Expression: "every second", SplitBytes: limit, Latest: out.Latest}, out)
+	for i := range uint64(frames) {
+		cs.Stage(int(i % 2)).Process(batchOf(int(i%2), frame(i, 60+int(i%7)*100, int64(i+10)*1e9, 0)))
+	}
+	cs.Stage(0).Finish()
+	cs.Stage(1).Finish()
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	byName, names, sum := files(t, dir)
+	next := uint64(0)
+	slices.SortFunc(names, func(a, b string) int { return len(a)*10 - len(b)*10 + strings.Compare(a, b) })
+	for i, name := range names {
+		if info, err := os.Stat(filepath.Join(dir, name+".pcapng")); err != nil || info.Size() > limit {
+			t.Errorf("%s has %d bytes, and at most %d are allowed", name, info.Size(), limit)
+		}
+		packets := byName[name]
+		if i > 0 && name != fmt.Sprint(packets[0].Time/1e9) {
+			t.Errorf("file %s begins with the packet of %d", name, packets[0].Time/1e9)
+		}
+		for _, p := range packets {
+			if number(p.Data) != next {
+				t.Fatalf("%s: packet %d, want %d", name, number(p.Data), next)
+			}
+			next += 2
+		}
+	}
+	if next != frames {
+		t.Errorf("%d packets, want %d", next/2, frames/2)
+	}
+	if want := (pcapng.Statistics{Received: frames, Accepted: frames / 2, Delivered: frames / 2}); sum != want {
+		t.Errorf("statistics of all files: %+v, want %+v", sum, want)
+	}
+	v := cs.Finished()[0]
+	if latest, _ = out.Latest(); v.FileName != latest || v.Files != uint64(len(names)) || len(names) < 50 {
+		t.Errorf("%d files, the list says %d and %q", len(names), v.Files, v.FileName)
+	}
+}
+
+// A packet that alone is larger than a file may be gets a file of its own.
+func TestSplitSmallerThanAPacket(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{SplitBytes: 1}, toDisk(t, dir, 0))
+	cs.Stage(0).Process(batchOf(0, frame(0, 500, 1e9, 0), frame(1, 500, 1e9, 0), frame(2, 500, 2e9, 0)))
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	byName, names, _ := files(t, dir)
+	if want := []string{"0", "1", "2"}; !slices.Equal(names, want) {
+		t.Fatalf("files %v, want %v", names, want)
+	}
+	for name, packets := range byName {
+		if len(packets) != 1 {
+			t.Errorf("%s has %d packets", name, len(packets))
+		}
+	}
+}
+
+// Intervals are counted from the first packet on where time is that of the packets; each file is named after the begin of its interval.
+func TestSplitByTime(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{SplitTime: 10 * time.Second, SplitBytes: 1200, Block: true}, toDisk(t, dir, 7e9))
+	var number uint64
+	for _, at := range []int64{103, 105, 112, 113, 113, 113, 127, 126, 145} { // seconds; 126 is late
+		cs.Stage(0).Process(batchOf(0, frame(number, 300, at*1e9, 0)))
+		number++
+	}
+	cs.Stage(0).Finish()
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	byName, names, sum := files(t, dir)
+	got := map[string]int{}
+	for _, n := range names {
+		got[n] = len(byName[n])
+	}
+	want := map[string]int{"7": 2, "112": 1, "113": 2, "113_1": 1, "123": 2, "143": 1}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("packets by file: %v, want %v", got, want)
+	}
+	if sum.Delivered != number {
+		t.Errorf("statistics of all files: %+v", sum)
+	}
+}
+
+// On a live source a file is complete when its time is over, whether packets come or not.
+func TestSplitByTheClock(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{Live: true})
+	start := time.Now().UnixNano()
+	c, wait := begin(t, cs, Spec{SplitTime: 300 * time.Millisecond}, toDisk(t, dir, start))
+	cs.Stage(0).Process(batchOf(0, frame(0, 100, start, 0)))
+	until(t, "the first file is complete", func() bool {
+		b, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d.pcapng", start/1e9)))
+		return err == nil && isComplete(b)
+	})
+	cs.Stage(0).Process(batchOf(0, frame(1, 100, time.Now().UnixNano(), 0)))
+	until(t, "the second file", func() bool { p, _ := filepath.Glob(dir + "/*.pcapng"); return len(p) == 2 })
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, sum := files(t, dir)
+	if want := (pcapng.Statistics{Received: 2, Accepted: 2, Delivered: 2}); sum != want {
+		t.Errorf("statistics of all files: %+v, want %+v", sum, want)
+	}
+}
+
+// A full device ends the capture with a file that is complete, statistics and all, and what did not fit is counted.
+func TestStorageFull(t *testing.T) {
+	need.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{QueueBytes: 8 << 20}, toDisk(t, dir, 1e9))
+	const frames = 4000
+	for i := range uint64(frames) {
+		cs.Stage(0).Process(batchOf(0, frame(i, 1000, int64(i+1)*1e9, 0)))
+	}
+	cs.Stage(0).Finish()
+	<-c.Done()
+	wait()
+	byName, _, sum := files(t, dir)
+	v := cs.Finished()[0]
+	if v.State != Finished || v.Reason != "storage full" || v.Captured == 0 || v.Dropped == 0 {
+		t.Errorf("%+v", v)
+	}
+	if n := uint64(len(byName["1"])); n != v.Captured || n != sum.Delivered {
+		t.Errorf("%d packets in the file, %d captured, %d delivered as its statistics say", n, v.Captured, sum.Delivered)
+	}
+	if v.Captured+v.Dropped+v.Ignored+v.Held != sum.Received || sum.Dropped != v.Dropped {
+		t.Errorf("the counters %+v and the statistics %+v differ", v.Counters, sum)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Bfree*uint64(st.Bsize) > 1<<20 {
+		t.Errorf("%d bytes are free, %v: the device is not full", st.Bfree*uint64(st.Bsize), err)
+	}
+	v2, err := volume.Open("data", "data", dir, sink.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v2.Close()
+	if err := os.Remove(filepath.Join(dir, "1.pcapng")); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := v2.Create("", "x"); err != nil {
+		t.Errorf("there is room again: %v", err)
+	} else {
+		f.Discard()
+	}
+}
+
+// A stopped device does not keep the capture for ever.
+func TestDiskInterrupt(t *testing.T) {
+	d := toDisk(t, t.TempDir(), 0)
+	d.Interrupt(time.Now())
+	if _, err := d.Write([]byte("x")); err == nil {
+		t.Error("written after the time was over")
+	}
+	if err := d.Complete([]byte("end")); err != nil {
+		t.Errorf("what completes the file: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A sink that fails otherwise fails its capture.
+func TestDiskGone(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{})
+	out := toDisk(t, dir, 0)
+	c, wait := begin(t, cs, Spec{SplitBytes: 1}, out)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	cs.Stage(0).Process(batchOf(0, frame(0, 500, 1e9, 0), frame(1, 500, 2e9, 0)))
+	<-c.Done()
+	if err := wait(); err == nil || cs.Finished()[0].State != Failed {
+		t.Errorf("%v, %+v", err, cs.Finished()[0])
+	}
+}
