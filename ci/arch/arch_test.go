@@ -81,7 +81,7 @@ var allowed = map[string][]string{
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
 
 	"services/internal/analysis": {"services/api", "services/internal/capture", "services/internal/flow", "services/internal/l7", "services/internal/pipeline",
-		"services/internal/savefile", "services/internal/sink", "services/internal/stats"},
+		"services/internal/savefile", "services/internal/stats"},
 
 	// Processes. web reaches the others only over their sockets, so that what parses requests from the network shares no code with what parses frames.
 	"services/api":       {},

@@ -133,7 +133,7 @@ var (
 	ListCaptures      = operation[InSlot, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures", "List captures that run or wait")
 	StopCapture       = operation[StopInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/{id}", "Stop a capture")
 	ListFinished      = operation[InSlot, Reply[CaptureList]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/captures/finished", "List the last 100 captures that ended")
-	DeleteFinished    = operation[InSlot, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
+	DeleteFinished    = operation[Nothing, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/captures/finished", "Empty the list of captures that ended")
 	CheckFilter       = operation[FilterInput, Reply[FilterCheck]](ServiceEngine, RoleViewer, http.MethodPost, "/api/v1/filter/check", "Check an expression and explain it in words")
 	ListPorts         = operation[InSlot, Reply[[]Port]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/ports", "List the ports")
 	ListProtocols     = operation[InSlot, Reply[[]ProtocolCount]](ServiceEngine, RoleViewer, http.MethodGet, "/api/v1/protocols", "List the protocols that were seen")

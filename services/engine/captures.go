@@ -110,18 +110,20 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 		out.Discard()
 		return nil, err
 	}
-	e.runOnDisk(c, &s, out)
+	e.running.Go(func() {
+		c.Run(context.Background(), out) // it ends with the engine's captures, and its end is in the list
+	})
 	return c, nil
 }
 
 // letGo ends the captures to a device that is not to be used any more, and gives them a moment to complete their files.
 func (e *Engine) letGo(device string) {
 	end := time.After(letGoTime)
-	for _, v := range e.capturesOf(nil) {
+	for _, v := range e.captures.List() {
 		if v.Sink != "disk" || v.Device != device {
 			continue
 		}
-		c, err := e.find(v.ID)
+		c, err := e.captures.Get(v.ID)
 		if err != nil {
 			continue // it has ended by now
 		}
@@ -203,7 +205,7 @@ func madeOnDisk(c *capture.Capture) api.CaptureCreated {
 
 // serveStream answers a GET of the stream of a capture that was started by POST.
 func (e *Engine) serveStream(w http.ResponseWriter, r *http.Request) {
-	c, err := e.find(r.PathValue("id"))
+	c, err := e.captures.Get(r.PathValue("id"))
 	if err != nil {
 		api.WriteError(w, api.ErrorOf(err))
 		return
@@ -273,11 +275,6 @@ func (e *Engine) stopCapture(_ context.Context, in *api.StopInput) (*api.Nothing
 	if in.User != "" {
 		reason = "stopped by " + in.User
 	}
-	for _, s := range e.slots.all() {
-		if s.analysis.Stop(in.ID, reason) {
-			return nil, nil
-		}
-	}
 	return nil, e.captures.Stop(in.ID, reason)
 }
 
@@ -286,7 +283,7 @@ func (e *Engine) listCaptures(_ context.Context, in *api.InSlot) (*api.Reply[api
 	if err != nil {
 		return nil, err
 	}
-	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.capturesOf(s)}}, nil
+	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: s.only(e.captures.List())}}, nil
 }
 
 func (e *Engine) listFinished(_ context.Context, in *api.InSlot) (*api.Reply[api.CaptureList], error) {
@@ -294,21 +291,10 @@ func (e *Engine) listFinished(_ context.Context, in *api.InSlot) (*api.Reply[api
 	if err != nil {
 		return nil, err
 	}
-	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: e.finishedOf(s)}}, nil
+	return &api.Reply[api.CaptureList]{Body: api.CaptureList{Captures: s.only(e.captures.Finished())}}, nil
 }
 
-func (e *Engine) deleteFinished(_ context.Context, in *api.InSlot) (*api.Nothing, error) {
-	s, err := e.slots.find(in.Slot)
-	if err != nil {
-		return nil, err
-	}
-	if s != nil {
-		s.analysis.DeleteFinished()
-		return nil, nil
-	}
-	for _, s := range e.slots.all() {
-		s.analysis.DeleteFinished()
-	}
+func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, error) {
 	return nil, e.captures.DeleteFinished()
 }
 

@@ -18,8 +18,8 @@ func (e *Engine) snapshot(in *slot) api.Snapshot {
 	return api.Snapshot{
 		Time:      time.Now().UnixMicro(),
 		Ports:     e.portsOf(in),
-		Captures:  e.capturesOf(nil),
-		Finished:  e.finishedOf(nil),
+		Captures:  e.captures.List(),
+		Finished:  e.captures.Finished(),
 		Protocols: e.protocolsOf(in),
 		Slots:     e.slots.list(),
 	}

@@ -16,7 +16,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
-	"galvo/services/internal/sink"
+	"galvo/services/internal/l7"
 )
 
 // slots are the places in which savefiles are analysed beside the live traffic.
@@ -117,7 +117,10 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 	if most := int(ss.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
 		return nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
 	}
-	o := analysis.Options{Open: e.openStored, Bytes: ss.bytes / 4 * 3, L7: e.settings.Load().config.Engine.L7, Source: fmt.Sprintf(":%d", id), Application: "Galvo " + e.options.Version}
+	o := analysis.Options{Open: e.openStored, Bytes: ss.bytes / 4 * 3, Source: fmt.Sprintf(":%d", id)}
+	if e.settings.Load().config.Engine.L7 {
+		o.L7 = &l7.Config{Guess: true, Hosts: e.hosts}
+	}
 	for _, f := range files {
 		o.Names = append(o.Names, f.Device+"/"+f.Path)
 	}
@@ -209,16 +212,6 @@ func (ss *slots) close(ctx context.Context) {
 	}
 }
 
-// find returns a capture that runs or waits, of the live traffic or of a slot.
-func (e *Engine) find(id string) (*capture.Capture, error) {
-	for _, s := range e.slots.all() {
-		if c, ok := s.analysis.Get(id); ok {
-			return c, nil
-		}
-	}
-	return e.captures.Get(id)
-}
-
 // start starts a capture of the source that s names.
 func (e *Engine) start(s capture.Spec) (*capture.Capture, error) {
 	if s.Source == "live" {
@@ -228,41 +221,13 @@ func (e *Engine) start(s capture.Spec) (*capture.Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return in.analysis.Capture(s)
+	return in.analysis.Capture(e.captures, s)
 }
 
-// runOnDisk feeds a sink on a storage device.
-func (e *Engine) runOnDisk(c *capture.Capture, s *capture.Spec, out *sink.Disk) {
-	if in, err := e.slots.find(s.Source); s.Source != "live" && err == nil {
-		in.analysis.RunOnDisk(c, out)
-		return
+// only returns the captures of a slot; all, if it is nil.
+func (s *slot) only(all []api.Capture) []api.Capture {
+	if s == nil {
+		return all
 	}
-	e.running.Go(func() {
-		c.Run(context.Background(), out) // it ends with the engine's captures, and its end is in the list
-	})
-}
-
-// capturesOf returns the captures of a slot, or all.
-func (e *Engine) capturesOf(in *slot) []api.Capture {
-	if in != nil {
-		return in.analysis.Captures()
-	}
-	list := e.captures.List()
-	for _, s := range e.slots.all() {
-		list = append(list, s.analysis.Captures()...)
-	}
-	return list
-}
-
-// finishedOf returns the captures of a slot that have ended, or all, newest first.
-func (e *Engine) finishedOf(in *slot) []api.Capture {
-	if in != nil {
-		return in.analysis.Finished()
-	}
-	list := e.captures.Finished()
-	for _, s := range e.slots.all() {
-		list = append(list, s.analysis.Finished()...)
-	}
-	slices.SortStableFunc(list, func(a, b api.Capture) int { return int(b.EndTime - a.EndTime) })
-	return list
+	return slices.DeleteFunc(all, func(c api.Capture) bool { return c.Source != fmt.Sprintf(":%d", s.id) })
 }

@@ -7,12 +7,10 @@ package analysis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +23,6 @@ import (
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
-	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
 
@@ -36,9 +33,6 @@ const (
 	Failed  = "failed" // something is wrong with the files; what could be read of them was analysed
 )
 
-// keepFinished is the number of finished captures that are kept.
-const keepFinished = 100
-
 // FileBytes is about what an open savefile takes beside what Options.Bytes is shared out to: the chunk of its reader, and the frames in hand.
 const FileBytes = 512 << 10
 
@@ -47,11 +41,9 @@ type Options struct {
 	Names []string
 	Open  func(name string) (*os.File, error)
 
-	Bytes uint64 // of memory, for the analysis and a capture from it
-	L7    bool   // recognise application protocols
-
-	Source      string // what captures call it: ":1"
-	Application string // what writes savefiles, with its version
+	Bytes  uint64     // of memory, for the analysis and a capture from it
+	L7     *l7.Config // how application protocols are recognised; nil is not at all
+	Source string     // what captures call it: ":1"
 }
 
 // An Analysis is one that runs or has ended. Its methods may be called from any goroutine.
@@ -68,18 +60,16 @@ type Analysis struct {
 
 	mu sync.Mutex
 
-	err      error         // guarded by mu, as everything below
-	took     time.Duration // once done
-	flows    uint64        // as last known
-	captures *capture.Captures
-	at       *capture.Capture // the capture that runs, or the last one
-	finished []api.Capture    // those before captures, newest first
-	closed   bool
+	err    error            // guarded by mu, as everything below
+	took   time.Duration    // once done
+	flows  uint64           // as last known
+	latest *capture.Capture // that was started
+	closed bool
 }
 
-// Memory is shared out in eighths: two each for the flows of the analysis and of a capture, one each for their application protocols, one for the queue of a
-// capture, and one for what it holds.
-func (o *Options) eighth() uint64 { return o.Bytes / 8 }
+// Memory is shared out in sixths: two each for the flows of the analysis and of a capture, and one each for their application protocols. What a capture
+// queues and holds is its own.
+func (o *Options) sixth() uint64 { return o.Bytes / 6 }
 
 // flowBytes is what a flow takes, with its share of the index.
 const flowBytes = 168
@@ -87,9 +77,11 @@ const flowBytes = 168
 // pipe makes a worker for a source.
 func (o *Options) pipe(source pipeline.Source, stages ...pipeline.Stage) *pipeline.Worker {
 	var engine *l7.Engine
-	table := flow.Config{Flows: max(int(2*o.eighth()/flowBytes), 1024), Sparse: true}
-	if o.L7 {
-		engine = l7.New(l7.Config{Bytes: int(o.eighth())})
+	table := flow.Config{Flows: max(int(2*o.sixth()/flowBytes), 1024), Sparse: true}
+	if o.L7 != nil {
+		config := *o.L7
+		config.Bytes = int(o.sixth())
+		engine = l7.New(config)
 		table.OnEnd = engine.End
 	}
 	return &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine, Stages: stages}
@@ -212,54 +204,50 @@ func (a *Analysis) Ports() []api.Port {
 }
 
 // Capture starts a capture of what is in the files, which waits for Run. The error is an *api.Error, and leaves no trace in any list.
-func (a *Analysis) Capture(s capture.Spec) (*capture.Capture, error) {
+func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture.Capture, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return nil, &api.Error{Kind: api.NotFound, Text: "the analysis " + a.options.Source + " has ended"}
 	}
-	if a.captures != nil && len(a.captures.List()) > 0 {
+	if a.latest != nil && !isClosed(a.latest.Done()) {
 		return nil, &api.Error{Kind: api.TooManyCaptures, Text: "a capture from " + a.options.Source + " runs already, and there is memory for one at a time: stop it, or wait for its end"}
 	}
 	source, err := savefile.OpenWith(a.options.Open, a.options.Names, nil)
 	if err != nil {
 		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
 	}
-	captures, err := capture.New(capture.Options{Workers: 1, Max: 1, Interfaces: source.Interfaces, Application: a.options.Application})
-	if err != nil {
-		return nil, errors.Join(err, source.Close())
-	}
 	if s.MaxDuration != 0 && s.Start == 0 {
 		if s.Start = a.span.first.Load(); s.Start == math.MaxInt64 {
 			s.Start = 0
 		}
 	}
-	s.Source, s.Block, s.QueueBytes, s.HoldBytes = a.options.Source, true, a.options.eighth(), a.options.eighth()
+	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: source.Interfaces})
+	s.Source, s.Block = a.options.Source, true
 	c, err := captures.Start(s)
 	if err != nil {
-		return nil, errors.Join(err, source.Close())
+		source.Close()
+		return nil, err
 	}
-	a.keep()
-	a.captures, a.at = captures, c
+	a.latest = c
 	a.running.Go(func() {
 		defer source.Close()
-		a.feed(captures, c, source)
+		a.feed(c, s.Feed.Stage(0), source)
 	})
 	return c, nil
 }
 
-// keep moves the end of the last capture to the list of finished ones. a.mu is held.
-func (a *Analysis) keep() {
-	if a.captures == nil {
-		return
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
-	a.finished = append(a.captures.Finished(), a.finished...)
-	a.finished = a.finished[:min(len(a.finished), keepFinished)]
-	a.captures = nil
 }
 
 // feed runs the files through the pipeline of a capture as soon as somebody runs it, until one of them ends.
-func (a *Analysis) feed(captures *capture.Captures, c *capture.Capture, source *savefile.Source) {
+func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, source *savefile.Source) {
 	select {
 	case <-c.Attached():
 	case <-c.Done():
@@ -271,9 +259,9 @@ func (a *Analysis) feed(captures *capture.Captures, c *capture.Capture, source *
 		<-c.Done()
 		cancel()
 	}()
-	worker := a.options.pipe(source, captures.Stage(0))
+	worker := a.options.pipe(source, stage)
 	err := gently(func() error { return worker.Run(ctx) })
-	captures.Stage(0).Finish()
+	stage.Finish()
 	if err != nil && ctx.Err() == nil {
 		c.Finish("the savefiles could not be read to their end: " + err.Error())
 		return
@@ -281,64 +269,15 @@ func (a *Analysis) feed(captures *capture.Captures, c *capture.Capture, source *
 	c.Finish("end of the savefiles")
 }
 
-// Get returns the capture with an id, if it runs or waits.
-func (a *Analysis) Get(id string) (*capture.Capture, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.captures == nil {
-		return nil, false
-	}
-	c, err := a.captures.Get(id)
-	return c, err == nil
-}
-
-// Stop ends a capture, and reports whether there was one with that id.
-func (a *Analysis) Stop(id, reason string) bool {
-	a.mu.Lock()
-	captures := a.captures
-	a.mu.Unlock()
-	return captures != nil && captures.Stop(id, reason) == nil
-}
-
-// Captures returns the captures that run or wait.
-func (a *Analysis) Captures() []api.Capture {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.captures == nil {
-		return []api.Capture{}
-	}
-	return a.captures.List()
-}
-
-// Finished returns the captures that ended, newest first.
-func (a *Analysis) Finished() []api.Capture {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.captures == nil {
-		return slices.Clone(a.finished)
-	}
-	return append(a.captures.Finished(), a.finished...)
-}
-
-// DeleteFinished empties the list of captures that ended.
-func (a *Analysis) DeleteFinished() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.finished = nil
-	if a.captures != nil {
-		a.captures.DeleteFinished() // kept in memory only, so nothing can go wrong
-	}
-}
-
 // Close ends the analysis with its capture, and waits for both until ctx is done.
 func (a *Analysis) Close(ctx context.Context) error {
 	a.cancel()
 	a.mu.Lock()
 	a.closed = true
-	captures := a.captures
+	latest := a.latest
 	a.mu.Unlock()
-	if captures != nil {
-		captures.Close(ctx, "the analysis was ended")
+	if latest != nil {
+		latest.Interrupt("the analysis was ended")
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -351,11 +290,4 @@ func (a *Analysis) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("end the analysis %s: %w", a.options.Source, ctx.Err())
 	}
-}
-
-// RunOnDisk feeds a sink on a storage device until the capture ends.
-func (a *Analysis) RunOnDisk(c *capture.Capture, out *sink.Disk) {
-	a.running.Go(func() {
-		c.Run(context.Background(), out) // its end is in the list
-	})
 }

@@ -14,6 +14,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
+	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/sink"
@@ -40,9 +41,18 @@ func write(t *testing.T, name string, first, frames, cut int) string {
 	return path
 }
 
+func captures(t *testing.T) *capture.Captures {
+	t.Helper()
+	cs, err := capture.New(capture.Options{Source: capture.Source{Workers: 2}, Max: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cs
+}
+
 func start(t *testing.T, names ...string) *Analysis {
 	t.Helper()
-	a, err := Start(Options{Names: names, Open: os.Open, Bytes: 32 << 20, L7: true, Source: ":1", Application: "Galvo test"})
+	a, err := Start(Options{Names: names, Open: os.Open, Bytes: 32 << 20, L7: &l7.Config{}, Source: ":1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,14 +105,15 @@ func TestAnalysis(t *testing.T) {
 	if p := a.Protocols(); len(p) < 2 || p[0].Name != "IPv4" || p[0].Packets != 2000 {
 		t.Errorf("%+v", p)
 	}
-	c, err := a.Capture(capture.Spec{})
+	cs := captures(t)
+	c, err := a.Capture(cs, capture.Spec{QueueBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Capture(capture.Spec{}); api.ErrorOf(err).Kind != api.TooManyCaptures {
+	if _, err := a.Capture(cs, capture.Spec{}); api.ErrorOf(err).Kind != api.TooManyCaptures {
 		t.Errorf("a second capture at once: %v", err)
 	}
-	if list := a.Captures(); len(list) != 1 || list[0].State != "waiting" || list[0].Source != ":1" {
+	if list := cs.List(); len(list) != 1 || list[0].State != "waiting" || list[0].Source != ":1" {
 		t.Errorf("%+v", list)
 	}
 	if n, rising := count(t, run(t, c)); n != 2000 || !rising {
@@ -112,19 +123,15 @@ func TestAnalysis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err = a.Capture(capture.Spec{Filter: f, Expression: f.String(), MaxDuration: 100 * time.Second})
+	c, err = a.Capture(cs, capture.Spec{QueueBytes: 1 << 20, Filter: f, Expression: f.String(), MaxDuration: 100 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n, _ := count(t, run(t, c)); n != 50 {
 		t.Errorf("%d packets of 100 seconds of one file, want 50", n)
 	}
-	list := a.Finished()
+	list := cs.Finished()
 	if len(list) != 2 || list[0].Captured != 50 || list[1].Captured != 2000 || list[1].Dropped != 0 || list[1].Reason != "end of the savefiles" {
-		t.Errorf("%+v", list)
-	}
-	a.DeleteFinished()
-	if list := a.Finished(); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
 }
@@ -149,12 +156,12 @@ func TestClose(t *testing.T) {
 	for i, use := range []func(*testing.T, *Analysis){
 		func(*testing.T, *Analysis) {},
 		func(t *testing.T, a *Analysis) {
-			if _, err := a.Capture(capture.Spec{}); err != nil {
+			if _, err := a.Capture(captures(t), capture.Spec{QueueBytes: 1 << 20}); err != nil {
 				t.Error(err)
 			}
 		},
 		func(t *testing.T, a *Analysis) {
-			c, err := a.Capture(capture.Spec{})
+			c, err := a.Capture(captures(t), capture.Spec{QueueBytes: 1 << 20})
 			if err != nil {
 				t.Error(err)
 				return
@@ -176,7 +183,7 @@ func TestClose(t *testing.T) {
 			if err := a.Close(ctx); err != nil {
 				t.Error(err)
 			}
-			if _, err := a.Capture(capture.Spec{}); api.ErrorOf(err).Kind != api.NotFound {
+			if _, err := a.Capture(captures(t), capture.Spec{QueueBytes: 1 << 20}); api.ErrorOf(err).Kind != api.NotFound {
 				t.Errorf("a capture from what has ended: %v", err)
 			}
 		})

@@ -143,6 +143,9 @@ func (c *Capture) Done() <-chan struct{} { return c.done }
 // at the speed of its sink.
 func (c *Capture) Finish(reason string) { c.stop(Finished, reason, nil) }
 
+// Interrupt ends the capture for a reason in plain words, if it has not ended yet. Its sink has 2 seconds to take what waits.
+func (c *Capture) Interrupt(reason string) { c.stop(Interrupted, reason, within(stopTime)) }
+
 // finish says that no more is looked at, and why, unless that was said before.
 func (c *Capture) finish(state, reason string) {
 	if c.end.CompareAndSwap(nil, &ending{state, reason, time.Now().UnixNano()}) {

@@ -71,7 +71,7 @@ func isComplete(file []byte) (complete bool) {
 func TestSplitBySize(t *testing.T) {
 	const limit, frames = 4000, 1000
 	dir := t.TempDir()
-	cs := newCaptures(t, Options{Workers: 2})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	var latest string
 	out := toDisk(t, dir, 5e9)
 	c, wait := begin(t, cs, Spec{Filter: every(t, 2), Expression: "every second", SplitBytes: limit, Latest: out.Latest}, out)
@@ -167,7 +167,7 @@ func TestSplitByTime(t *testing.T) {
 // On a live source a file is complete when its time is over, whether packets come or not.
 func TestSplitByTheClock(t *testing.T) {
 	dir := t.TempDir()
-	cs := newCaptures(t, Options{Live: true})
+	cs := newCaptures(t, Options{Source: Source{Live: true}})
 	start := time.Now().UnixNano()
 	c, wait := begin(t, cs, Spec{SplitTime: 300 * time.Millisecond}, toDisk(t, dir, start))
 	cs.Stage(0).Process(batchOf(0, frame(0, 100, start, 0)))
