@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -164,6 +165,19 @@ func (p *pageBuffers) put(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, b[:p.size])
+}
+
+// trim gives all but a few of the buffers that nobody has back to the system.
+func (p *pageBuffers) trim() {
+	const keep = 8
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.free) > keep {
+		b := p.free[len(p.free)-1]
+		p.free = p.free[:len(p.free)-1]
+		p.all = slices.DeleteFunc(p.all, func(o []byte) bool { return &o[0] == &b[0] })
+		freePages(b)
+	}
 }
 
 func (p *pageBuffers) close() {

@@ -11,13 +11,14 @@ import (
 
 // A disk is a Store in memory whose power can be cut: what was not synced may be there, or not, or in part.
 type disk struct {
-	mu     sync.Mutex
-	files  map[string]*diskFile
-	fail   func(name string, write bool, off int64) error // may refuse a read or a write
-	off    bool                                           // the power is cut: nothing works any more
-	writes int
-	cutAt  int // the power is cut at this write; 0 = never
-	rng    *rand.Rand
+	mu      sync.Mutex
+	files   map[string]*diskFile
+	fail    func(name string, write bool, off int64) error // may refuse a read or a write
+	off     bool                                           // the power is cut: nothing works any more
+	writes  int
+	written int64
+	cutAt   int // the power is cut at this write; 0 = never
+	rng     *rand.Rand
 }
 
 type diskFile struct {
@@ -110,6 +111,7 @@ func (f *diskFile) WriteAt(b []byte, off int64) (int, error) {
 	f.pending = append(f.pending, pendingWrite{off, append([]byte(nil), f.b[off:off+int64(len(b))]...)})
 	copy(f.b[off:], b)
 	f.disk.writes++
+	f.disk.written += int64(len(b))
 	if f.disk.writes == f.disk.cutAt {
 		f.disk.off = true
 		return 0, errPower
@@ -147,4 +149,11 @@ func (d *disk) powerOn() {
 		f.pending = nil
 	}
 	d.off, d.cutAt = false, 0
+}
+
+// bytes returns how many bytes were written.
+func (d *disk) bytes() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.written
 }

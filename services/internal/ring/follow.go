@@ -301,8 +301,6 @@ func (x *resolver) init(q *Results) {
 	x.q, x.streams = q, make(map[streamKey]*stream)
 }
 
-func (x *resolver) close() { x.streams = nil }
-
 // event returns what became known of a flow in blocks after h: event k of them; nil if there is none within resolveTime.
 func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 	key := streamKey{h.generation, h.worker}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -201,6 +202,10 @@ func (r *Ring) recover() {
 	}
 	if torn > 0 {
 		r.problem(fmt.Errorf("%d blocks were torn when the ring was cut off; what they held up to the last tail is kept", torn))
+	}
+	if slices.ContainsFunc(r.devices, func(d *device) bool { return d.missing }) {
+		// Blocks of the missing device may have the next numbers. When it comes back no two blocks may have the same.
+		newest.seq += 1<<20 + rand.Uint64N(1<<44)
 	}
 	r.seq.Store(newest.seq)
 	r.synced.Store(r.total.Load())

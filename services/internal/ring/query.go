@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"runtime"
 	"slices"
@@ -96,6 +97,24 @@ type place struct {
 
 // Query looks for packets. Its work goes on ahead of the reader as far as memory allows, and waits for him.
 func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
+	res, err := r.newResults(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	readers := min(runtime.GOMAXPROCS(0), maxReaders)
+	res.joined.Add(1 + readers)
+	go res.feed()
+	for range readers {
+		go res.read()
+	}
+	return res, nil
+}
+
+// maxReaders is how many blocks a query looks at, at once.
+const maxReaders = 4
+
+// newResults makes ready what a query needs, and starts nothing.
+func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	if q.From >= q.To {
 		return nil, fmt.Errorf("query ring %q: the interval ends before it begins", r.d.name)
 	}
@@ -121,12 +140,6 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	}
 	res.resolve.init(res)
 	res.ordered, res.work, res.tokens = make(chan *task, window), make(chan *task, window), make(chan struct{}, window)
-	readers := min(runtime.GOMAXPROCS(0), 4)
-	res.joined.Add(1 + readers)
-	go res.feed()
-	for range readers {
-		go res.read()
-	}
 	return res, nil
 }
 
@@ -137,9 +150,51 @@ func (q *Results) Close() {
 	}
 	q.cancel()
 	q.joined.Wait()
+	q.release()
+}
+
+// release gives back what newResults took.
+func (q *Results) release() {
+	q.cancel()
 	q.cancel = nil
-	q.resolve.close()
+	q.giveBack()
+	q.ring.buffers.trim()
 	q.ring.readers.Done()
+}
+
+// giveBack returns the buffers of views that were not delivered.
+func (q *Results) giveBack() {
+	views := append(q.current, q.active...)
+	if q.coming != nil && q.coming.v != nil {
+		views = append(views, q.coming.v)
+	}
+	for t := range q.left() {
+		if t.v != nil {
+			views = append(views, t.v)
+		}
+	}
+	for _, v := range views {
+		if v.owned {
+			q.ring.buffers.put(v.buf)
+		}
+	}
+	q.current, q.active, q.coming = nil, nil, nil
+}
+
+// left yields the tasks that nobody took.
+func (q *Results) left() iter.Seq[*task] {
+	return func(yield func(*task) bool) {
+		for {
+			select {
+			case t, ok := <-q.ordered:
+				if !ok || !yield(t) {
+					return
+				}
+			default:
+				return
+			}
+		}
+	}
 }
 
 // Scan says what was looked at so far. It may be called from any goroutine.
@@ -484,6 +539,9 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err := q.ctx.Err(); err != nil {
+			return err
+		}
 		if q.fill(b); len(b.Packets) > 0 {
 			b.Now = b.Packets[len(b.Packets)-1].Time
 			n := uint64(len(b.Packets))
@@ -491,9 +549,6 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 			return nil
 		}
 		if q.ended {
-			if err := q.ctx.Err(); err != nil {
-				return err
-			}
 			return io.EOF
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {
@@ -524,8 +579,7 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 		case <-ctx.Done():
 			return false, ctx.Err()
 		case <-q.ctx.Done():
-			q.ended, q.bound = true, math.MinInt64
-			q.active = nil
+			q.ended = true
 			return false, nil
 		}
 		return false, nil

@@ -60,9 +60,31 @@ func mix(seed uint64, n int) []packet.Frame {
 // play runs frames through a worker with all that a device has before the stage.
 func play(t testing.TB, s Stage, src *traffic) {
 	t.Helper()
-	engine := l7.New(l7.Config{})
-	w := &pipeline.Worker{Source: src, Flows: flow.New(flow.Config{Sparse: true, OnEnd: engine.End}), L7: engine, Stages: []pipeline.Stage{s}}
-	if err := w.Run(context.Background()); err != nil {
+	worker(t, []pipeline.Stage{s}, src)
+}
+
+func worker(t testing.TB, stages []pipeline.Stage, src *traffic) {
+	t.Helper()
+	p := newPlayer(stages...)
+	p.worker.Source = src
+	if err := p.worker.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A player is a worker whose flows go on from one piece of traffic to the next.
+type player struct{ worker pipeline.Worker }
+
+func newPlayer(stages ...pipeline.Stage) *player {
+	engine := l7.New(l7.Config{Bytes: 1 << 20})
+	flows := flow.New(flow.Config{Flows: 1 << 14, Sparse: true, OnEnd: engine.End})
+	return &player{pipeline.Worker{Flows: flows, L7: engine, Stages: stages}}
+}
+
+func (p *player) play(t testing.TB, frames []packet.Frame) {
+	t.Helper()
+	p.worker.Source = &traffic{frames: frames}
+	if err := p.worker.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -180,4 +202,17 @@ func TestRecordAndRead(t *testing.T) {
 	sameFrames(t, frames, have)
 	t.Logf("%+v", scan)
 	closeRing(t, r)
+}
+
+// A keeper is a stage that keeps batches: the traffic's frames and the flow records stay as they are.
+type keeper struct{ batches []pipeline.Batch }
+
+func (k *keeper) Process(b *pipeline.Batch) {
+	c := *b
+	c.Packets = append([]packet.Packet(nil), b.Packets...)
+	c.Meta = append([]pipeline.Meta(nil), b.Meta...)
+	for i := range c.Meta {
+		c.Meta[i].Host = append([]byte(nil), c.Meta[i].Host...)
+	}
+	k.batches = append(k.batches, c)
 }

@@ -1,0 +1,715 @@
+package ring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// stamp numbers frames, so that each one is unlike all others, and gives them times step apart.
+func stamp(frames []packet.Frame, round int, step time.Duration) []packet.Frame {
+	out := make([]packet.Frame, len(frames))
+	for i, f := range frames {
+		f.Data = slices.Clone(f.Data)
+		n := uint64(round*len(frames) + i)
+		le.PutUint64(f.Data[:8], n) // the destination address and a part of the source's
+		f.Time = epoch + int64(n)*int64(step)
+		out[i] = f
+	}
+	return out
+}
+
+// TestWrap overwrites a ring on two devices more than twice, by two workers: what is in the interval that it covers comes back byte for byte, in the order of
+// time, and once.
+func TestWrap(t *testing.T) {
+	for _, copies := range []int{0, 1} {
+		t.Run(fmt.Sprint(copies, " copies"), func(t *testing.T) {
+			set := newSetting(t, 2, 12<<20)
+			set.cfg.Workers, set.cfg.Replicas = 2, copies
+			set.create(t)
+			r := set.open(t)
+			stages := []Stage{r.Stage(0, table), r.Stage(1, table)}
+			base := mix(3, 10_000)
+			var all []packet.Frame
+			for round := range 20 {
+				frames := stamp(base, round, time.Microsecond)
+				all = append(all, frames...)
+				var two [2][]packet.Frame
+				for i, f := range frames {
+					two[i/17%2] = append(two[i/17%2], f)
+				}
+				for i, s := range stages {
+					play(t, s, &traffic{frames: two[i]})
+				}
+				waitIdle(t, r)
+			}
+			for _, s := range stages {
+				s.Finish()
+			}
+			waitIdle(t, r)
+			for _, when := range []string{"recorded", "opened again"} {
+				have, scan := collect(t, r, everything)
+				if len(scan.Gaps) != 0 || len(have) < 20_000 || len(have) > 100_000 {
+					t.Fatalf("%s: %d of %d packets, gaps %v", when, len(have), len(all), scan.Gaps)
+				}
+				// The workers' oldest blocks go one by one, so at the old end one worker's packets begin later.
+				first := slices.IndexFunc(all, func(f packet.Frame) bool { return f.Time == have[0].Time })
+				covered := 0
+				i := len(have) - 1
+				for k := len(all) - 1; k >= first && i >= 0; k-- {
+					if have[i].Time != all[k].Time || string(have[i].Data) != string(all[k].Data) {
+						break
+					}
+					i--
+					covered++
+				}
+				rest := have[:i+1]
+				if len(rest) > 8000 {
+					t.Errorf("%s: %d packets come back without a hole, and before them %d in part", when, covered, len(rest))
+				}
+				for j := 1; j < len(rest); j++ {
+					if rest[j].Time <= rest[j-1].Time {
+						t.Fatalf("%s: packet %d is not later than the one before", when, j)
+					}
+				}
+				st := r.State()
+				if st.Dropped["queue"]+st.Dropped["disk"] != 0 || st.Bytes == 0 || len(st.Problems) != 0 {
+					t.Errorf("%s: state %+v", when, st)
+				}
+				closeRing(t, r)
+				r = set.open(t)
+			}
+			closeRing(t, r)
+		})
+	}
+}
+
+func table() []pipeline.Interface { return ethernet }
+
+// waitIdle waits until nothing is on its way to the disk.
+func waitIdle(t testing.TB, r *Ring) {
+	t.Helper()
+	for start := time.Now(); ; {
+		r.mu.Lock()
+		n := len(r.waiting)
+		r.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%d blocks still wait", n)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// TestPowerCut cuts the power at random writes. After each cut everything that was more than a second old is there, once and whole, and recording goes on.
+func TestPowerCut(t *testing.T) {
+	cuts := 50
+	if testing.Short() {
+		cuts = 10
+	}
+	rng := rand.New(rand.NewPCG(5, 5))
+	base := mix(4, 400)
+	for cut := range cuts {
+		set := newSetting(t, 2, 16<<20)
+		set.cfg.Replicas = cut & 1
+		var clock atomic.Int64
+		clock.Store(epoch)
+		set.cfg.Now = clock.Load
+		set.create(t)
+		r := set.open(t)
+		s := r.Stage(0, table)
+		worker := newPlayer(s)
+		gap := []time.Duration{200 * time.Microsecond, 2 * time.Millisecond, 20 * time.Millisecond}[cut%3]
+		limit := []int{400, 60, 20}[cut%3]
+		at := 10 + rng.IntN(limit)
+		for _, d := range set.disks {
+			d.cutAt = at + d.writes
+		}
+		var all []packet.Frame
+		safe := int64(math.MinInt64) // packets up to here were recorded a second, by the clock of the packets, before the cut
+		for round := 0; !set.anyOff(); round++ {
+			frames := stamp(base, round, gap)
+			for len(frames) > 0 && !set.anyOff() {
+				n := min(50, len(frames))
+				all = append(all, frames[:n]...)
+				worker.play(t, frames[:n])
+				frames = frames[n:]
+				now := all[len(all)-1].Time
+				clock.Store(now)
+				// The disk has the time that a real one has, on the clock of the packets: what was given to it a tick ago is there.
+				waitIdle(t, r)
+				r.waitTails()
+				r.sync()
+				if !set.anyOff() {
+					safe = now - int64(time.Second)
+				}
+			}
+		}
+		for _, d := range set.disks {
+			d.mu.Lock()
+			d.off = true
+			d.mu.Unlock()
+		}
+		r.Close()
+		for _, d := range set.disks {
+			d.powerOn()
+		}
+		start := time.Now()
+		r = set.open(t)
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("cut %d: opening took %v", cut, took)
+		}
+		have, scan := collect(t, r, everything)
+		k := 0
+		for i, h := range have {
+			for k < len(all) && all[k].Time < h.Time {
+				// Where the ring has wrapped its oldest blocks may be there in part.
+				if wrapped := have[0].Time != all[0].Time; all[k].Time <= safe && !(wrapped && i < 8000) {
+					t.Fatalf("cut %d (write %d, gap %v): packet %d is missing, %v before the cut; state %+v", cut, at, gap, k, time.Duration(all[len(all)-1].Time-all[k].Time), r.State().Problems)
+				}
+				k++
+			}
+			if k == len(all) || all[k].Time != h.Time || string(all[k].Data) != string(h.Data) {
+				t.Fatalf("cut %d: packet %d of the result was never recorded so, or comes twice", cut, i)
+			}
+			k++
+		}
+		for ; k < len(all); k++ {
+			if all[k].Time <= safe {
+				t.Fatalf("cut %d (write %d, gap %v): the packet %v before the cut is missing; %+v %v", cut, at, gap, time.Duration(all[len(all)-1].Time-all[k].Time), scan, r.State().Problems)
+			}
+		}
+		if len(scan.Gaps) != 0 {
+			t.Errorf("cut %d: gaps %v", cut, scan.Gaps)
+		}
+		s = r.Stage(0, table)
+		more := stamp(base, 1_000_000, gap)
+		play(t, s, &traffic{frames: more})
+		s.Finish()
+		again, _ := collect(t, r, Query{From: more[0].Time, To: math.MaxInt64})
+		sameFrames(t, more, again)
+		closeRing(t, r)
+	}
+}
+
+func (s *setting) anyOff() bool {
+	for _, d := range s.disks {
+		d.mu.Lock()
+		off := d.off
+		d.mu.Unlock()
+		if off {
+			return true
+		}
+	}
+	return false
+}
+
+// waitTails waits until no tail is being written.
+func (r *Ring) waitTails() {
+	for _, s := range r.stages {
+		for len(s.saved) < cap(s.saved) {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+}
+
+// TestIdleLink records a packet a second for an hour: less than 60 MiB of the ring are used, and less is written.
+func TestIdleLink(t *testing.T) {
+	set := newSetting(t, 1, 256<<20)
+	var clock atomic.Int64
+	set.cfg.Now, set.cfg.SegmentBytes = clock.Load, 64<<20
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frame := mix(1, 1)[0]
+	b := pipeline.Batch{Packets: make([]packet.Packet, 1), Meta: make([]pipeline.Meta, 1)}
+	before := set.disks["a"].bytes()
+	for i := range int64(3600) {
+		for tick := range int64(10) { // batches without packets come as on a live port
+			b.Now = epoch + i*1e9 + tick*1e8
+			clock.Store(b.Now)
+			b.Packets = b.Packets[:0]
+			if tick == 0 {
+				b.Packets = b.Packets[:1]
+				b.Packets[0].Frame = frame
+				b.Packets[0].Time = b.Now
+				b.Packets[0].Decode(packet.LinkEthernet)
+			}
+			s.Process(&b)
+			r.waitTails()
+		}
+	}
+	s.Finish()
+	waitIdle(t, r)
+	used, written := r.State().Used, set.disks["a"].bytes()-before
+	t.Logf("an hour of 1 packet/s uses %.1f MiB of the ring and writes %.1f MiB", float64(used)/(1<<20), float64(written)/(1<<20))
+	if used > 60<<20 {
+		t.Errorf("%d bytes of the ring", used)
+	}
+	have, _ := collect(t, r, everything)
+	if len(have) != 3600 {
+		t.Errorf("%d packets", len(have))
+	}
+	closeRing(t, r)
+}
+
+// TestLive follows a ring that is being written: a query from the past goes on without a break to what comes, and ends at its end time.
+func TestLive(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	set.cfg.Workers = 2
+	set.create(t)
+	r := set.open(t)
+	stages := []Stage{r.Stage(0, table), r.Stage(1, table)}
+	base := mix(6, 2000)
+	var all []packet.Frame
+	record := func(round int) {
+		frames := stamp(base, round, 10*time.Microsecond)
+		all = append(all, frames...)
+		for len(frames) > 0 {
+			n := min(100, len(frames))
+			for i, s := range stages {
+				var part []packet.Frame
+				for k, f := range frames[:n] {
+					if k%2 == i {
+						part = append(part, f)
+					}
+				}
+				play(t, s, &traffic{frames: part})
+			}
+			clock.Store(frames[n-1].Time)
+			frames = frames[n:]
+		}
+	}
+	record(0)
+	end := epoch + 20*2000*10_000
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Query(ctx, Query{From: epoch, To: end, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var have []got
+	var done sync.WaitGroup
+	var failed error
+	done.Go(func() {
+		var b pipeline.Batch
+		for {
+			if failed = res.Next(ctx, &b); failed != nil {
+				return
+			}
+			for i := range b.Packets {
+				g := got{Frame: b.Packets[i].Frame}
+				g.Data = slices.Clone(g.Data)
+				have = append(have, g)
+			}
+		}
+	})
+	for round := 1; round < 20; round++ {
+		record(round)
+		time.Sleep(20 * time.Millisecond)
+	}
+	clock.Store(end + 1e9)
+	done.Wait()
+	if !errors.Is(failed, io.EOF) {
+		t.Error(failed)
+	}
+	sameFrames(t, all, have)
+	if s := res.Scan(); s.Matched != uint64(len(all)) || len(s.Gaps) != 0 {
+		t.Errorf("%+v", s)
+	}
+	for _, s := range stages {
+		s.Finish()
+	}
+	res.Close()
+	closeRing(t, r)
+}
+
+// TestFaults has devices refuse: the ring says so, and loses nothing that it need not.
+func TestFaults(t *testing.T) {
+	frames := mix(8, 20_000)
+	record := func(t *testing.T, r *Ring, frames []packet.Frame) {
+		t.Helper()
+		s := r.Stage(0, table)
+		play(t, s, &traffic{frames: frames})
+		s.Finish()
+		waitIdle(t, r)
+	}
+	problems := func(t *testing.T, r *Ring, want string) {
+		t.Helper()
+		if s := r.State(); !strings.Contains(strings.Join(s.Problems, "\n"), want) {
+			t.Errorf("problems %q, want %q", s.Problems, want)
+		}
+	}
+	t.Run("full", func(t *testing.T) {
+		set := newSetting(t, 2, 16<<20).create(t)
+		r := set.open(t)
+		set.disks["b"].fail = func(name string, write bool, _ int64) error {
+			if write {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		record(t, r, frames)
+		have, _ := collect(t, r, everything)
+		sameFrames(t, frames, have)
+		problems(t, r, "device 1 (b) takes no more blocks")
+		if r.Close() == nil {
+			t.Error("closing says nothing about the device")
+		}
+	})
+	t.Run("all full", func(t *testing.T) {
+		set := newSetting(t, 1, 32<<20).create(t)
+		r := set.open(t)
+		set.disks["a"].fail = func(name string, write bool, off int64) error {
+			if write && off >= 2<<20 {
+				return syscall.EIO
+			}
+			return nil
+		}
+		record(t, r, frames)
+		have, _ := collect(t, r, everything)
+		s := r.State()
+		if len(have) == 0 || uint64(len(have))+s.Dropped["disk"] != uint64(len(frames)) {
+			t.Errorf("%d packets and %v dropped of %d", len(have), s.Dropped, len(frames))
+		}
+		r.Close()
+	})
+	t.Run("read-only", func(t *testing.T) {
+		set := newSetting(t, 2, 16<<20).create(t)
+		r := set.open(t)
+		record(t, r, frames)
+		closeRing(t, r)
+		set.disks["a"].fail = func(name string, write bool, _ int64) error {
+			if write {
+				return syscall.EROFS
+			}
+			return nil
+		}
+		r = set.open(t)
+		problems(t, r, "read-only file system")
+		more := stamp(frames[:5000], 1000, time.Microsecond)
+		record(t, r, more)
+		have, _ := collect(t, r, everything)
+		sameFrames(t, append(slices.Clone(frames), more...), have)
+		r.Close()
+	})
+	t.Run("missing", func(t *testing.T) {
+		for _, copies := range []int{0, 1} {
+			set := newSetting(t, 2, 32<<20)
+			set.cfg.Replicas = copies
+			set.create(t)
+			r := set.open(t)
+			record(t, r, frames)
+			closeRing(t, r)
+			gone := set.disks["a"]
+			set.disks["a"] = newDisk(9)
+			r = set.open(t)
+			problems(t, r, "device 0 (a) is missing")
+			have, _ := collect(t, r, everything)
+			if copies == 1 {
+				sameFrames(t, frames, have)
+			} else if len(have) == 0 || len(have) == len(frames) {
+				t.Errorf("%d of %d packets on one of two devices", len(have), len(frames))
+			}
+			more := stamp(frames[:5000], 1000, time.Microsecond)
+			record(t, r, more)
+			r.Close()
+			set.disks["a"] = gone
+			r = set.open(t)
+			have, _ = collect(t, r, everything)
+			sameFrames(t, append(slices.Clone(frames), more...), have)
+			closeRing(t, r)
+		}
+		set := newSetting(t, 1, 16<<20)
+		if _, err := Open(set.cfg); err == nil || !strings.Contains(err.Error(), "missing") {
+			t.Errorf("opening nothing: %v", err)
+		}
+	})
+	t.Run("damaged", func(t *testing.T) {
+		for _, copies := range []int{0, 1} {
+			set := newSetting(t, 2, 32<<20)
+			set.cfg.Replicas = copies
+			set.create(t)
+			r := set.open(t)
+			record(t, r, frames)
+			set.disks["a"].files[segmentName(0)].b[blockSize+5000] ^= 1
+			have, scan := collect(t, r, everything)
+			if copies == 1 {
+				sameFrames(t, frames, have)
+				closeRing(t, r)
+				continue
+			}
+			problems(t, r, "its checksum is wrong")
+			if len(scan.Gaps) != 1 || scan.Gaps[0].Why != "damaged" || len(have) < len(frames)*2/3 {
+				t.Errorf("%d of %d packets, gaps %v", len(have), len(frames), scan.Gaps)
+			}
+			closeRing(t, r)
+		}
+	})
+	t.Run("state", func(t *testing.T) {
+		set := newSetting(t, 1, 16<<20).create(t)
+		r := set.open(t)
+		record(t, r, frames)
+		closeRing(t, r)
+		clear(set.disks["a"].files[stateName].b[stateDescriptor:])
+		r = set.open(t)
+		have, _ := collect(t, r, everything)
+		sameFrames(t, frames, have)
+		closeRing(t, r)
+	})
+}
+
+// TestRules records with rules: the first one that matches counts, and what none matches is whole.
+func TestRules(t *testing.T) {
+	must := func(text string) *filter.Filter {
+		f, err := filter.Compile(text, testEnv(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	rules := []Rule{
+		{Filter: must("port == 53"), Action: Keep},
+		{Filter: must("l4Protocol == UDP"), Action: Discard},
+		{Filter: must("macProtocol == IPv4,IPv6"), Negate: true, Action: SnapLink},
+		{Filter: must("port == 443"), Action: SnapHeaders},
+		{Filter: must("port == 80"), Action: Snap, Bytes: 60},
+		{Filter: must("l4Protocol == ICMP"), Action: SnapNetwork},
+	}
+	set := newSetting(t, 1, 32<<20)
+	set.cfg.Rules = rules
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(11, 20_000)
+	w := &witness{}
+	both := []pipeline.Stage{s, w}
+	worker(t, both, &traffic{frames: frames})
+	s.Finish()
+	have, _ := collect(t, r, everything)
+	k, kinds := 0, make(map[string]int)
+	for i := range w.seen {
+		p := &w.seen[i].Packet
+		udp := p.Layers&packet.HasProto != 0 && p.Proto == 17
+		dns := p.Ports() && p.Layers&(packet.TCP|packet.UDP) != 0 && (p.SrcPort == 53 || p.DstPort == 53)
+		want, kind := len(p.Data), "whole"
+		switch {
+		case dns:
+		case udp:
+			kinds["discarded"]++
+			continue
+		case p.Layers&(packet.IPv4|packet.IPv6|packet.PartIPv4|packet.PartIPv6) == 0:
+			want, kind = int(p.L2End), "link"
+		case p.Ports() && (p.SrcPort == 443 || p.DstPort == 443):
+			want, kind = int(p.Payload), "headers"
+		case p.Ports() && (p.SrcPort == 80 || p.DstPort == 80):
+			want, kind = min(60, len(p.Data)), "bytes"
+		case p.Layers&packet.HasProto != 0 && p.Proto == 1:
+			want, kind = int(p.L4), "network"
+		}
+		kinds[kind]++
+		if k == len(have) || have[k].Time != p.Time || len(have[k].Data) != want || have[k].Len != p.Len || string(have[k].Data) != string(p.Data[:want]) {
+			t.Fatalf("packet %d: %d bytes of %d, want %d (%s)", i, len(have[k].Data), have[k].Len, want, kind)
+		}
+		k++
+	}
+	t.Log(kinds)
+	if k != len(have) || len(kinds) != 6 || r.State().Discarded != uint64(kinds["discarded"]) {
+		t.Errorf("%d packets, want %d; %v; state %+v", len(have), k, kinds, r.State())
+	}
+	closeRing(t, r)
+	for _, bad := range [][]Rule{{{}}, {{Filter: must("port == 1"), Action: Snap}}, {{Filter: must("port == 1"), Action: Discard + 1}}, make([]Rule, 65)} {
+		set.cfg.Rules = bad
+		if _, err := Open(set.cfg); err == nil {
+			t.Errorf("rules %v are no error", bad)
+		}
+	}
+}
+
+// TestProtect keeps an interval while the rest is overwritten again and again.
+func TestProtect(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	var clock atomic.Int64
+	clock.Store(epoch)
+	set.cfg.Now = clock.Load
+	set.create(t)
+	r := set.open(t)
+	base := mix(12, 10_000)
+	s := r.Stage(0, table)
+	first := stamp(base, 0, time.Microsecond)
+	play(t, s, &traffic{frames: first})
+	play(t, s, &traffic{frames: stamp(base, 1, time.Microsecond)})
+	waitIdle(t, r)
+	from, to := first[0].Time, first[len(first)/2].Time
+	if _, err := r.Protect(from-1000, from-500, epoch*2); err == nil {
+		t.Error("an interval without packets can be protected")
+	}
+	pins, err := r.Protect(from, to, epoch+int64(time.Hour))
+	if err != nil || len(pins) != 1 || pins[0].Bytes == 0 {
+		t.Fatalf("%v %v", pins, err)
+	}
+	for round := 2; round < 30; round++ {
+		play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+		waitIdle(t, r)
+		if round == 15 {
+			s.Finish()
+			closeRing(t, r)
+			r = set.open(t)
+			s = r.Stage(0, table)
+		}
+	}
+	have, _ := collect(t, r, Query{From: from, To: to})
+	sameFrames(t, first[:len(first)/2], have)
+	if len(r.State().Pins) != 1 {
+		t.Errorf("pins %v", r.State().Pins)
+	}
+	if _, err := r.Protect(math.MinInt64, math.MaxInt64, epoch+int64(time.Hour)); err == nil || !strings.Contains(err.Error(), "left to record") {
+		t.Errorf("protecting everything: %v", err)
+	}
+	clock.Store(epoch + int64(2*time.Hour))
+	for round := 30; round < 50; round++ {
+		play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+		waitIdle(t, r)
+	}
+	if have, _ := collect(t, r, Query{From: from, To: to}); len(have) != 0 || len(r.State().Pins) != 0 {
+		t.Errorf("%d packets after the protection", len(have))
+	}
+	s.Finish()
+	closeRing(t, r)
+}
+
+// TestClockStepsBack sets the clock back by an hour: everything is kept, and delivered in the order of the stamps.
+func TestClockStepsBack(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	a := stamp(mix(13, 5000), 0, time.Millisecond)
+	b := stamp(mix(14, 5000), 0, time.Millisecond)
+	for i := range b {
+		b[i].Time -= int64(time.Hour)
+	}
+	play(t, s, &traffic{frames: slices.Concat(a, b)})
+	s.Finish()
+	have, _ := collect(t, r, everything)
+	sameFrames(t, slices.Concat(b, a), have)
+	have, _ = collect(t, r, Query{From: epoch, To: math.MaxInt64})
+	sameFrames(t, a, have)
+	closeRing(t, r)
+}
+
+// TestOverwrittenWhileRead lets a query wait while the ring wraps: it goes on with the oldest that there is, and says what is missing.
+func TestOverwrittenWhileRead(t *testing.T) {
+	set := newSetting(t, 1, 24<<20)
+	set.cfg.ReorderBytes = 8 << 20
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	base := mix(15, 10_000)
+	for round := range 5 {
+		play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+		waitIdle(t, r)
+	}
+	res, err := r.Query(context.Background(), everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var b pipeline.Batch
+	if err := res.Next(context.Background(), &b); err != nil {
+		t.Fatal(err)
+	}
+	for round := 5; round < 30; round++ {
+		play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+		waitIdle(t, r)
+	}
+	n := len(b.Packets)
+	for {
+		err := res.Next(context.Background(), &b)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(b.Packets)
+	}
+	scan := res.Scan()
+	if len(scan.Gaps) == 0 || scan.Gaps[0].Why != "overwritten while it was read" || n == 0 || n >= 50_000 {
+		t.Errorf("%d packets, %+v", n, scan)
+	}
+	res.Close()
+	s.Finish()
+	closeRing(t, r)
+}
+
+// TestStageAllocatesNothing counts what a batch allocates, with blocks that fill and are written.
+func TestStageAllocatesNothing(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	set.cfg.Rules = []Rule{{Filter: mustFilter(t, "port == 443"), Action: SnapHeaders}}
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(16, 256*40)
+	w := &keeper{}
+	worker(t, []pipeline.Stage{w}, &traffic{frames: frames})
+	i := 0
+	// The writers allocate a little for each block; a batch that ends no block allocates nothing.
+	if n := testing.AllocsPerRun(30, func() {
+		s.Process(&w.batches[i%len(w.batches)])
+		i++
+	}); n > 0.5 {
+		t.Errorf("%.2f allocations per batch", n)
+	}
+	s.Finish()
+	closeRing(t, r)
+}
+
+func mustFilter(t testing.TB, text string) *filter.Filter {
+	t.Helper()
+	f, err := filter.Compile(text, testEnv(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestEstimate compares a dry run with the query.
+func TestEstimate(t *testing.T) {
+	set := newSetting(t, 2, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(17, 60_000)
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	for _, text := range []string{"", "port == 443", "l7Protocol == DNS", "ip == 10.9.9.9 and port == 7"} {
+		q := Query{From: math.MinInt64, To: math.MaxInt64, Filter: mustFilter(t, text), Hold: true}
+		e, err := r.Estimate(context.Background(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, scan := collect(t, r, q)
+		if n := float64(len(have)); math.Abs(float64(e.Packets)-n) > 0.2*n+20 || e.Blocks != scan.Read {
+			t.Errorf("%q: %+v, and the query brings %d packets of %d blocks", text, e, len(have), scan.Read)
+		}
+	}
+	closeRing(t, r)
+}

@@ -1,0 +1,176 @@
+package ring
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// A State is what a ring is and how it does.
+type State struct {
+	Name      string
+	ID        uint64
+	Created   int64 // ns since the epoch
+	Copies    int   // of each block beside the first
+	Devices   []DeviceState
+	Size      int64 // bytes for packets and their indexes, of one copy
+	SizeRaw   int64 // bytes on all devices
+	Used      int64 // of Size
+	Oldest    int64 // time of the oldest packet; 0 if there is none
+	Newest    int64
+	Packets   uint64 // recorded since the ring was opened
+	Bytes     uint64 // captured bytes recorded since the ring was created; more than Used once it has wrapped
+	Discarded uint64 // packets that rules left out, since the ring was created
+	Dropped   map[string]uint64
+	Rate      float64 // bytes per second written to the ring over the last seconds
+	Queued    int     // blocks that wait for the disk
+	Pins      []Pin
+	Problems  []string // what went wrong since the ring was opened, oldest first
+}
+
+// A DeviceState is a ring's part on one device.
+type DeviceState struct {
+	Dir     string
+	Missing bool
+	Failed  string // why it takes no blocks; empty if it does
+	Size    int64
+	Used    int64
+}
+
+// State says how the ring does.
+func (r *Ring) State() State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := State{
+		Name: r.d.name, ID: r.d.ring, Created: r.d.created, Copies: int(r.d.copies), Packets: r.packets.Load(), Bytes: r.total.Load(),
+		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems),
+	}
+	for i, name := range causeNames {
+		s.Dropped[name] = r.dropped[i].Load()
+	}
+	oldest, newest := int64(math.MaxInt64), int64(math.MinInt64)
+	for _, d := range r.devices {
+		ds := DeviceState{Dir: d.dir, Missing: d.missing, Size: int64(len(d.segments)) * r.d.segment}
+		if d.failed != nil {
+			ds.Failed = d.failed.Error()
+		}
+		for _, g := range d.segments {
+			switch {
+			case g.state == segmentEmpty:
+				continue
+			case g.state == segmentClosed:
+				ds.Used += r.d.segment
+			default:
+				g.span()
+				for i := range g.slots {
+					if g.slots[i].seq != 0 {
+						ds.Used += blockSize
+					}
+				}
+			}
+			oldest, newest = min(oldest, g.first), max(newest, g.last)
+		}
+		s.SizeRaw += ds.Size
+		s.Used += ds.Used
+		s.Devices = append(s.Devices, ds)
+	}
+	for _, img := range r.waiting {
+		oldest, newest = min(oldest, img.h.first), max(newest, img.h.last)
+	}
+	for _, st := range r.stages {
+		if v := st.view.Load(); v != nil {
+			oldest, newest = min(oldest, v.h.first), max(newest, v.h.last)
+		}
+	}
+	if oldest <= newest {
+		s.Oldest, s.Newest = oldest, newest
+	}
+	s.Size, s.Used = s.SizeRaw/int64(s.Copies+1), s.Used/int64(s.Copies+1)
+	s.Pins = r.pins()
+	return s
+}
+
+// perSecond returns the rate over what the ticks cover.
+func (t *rate) perSecond() float64 {
+	if t.n < 2 {
+		return 0
+	}
+	last := (t.n - 1) % len(t.at)
+	first := max(t.n-len(t.at), 0) % len(t.at)
+	if t.at[last] <= t.at[first] {
+		return 0
+	}
+	return float64(t.bytes[last]-t.bytes[first]) / (float64(t.at[last]-t.at[first]) / 1e9)
+}
+
+// A Pin protects a time from being overwritten.
+type Pin struct {
+	From, To int64 // times of the packets in the protected segments
+	Until    int64 // when the protection ends
+	Bytes    int64 // that are protected
+}
+
+// Protect keeps the packets of an interval (ns since the epoch, half-open) from being overwritten until a time; whole segments are kept. Recording goes on
+// in the others. A time that has passed ends the protection. It returns what is protected now; an error if so little would be left that recording stops soon.
+func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if from >= to {
+		return nil, fmt.Errorf("protect an interval of ring %q: it ends before it begins", r.d.name)
+	}
+	var chosen []*segment
+	for _, d := range r.devices {
+		free := 0
+		for _, s := range d.segments {
+			if s.state == segmentOpen {
+				s.span()
+			}
+			switch {
+			case s.state != segmentEmpty && s.first < to && s.last >= from:
+				chosen = append(chosen, s)
+			case s.state == segmentEmpty || s.pinned <= now:
+				free++
+			}
+		}
+		if until > now && free < minFree && d.failed == nil {
+			return nil, fmt.Errorf("protect an interval of ring %q: only %d of %d segments of device %d would be left to record to; choose a shorter one", r.d.name, free, len(d.segments), d.number)
+		}
+	}
+	if len(chosen) == 0 && until > now {
+		return nil, fmt.Errorf("protect an interval of ring %q: it has no packet of the interval", r.d.name)
+	}
+	for _, s := range chosen {
+		s.pinned = until
+		if s.dev.failed != nil || r.cfg.ReadOnly {
+			continue
+		}
+		if err := r.saveEntry(s.dev, s.number, true); err != nil {
+			r.fail(s.dev, err)
+		}
+	}
+	return r.pins(), nil
+}
+
+// minFree is how many segments of a device protection leaves to recording.
+const minFree = 2
+
+// pins lists what is protected. Ring.mu is held.
+func (r *Ring) pins() (list []Pin) {
+	now := r.now()
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.state == segmentEmpty || s.pinned <= now {
+				continue
+			}
+			i := slices.IndexFunc(list, func(p Pin) bool { return p.Until == s.pinned })
+			if i < 0 {
+				i = len(list)
+				list = append(list, Pin{From: s.first, To: s.last, Until: s.pinned})
+			}
+			p := &list[i]
+			p.From, p.To, p.Bytes = min(p.From, s.first), max(p.To, s.last), p.Bytes+r.d.segment
+		}
+	}
+	return list
+}
