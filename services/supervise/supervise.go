@@ -26,6 +26,8 @@ type Options struct {
 	State      string   // the state directory; it is made if it is not there
 	Interfaces []string // links to capture from instead of the configuration's ports
 	Listen     string   // address and port; empty is :8443
+	Appliance  bool     // the machine is Galvo's alone
+	Management string   // link to manage the device through where the configuration names none; see host.Options
 	Stdout     io.Writer
 	Stderr     io.Writer
 
@@ -67,6 +69,14 @@ func serve(ctx context.Context, o Options, places *places, l net.Listener) error
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	services := roles(o, places, l.Addr().String(), instance(), socket)
+	if places.managed(o) {
+		web := services[len(services)-1]
+		for _, f := range nameSockets(ctx) {
+			defer f.Close()
+			web.args = append(web.args, "-mdns", fmt.Sprint(3+len(web.files)))
+			web.files = append(web.files, f)
+		}
+	}
 	for _, s := range services {
 		if run.Err() != nil {
 			break
