@@ -97,13 +97,14 @@ var allowed = map[string][]string{
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
 		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis"},
-	"webui": {},
+	"webui":      {},
+	"webui/mdns": {},
 
 	// What boots. init supervises as galvo run does.
 	"initramfs/module": {},
 	"initramfs/boot":   {"initramfs/module", "services/api", "services/supervise"},
 
-	"webui/server": {"services/api", "services/config", "services/durable", "webui"},
+	"webui/server": {"services/api", "services/config", "services/durable", "webui", "webui/mdns"},
 	"ci/need":      {},
 	"ci/rig":       {"ci/need"},
 	"ci/device":    {"ci/need", "ci/rig"},

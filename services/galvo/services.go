@@ -60,6 +60,8 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&o.State, "state", defaultState(), "state `directory`")
 	f.Var((*list)(&o.Interfaces), "interface", "`name` of an interface to capture from, instead of the configuration's ports; may be given several times")
 	f.StringVar(&o.Listen, "listen", supervise.DefaultListen, "`address` to serve the page and the API at")
+	f.BoolVar(&o.Appliance, "appliance", false, "the machine is Galvo's alone: its name, its clock and every port")
+	f.StringVar(&o.Management, "management", "", "`link` to look after as management port where the configuration names none: its name, MAC or PCI address")
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
@@ -119,12 +121,19 @@ func runWeb(ctx context.Context, args []string) error {
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
 	f.Var((*list)(&o.Addresses), "address", "`address` of the machine, for the certificate")
 	redirect := f.Bool("redirect", false, "answer plain HTTP on the second inherited socket, and send it to the first")
+	var names numbers
+	f.Var(&names, "mdns", "`number` of an inherited socket to answer for the device's name with")
 	user, group := identity(f)
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
 	if err := sandbox.Enter(sandbox.Unprivileged(*user, *group)); err != nil {
 		return err
+	}
+	for _, fd := range names {
+		if err := inheritNames(&o, fd); err != nil {
+			return err
+		}
 	}
 	listener, err := inherit(3)
 	if err != nil {
@@ -148,6 +157,22 @@ func inherit(fd uintptr) (net.Listener, error) {
 		return nil, fmt.Errorf("take over the listening socket %d: %w", fd, err)
 	}
 	return l, nil
+}
+
+// inheritNames takes over a socket for multicast DNS.
+func inheritNames(o *server.Options, fd int) error {
+	f := os.NewFile(uintptr(fd), "mdns")
+	defer f.Close()
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return fmt.Errorf("take over the socket %d for names: %w", fd, err)
+	}
+	if a, ok := c.LocalAddr().(*net.UDPAddr); ok && a.IP.To4() != nil {
+		o.Names4 = c
+	} else {
+		o.Names6 = c
+	}
+	return nil
 }
 
 // identity adds the flags that say as whom a service runs.

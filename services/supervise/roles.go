@@ -26,6 +26,12 @@ func roles(o Options, p *places, bound string, instance uint64, sockets []*os.Fi
 	for _, name := range o.Interfaces {
 		host.args = append(host.args, "-interface", name)
 	}
+	if o.Appliance {
+		host.args = append(host.args, "-appliance")
+	}
+	if o.Management != "" {
+		host.args = append(host.args, "-management", o.Management)
+	}
 	engine := &service{
 		name: string(api.ServiceEngine), dir: filepath.Join(p.state, "engine"), socket: api.SocketPath(p.run, api.ServiceEngine), after: host.socket,
 		args: append(p.engine.flags(), "-run", p.run, "-callers", fmt.Sprintf("%d,%d", p.web.user, os.Getuid())),

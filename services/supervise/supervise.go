@@ -28,6 +28,8 @@ type Options struct {
 	Listen     string   // address and port; empty is :8443
 	Redirect   string   // address and port where plain HTTP is sent to Listen; empty is nowhere
 	Init       *Init    // nil outside init
+	Appliance  bool     // the machine is Galvo's alone
+	Management string   // link to manage the device through where the configuration names none; see host.Options
 	Stdout     io.Writer
 	Stderr     io.Writer
 
@@ -83,6 +85,14 @@ func serve(ctx context.Context, o Options, places *places, listeners []net.Liste
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	services := roles(o, places, bound.String(), instance(), sockets)
+	if places.managed(o) {
+		web := services[len(services)-1]
+		for _, f := range nameSockets(ctx) {
+			defer f.Close()
+			web.args = append(web.args, "-mdns", fmt.Sprint(3+len(web.files)))
+			web.files = append(web.files, f)
+		}
+	}
 	for _, s := range services {
 		if run.Err() != nil {
 			break

@@ -15,7 +15,7 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,15 +54,21 @@ func (c *certificates) tlsConfig() *tls.Config {
 	}
 }
 
-// require makes the certificate have a device's name from now on.
-func (c *certificates) require(name string) {
+// require makes the certificate have these names from now on. It is made anew when one of them is missing in it; names that are over may stay.
+func (c *certificates) require(names []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, n := range []string{name, name + ".local"} {
-		if !slices.Contains(c.names, n) {
-			c.names = append(slices.Clip(c.names), n)
-		}
+	c.names = names
+}
+
+// fingerprint returns the SHA-256 of the certificate as browsers show it.
+func (c *certificates) fingerprint() string {
+	pair, err := c.get()
+	if err != nil {
+		return ""
 	}
+	sum := sha256.Sum256(pair.Certificate[0])
+	return strings.ReplaceAll(fmt.Sprintf("% X", sum[:]), " ", ":")
 }
 
 // get returns the certificate, after it was renewed if it is time.
@@ -147,6 +153,6 @@ func (c *certificates) renew() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate that was made: %w", err)
 	}
-	slog.Info("a certificate was made", "names", c.names, "until", template.NotAfter, "sha256", fmt.Sprintf("%X", sha256.Sum256(der)))
+	slog.Info("a certificate was made", "names", c.names, "until", template.NotAfter, "sha256", fmt.Sprintf("% X", sha256.Sum256(der)))
 	return &pair, nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"galvo/services/api"
+	"galvo/webui/mdns"
 )
 
 // A server answers requests from the network.
@@ -25,30 +26,28 @@ type server struct {
 	certificates *certificates
 	forward      *forward
 	device       *device
-	own          http.Handler // this service's part of the route table
+	names        *mdns.Responder // nil where the device is not found by its name
+	own          http.Handler    // this service's part of the route table
 	mux          *http.ServeMux
 	crossOrigin  *http.CrossOriginProtection
+	failed       chan error // what ends the process
 }
 
 func newServer(o Options) (*server, error) {
-	s := &server{options: o, started: time.Now(), sessions: openSessions(filepath.Join(o.State, "sessions")), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
+	s := &server{options: o, started: time.Now(), failed: make(chan error, 1+len(o.Listeners)), sessions: openSessions(filepath.Join(o.State, sessionsFile)), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
 	var err error
-	if s.users, err = openUsers(filepath.Join(o.State, "users"), o.Password, o.Stdout); err != nil {
+	if s.users, err = openUsers(filepath.Join(o.State, usersFile), o.Password, o.Stdout); err != nil {
 		return nil, err
 	}
-	if s.tokens, err = openTokens(filepath.Join(o.State, "tokens")); err != nil {
+	if s.tokens, err = openTokens(filepath.Join(o.State, tokensFile)); err != nil {
 		return nil, err
+	}
+	if o.Names4 != nil || o.Names6 != nil {
+		s.names = mdns.New(o.Names4, o.Names6)
 	}
 	s.device = newDevice(s)
 	s.device.look()
-	name := s.device.name()
-	names := []string{name, name + ".local", "localhost", "127.0.0.1", "::1"}
-	for _, a := range o.Addresses {
-		if !slices.Contains(names, a) && net.ParseIP(a) != nil {
-			names = append(names, a)
-		}
-	}
-	if s.certificates, err = openCertificates(filepath.Join(o.State, "certificate.pem"), names); err != nil {
+	if s.certificates, err = openCertificates(filepath.Join(o.State, certificateFile), s.device.certificateNames()); err != nil {
 		return nil, err
 	}
 	if s.own, err = s.ownHandler(); err != nil {

@@ -1,16 +1,21 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"galvo/services/api"
 	"galvo/services/config"
+	"galvo/webui/mdns"
 )
 
 // ownHandler answers this service's part of the route table.
@@ -22,6 +27,7 @@ func (s *server) ownHandler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	a := api.New(mux, s.options.Version)
 	api.GetStatus.Handle(a, s.status)
+	api.FactoryReset.Handle(a, s.factoryReset)
 	api.Login.Handle(a, s.openSession)
 	api.Logout.Handle(a, s.endSession)
 	api.ListTokens.Handle(a, func(context.Context, *api.Nothing) (*api.Reply[[]api.Token], error) {
@@ -48,13 +54,93 @@ func (s *server) ownHandler() (http.Handler, error) {
 type device struct {
 	server *server
 
-	mu     sync.Mutex
-	asked  time.Time
-	last   api.Status
-	config *config.Config // as it was last seen
+	mu      sync.Mutex
+	asked   time.Time
+	last    api.Status
+	config  *config.Config // as it was last seen
+	network api.Network    // likewise
 }
 
-func newDevice(s *server) *device { return &device{server: s, config: config.Default()} }
+func newDevice(s *server) *device {
+	return &device{server: s, config: config.Default(), network: api.Network{Addresses: []string{}, DNS: []string{}, Problems: []string{}}}
+}
+
+// watchEvery is how often the device is looked at while nobody asks: its name and addresses may have changed.
+const watchEvery = 2 * time.Second
+
+// watch makes certificate and names follow the device until ctx is done.
+func (d *device) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		d.mu.Lock()
+		d.look()
+		d.mu.Unlock()
+		d.follow()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// follow tells who must know of the device's name and addresses.
+func (d *device) follow() {
+	d.server.certificates.require(d.certificateNames())
+	if d.server.names == nil {
+		return
+	}
+	d.mu.Lock()
+	n := d.network
+	d.mu.Unlock()
+	if n.Index == 0 {
+		d.server.names.Set(mdns.Host{})
+		return
+	}
+	h := mdns.Host{Name: n.Name, Link: n.Index, HTTPS: d.server.port()}
+	for _, text := range n.Addresses {
+		if a, err := netip.ParseAddr(text); err == nil {
+			h.Addresses = append(h.Addresses, a)
+		}
+	}
+	d.server.names.Set(h)
+}
+
+// port returns where the page is served.
+func (s *server) port() uint16 {
+	if len(s.options.Listeners) == 0 {
+		return 0
+	}
+	a, _ := s.options.Listeners[0].Addr().(*net.TCPAddr)
+	if a == nil {
+		return 0
+	}
+	return uint16(a.Port)
+}
+
+// maxCertificateNames keeps a machine with very many addresses from a certificate that no client reads.
+const maxCertificateNames = 40
+
+// certificateNames returns the device's names and addresses. IPv6 link-local ones are left out: no URL has them without a zone.
+func (d *device) certificateNames() []string {
+	name := d.name()
+	names := []string{name, name + ".local", "localhost", "127.0.0.1", "::1"}
+	d.mu.Lock()
+	addresses := slices.Concat(d.network.Addresses, d.server.options.Addresses)
+	if d.network.Port != "" {
+		// The port is looked after, so that what the machine had at the start may be over.
+		addresses = d.network.Addresses
+	}
+	d.mu.Unlock()
+	for _, text := range addresses {
+		a, err := netip.ParseAddr(text)
+		if err == nil && !(a.Is6() && a.IsLinkLocalUnicast()) && !slices.Contains(names, text) && len(names) < maxCertificateNames {
+			names = append(names, text)
+		}
+	}
+	return names
+}
 
 // stall returns how long a client may take nothing of a reply. The engine ends captures after the time that is set; this is above, so that it is
 // the engine that says why.
@@ -64,22 +150,23 @@ func (d *device) stall() time.Duration {
 	return time.Duration(d.config.Captures.StallSeconds+5) * time.Second
 }
 
-// name returns the configured name as it was last seen, without asking.
+// name returns the device's name as it was last seen, without asking.
 func (d *device) name() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.config.Device.Name
+	return cmp.Or(d.network.Name, d.config.Device.Name, "galvo")
 }
 
 func (s *server) status(context.Context, *api.Nothing) (*api.Reply[api.Status], error) {
 	d := s.device
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.look()
-	s.certificates.require(d.config.Device.Name)
 	status := d.last
+	d.mu.Unlock()
+	d.follow()
 	now := time.Now()
-	status.Name, status.Version, status.Time, status.Uptime = d.config.Device.Name, s.options.Version, now.UnixMicro(), int64(now.Sub(s.started).Seconds())
+	status.Name, status.Version, status.Time, status.Uptime = d.name(), s.options.Version, now.UnixMicro(), int64(now.Sub(s.started).Seconds())
+	status.Fingerprint = s.certificates.fingerprint()
 	return &api.Reply[api.Status]{Body: status}, nil
 }
 
@@ -97,6 +184,10 @@ func (d *device) look() {
 		down(api.ServiceHost, err)
 	} else {
 		d.config = c
+		if n, err := d.askNetwork(); err == nil {
+			d.network = n
+			status.Problems = append(status.Problems, sentences(n.Problems)...)
+		}
 		status.Services = append(status.Services, api.ServiceStatus{Name: string(api.ServiceHost), State: "ok"})
 	}
 	if ports, err := d.askEngine(); err != nil {
@@ -105,9 +196,13 @@ func (d *device) look() {
 		status.Services = append(status.Services, api.ServiceStatus{Name: string(api.ServiceEngine), State: "ok"})
 		status.Problems = append(status.Problems, portProblems(ports)...)
 	}
+	if d.server.names != nil && d.server.names.Conflict() {
+		status.Problems = append(status.Problems, "Another device in the network has this one's name: give one of them another name.")
+	}
 	if len(status.Problems) > 0 {
 		status.State = "degraded"
 	}
+	status.Network = d.network
 	d.last, d.asked = status, time.Now()
 }
 
@@ -118,6 +213,24 @@ func (d *device) askHost() (*config.Config, error) {
 		return nil, err
 	}
 	return config.Parse(text)
+}
+
+// askNetwork returns how the device is reached.
+func (d *device) askNetwork() (n api.Network, err error) {
+	text, err := d.server.forward.get(api.ServiceHost, api.GetNetwork.Path)
+	if err == nil {
+		err = json.Unmarshal(text, &n)
+	}
+	return n, err
+}
+
+// sentences makes a person's sentences of problems.
+func sentences(problems []string) []string {
+	var out []string
+	for _, p := range problems {
+		out = append(out, strings.ToUpper(p[:min(1, len(p))])+p[min(1, len(p)):]+".")
+	}
+	return out
 }
 
 func (d *device) askEngine() ([]api.Port, error) {

@@ -27,6 +27,8 @@ type Options struct {
 	Redirect  net.Listener   // inherited, nil for none: plain HTTP, which is sent to the first of Listeners
 	State     string         // directory of certificate, users, tokens and sessions
 	Run       string         // runtime directory, with the sockets of the other services
+	Names4    net.PacketConn // inherited, bound to the port of multicast DNS; nil is none
+	Names6    net.PacketConn // likewise, for IPv6
 	Addresses []string       // the machine's own, for the certificate
 	Password  string         // of the user admin; empty keeps it, or makes one at first start and prints it on Stdout
 	Page      fs.FS
@@ -53,12 +55,17 @@ func Run(ctx context.Context, o Options) error {
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 250, WriteByteTimeout: s.device.stall()},
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
+	own, stopOwn := context.WithCancel(ctx)
+	defer stopOwn()
 	var running sync.WaitGroup
-	failed := make(chan error, len(o.Listeners))
+	running.Go(func() { s.device.watch(own) })
+	if s.names != nil {
+		running.Go(func() { s.names.Run(own) })
+	}
 	for _, l := range o.Listeners {
 		running.Go(func() {
 			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
+				s.failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
 			}
 		})
 	}
@@ -68,8 +75,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case err = <-s.failed:
 	}
+	stopOwn()
 	// Streams have ended with ctx; what is left gets a moment.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()

@@ -2,12 +2,16 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -37,8 +41,9 @@ type web struct {
 	engine  http.HandlerFunc
 	stop    func()
 
-	mu  sync.Mutex
-	out strings.Builder
+	mu      sync.Mutex
+	out     strings.Builder
+	network api.Network // what the host service says
 }
 
 func (w *web) Write(b []byte) (int, error) {
@@ -53,10 +58,21 @@ func newWeb(t testing.TB, engine http.HandlerFunc) *web {
 	w := &web{TB: t, engine: engine, options: Options{State: dir, Run: dir, Password: password, Version: "test"}}
 	w.options.Page = fstest.MapFS{"index.html": {Data: []byte("<title>Galvo</title>")}, "app.js": {Data: []byte("1")}}
 	w.options.Stdout = w
+	w.network = api.Network{Name: "lab", Addresses: []string{"192.0.2.7", "fe80::7"}, Problems: []string{"no DHCP server answers"}}
 	w.service(api.ServiceHost, func(rw http.ResponseWriter, r *http.Request) {
-		c := config.Default()
-		c.Device.Name = "lab"
-		rw.Write(c.Encode())
+		switch r.URL.Path {
+		case api.GetNetwork.Path:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			json.NewEncoder(rw).Encode(w.network)
+		case api.ResetConfig.Path:
+			body, _ := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "reset %s\n", bytes.TrimSpace(body))
+		default:
+			c := config.Default()
+			c.Device.Name = "lab"
+			rw.Write(c.Encode())
+		}
 	})
 	if engine != nil {
 		w.service(api.ServiceEngine, func(rw http.ResponseWriter, r *http.Request) {
@@ -103,7 +119,7 @@ func (w *web) start() {
 	w.stop = sync.OnceFunc(func() {
 		transport.CloseIdleConnections()
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; err != nil && !errors.Is(err, errReset) {
 			w.Error(err)
 		}
 	})
@@ -254,8 +270,68 @@ func TestStatus(t *testing.T) {
 	w := newWeb(t, echo)
 	a := w.do("GET", "/api/v1/status", "", "Authorization", basic("admin", password))
 	var s api.Status
-	if err := json.Unmarshal([]byte(a.body), &s); err != nil || len(s.Services) != 3 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Port 2 (eth2) is absent: no such link") {
+	if err := json.Unmarshal([]byte(a.body), &s); err != nil || len(s.Services) != 3 || len(s.Problems) != 2 || s.Problems[0] != "No DHCP server answers." ||
+		!strings.Contains(s.Problems[1], "Port 2 (eth2) is absent: no such link") || s.Name != "lab" || s.Network.Addresses[0] != "192.0.2.7" {
 		t.Errorf("status: %d %s %v", a.status, a.body, err)
+	}
+	if leaf := w.leaf(); s.Fingerprint != strings.ReplaceAll(fmt.Sprintf("% X", sha256.Sum256(leaf.Raw)), " ", ":") {
+		t.Errorf("fingerprint %s", s.Fingerprint)
+	}
+}
+
+// leaf returns the certificate that a client sees.
+func (w *web) leaf() *x509.Certificate {
+	w.Helper()
+	c, err := tls.Dial("tcp", w.address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0]
+}
+
+// The certificate follows the device's name and addresses, without anybody who asks for the status.
+func TestCertificateFollows(t *testing.T) {
+	w := newWeb(t, echo)
+	if leaf := w.leaf(); leaf.VerifyHostname("lab.local") != nil || leaf.VerifyHostname("192.0.2.7") != nil || len(leaf.IPAddresses) != 3 {
+		t.Errorf("names %v %v", leaf.DNSNames, leaf.IPAddresses)
+	}
+	w.mu.Lock()
+	w.network.Name, w.network.Port, w.network.Addresses = "galvo-0001", "eth0", []string{"198.51.100.1"}
+	w.mu.Unlock()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		leaf := w.leaf()
+		if leaf.VerifyHostname("galvo-0001.local") == nil && leaf.VerifyHostname("198.51.100.1") == nil && leaf.VerifyHostname("lab") != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("names %v %v", leaf.DNSNames, leaf.IPAddresses)
+		}
+	}
+}
+
+// A factory reset keeps what is named, and else begins again as at a first start.
+func TestFactoryReset(t *testing.T) {
+	w := newWeb(t, echo)
+	reset := func(body string) answer {
+		return w.do("POST", api.FactoryReset.Path, body, "Authorization", basic("admin", password), "Content-Type", "application/json")
+	}
+	if a := reset(`{"keep":["users","management"]}`); a.status != 204 {
+		t.Errorf("%+v", a)
+	}
+	users := filepath.Join(w.options.State, usersFile)
+	if _, err := os.Stat(users); err != nil {
+		t.Error(err)
+	}
+	if a := reset(`{}`); a.status != 204 {
+		t.Errorf("%+v", a)
+	}
+	w.stop()
+	if _, err := os.Stat(users); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the users are left: %v", err)
+	}
+	if said := w.out.String(); !strings.Contains(said, `reset {"keep":["management"]}`) || !strings.Contains(said, "reset {}") {
+		t.Errorf("the host service was asked %q", said)
 	}
 }
 
@@ -338,7 +414,7 @@ func TestCertificate(t *testing.T) {
 		t.Error("a missing address did not make a new certificate")
 	}
 	c = open(now, "lab")
-	c.require("bench")
+	c.require([]string{"bench"})
 	if leaf(c) == other {
 		t.Error("a new name did not make a new certificate")
 	}
