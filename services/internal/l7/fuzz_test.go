@@ -60,6 +60,7 @@ func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
 func FuzzCoAP(f *testing.F)          { fuzzDissector(f, false, inspectCoAP, 5683) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
+func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }
 func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
 func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
 func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
