@@ -20,7 +20,7 @@ var dissectors = []dissector{
 	{oncRPC, udp | tcp, "", inspectRPC},
 	{coap, udp, "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~\x7f", inspectCoAP},
 	{openVPN, udp, "\x38\x40\x50", inspectOpenVPN},
-	{openVPN, tcp, "\x00", inspectOpenVPN},
+	{openVPN, tcp, "\x00\x01\x02\x03\x04", inspectOpenVPN},
 	{PTPv2, udp, "", inspectPTP},
 	{NTP, udp, "", inspectNTP},
 	{DHCPv6, udp, "", inspectDHCPv6},

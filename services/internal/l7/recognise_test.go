@@ -43,7 +43,7 @@ func conversations(t testing.TB) []conversation {
 	pnio := unhex("04 00 20 00 10 00 00 00 dea00000 6c97 11d1 8271 000100010001 0100a0de 976c d111 8271 00a02442df7d 00112233445566778899aabbccddeeff"+
 		"00000000 01000000 00000000 0000 ffff ffff 0400 0000 00 00") + "abcd"
 	quic := clientHello("quic.example.com", 16)
-	return []conversation{
+	return append(officeConversations(), []conversation{
 		{"DNS query", 17, 40000, 53, []packetSpec{up(dnsQuery), down(dnsAnswer)}, DNS, 0, "www.example.com", 1},
 		{"DNS on another port", 17, 40000, 5300, []packetSpec{up(dnsQuery)}, DNS, 0, "www.example.com", 1},
 		{"DNS over TCP, length apart", 6, 40000, 53, []packetSpec{syn, synAck, up(u16(len(dnsQuery))), up(dnsQuery)}, DNS, 0, "www.example.com", 4},
@@ -84,7 +84,7 @@ func conversations(t testing.TB) []conversation {
 		{"HTTP behind SOCKS", 6, 40000, 9050, []packetSpec{syn, synAck, up("\x05\x01\x00"), down("\x05\x00"), up(httpGet)}, socks, HTTP, "www.example.com", 5},
 		{"Teredo", 17, 40000, 3544, []packetSpec{up("\x60\x00\x00\x00\x00\x00\x3b\xff" + strings.Repeat("a", 32))}, Teredo, 0, "", 1},
 		{"DTLS", 17, 40000, 4433, []packetSpec{up("\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04abcd")}, DTLS, 0, "", 1},
-	}
+	}...)
 }
 
 func (l *lab) play(c conversation) (v Verdict) {
