@@ -43,7 +43,7 @@ func coapMessage(b []byte) (resource, ok bool) {
 	at, option := 4+int(b[0]&15), 0
 	for at < len(b) {
 		if b[at] == 0xff {
-			return resource && b[1] < 32, at+1 < len(b) && option > 0
+			return resource && b[1] < 32, at+1 < len(b)
 		}
 		var n [2]int
 		head := b[at]

@@ -40,7 +40,13 @@ func inspectCOTP(v *payload) answer {
 	}
 	switch b[5] & 0xf0 {
 	case cotpRequest, cotpConfirm:
-		if li < 6 || len(b) < 8 || size > len(b) && !v.cut || b[5]&0xf0 == cotpRequest && (b[6]|b[7] != 0) {
+		if li < 6 || len(b) > 7 && b[5]&0xf0 == cotpRequest && b[6]|b[7] != 0 {
+			return answer{}
+		}
+		if size > len(b) && !v.cut {
+			return answer{outcome: more}
+		}
+		if len(b) < 8 {
 			return answer{}
 		}
 		if m := v.memory(); m != nil {
@@ -48,6 +54,9 @@ func inspectCOTP(v *payload) answer {
 			return answer{outcome: weak}
 		}
 	case cotpData & 0xf0:
+		if li == 2 && len(b) < tpktHeader+7 && size > len(b) && !v.cut {
+			return answer{outcome: more}
+		}
 		if li == 2 {
 			return cotpUser(v, b[tpktHeader+3:min(size, len(b))])
 		}

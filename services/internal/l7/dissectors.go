@@ -11,6 +11,7 @@ var dissectors = []dissector{
 	{0, udp | tcp, "", inspectSignatures},
 	{DHCP, udp, "\x01\x02", inspectDHCP},
 	{SNMP, udp, "\x30", inspectSNMP},
+	{ldap, udp | tcp, "\x30", inspectLDAP},
 	{QUIC, udp, "", inspectQUIC},
 	{DTLS, udp, "\x14\x15\x16\x17\x18\x19", inspectDTLS},
 	{STUN, udp | tcp, "", inspectSTUN},
@@ -26,7 +27,7 @@ var dissectors = []dissector{
 	{Teredo, udp, "\x00\x60", inspectTeredo},
 	{oncRPC, udp | tcp, "", inspectRPC},
 	{openVPN, udp, "\x38\x40\x50", inspectOpenVPN},
-	{openVPN, tcp, "\x00", inspectOpenVPN},
+	{openVPN, tcp, "\x00\x01\x02\x03\x04", inspectOpenVPN},
 	{PTPv2, udp, "", inspectPTP},
 	{NTP, udp, "", inspectNTP},
 	{DHCPv6, udp, "", inspectDHCPv6},
@@ -34,6 +35,7 @@ var dissectors = []dissector{
 	{DNS, tcp, "", inspectDNSOverTCP},
 	{bitTorrent, udp, "\x01\x11\x21\x31\x41", inspectUTP},
 	{ethereum, udp, "", inspectEthereum},
+	{rakNet, udp, "\x80\x84\x88\x8c\xa0\xc0", inspectRakNet},
 	{RTP, udp, "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f" +
 		"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7\xb8\xb9\xba\xbb\xbc\xbd\xbe\xbf", inspectRTP},
 }

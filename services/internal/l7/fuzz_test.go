@@ -57,8 +57,10 @@ func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStrea
 func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
 func FuzzRPC(f *testing.F)           { fuzzDissector(f, false, inspectRPC) }
 func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
+func FuzzLDAP(f *testing.F)          { fuzzDissector(f, true, inspectLDAP) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
+func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }
 func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
 func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
 func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }

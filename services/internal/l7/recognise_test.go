@@ -43,7 +43,7 @@ func conversations(t testing.TB) []conversation {
 	pnio := unhex("04 00 20 00 10 00 00 00 dea00000 6c97 11d1 8271 000100010001 0100a0de 976c d111 8271 00a02442df7d 00112233445566778899aabbccddeeff"+
 		"00000000 01000000 00000000 0000 ffff ffff 0400 0000 00 00") + "abcd"
 	quic := clientHello("quic.example.com", 16)
-	return []conversation{
+	return append(officeConversations(), []conversation{
 		{"DNS query", 17, 40000, 53, []packetSpec{up(dnsQuery), down(dnsAnswer)}, DNS, 0, "www.example.com", 1},
 		{"DNS on another port", 17, 40000, 5300, []packetSpec{up(dnsQuery)}, DNS, 0, "www.example.com", 1},
 		{"DNS over TCP, length apart", 6, 40000, 53, []packetSpec{syn, synAck, up(u16(len(dnsQuery))), up(dnsQuery)}, DNS, 0, "www.example.com", 4},
@@ -91,7 +91,7 @@ func conversations(t testing.TB) []conversation {
 		{"ICCP in the middle", 6, 40000, 102, []packetSpec{up(unhex("03000026 02f080 01000100 6119 3017 020103 a012 a0 10 020101 a40b a109 1807") + "abcdefg"),
 			down(unhex("03000034 02f080 01000100") + "TASE2_Version")}, MMS, ICCP, "", 2},
 		{"another user of COTP", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("0300000b 02f080 41424344"))}, COTP, 0, "", 5},
-		{"RDP without negotiation", 6, 40000, 3390, []packetSpec{syn, synAck, up(unhex("0300000b 06e00000000000")), down(unhex("0300000b 06d00000123400")), up(unhex("0300000d 02f080 7f6582019004"))}, rdp, 0, "", 5},
+		{"RDP without negotiation", 6, 40000, 3390, []packetSpec{syn, synAck, up(unhex("0300000b 06e00000000000")), down(unhex("0300000b 06d00000123400")), up(unhex("0300000d 02f080 7f6582019004"))}, rdp, 0, "", 3},
 		{"GTP-C 1", 17, 40000, 2123, []packetSpec{up(unhex("32100004 00000000 00010000"))}, GTP, GTPC, "", 1},
 		{"GTP-C 2 elsewhere", 17, 40000, 2124, []packetSpec{up(unhex("48200011 00000000 00000100 01000500 1122334455"))}, GTP, GTPC, "", 1},
 		{"GTP-U echo", 17, 2152, 2152, []packetSpec{up(unhex("32010004 00000000 00010000"))}, GTP, GTPU, "", 1},
@@ -102,7 +102,7 @@ func conversations(t testing.TB) []conversation {
 		{"CoAP", 17, 40000, 5683, []packetSpec{up(unhex("40017d34 bb2e77656c6c2d6b6e6f776e 04636f7265"))}, COAP, 0, "", 1},
 		{"CoAP elsewhere", 17, 40000, 6683, []packetSpec{up(unhex("40017d34 bb2e77656c6c2d6b6e6f776e 04636f7265")), down(unhex("60457d34 c128 ff") + "<x>")}, COAP, 0, "", 2},
 		{"DTLS", 17, 40000, 4433, []packetSpec{up("\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04abcd")}, DTLS, 0, "", 1},
-	}
+	}...)
 }
 
 // A connection of the transport over which S7comm goes, asked for and made.
