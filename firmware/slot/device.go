@@ -171,24 +171,24 @@ func (d Device) System(do func(p *Partition, now bundle.Release) error) error {
 	return do(p, now)
 }
 
-// Confirm marks the image that runs as good. On a machine without slots there is nothing to do.
-func (d Device) Confirm() error {
-	return withoutSlots(d.System(func(p *Partition, now bundle.Release) error {
-		_, err := p.Confirm(now)
-		return err
-	}))
-}
-
-// OnTrial reports whether the image that runs was not confirmed: after so many starts without that, the one before is taken again. Where that cannot be told it
-// is not.
-func (d Device) OnTrial() bool {
-	trial := false
-	err := d.System(func(p *Partition, now bundle.Release) error {
-		s, err := p.Running(now.Build)
-		trial = s.Counted
+// Confirm marks the image that runs as good, and reports whether it had to. On a machine without slots there is nothing to do.
+func (d Device) Confirm() (changed bool, err error) {
+	err = d.System(func(p *Partition, now bundle.Release) (err error) {
+		changed, err = p.Confirm(now)
 		return err
 	})
-	return err == nil && trial
+	return changed, withoutSlots(err)
+}
+
+// TriesLeft returns how often the image that runs will still be started before the one before is taken again. Counted is false once it was confirmed, and where
+// there are no slots.
+func (d Device) TriesLeft() (left int, counted bool, err error) {
+	err = d.System(func(p *Partition, now bundle.Release) error {
+		s, err := p.Running(now.Build)
+		left, counted = s.TriesLeft, s.Counted
+		return err
+	})
+	return left, counted, withoutSlots(err)
 }
 
 // withoutSlots passes over the errors of a machine that has none.
