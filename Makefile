@@ -8,6 +8,10 @@ BUILD     = build
 GALVO     = $(BUILD)/galvo
 ARGS     ?=
 BOARD    ?=
+# With this key updates are signed; images trust its public part. The one for development is made at the first build.
+KEY      ?= $(BUILD)/keys/development
+# Once this firmware was confirmed, devices take none below that version.
+MINIMUM  ?= 0.0
 # Firmware versions are numbers that rise, so that a device can compare them.
 FIRMWARE ?= $(shell { git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-\([0-9]*\)-g/-\1.g/'; } | grep . || \
 	echo 0.0.$$(git rev-list --count HEAD 2>/dev/null || echo 0)-g$$(git rev-parse --short=8 HEAD 2>/dev/null || echo none))
@@ -28,8 +32,11 @@ $(BUILD)/galvo-%: web FORCE
 	GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(FIRMWARE)' -o $@ ./services/galvo
 FORCE:
 
-image: $(BUILD)/galvo-amd64 $(BUILD)/galvo-arm64 ## build the flashable images; BOARD="qemu-amd64 ..." names some
-	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)'
+$(BUILD)/keys/development.pub:
+	$(GO) run ./services/galvo firmware keygen -plain $(BUILD)/keys/development
+
+image: $(BUILD)/galvo-amd64 $(BUILD)/galvo-arm64 $(KEY).pub ## build the flashable images; BOARD="qemu-amd64 ..." names some
+	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)' -minimum '$(MINIMUM)' -key $(KEY)
 
 kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
 	$(GO) run ./firmware/mkimage -update firmware/lock/debian.toml

@@ -27,7 +27,7 @@ type Board struct {
 	Modules           []string `toml:"modules"`             // kernel modules in the image; what they depend on comes with them
 	Load              []string `toml:"load"`                // modules that are loaded at boot, in order, whatever hardware there is
 	Firmware          []string `toml:"firmware"`            // files below /lib/firmware that drivers ask for; a pattern as of path.Match
-	MemoryFloorBytes  int64    `toml:"memory_floor_bytes"`  // with less the device does not start
+	MemoryFloorBytes  int64    `toml:"memory_floor_bytes"`  // with less, of what the kernel can give out, the device does not start
 	ImageBudgetBytes  int64    `toml:"image_budget_bytes"`  // at most so large is the disk image; 0 is no limit
 	SystemBytes       int64    `toml:"system_bytes"`        // size to which the system partition grows at the first boot
 	Ports             []Port   `toml:"port"`                // in this order

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"maps"
 	"path"
 	"runtime/debug"
 	"slices"
@@ -230,8 +231,47 @@ func (b *builder) addPrograms() error {
 	return nil
 }
 
-// addFirmware adds the files that the board's drivers ask for.
+// addFirmware adds the files that the board names, of the packages with what runs in NICs. A pattern that finds nothing is an error.
 func (b *builder) addFirmware() error {
+	if len(b.Board.Firmware) == 0 {
+		return nil
+	}
+	found := map[string]bool{}
+	for _, p := range b.Lock.Packages {
+		if p.Architecture != b.Board.Architecture || !strings.HasPrefix(p.Want, "firmware-") {
+			continue
+		}
+		deb, _, err := b.fetch(p.Want)
+		if err != nil {
+			return err
+		}
+		files, err := debian.ReadFiles(deb, func(file string) bool {
+			return strings.HasPrefix(strings.TrimPrefix(file, "usr/"), "lib/firmware/") || strings.HasSuffix(file, "/copyright")
+		})
+		if err != nil {
+			return err
+		}
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			name, ok := strings.CutPrefix(strings.TrimPrefix(file, "usr/"), "lib/firmware/")
+			if !ok {
+				b.add(file, 0o644, files[file])
+				continue
+			}
+			for _, pattern := range b.Board.Firmware {
+				if match, _ := path.Match(pattern, name); match {
+					found[pattern] = true
+					b.add("lib/firmware/"+name, 0o644, files[file])
+					b.result.Firmware = append(b.result.Firmware, name)
+					break
+				}
+			}
+		}
+	}
+	for _, pattern := range b.Board.Firmware {
+		if !found[pattern] {
+			return fmt.Errorf("no package has the firmware %s", pattern)
+		}
+	}
 	return nil
 }
 

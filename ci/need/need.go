@@ -1,7 +1,7 @@
 // Package need says what a test needs of its machine: root, a tool, the corpus.
 //
 // Where it is missing the test is skipped with a reason of one form, so that the closing table of make test can count them. The environment
-// variable GALVO_REQUIRE lists what must not be missing (root,tshark,chromium,qemu,corpus, or a tool's name): there a missing thing is a failure.
+// variable GALVO_REQUIRE lists what must not be missing (root,tshark,chromium,qemu,archive,corpus, or a tool's name): there a missing thing is a failure.
 package need
 
 import (

@@ -28,8 +28,8 @@ const (
 const (
 	mib          = 1 << 20
 	clusterBytes = 1024
-	// minSystem is the smallest FAT32 with such clusters, and some.
-	minSystem = 68 * mib
+	// minContent is what the clusters of the smallest FAT32 hold.
+	minContent = 65536 * clusterBytes
 	// minData is the smallest data partition that is worth to be made.
 	minData = 64 * mib
 )
@@ -47,7 +47,7 @@ func Image(d fat.Device, name string, growBytes int64, files []File) (int64, err
 		content += (int64(len(f.Content))+clusterBytes-1)/clusterBytes*clusterBytes + 2*clusterBytes
 	}
 	tables := 2 * max(growBytes, content) / clusterBytes * 4
-	system := max(minSystem, align(content+tables+mib, mib))
+	system := align(max(minContent, content)+tables+mib, mib)
 	total := mib + system + mib // the last one for the backup of the GPT
 	t := &gpt.Table{ID: gpt.NamedGUID(name), Partitions: []gpt.Partition{{
 		Type: gpt.SystemType(), ID: gpt.NamedGUID(name + " system"), Name: SystemName, First: gpt.Align, Last: uint64(mib+system)/gpt.SectorSize - 1,

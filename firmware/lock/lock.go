@@ -47,7 +47,9 @@ type Want struct {
 
 // Wanted returns the table of what is taken from Debian.
 func Wanted() []Want {
-	const stable, backports, main = "bookworm", "bookworm-backports", "main"
+	const stable, backports, main, nonfree = "bookworm", "bookworm-backports", "main", "non-free-firmware"
+	// Each file has its own; they are in the package's copyright file, which the image carries.
+	const redistributable = "LicenseRef-Debian-firmware-nonfree"
 	return []Want{
 		{"linux-image-amd64", backports, main, "amd64", "GPL-2.0-only WITH Linux-syscall-note", "kernel and modules"},
 		{"linux-image-arm64", backports, main, "arm64", "GPL-2.0-only WITH Linux-syscall-note", "kernel and modules"},
@@ -58,6 +60,10 @@ func Wanted() []Want {
 		{"libblkid1", stable, main, "", "LGPL-2.1-or-later", "for e2fsprogs"},
 		{"libuuid1", stable, main, "", "BSD-3-Clause", "for e2fsprogs"},
 		{"libc6", stable, main, "", "LGPL-2.1-or-later", "for e2fsprogs"},
+		{"firmware-misc-nonfree", stable, nonfree, "", redistributable, "what runs in the NICs of Intel (ice), Broadcom (tg3) and Chelsio"},
+		{"firmware-realtek", stable, nonfree, "", redistributable, "what runs in Realtek's NICs"},
+		{"firmware-bnx2", stable, nonfree, "amd64", redistributable, "what runs in old NICs of Broadcom"},
+		{"firmware-bnx2x", stable, nonfree, "", redistributable, "what runs in older NICs of Broadcom"},
 	}
 }
 

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"flag"
@@ -16,6 +17,7 @@ import (
 
 	"galvo/board"
 	"galvo/firmware"
+	"galvo/firmware/bundle"
 	"galvo/firmware/debian"
 	"galvo/firmware/lock"
 )
@@ -36,13 +38,54 @@ func run(ctx context.Context, args []string) error {
 	version := f.String("version", "", "firmware `version`, as 1.2.3 or 1.2.3-suffix")
 	binary := f.String("galvo", "", "`path` of the binaries without the architecture, as build/galvo-")
 	out := f.String("out", "build/image", "`folder` of the images, one folder a board")
+	minimum := f.String("minimum", "0.0", "lowest `version` that a device takes once this one was confirmed")
+	key := f.String("key", "", "`path` of the key of updates, without .key and .pub: the public one goes into the image, and the update is signed if the private one is there")
 	arguments := f.String("arguments", "", "more kernel `arguments`")
 	f.Parse(args)
 	if *update != "" {
 		return updateLock(ctx, *update)
 	}
-	return build(ctx, strings.Fields(*names), firmware.Options{Version: *version, Arguments: *arguments}, *binary, *out)
+	o := firmware.Options{Version: *version, Minimum: *minimum, Arguments: *arguments}
+	if err := addKey(&o, *key); err != nil {
+		return err
+	}
+	return build(ctx, strings.Fields(*names), o, *binary, *out)
 }
+
+// addKey reads the key of updates.
+func addKey(o *firmware.Options, path string) error {
+	if path == "" {
+		return nil
+	}
+	public, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		return err
+	}
+	if _, err := bundle.ParseKey(public); err != nil {
+		return fmt.Errorf("%s.pub: %w", path, err)
+	}
+	o.Keys = []firmware.Key{{Name: filepath.Base(path) + ".pub", Text: public}}
+	private, err := os.ReadFile(path + ".key")
+	if os.IsNotExist(err) {
+		slog.Warn("the private key is not here: sign the update where it is, with `galvo firmware build -key`", "key", path+".key")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k, err := bundle.ParsePrivateKey(bytes.TrimSpace(private), func() (string, error) {
+		p, ok := os.LookupEnv(keyPasswordVariable)
+		if !ok {
+			return "", fmt.Errorf("%s.key has a password: give it in %s", path, keyPasswordVariable)
+		}
+		return p, nil
+	})
+	o.UpdateKey = &k
+	return err
+}
+
+// keyPasswordVariable is the environment variable with the password of a private key.
+const keyPasswordVariable = "GALVO_KEY_PASSWORD"
 
 // build builds the images of the named boards and prints their sizes.
 func build(ctx context.Context, names []string, o firmware.Options, binary, out string) error {

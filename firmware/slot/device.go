@@ -171,16 +171,13 @@ func (d Device) System(do func(p *Partition, now bundle.Release) error) error {
 	return do(p, now)
 }
 
-// Confirm marks the image that runs as good. On a machine without slots there is nothing to do.
+// Confirm marks the image that runs as good, and reports whether it had to. On a machine without slots there is nothing to do.
 func (d Device) Confirm() (changed bool, err error) {
 	err = d.System(func(p *Partition, now bundle.Release) (err error) {
 		changed, err = p.Confirm(now)
 		return err
 	})
-	if errors.Is(err, ErrElsewhere) || errors.Is(err, ErrNotAppliance) {
-		return false, nil
-	}
-	return changed, err
+	return changed, withoutSlots(err)
 }
 
 // TriesLeft returns how often the image that runs will still be started before the one before is taken again. Counted is false once it was confirmed, and where
@@ -191,10 +188,15 @@ func (d Device) TriesLeft() (left int, counted bool, err error) {
 		left, counted = s.TriesLeft, s.Counted
 		return err
 	})
+	return left, counted, withoutSlots(err)
+}
+
+// withoutSlots passes over the errors of a machine that has none.
+func withoutSlots(err error) error {
 	if errors.Is(err, ErrElsewhere) || errors.Is(err, ErrNotAppliance) {
-		return 0, false, nil
+		return nil
 	}
-	return left, counted, err
+	return err
 }
 
 // Install verifies the bundle of size bytes in r and installs it. Nothing is written unless all of it is right.

@@ -15,6 +15,7 @@ const (
 	BadExpression   Kind = "bad_expression"
 	BadRequest      Kind = "bad_request"
 	BadConfig       Kind = "bad_config"
+	BadFirmware     Kind = "bad_firmware"
 	Unauthenticated Kind = "unauthenticated"
 	Forbidden       Kind = "forbidden"
 	NotFound        Kind = "not_found"
@@ -36,6 +37,7 @@ var statuses = map[Kind]int{
 	BadExpression:   http.StatusBadRequest,
 	BadRequest:      http.StatusBadRequest,
 	BadConfig:       http.StatusBadRequest,
+	BadFirmware:     http.StatusBadRequest,
 	Unauthenticated: http.StatusUnauthorized,
 	Forbidden:       http.StatusForbidden,
 	NotFound:        http.StatusNotFound,

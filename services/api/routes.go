@@ -174,6 +174,7 @@ var (
 	FactoryReset      = operation[Request[Reset], Nothing](ServiceWeb, RoleAdmin, http.MethodPost, "/api/v1/system/factory-reset", "Bring configuration and users back to how they were at first")
 	GetMemory         = operation[Nothing, Reply[Memory]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/system/memory", "Show the memory plan")
 	RestartProcessing = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/restart-processing", "Start the engine anew; statistics begin at zero")
+	GetFirmware       = operation[Nothing, Reply[Firmware]](ServiceHost, RoleViewer, http.MethodGet, FirmwarePath, "Show the firmware of the appliance, and what it would start next")
 	GetStatus         = operation[Nothing, Reply[Status]](ServiceWeb, RoleViewer, http.MethodGet, "/api/v1/status", "Show the state of the device")
 	Login             = operation[LoginInput, CookieReply](ServiceWeb, RoleNone, http.MethodPost, "/api/v1/login", "Open a session for the page, in a cookie")
 	Logout            = operation[LogoutInput, CookieReply](ServiceWeb, RoleNone, http.MethodPost, "/api/v1/logout", "End the session of the cookie")
@@ -189,6 +190,7 @@ const (
 	EventsPath     = "/api/v1/events"
 	FilesPath      = "/api/v1/storage/{id}/files/{path...}"
 	OpenAPIPath    = "/api/v1/openapi.json"
+	FirmwarePath   = "/api/v1/system/firmware"
 )
 
 // Routes returns the route table.
@@ -207,6 +209,8 @@ func Routes() []Route {
 		{Method: http.MethodGet, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "List a directory, or download a file"},
 		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true},
 		{Method: http.MethodDelete, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Delete a file or a directory"},
+		GetFirmware.Route,
+		{Method: http.MethodPost, Path: FirmwarePath, Service: ServiceHost, Role: RoleAdmin, Upload: true, Summary: "Install an update, which is the body; the next start of the appliance tries it"},
 		{Method: http.MethodGet, Path: OpenAPIPath, Service: ServiceWeb, Role: RoleViewer, Summary: "This description"},
 	}
 }

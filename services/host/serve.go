@@ -17,6 +17,8 @@ type service struct {
 	storage *storage
 	trial   *trial
 	version string
+
+	firmware firmware
 }
 
 func (s *service) handler() http.Handler {
@@ -39,6 +41,8 @@ func (s *service) handler() http.Handler {
 	api.ActivateStorage.Handle(a, s.activateStorage)
 	api.DeactivateStorage.Handle(a, s.deactivateStorage)
 	api.FormatStorage.Handle(a, s.formatStorage)
+	api.GetFirmware.Handle(a, s.firmware.get)
+	mux.HandleFunc("POST "+api.FirmwarePath, s.firmware.install)
 	return mux
 }
 
