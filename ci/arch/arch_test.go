@@ -108,6 +108,7 @@ var allowed = map[string][]string{
 	"ci/need":      {},
 	"ci/rig":       {"ci/need"},
 	"ci/device":    {"ci/need", "ci/rig"},
+	"qemu":         {"ci/need", "services/api"},
 
 	// Images and updates.
 	"board":            {},

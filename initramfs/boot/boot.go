@@ -24,6 +24,9 @@ type Options struct {
 	Version string
 	Console io.Writer // what a person sees
 	Image   Image     // the running image as an update; nil for one that was not booted from a slot
+
+	// DataDevice returns the partition for configuration, state and captures on the disk that the image was booted from, which it makes at the first boot.
+	DataDevice func() (string, error)
 }
 
 // An Image is the one that runs, as the boot loader sees it.
@@ -45,7 +48,7 @@ type machine struct {
 	modules  *module.Index
 	watchdog *watchdog
 	state    string // state directory
-	mounted  bool   // it is on a disk
+	mounted  string // the device that it is on; empty is memory
 	health   *health
 	power    chan request
 	shown    string // the console's first page as it is shown
@@ -97,7 +100,7 @@ func Run(ctx context.Context, o Options) error {
 			m.end(request{restart, "init failed"})
 		}
 	}()
-	m.say("galvo %s", o.Version)
+	m.say("galvo %s: init starts", o.Version)
 	go guard("reap", m.reap)
 	if failed := m.boot(phases()); failed != nil {
 		m.end(m.refuse(ctx, failed))
@@ -119,7 +122,9 @@ func newMachine(o Options) *machine {
 
 // say writes a line for the person at the console.
 func (m *machine) say(format string, args ...any) {
-	fmt.Fprintf(m.console, format+"\n", args...)
+	text := fmt.Sprintf(format, args...)
+	m.logs.add("init", text)
+	fmt.Fprintln(m.console, text)
 }
 
 // guard runs f, and does not let a panic in it end PID 1.

@@ -17,6 +17,7 @@ type service struct {
 	storage *storage
 	trial   *trial
 	version string
+	init    initCommand
 }
 
 func (s *service) handler() http.Handler {
@@ -39,6 +40,9 @@ func (s *service) handler() http.Handler {
 	api.ActivateStorage.Handle(a, s.activateStorage)
 	api.DeactivateStorage.Handle(a, s.deactivateStorage)
 	api.FormatStorage.Handle(a, s.formatStorage)
+	api.Reboot.Handle(a, s.reboot)
+	api.Poweroff.Handle(a, s.poweroff)
+	api.GetLog.Handle(a, s.getLog)
 	return mux
 }
 
