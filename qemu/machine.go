@@ -71,7 +71,7 @@ func ImageFor(t testing.TB, arch string) Image {
 	i := imageOf(top, arch)
 	for _, f := range []string{i.Kernel(), i.Initramfs()} {
 		if _, err := os.Stat(f); err != nil {
-			need.Image(t, "no image of the board qemu-"+arch+": `make image BOARD=qemu-"+arch+"` builds it")
+			need.Missing(t, "qemu", "no image of the board qemu-"+arch+": `make image BOARD=qemu-"+arch+"` builds it")
 		}
 	}
 	return i
@@ -106,7 +106,7 @@ func Flashed(t testing.TB, arch string, size int64) *Machine {
 	m.UEFI = true
 	disk := filepath.Join(m.Dir, "disk.img")
 	if err := copySparse(disk, m.Image.Disk(), size); err != nil {
-		need.Image(t, err.Error())
+		need.Missing(t, "qemu", err.Error())
 	}
 	m.Disks = []Disk{{Path: disk}}
 	return m

@@ -31,18 +31,12 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// QEMU skips the test unless a program of QEMU is there, and the firmware that it boots UEFI images with.
+// QEMU skips the test unless a program of QEMU is there.
 func QEMU(t testing.TB, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		missing(t, "qemu", "no "+program+" in PATH")
+		Missing(t, "qemu", "no "+program+" in PATH")
 	}
-}
-
-// Image skips a test that boots an image which was not built, with the reason.
-func Image(t testing.TB, why string) {
-	t.Helper()
-	missing(t, "qemu", why)
 }
 
 // Corpus returns the folder with the corpora of savefiles that lies beside the checkout.

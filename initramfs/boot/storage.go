@@ -51,10 +51,7 @@ func (m *machine) dataDevice() (string, error) {
 	if name := m.argument("galvo.data"); name != "" {
 		return name, m.awaitFile(name)
 	}
-	if m.options.DataDevice == nil {
-		return "", errors.New("the image was not booted from a disk")
-	}
-	return m.options.DataDevice()
+	return m.options.Slots.Adopt(m.board.SystemBytes)
 }
 
 // argument returns a parameter of the kernel's command line.
