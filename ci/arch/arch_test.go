@@ -102,12 +102,13 @@ var allowed = map[string][]string{
 
 	// What boots. init supervises as galvo run does.
 	"initramfs/module": {},
-	"initramfs/boot":   {"initramfs/module", "services/api", "services/supervise"},
+	"initramfs/boot":   {"board", "initramfs/module", "services/api", "services/supervise"},
 
 	"webui/server": {"services/api", "services/config", "services/durable", "webui", "webui/mdns"},
 	"ci/need":      {},
 	"ci/rig":       {"ci/need"},
 	"ci/device":    {"ci/need", "ci/rig"},
+	"qemu":         {"ci/need", "services/api"},
 
 	// Images and updates.
 	"board":                {},

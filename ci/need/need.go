@@ -31,6 +31,14 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
+// QEMU skips the test unless a program of QEMU is there.
+func QEMU(t testing.TB, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		Missing(t, "qemu", "no "+program+" in PATH")
+	}
+}
+
 // Corpus returns the folder with the corpora of savefiles that lies beside the checkout.
 func Corpus(t testing.TB) string {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"galvo/board"
 	"galvo/initramfs/module"
 	"galvo/services/supervise"
 )
@@ -23,15 +24,18 @@ import (
 type Options struct {
 	Version string
 	Console io.Writer // what a person sees
-	Image   Image     // the running image as an update; nil for one that was not booted from a slot
+	Slots   Slots
+	Board   func() (*board.Board, error) // what the machine is
 }
 
-// An Image is the one that runs, as the boot loader sees it.
-type Image interface {
-	// OnTrial reports whether the image was not confirmed yet, and falls back by itself after so many failed boots.
-	OnTrial() bool
-	// Confirm makes the image the one to stay.
-	Confirm() error
+// Slots are where the image that runs came from, and its updates (package slot). On a machine that was started from no disk there are none.
+type Slots interface {
+	// Adopt returns the data partition of the disk that the device was started from, which it makes at the first boot.
+	Adopt(systemBytes int64) (dataPartition string, err error)
+	// TriesLeft returns how often the image that runs will still be started unless it is confirmed.
+	TriesLeft() (left int, counted bool, err error)
+	// Confirm makes the image that runs the one to stay.
+	Confirm() (changed bool, err error)
 }
 
 // A machine is the appliance while it runs. Its fields belong to the goroutine of Run; what others tell it comes through channels.
@@ -45,8 +49,10 @@ type machine struct {
 	modules  *module.Index
 	watchdog *watchdog
 	state    string // state directory
-	mounted  bool   // it is on a disk
+	mounted  string // the device that it is on; empty is memory
 	health   *health
+	board    *board.Board
+	onTrial  bool // the image was not confirmed, and falls back by itself after so many boots
 	power    chan request
 	shown    string // the console's first page as it is shown
 
@@ -59,6 +65,7 @@ func phases() []phase {
 	return []phase{
 		{"early", []step{
 			{"mount the kernel's file systems", must, (*machine).mountKernel},
+			{"read the description of the board", degrade, (*machine).readBoard},
 			{"look at the memory", must, (*machine).checkMemory},
 			{"set the kernel's parameters", degrade, (*machine).setParameters},
 			{"switch the loopback link on", degrade, (*machine).loopback},
@@ -71,6 +78,7 @@ func phases() []phase {
 		}},
 		{"storage", []step{
 			{"find the data partition", degrade, (*machine).mountData},
+			{"see whether the image is on trial", degrade, (*machine).lookAtSlot},
 		}},
 		{"services", []step{
 			{"limit the services", degrade, (*machine).limit},
@@ -97,7 +105,7 @@ func Run(ctx context.Context, o Options) error {
 			m.end(request{restart, "init failed"})
 		}
 	}()
-	m.say("galvo %s", o.Version)
+	m.say("galvo %s: init starts", o.Version)
 	go guard("reap", m.reap)
 	if failed := m.boot(phases()); failed != nil {
 		m.end(m.refuse(ctx, failed))
@@ -109,7 +117,7 @@ func Run(ctx context.Context, o Options) error {
 func newMachine(o Options) *machine {
 	m := &machine{
 		options: o, started: kernelStart(), console: newConsole(o.Console), children: &supervise.Children{},
-		power: make(chan request, 4), services: make(chan error, 1), health: newHealth(time.Now()), state: ramState,
+		power: make(chan request, 4), services: make(chan error, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
 	}
 	m.logs = newLogs()
 	m.report = &report{path: reportPath}
@@ -119,7 +127,9 @@ func newMachine(o Options) *machine {
 
 // say writes a line for the person at the console.
 func (m *machine) say(format string, args ...any) {
-	fmt.Fprintf(m.console, format+"\n", args...)
+	text := fmt.Sprintf(format, args...)
+	m.logs.add("init", text)
+	fmt.Fprintln(m.console, text)
 }
 
 // guard runs f, and does not let a panic in it end PID 1.

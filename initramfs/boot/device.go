@@ -8,9 +8,6 @@ import (
 	"galvo/initramfs/module"
 )
 
-// besides are modules that no device asks for.
-var besides = []string{"af_packet_diag", "sch_ingress", "cls_u32", "act_mirred"}
-
 func (m *machine) coldplug() error {
 	index, err := module.Here()
 	if err != nil {
@@ -24,10 +21,8 @@ func (m *machine) coldplug() error {
 	}
 	loaded, err := index.Coldplug()
 	m.say("%d kernel modules for the devices of this machine", len(loaded))
-	for _, name := range besides {
-		if e := index.Load(name); e != nil && !errors.Is(e, module.ErrUnknown) {
-			err = errors.Join(err, e)
-		}
+	for _, name := range m.board.Load {
+		err = errors.Join(err, index.Load(name))
 	}
 	go guard("devices", func() { m.follow(events) })
 	return err

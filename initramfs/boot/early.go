@@ -60,7 +60,7 @@ func (m *machine) mountKernel() error {
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
 
-// leastMemory is what a device needs: below it the services would be killed again and again.
+// leastMemory is what a device needs whose board says nothing of it: below it the services would be killed again and again.
 const leastMemory = 800_000_000
 
 func (m *machine) checkMemory() error {
@@ -72,8 +72,8 @@ func (m *machine) checkMemory() error {
 	if err != nil {
 		return err
 	}
-	if total < leastMemory {
-		return fmt.Errorf("this machine has %d MB of memory that the kernel can give out, and Galvo needs %d MB: give it 1 GiB or more", total/1e6, int(leastMemory/1e6))
+	if least := uint64(m.board.MemoryFloorBytes); total < least {
+		return fmt.Errorf("this machine has %d MB of memory that the kernel can give out, and Galvo needs %d MB: give it 1 GiB or more", total/1e6, least/1e6)
 	}
 	return nil
 }

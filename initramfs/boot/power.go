@@ -60,7 +60,7 @@ func (m *machine) attend(ctx context.Context) request {
 // look judges how the services are, and feeds the watchdog.
 func (m *machine) look(now time.Time) *request {
 	web, engine := m.health.get(api.ServiceWeb), m.health.get(api.ServiceEngine)
-	v := judge(now, web, engine, m.onTrial())
+	v := judge(now, web, engine, m.onTrial)
 	if v.reboot != "" {
 		return &request{restart, v.reboot}
 	}
@@ -69,13 +69,12 @@ func (m *machine) look(now time.Time) *request {
 			m.say("%s", text)
 		}
 	}
-	if m.onTrial() && well(now, web, engine) {
+	if m.onTrial && well(now, web, engine) {
+		about, text := "confirm the running image", ""
 		if err := m.confirm(); err != nil {
-			m.report.problem("confirm", fmt.Sprintf("The running image cannot be confirmed: %v.", err))
-		} else {
-			m.report.problem("confirm", "")
-			m.say("the running image is confirmed")
+			text = fmt.Sprintf("The running image cannot be confirmed: %v.", err)
 		}
+		m.report.problem(about, text)
 	}
 	m.welcome()
 	if v.feed {
@@ -86,7 +85,11 @@ func (m *machine) look(now time.Time) *request {
 
 // refuse is what becomes of a machine that cannot start: one whose image is on trial tries again, any other says why and waits for a person.
 func (m *machine) refuse(ctx context.Context, failed *result) request {
-	if m.onTrial() {
+	if m.modules == nil { // as far as it did not come, the disk cannot be seen
+		m.coldplug()
+		m.lookAtSlot()
+	}
+	if m.onTrial {
 		return request{restart, failed.err.Error()}
 	}
 	m.say("\nGalvo cannot start on this machine.\n  %v\nThe power button or Ctrl-Alt-Del ends it.", failed.err)

@@ -96,7 +96,7 @@ func (m *machine) awaitServices() error {
 		if well(time.Now(), web, engine) {
 			return nil
 		}
-		v := judge(time.Now(), web, engine, m.onTrial())
+		v := judge(time.Now(), web, engine, m.onTrial)
 		if v.reboot != "" {
 			m.power <- request{restart, v.reboot}
 			return errors.New(v.reboot)
@@ -116,17 +116,4 @@ func (m *machine) awaitServices() error {
 		}
 	}
 	return errors.New("web or engine does not answer yet; they are started again by themselves")
-}
-
-func (m *machine) onTrial() bool { return m.options.Image != nil && m.options.Image.OnTrial() }
-
-// confirm makes an image on trial the one to stay, once web and engine answer.
-func (m *machine) confirm() error {
-	if !m.onTrial() {
-		return nil
-	}
-	if !well(time.Now(), m.health.get(api.ServiceWeb), m.health.get(api.ServiceEngine)) {
-		return errors.New("web and engine do not both answer, so that the image stays on trial")
-	}
-	return m.options.Image.Confirm()
 }

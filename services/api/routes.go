@@ -113,6 +113,11 @@ type (
 		Body        []byte
 	}
 
+	// A LogInput names a service of an appliance.
+	LogInput struct {
+		Service string `path:"service" enum:"host,engine,web,init"`
+	}
+
 	// A LoginInput opens a session for the page.
 	LoginInput struct {
 		Caller
@@ -175,6 +180,9 @@ var (
 	GetMemory         = operation[Nothing, Reply[Memory]](ServiceHost, RoleViewer, http.MethodGet, "/api/v1/system/memory", "Show the memory plan")
 	RestartProcessing = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/restart-processing", "Start the engine anew; statistics begin at zero")
 	GetFirmware       = operation[Nothing, Reply[Firmware]](ServiceHost, RoleViewer, http.MethodGet, FirmwarePath, "Show the firmware of the appliance, and what it would start next")
+	Reboot            = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/reboot", "Start the appliance again, in order")
+	Poweroff          = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/system/poweroff", "Switch the appliance off, in order")
+	GetLog            = operation[LogInput, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/system/log/{service}", "Show what a service of the appliance said last")
 	GetStatus         = operation[Nothing, Reply[Status]](ServiceWeb, RoleViewer, http.MethodGet, "/api/v1/status", "Show the state of the device")
 	Login             = operation[LoginInput, CookieReply](ServiceWeb, RoleNone, http.MethodPost, "/api/v1/login", "Open a session for the page, in a cookie")
 	Logout            = operation[LogoutInput, CookieReply](ServiceWeb, RoleNone, http.MethodPost, "/api/v1/logout", "End the session of the cookie")
@@ -201,7 +209,7 @@ func Routes() []Route {
 		ListStorage.Route, ActivateStorage.Route, DeactivateStorage.Route, FormatStorage.Route, ListSlots.Route, StartSlot.Route, StopSlot.Route,
 		ConfirmConfig.Route, ExportConfig.Route, ImportConfig.Route, ResetConfig.Route, ListGenerations.Route, GetGeneration.Route, RestoreGeneration.Route,
 		GetNetwork.Route, FactoryReset.Route,
-		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route,
+		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route, Reboot.Route, Poweroff.Route, GetLog.Route,
 		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
 		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
 		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},

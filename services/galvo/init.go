@@ -6,13 +6,15 @@ import (
 	"flag"
 	"os"
 
+	"galvo/board"
+	"galvo/firmware/slot"
 	"galvo/initramfs/boot"
 	"galvo/initramfs/module"
 )
 
 // runInit is PID 1 of the appliance. The kernel gives init the words of its command line that it does not know; they mean nothing here.
 func runInit(ctx context.Context, _ []string) error {
-	return boot.Run(ctx, boot.Options{Version: version, Console: os.Stdout})
+	return boot.Run(ctx, boot.Options{Version: version, Console: os.Stdout, Slots: slot.Appliance(), Board: func() (*board.Board, error) { return board.Read(board.Path) }})
 }
 
 // modprobe is what the kernel calls for a module that it wants, as `modprobe -q -- NAME`.

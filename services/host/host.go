@@ -70,7 +70,8 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := &http.Server{
-		Handler:           (&service{store: store, keeper: keeper, storage: storage, trial: trial, version: o.Version, firmware: firmware{device: appliance()}}).handler(),
+		Handler: (&service{store: store, keeper: keeper, storage: storage, trial: trial, version: o.Version,
+			firmware: firmware{device: appliance()}, init: initCommand{api.InitPath}}).handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}

@@ -12,12 +12,12 @@ import (
 
 // A service answers the host's part of the route table.
 type service struct {
-	store   *config.Store
-	keeper  *keeper
-	storage *storage
-	trial   *trial
-	version string
-
+	store    *config.Store
+	keeper   *keeper
+	storage  *storage
+	trial    *trial
+	version  string
+	init     initCommand
 	firmware firmware
 }
 
@@ -43,6 +43,9 @@ func (s *service) handler() http.Handler {
 	api.FormatStorage.Handle(a, s.formatStorage)
 	api.GetFirmware.Handle(a, s.firmware.get)
 	mux.HandleFunc("POST "+api.FirmwarePath, s.firmware.install)
+	api.Reboot.Handle(a, s.reboot)
+	api.Poweroff.Handle(a, s.poweroff)
+	api.GetLog.Handle(a, s.getLog)
 	return mux
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -199,6 +200,7 @@ func (d *device) look() {
 	if d.server.names != nil && d.server.names.Conflict() {
 		status.Problems = append(status.Problems, "Another device in the network has this one's name: give one of them another name.")
 	}
+	status.Problems = append(status.Problems, bootProblems(api.BootPath)...)
 	if len(status.Problems) > 0 {
 		status.State = "degraded"
 	}
@@ -256,4 +258,17 @@ func portProblems(ports []api.Port) []string {
 		problems = append(problems, strings.TrimSuffix(fmt.Sprintf("Port %d (%s) is %s: %s", p.ID, p.Name, p.State, p.Reason), ": "))
 	}
 	return problems
+}
+
+// bootProblems returns what init on an appliance says in its file that is wrong.
+func bootProblems(path string) []string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil // not an appliance
+	}
+	var boot api.Boot
+	if err := json.Unmarshal(text, &boot); err != nil {
+		return []string{fmt.Sprintf("What init says cannot be understood: %v.", err)}
+	}
+	return boot.Problems
 }

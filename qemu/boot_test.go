@@ -1,0 +1,146 @@
+package qemu
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"galvo/ci/need"
+	"galvo/ci/rig"
+)
+
+// ports is a configuration with the machine's first n capture ports.
+func ports(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "[[port]]\nmac = %q\n", mac(i+1))
+	}
+	return b.String()
+}
+
+// capture lets frames in through a wire and returns what the capture URL gives of them.
+func capture(t *testing.T, c *Client, w *Wire, frames [][]byte) []rig.Frame {
+	t.Helper()
+	d := c.Capture(url.Values{"maxPackets": {strconv.Itoa(len(frames))}})
+	if err := w.Send(frames...); err != nil {
+		t.Fatal(err)
+	}
+	file, err := d.Wait()
+	if err != nil {
+		t.Fatalf("capture: %v", err)
+	}
+	return savefile(t, file)
+}
+
+// savefile returns the frames in a pcapng.
+func savefile(t *testing.T, file []byte) []rig.Frame {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "capture.pcapng")
+	if err := os.WriteFile(name, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	frames, err := rig.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frames
+}
+
+func data(frames []rig.Frame) (all [][]byte) {
+	for _, f := range frames {
+		all = append(all, f.Data)
+	}
+	return all
+}
+
+// same compares frames byte for byte, in order. Frames that the machine's clock gave the same time may have changed places: two workers had them.
+func same(t *testing.T, got []rig.Frame, want [][]byte) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d frames came back of %d", len(got), len(want))
+	}
+	wrong := 0
+	for i := 0; i < len(got); {
+		n := 1
+		for i+n < len(got) && got[i+n].Time == got[i].Time {
+			n++
+		}
+		one, other := slices.Clone(data(got[i:i+n])), slices.Clone(want[i:i+n])
+		slices.SortFunc(one, bytes.Compare)
+		slices.SortFunc(other, bytes.Compare)
+		if !slices.EqualFunc(one, other, bytes.Equal) {
+			if wrong += n; wrong <= 3 {
+				t.Errorf("frame %d at %s came back as\n%x\nand was\n%x", i, got[i].Time, got[i].Data, want[i])
+			}
+		}
+		i += n
+	}
+	if wrong > 3 {
+		t.Errorf("%d frames are different", wrong)
+	}
+}
+
+// silent says what a machine has sent on its capture ports, which is nothing.
+func silent(t *testing.T, v *VM) {
+	t.Helper()
+	for i, w := range v.Wires {
+		if sent := w.Received(); len(sent) > 0 {
+			t.Errorf("capture port %d sent %d frames by itself; the first is %x", i+1, len(sent), sent[0])
+		}
+	}
+}
+
+// The kernel, init and the services start, the page answers, and frames come back byte for byte.
+func TestBoot(t *testing.T) {
+	for _, arch := range []string{"amd64", "arm64"} {
+		t.Run(arch, func(t *testing.T) {
+			m := Direct(t, arch)
+			m.Ports = 2
+			m.Disks, m.Append = []Disk{m.BlankDisk(t, 256<<20)}, []string{"galvo.data=/dev/vda"}
+			m.Watchdog = arch == "amd64"
+			v := m.Boot(t)
+			c := v.Client(v.Password())
+			c.Answers()
+			t.Logf("answers %.1f s after power on, with the machine's load at %s\n%s", time.Since(v.Started).Seconds(), load(), phases(v))
+			if err := c.PutConfig(ports(2)); err != nil {
+				t.Fatal(err)
+			}
+			c.PortsUp(2)
+			frames := data(rig.Mix(1, 1000))
+			same(t, capture(t, c, v.Wires[0], frames), frames)
+			silent(t, v)
+			if resp, err := c.Do(http.MethodPost, "/api/v1/system/poweroff", "", nil); err != nil || resp.StatusCode/100 != 2 {
+				t.Fatalf("poweroff: %v %v", resp, err)
+			}
+			v.AwaitOff()
+		})
+	}
+}
+
+// phases returns init's table.
+func phases(v *VM) string {
+	v.Console.Await(Patience(), "confirm the running image")
+	return strings.Join(regexp.MustCompile(`(?m)^(phase |.* s  (ok|degraded|failed)).*$`).FindAllString(v.Console.String(), -1), "\n")
+}
+
+func load() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	before, _, _ := strings.Cut(string(text), " ")
+	return before
+}
+
+// Every program of QEMU that the tests need is there, or the test says so.
+func TestNeeds(t *testing.T) {
+	for arch := range hardware {
+		need.QEMU(t, program(arch))
+	}
+}

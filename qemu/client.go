@@ -1,0 +1,174 @@
+package qemu
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"galvo/services/api"
+)
+
+// A Client asks the device's API as admin.
+type Client struct {
+	URL string
+
+	t        testing.TB
+	password string
+	http     *http.Client
+}
+
+// Client returns one for the forwarded port, with the password of a first start, or with another one.
+func (v *VM) Client(password string) *Client {
+	c := &Client{URL: v.URL, t: v.t, password: password}
+	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	v.t.Cleanup(c.http.CloseIdleConnections)
+	return c
+}
+
+// Do sends a request and returns the answer, whatever its status is.
+func (c *Client) Do(method, path, contentType string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequest(method, c.URL+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.SetBasicAuth("admin", c.password)
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	return c.http.Do(req)
+}
+
+// Call sends body as JSON, if it is not nil, and decodes the answer into reply, if that is not nil.
+func (c *Client) Call(method, path string, body, reply any) error {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		in = bytes.NewReader(b)
+	}
+	resp, err := c.Do(method, path, "application/json", in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return api.ReadError(resp)
+	}
+	if reply == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(reply)
+}
+
+// Must is Call where an error ends the test.
+func (c *Client) Must(method, path string, body, reply any) {
+	c.t.Helper()
+	if err := c.Call(method, path, body, reply); err != nil {
+		c.t.Fatalf("%s %s: %v", method, path, err)
+	}
+}
+
+// Wait waits until ok says yes.
+func (c *Client) Wait(what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(Patience()); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("it did not happen: %s", what)
+		}
+	}
+}
+
+// Answers waits until the device answers, and returns how it says it is.
+func (c *Client) Answers() (s api.Status) {
+	c.t.Helper()
+	var last error
+	c.Wait("the device answers", func() bool {
+		last = c.Call(http.MethodGet, api.GetStatus.Path, nil, &s)
+		return last == nil
+	})
+	return s
+}
+
+// PutConfig replaces the configuration by TOML.
+func (c *Client) PutConfig(toml string) error {
+	resp, err := c.Do(http.MethodPut, api.PutConfig.Path, "application/toml", strings.NewReader(toml))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return api.ReadError(resp)
+	}
+	return nil
+}
+
+// PortsUp waits until n ports are up, and returns all.
+func (c *Client) PortsUp(n int) (list []api.Port) {
+	c.t.Helper()
+	c.Wait(fmt.Sprintf("%d ports are up", n), func() bool {
+		list = nil
+		if c.Call(http.MethodGet, api.ListPorts.Path, nil, &list) != nil {
+			return false
+		}
+		up := 0
+		for _, p := range list {
+			if p.State == "up" {
+				up++
+			}
+		}
+		return up >= n
+	})
+	return list
+}
+
+// A Download is a capture that is being fetched.
+type Download struct {
+	Data []byte // when done is closed
+	Err  error
+	done chan struct{}
+}
+
+// Capture fetches the capture URL with a query, and returns when the capture runs.
+func (c *Client) Capture(query url.Values) *Download {
+	c.t.Helper()
+	d := &Download{done: make(chan struct{})}
+	go func() {
+		defer close(d.done)
+		resp, err := c.Do(http.MethodGet, api.CaptureURLPath+"?"+strings.ReplaceAll(query.Encode(), "+", "%20"), "", nil)
+		if err != nil {
+			d.Err = err
+			return
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			d.Err = api.ReadError(resp)
+			return
+		}
+		d.Data, d.Err = io.ReadAll(resp.Body)
+	}()
+	c.Wait("the capture runs", func() bool {
+		select {
+		case <-d.done:
+			return true
+		default:
+		}
+		var list api.CaptureList
+		return c.Call(http.MethodGet, api.ListCaptures.Path, nil, &list) == nil && len(list.Captures) > 0
+	})
+	return d
+}
+
+// Wait returns the savefile when the capture has ended.
+func (d *Download) Wait() ([]byte, error) {
+	<-d.done
+	return d.Data, d.Err
+}

@@ -1,0 +1,230 @@
+// Package qemu boots the appliance in QEMU for tests, without root: serial console, port forward, capture ports whose wires the test holds, disks, the
+// control socket QMP, power cuts.
+//
+// A Machine describes the hardware and outlives power cuts; Boot gives one run of it. Frames go over -netdev stream sockets: the test listens, QEMU
+// connects, and both push back, so that nothing is lost on the wire. Everything is emulated (TCG) unless KVM has proved to boot the kernel. Times are scaled by
+// the machine's load. All of a run ends with the test.
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"galvo/ci/need"
+)
+
+// A Machine is the hardware. The zero value is not useful: Direct and Flashed make one.
+type Machine struct {
+	Arch     string // amd64 or arm64
+	Image    Image
+	UEFI     bool     // firmware, boot loader and disk, instead of the kernel handed over by QEMU
+	Append   []string // kernel arguments, of a direct boot only
+	MemoryMB int
+	Disks    []Disk // the first is what UEFI boots from
+	Ports    int    // capture ports, whose wires are VM.Wires
+	Network  Network
+	Watchdog bool // i6300esb, which resets the machine
+	NoReboot bool // QEMU ends where the machine would start again
+	Dir      string
+}
+
+// A Disk is a virtio disk.
+type Disk struct {
+	Path      string // raw file, or nbd:unix:PATH
+	Removable bool   // behind a port of its own, so that it can be pulled (Remove)
+}
+
+// A Network is what the management port is connected to.
+type Network string
+
+const (
+	// User is QEMU's own: a DHCP server, and a forwarded port to HTTPS.
+	User Network = ""
+	// Wired is a wire that the test holds: VM.Management.
+	Wired Network = "wire"
+	// Unplugged is nothing.
+	Unplugged Network = "unplugged"
+)
+
+// An Image is what `make image` has built for a board.
+type Image struct{ Dir string }
+
+// Files of an image.
+func (i Image) Kernel() string    { return filepath.Join(i.Dir, "vmlinuz") }
+func (i Image) Initramfs() string { return filepath.Join(i.Dir, "initramfs.zst") }
+func (i Image) Disk() string      { return filepath.Join(i.Dir, "disk.img") }
+
+// ImageFor returns the image of the board qemu-ARCH, or skips the test.
+func ImageFor(t testing.TB, arch string) Image {
+	t.Helper()
+	top, err := root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := imageOf(top, arch)
+	for _, f := range []string{i.Kernel(), i.Initramfs()} {
+		if _, err := os.Stat(f); err != nil {
+			need.Missing(t, "qemu", "no image of the board qemu-"+arch+": `make image BOARD=qemu-"+arch+"` builds it")
+		}
+	}
+	return i
+}
+
+func imageOf(top, arch string) Image {
+	return Image{filepath.Join(top, "build", "image", "qemu-"+arch)}
+}
+
+// root returns the top folder of the module.
+func root() (string, error) {
+	dir, err := os.Getwd()
+	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.Join(err, errors.New("not inside the module"))
+}
+
+// Direct returns a machine that starts the image's kernel by itself.
+func Direct(t testing.TB, arch string) *Machine {
+	t.Helper()
+	need.QEMU(t, program(arch))
+	return &Machine{Arch: arch, Image: ImageFor(t, arch), MemoryMB: 1024, Dir: t.TempDir()}
+}
+
+// Flashed returns a machine whose first disk is a copy of the image for flashing, and which starts through UEFI. The disk is grown to size bytes.
+func Flashed(t testing.TB, arch string, size int64) *Machine {
+	t.Helper()
+	m := Direct(t, arch)
+	m.UEFI = true
+	disk := filepath.Join(m.Dir, "disk.img")
+	if err := copySparse(disk, m.Image.Disk(), size); err != nil {
+		need.Missing(t, "qemu", err.Error())
+	}
+	m.Disks = []Disk{{Path: disk}}
+	return m
+}
+
+// BlankDisk makes an empty disk of size bytes and returns it.
+func (m *Machine) BlankDisk(t testing.TB, size int64) Disk {
+	t.Helper()
+	f, err := os.CreateTemp(m.Dir, "disk-*.img")
+	if err == nil {
+		err = f.Truncate(size)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Disk{Path: f.Name()}
+}
+
+func program(arch string) string {
+	return map[string]string{"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}[arch]
+}
+
+// hardware is what the two architectures differ in.
+var hardware = map[string]struct {
+	machine, cpu, console string
+	append                []string
+	code, vars            string // UEFI, from Debian
+}{
+	"amd64": {"q35", "Nehalem", "ttyS0", []string{"no_timer_check"}, "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+	"arm64": {"virt", "cortex-a72", "ttyAMA0", nil, "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
+}
+
+// arguments returns QEMU's command line, with its sockets in dir.
+func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
+	hw := hardware[m.Arch]
+	args := []string{
+		"-M", hw.machine, "-cpu", cpu, "-smp", "2", "-m", strconv.Itoa(m.MemoryMB), "-accel", accel,
+		"-display", "none", "-serial", "stdio", "-monitor", "none", "-nodefaults",
+		"-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off",
+		"-device", "virtio-rng-pci",
+	}
+	if m.NoReboot {
+		args = append(args, "-no-reboot")
+	}
+	if m.UEFI {
+		args = append(args,
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+hw.code,
+			"-drive", "if=pflash,unit=1,format=raw,file="+m.variables())
+	} else {
+		kernel := append([]string{"console=" + hw.console, "quiet", "panic=10", "oops=panic", "mitigations=off"}, hw.append...)
+		args = append(args, "-kernel", m.Image.Kernel(), "-initrd", m.Image.Initramfs(), "-append", strings.Join(append(kernel, m.Append...), " "))
+	}
+	switch m.Network {
+	case User:
+		args = append(args, "-netdev", fmt.Sprintf("user,id=m0,hostfwd=tcp:127.0.0.1:%d-:443", forward))
+	case Wired:
+		args = append(args, "-netdev", stream("m0", filepath.Join(dir, "m0")))
+	}
+	if m.Network != Unplugged {
+		args = append(args, "-device", "virtio-net-pci,netdev=m0,id=nic-m0,romfile=,addr=0x3,mac="+mac(0))
+	}
+	for i := range m.Ports {
+		id := fmt.Sprintf("c%d", i+1)
+		args = append(args, "-netdev", stream(id, filepath.Join(dir, id)),
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,id=nic-%s,romfile=,addr=0x%x,mac=%s,host_mtu=9216", id, id, 8+i, mac(i+1)))
+	}
+	for i, d := range m.Disks {
+		args = append(args, d.arguments(i)...)
+	}
+	if m.Watchdog {
+		args = append(args, "-device", "i6300esb", "-watchdog-action", "reset")
+	}
+	return args
+}
+
+// stream is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
+func stream(id, path string) string {
+	return fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s", id, path)
+}
+
+func mac(i int) string { return fmt.Sprintf("52:54:00:00:00:%02x", i) }
+
+func (d Disk) arguments(i int) []string {
+	id := fmt.Sprintf("d%d", i)
+	file := "file.driver=file,file.filename=" + d.Path
+	if path, ok := strings.CutPrefix(d.Path, "nbd:unix:"); ok {
+		file = "file.driver=nbd,file.server.type=unix,file.server.path=" + path
+	}
+	args := []string{"-blockdev", fmt.Sprintf("driver=raw,node-name=%s,%s", id, file)}
+	bus := ""
+	if d.Removable {
+		// The root bus takes no plugging while it runs.
+		args = append(args, "-device", fmt.Sprintf("pcie-root-port,id=slot-%s,chassis=%d", id, i+1))
+		bus = ",bus=slot-" + id
+	}
+	return append(args, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,id=dev-%s,serial=galvo-%s%s", id, id, id, bus))
+}
+
+// variables returns the machine's own copy of the UEFI variables.
+func (m *Machine) variables() string {
+	path := filepath.Join(m.Dir, "variables.fd")
+	if _, err := os.Stat(path); err != nil {
+		if err := copySparse(path, hardware[m.Arch].vars, 0); err != nil {
+			return hardware[m.Arch].vars // QEMU says what is wrong with it
+		}
+	}
+	return path
+}
+
+// Patience is how long a boot may take on this machine: two and a half minutes where it is idle, and longer under load.
+func Patience() time.Duration {
+	load := 0.0
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		if f := strings.Fields(string(text)); len(f) > 0 {
+			load, _ = strconv.ParseFloat(f[0], 64)
+		}
+	}
+	scale := min(4, max(1, load/float64(runtime.NumCPU())))
+	return time.Duration(scale * float64(150*time.Second))
+}
