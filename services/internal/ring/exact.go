@@ -217,8 +217,11 @@ func writeKeys(w *indexWriter, pairs []pair, bitmap int) (dir []uint64, ok bool)
 	return dir, true
 }
 
-// appendBlocks appends the blocks of a key: their number and the distances between them, or 0 and a bitmap.
+// appendBlocks appends the blocks of a key: one block b as 2b+1; n blocks as 2n and the distances between them; or 0 and a bitmap.
 func appendBlocks(dst []byte, pairs []pair, bitmap int) []byte {
+	if len(pairs) == 1 {
+		return binary.AppendUvarint(dst, uint64(pairs[0].block)<<1|1)
+	}
 	if len(pairs) >= bitmap {
 		at := len(dst) + 1
 		dst = append(append(dst, 0), make([]byte, bitmap)...)
@@ -227,7 +230,7 @@ func appendBlocks(dst []byte, pairs []pair, bitmap int) []byte {
 		}
 		return dst
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(pairs)))
+	dst = binary.AppendUvarint(dst, uint64(len(pairs))<<1)
 	last := uint16(0)
 	for _, p := range pairs {
 		dst = binary.AppendUvarint(dst, uint64(p.block-last))
@@ -433,7 +436,14 @@ func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, block int)) er
 			}
 		}
 		block := uint64(0)
-		for ; n > 0 && !d.bad; n-- {
+		if n&1 != 0 {
+			if block = n >> 1; block >= maxBlocks {
+				return errKeys
+			}
+			f(key, int(block))
+			continue
+		}
+		for n >>= 1; n > 0 && !d.bad; n-- {
 			block += d.uvarint()
 			if block >= maxBlocks {
 				return errKeys
