@@ -41,6 +41,7 @@ func roles() []role {
 		{"filter", "EXPR", "check an expression and print its canonical form", checkFilter},
 		{"capture", "-d URL [-u USER] [-filter EXPR] [-w OUT] [-duration D] [-max-bytes N] [-max-packets N] [-snaplen N] [-from TIME] [-to TIME] [-k]", "capture from a remote device", remoteCapture},
 		{"firmware", firmwareSynopsis(), "build, sign and verify updates of appliances", firmwareRole},
+		{"ring", "inspect [-all] DIR... | verify [-q] DIR... | export [-from TIME] [-to TIME] -w OUT DIR...", "look into the files of a packet ring buffer", ringTool},
 		{"version", "", "print the version", printVersion},
 		{"host", "", "service: configuration and ports; started by run", runHost},
 		{"engine", "", "service: receives and captures; started by run", runEngine},

@@ -13,8 +13,8 @@ type Key uint64
 // The kinds.
 const (
 	keyAddress4  Key = 1 + iota // IPv4 address: of the IP header, or of ARP
-	keyAddress6                 // 56 bits of a hash of an IPv6 address
-	keyNet6                     // upper 56 bits of an IPv6 address
+	keyAddress6                 // 32 bits of a hash of an IPv6 address
+	keyNet6                     // upper 48 bits of an IPv6 address
 	keyMAC                      // 48 bits
 	keyPort                     // TCP, UDP, SCTP
 	keyProto                    // IP protocol
@@ -144,7 +144,7 @@ func appendAddress(dst []Key, a ipAddr) []Key {
 	if !a.v6 {
 		return append(dst, newKey(keyAddress4, a.lo))
 	}
-	return append(dst, newKey(keyAddress6, mix(a.hi, a.lo)), newKey(keyNet6, a.hi>>8))
+	return append(dst, newKey(keyAddress6, mix(a.hi, a.lo)>>32), newKey(keyNet6, a.hi>>16))
 }
 
 // A KeyRange is all keys from Lo to Hi, both included. They are of one kind.
@@ -276,9 +276,9 @@ func addressRanges(c *comparison, _ *Env) []KeyRange {
 		case !a.v6:
 			list = append(list, KeyRange{newKey(keyAddress4, g.lo), newKey(keyAddress4, g.hi)})
 		case a.host:
-			list = append(list, KeyRange{newKey(keyAddress6, g.lo), newKey(keyAddress6, g.lo)})
+			list = append(list, KeyRange{newKey(keyAddress6, g.lo>>32), newKey(keyAddress6, g.lo>>32)})
 		default:
-			list = append(list, KeyRange{newKey(keyNet6, g.lo>>8), newKey(keyNet6, g.hi>>8)})
+			list = append(list, KeyRange{newKey(keyNet6, g.lo>>16), newKey(keyNet6, g.hi>>16)})
 		}
 	}
 	return list

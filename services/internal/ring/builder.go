@@ -38,7 +38,8 @@ type builder struct {
 	slots   []int32 // open addressing into entries, + 1
 	set     []uint64
 	bloom   bloom
-	bound   int // of the encoded entries, events and codes
+	bound   int    // of the encoded entries and events
+	lastID  uint64 // that the next entry's counts from
 	scratch []filter.Key
 	stream  []byte
 }
@@ -71,15 +72,16 @@ func (b *builder) reset() {
 	clear(b.set)
 	b.img, b.buf, b.bloom = nil, nil, nil
 	b.entries, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
+	b.lastID = 0
 }
 
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
-const perPacket = 2*(maxEntryBytes+maxEventBytes+l7.MaxHost) + 2
+const perPacket = 2*(maxEntryBytes+maxEventBytes+l7.MaxHost) + 2 + 3
 
 // room reports whether a packet of so many captured bytes fits into the block.
 func (b *builder) room(captured int) bool {
 	size := packetSize(captured, packet.DirIn|packet.FCSBad)
-	return b.pos+size+localSize(b.bound+perPacket)+localHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
+	return b.pos+size+localSize(b.bound+len(b.codes)+perPacket)+localHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
 		int(b.h.packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+l7.MaxHost <= maxHosts
 }
 
@@ -96,7 +98,6 @@ func (b *builder) add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	}
 	e.lastPkt = ordinal
 	b.codes = appendCode(b.codes, distance)
-	b.bound += 2
 
 	f := &p.Frame
 	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, ""))
@@ -186,6 +187,7 @@ func recordFlags(r *flow.Record, now int64) (f entryFlags) {
 
 func (b *builder) keyed(e *entry, r *flow.Record) {
 	e.flags |= entryKey
+	b.bound += maxKeyBytes
 	e.record = key{r.Addr, r.Port, r.Proto}
 	b.scratch = filter.AppendFlowKeys(b.scratch[:0], r)
 	b.addKeys()
@@ -194,7 +196,10 @@ func (b *builder) keyed(e *entry, r *flow.Record) {
 func (b *builder) append(at int, id, outerID uint64) *entry {
 	b.entries = append(b.entries, entry{id: id, outerID: outerID, outer: noEntry, lastPkt: noEntry, firstItem: noEntry, lastItem: noEntry})
 	b.slots[at] = int32(len(b.entries))
-	b.bound += maxEntryBytes
+	b.bound += 4 + varintLen(int64(id-b.lastID)) // flags, and where it has an outer flow its entry
+	if id != 0 {
+		b.lastID = id
+	}
 	return &b.entries[len(b.entries)-1]
 }
 
@@ -238,8 +243,19 @@ func (b *builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
 
 func (b *builder) event(ordinal int32, v l7.Verdict, host hostRef) int32 {
 	b.events = append(b.events, event{packet: ordinal, next: noEntry, verdict: v, host: host})
-	b.bound += maxEventBytes
+	b.bound += 4 + idLen(v.Proto) + idLen(v.App) // the host name is counted by note
 	return int32(len(b.events) - 1)
+}
+
+// idLen is how many bytes a protocol takes in an event; below 2^14, as all are.
+func idLen(id l7.ID) int {
+	switch {
+	case id == 0:
+		return 0
+	case id < 128:
+		return 1
+	}
+	return 2
 }
 
 // index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.

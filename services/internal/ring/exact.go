@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -216,8 +217,11 @@ func writeKeys(w *indexWriter, pairs []pair, bitmap int) (dir []uint64, ok bool)
 	return dir, true
 }
 
-// appendBlocks appends the blocks of a key: their number and the distances between them, or 0 and a bitmap.
+// appendBlocks appends the blocks of a key: one block b as 2b+1; n blocks as 2n and the distances between them; or 0 and a bitmap.
 func appendBlocks(dst []byte, pairs []pair, bitmap int) []byte {
+	if len(pairs) == 1 {
+		return binary.AppendUvarint(dst, uint64(pairs[0].block)<<1|1)
+	}
 	if len(pairs) >= bitmap {
 		at := len(dst) + 1
 		dst = append(append(dst, 0), make([]byte, bitmap)...)
@@ -226,7 +230,7 @@ func appendBlocks(dst []byte, pairs []pair, bitmap int) []byte {
 		}
 		return dst
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(pairs)))
+	dst = binary.AppendUvarint(dst, uint64(len(pairs))<<1)
 	last := uint16(0)
 	for _, p := range pairs {
 		dst = binary.AppendUvarint(dst, uint64(p.block-last))
@@ -403,44 +407,80 @@ func (x *index) find(r *Ring, s *segment, keys filter.KeyRange) (with, unknown b
 	defer r.buffers.put(b)
 	first := 1 + int(x.head.tablePages) + int(x.head.dirPages)
 	err = x.pages(r, s, b, first+from, to-from, func(_ int, p []byte) error {
-		return findInPage(p, lo, hi, (int(x.head.blocks)+7)/8, &with)
+		return readKeys(p, hi, (int(x.head.blocks)+7)/8, func(key uint64, block int) {
+			if key >= lo {
+				with.add(block)
+			}
+		})
 	})
 	return with, unknown, err
 }
 
 var errKeys = errors.New("a page of keys makes no sense")
 
-// findInPage adds the blocks of the keys from lo to hi.
-func findInPage(p []byte, lo, hi uint64, bitmap int, with *blockSet) error {
+// readKeys calls f for every key of a page up to hi, and every block that has it.
+func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, block int)) error {
 	d := decoder{b: p[2:]}
 	key := uint64(0)
 	for range le.Uint16(p) {
 		key += d.uvarint()
 		n := d.uvarint()
-		in := key >= lo && key <= hi
+		if key > hi && !d.bad {
+			return nil
+		}
 		if n == 0 {
-			for i, bits := range d.bytes(bitmap) {
-				if in {
-					with[i/8] |= uint64(bits) << (i % 8 * 8)
+			for i, set := range d.bytes(bitmap) {
+				for ; set != 0; set &= set - 1 {
+					f(key, 8*i+bits.TrailingZeros8(set))
 				}
 			}
 		}
 		block := uint64(0)
-		for ; n > 0 && !d.bad; n-- {
+		if n&1 != 0 {
+			if block = n >> 1; block >= maxBlocks {
+				return errKeys
+			}
+			f(key, int(block))
+			continue
+		}
+		for n >>= 1; n > 0 && !d.bad; n-- {
 			block += d.uvarint()
 			if block >= maxBlocks {
 				return errKeys
 			}
-			if in {
-				with.add(int(block))
-			}
+			f(key, int(block))
 		}
 		if d.bad {
 			return errKeys
 		}
-		if key > hi {
-			return nil
-		}
 	}
 	return nil
+}
+
+// all returns the whole exact index of a segment: the blocks of each key, and those that it says nothing about.
+func (x *index) all(r *Ring, s *segment) (map[uint64]*blockSet, blockSet, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var none blockSet
+	if err := x.load(r, s); err != nil {
+		return nil, none, err
+	}
+	for i := range none {
+		none[i] = ^x.head.covered[i]
+	}
+	b, err := r.buffers.get()
+	if err != nil {
+		return nil, none, err
+	}
+	defer r.buffers.put(b)
+	keys := make(map[uint64]*blockSet)
+	err = x.pages(r, s, b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
+		return readKeys(p, never, (int(x.head.blocks)+7)/8, func(key uint64, block int) {
+			if keys[key] == nil {
+				keys[key] = new(blockSet)
+			}
+			keys[key].add(block)
+		})
+	})
+	return keys, none, err
 }

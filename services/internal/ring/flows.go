@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"galvo/services/internal/flow"
@@ -70,9 +71,16 @@ type hostRef struct{ at, n uint32 }
 
 // Sizes that bound an encoded entry and event.
 const (
-	maxEntryBytes = 1 + 10 + 3 + 2 + 37
-	maxEventBytes = 3 + 1 + 3 + 3 + 1
+	maxKeyBytes   = 37
+	maxEntryBytes = 4 + binary.MaxVarintLen64 + maxKeyBytes
+	maxEventBytes = 1 + 3 + 2 + 2 + 1 // protocol ids are below 2^14
 )
+
+// varintLen is how many bytes binary.AppendVarint appends.
+func varintLen(v int64) int {
+	u := uint64(v)<<1 ^ uint64(v>>63)
+	return (bits.Len64(u|1) + 6) / 7
+}
 
 // appendFlows encodes the flow table: number of entries, entries, and for each packet how far back the last one of its entry is.
 func (b *builder) appendFlows(dst []byte) []byte {
