@@ -30,7 +30,8 @@ type Device struct {
 	Galvo string // path of the binary
 	URL   string // https://HOST:PORT, within Netns
 	Netns *rig.Netns
-	Pid   int // of `galvo run`
+	State string // the state directory
+	Pid   int    // of `galvo run`
 
 	t    testing.TB
 	said *output
@@ -49,8 +50,8 @@ func Start(t testing.TB, netns *rig.Netns, config string, ports ...string) *Devi
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Device{Galvo: binary, Netns: netns, t: t, said: &output{}}
-	args := []string{"run", "-config", file, "-state", filepath.Join(dir, "state"), "-listen", "127.0.0.1:0"}
+	d := &Device{Galvo: binary, Netns: netns, State: filepath.Join(dir, "state"), t: t, said: &output{}}
+	args := []string{"run", "-config", file, "-state", d.State, "-listen", "127.0.0.1:0"}
 	for _, p := range ports {
 		args = append(args, "-interface", p)
 	}

@@ -505,7 +505,7 @@ func TestStreamIsAlive(t *testing.T) {
 // What is asked wrongly is answered clearly, and leaves no trace.
 func TestRefusals(t *testing.T) {
 	_, rx := rig.VethFor(t)
-	d := start(t, rx.Netns, twoWorkers, rx.Name)
+	d := start(t, rx.Netns, "storage = []\n"+twoWorkers, rx.Name)
 	d.portsUp(1)
 	for _, c := range []struct {
 		query  string

@@ -51,6 +51,8 @@ func TestPage(t *testing.T) {
 		{"capture", capture},
 		{"pointer", point},
 		{"keys", useKeys},
+		{"storage", useStorage},
+		{"disks", seeDisks},
 		{"look", lookAround},
 		{"contact", loseContact},
 		{"logout", logOut},

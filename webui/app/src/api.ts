@@ -13,6 +13,10 @@ export interface Capture extends Counters {
   user: string;
   client: string;
   sink: string;
+  device?: string;
+  directory?: string;
+  fileName?: string;
+  files?: number;
   source: string;
   expression: string;
   state: "waiting" | "running" | "finished" | "interrupted" | "failed";
@@ -58,18 +62,79 @@ export interface Protocol {
   filter: string;
 }
 
+// A Storage is a device for captures, savefiles and rings.
+export interface Storage {
+  id: string;
+  name: string;
+  kind: "directory" | "disk";
+  state: string;
+  reason?: string;
+  path: string;
+  model?: string;
+  serial?: string;
+  transport?: string;
+  encrypted: boolean;
+  health: string;
+  healthNote?: string;
+  bytes: number;
+  freeBytes: number;
+  ringBytes: number;
+  ringShare: number;
+  progress?: number;
+}
+
+export interface StoredFile {
+  device?: string;
+  path: string;
+}
+
+export interface FileEntry {
+  name: string;
+  path: string;
+  type: "file" | "directory" | "link" | "other";
+  bytes: number;
+  modified: number;
+  writing?: boolean;
+}
+
+export interface Directory {
+  device: string;
+  path: string;
+  files: FileEntry[];
+  bytes: number;
+  freeBytes: number;
+}
+
+// A Slot is a place in which savefiles are analysed.
+export interface Slot {
+  id: number;
+  state: "free" | "running" | "ready" | "failed";
+  reason?: string;
+  user?: string;
+  files: StoredFile[];
+  bytes: number;
+  totalBytes: number;
+  packets: number;
+  rate: number;
+  secondsLeft: number;
+  startTime?: number;
+  endTime?: number;
+  flows: number;
+}
+
 export interface Snapshot {
   time: number;
   ports: Port[];
   captures: Capture[];
   finished: Capture[];
   protocols: Protocol[];
+  slots: Slot[];
 }
 
 // readSnapshot reads an event. The device writes an empty list as null.
 export function readSnapshot(text: string): Snapshot {
   const s = JSON.parse(text) as { [K in keyof Snapshot]: Snapshot[K] | null };
-  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [] };
+  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [] };
 }
 
 export interface Status {
@@ -104,6 +169,9 @@ export interface CaptureRequest {
   maxPackets: number;
   useSingleInterface: boolean;
   comment: string;
+  fileName: string;
+  source?: string;
+  sink: { type: string; device?: string; directory?: string };
 }
 
 export interface CaptureCreated {

@@ -6,17 +6,25 @@ import { type Column, counter, Panel, Table } from "./table";
 
 const id = (c: Capture) => c.id;
 
+// destination says where the packets go, and where they come from unless that is the live traffic.
+function destination(c: Capture): string {
+  const from = c.source === "live" ? "" : `slot ${c.source.slice(1)} to `;
+  if (c.sink !== "disk") return from + c.sink;
+  const path = [c.directory, c.fileName].filter(Boolean).join("/");
+  return `${from}${path} on ${c.device}${(c.files ?? 1) > 1 ? `, file ${c.files}` : ""}`;
+}
+
 const filter: Column<Capture> = {
   name: "Filter",
   cell: (c) => (
     <>
       <code class="line">{c.expression === "" ? "everything" : c.expression}</code>
       <span class="line dim">
-        {c.user} from {c.client}, {c.sink}
+        {c.user} from {c.client}, {destination(c)}
       </span>
     </>
   ),
-  exact: (c) => c.expression,
+  exact: (c) => [c.expression, destination(c)].filter(Boolean).join("\n"),
 };
 
 const counters: Column<Capture>[] = [

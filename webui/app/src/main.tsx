@@ -4,10 +4,13 @@ import { Captures, Finished } from "./captures";
 import { focusFilter } from "./filter";
 import { time, zone } from "./format";
 import { Login } from "./login";
+import { Files } from "./files";
 import { Ports } from "./ports";
 import { Protocols } from "./protocols";
+import { Analyses, Viewed } from "./slots";
 import { Start } from "./start";
 import { access, begin, contact, lastSeen, logout, notice, snapshot, status } from "./state";
+import { StorageDevices } from "./storage";
 
 // Health is the state of the device in a word; never by colour alone.
 function Health() {
@@ -80,6 +83,7 @@ function Main() {
       <Bar />
       <main>
         <Problems />
+        <Viewed />
         <Start />
         {s !== null && (
           <>
@@ -87,6 +91,9 @@ function Main() {
             <Ports ports={s.ports} />
             <Protocols protocols={s.protocols} />
             <Finished captures={s.finished} />
+            <Analyses slots={s.slots} />
+            <StorageDevices />
+            <Files />
           </>
         )}
       </main>

@@ -3,7 +3,8 @@ import { useRef } from "preact/hooks";
 import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { check, expression } from "./filter";
 import { sentence } from "./format";
-import { contact, say, user } from "./state";
+import { contact, say, user, view } from "./state";
+import { devices } from "./storage";
 import { Panel } from "./table";
 
 // Verdict says what the filter means or where it is wrong. Positions are bytes of UTF-8.
@@ -61,6 +62,15 @@ function Select({ label, value, options }: Choice) {
   );
 }
 
+function Text({ label, value, hint }: { label: string; value: Signal<string>; hint: string }) {
+  return (
+    <label>
+      {label}
+      <input value={value.value} placeholder={hint} onInput={(e) => (value.value = e.currentTarget.value)} />
+    </label>
+  );
+}
+
 function Limit({ unit, value }: { unit: string; value: Signal<string> }) {
   return (
     <label>
@@ -79,11 +89,18 @@ export function Start() {
   const maxPackets = useSignal("");
   const single = useSignal(false);
   const comment = useSignal("");
+  const sink = useSignal("http");
+  const device = useSignal("");
+  const directory = useSignal("");
+  const fileName = useSignal("");
   const busy = useSignal(false);
 
   const c = check.value;
   const wrong = Boolean(c?.error);
   const ready = c?.of === expression.value && !wrong;
+  const active = devices.value.filter((d) => d.state === "active");
+  const onDisk = sink.value === "disk" && active.length > 0;
+  const target = active.some((d) => d.id === device.value) ? device.value : (active[0]?.id ?? "");
   const request: CaptureRequest = {
     expression: expression.value,
     undecided: undecided.value,
@@ -94,6 +111,9 @@ export function Start() {
     maxPackets: Math.ceil(Number(maxPackets.value)),
     useSingleInterface: single.value,
     comment: comment.value,
+    fileName: fileName.value,
+    sink: { type: onDisk ? "disk" : "http", ...(onDisk && { device: target, directory: directory.value }) },
+    ...(view.value !== "" && { source: view.value }),
   };
 
   const start = async (e: Event) => {
@@ -149,6 +169,10 @@ export function Start() {
         <details>
           <summary>More</summary>
           <div class="fields">
+            {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
+            {onDisk && active.length > 1 && <Select label="Storage device" value={device} options={active.map((d) => [d.id, d.name])} />}
+            {onDisk && <Text label="Directory" value={directory} hint="top of the device" />}
+            <Text label="File name" value={fileName} hint="galvo_%Y-%m-%d_%H-%M-%S and filter" />
             <Select label="Packet length" value={snap} options={[["65535", "full"], ["64", "64 bytes"], ["1500", "1500 bytes"]]} />
             <Select label="Unrecognised flows" value={undecided} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
             <Select label="Format" value={format} options={[["pcapng", "pcapng"], ["pcap", "pcap, \u00b5s"], ["pcap-ns", "pcap, ns"]]} />
@@ -189,10 +213,14 @@ function curl(r: CaptureRequest): string {
     ["maxBytes", r.maxBytes, 0],
     ["maxPackets", r.maxPackets, 0],
     ["useSingleInterface", r.useSingleInterface, false],
+    ["mm-id", r.source ?? "", ""],
+    ["captureToMedia", r.sink.type === "disk", false],
+    ["device", r.sink.device ?? "", ""],
   ];
   const quoted = (s: unknown) => encodeURIComponent(String(s)).replaceAll("'", "%27");
   const query = all.filter(([, value, plain]) => value !== plain).map(([name, value]) => `${name}=${quoted(value)}`);
   const url = [`${location.origin}/API/data/modules/capture`, ...(query.length > 0 ? [query.join("&")] : [])].join("?");
+  if (r.sink.type === "disk") return `curl -sk -u ${user.value} '${url}'`;
   const limit = r.maxSeconds > 0 ? `--max-time ${r.maxSeconds} ` : "";
   return `curl -skN ${limit}-u ${user.value} '${url}' | wireshark -k -i -`;
 }

@@ -12,6 +12,7 @@ export const snapshot = signal<Snapshot | null>(null);
 export const contact = signal<"live" | "lost">("lost");
 export const lastSeen = signal(0); // ms since the epoch
 export const notice = signal(""); // the last refusal, until it is dismissed
+export const view = signal(""); // what ports and protocols are shown of: "" is the live traffic, ":1" a slot
 export const user = signal(localStorage.getItem("user") ?? "admin"); // who logged in last with this browser
 
 const patience = 5000; // ms; the device speaks twice a second
@@ -79,9 +80,15 @@ export function live(rate: string): string {
   return contact.value === "live" ? rate : "\u2013";
 }
 
+// show changes what is looked at.
+export function show(what: string): void {
+  view.value = what;
+  watch();
+}
+
 function watch(): void {
   events?.close();
-  const source = new EventSource("/api/v1/events");
+  const source = new EventSource(view.value === "" ? "/api/v1/events" : `/api/v1/events?mm-id=${view.value}`);
   source.addEventListener("snapshot", (e) => {
     snapshot.value = readSnapshot(e.data);
     lastSeen.value = Date.now();
@@ -89,7 +96,9 @@ function watch(): void {
   });
   source.onerror = () => {
     contact.value = "lost";
-    if (source.readyState === EventSource.CLOSED) again = setTimeout(enter, retry);
+    if (source.readyState !== EventSource.CLOSED) return;
+    if (view.value !== "") show(""); // the analysis was ended
+    else again = setTimeout(enter, retry);
   };
   events = source;
 }

@@ -1,0 +1,180 @@
+package page
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/chromedp/chromedp"
+
+	"galvo/ci/device"
+	"galvo/ci/rig"
+)
+
+// press clicks the button of a part of the page that has this text.
+func (p *tab) press(section, text string) {
+	p.t.Helper()
+	device.Wait(p.t, fmt.Sprintf("%s has a button %s", section, text), func() bool {
+		return eval[bool](p, fmt.Sprintf(`(() => {
+			const b = [...document.querySelectorAll("section[aria-label='%s'] button, section[aria-label='%s'] a.button")].find((b) => b.innerText === %q);
+			b?.click();
+			return b !== undefined && !b.disabled;
+		})()`, section, section, text))
+	})
+}
+
+// choose ticks the box of a file.
+func (p *tab) choose(name string) {
+	p.t.Helper()
+	p.shows("table[aria-label='Files']", name)
+	p.do(chromedp.Click(chromedp.CSS(fmt.Sprintf("input[aria-label='Choose %s']", name))))
+}
+
+// useStorage uploads a savefile, has it analysed, captures to the device, downloads and deletes.
+func useStorage(p *tab, d *wired) {
+	p.shows("table[aria-label='Storage']", "active")
+	p.shows("table[aria-label='Files']", "There is no file here")
+	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office"; })()`)
+	p.press("Files", "New directory")
+	p.press("Files", "office/")
+	file := filepath.Join(p.t.TempDir(), "mix.pcap")
+	frames := rig.Mix(31, 2000)
+	if err := rig.WritePcap(file, frames); err != nil {
+		p.t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	eval[chromedp.Void](p, fmt.Sprintf(`(() => {
+		const all = new DataTransfer();
+		all.items.add(new File([Uint8Array.from(atob(%q), (c) => c.charCodeAt(0))], "mix.pcap"));
+		const field = document.querySelector("section[aria-label=Files] input[type=file]");
+		field.files = all.files;
+		field.dispatchEvent(new Event("change", {bubbles: true}));
+	})()`, base64.StdEncoding.EncodeToString(b)))
+	p.choose("mix.pcap")
+	p.press("Files", "Analyse")
+	p.shows("table[aria-label='Analyses']", "ready")
+	if n := number(p.cell("Analyses", 1, "Packets")); n != len(frames) {
+		p.t.Errorf("the analysis has %d packets, want %d", n, len(frames))
+	}
+	p.press("Analyses of savefiles", "Show")
+	device.Wait(p.t, "the ports are those of the savefile", func() bool { return number(p.cell("Ports", 1, "Packets")) == len(frames) })
+	p.shows("main > .note", "slot 1")
+	for _, scheme := range []string{"light", "dark"} {
+		p.look(scheme, 1280)
+		p.accessible()
+		p.picture("slot-" + scheme)
+	}
+	p.look("light", 1280)
+	p.press("Analyses of savefiles", "Back to live traffic")
+	device.Wait(p.t, "the ports are live again", func() bool { return number(p.cell("Ports", 1, "Packets")) != len(frames) })
+	p.press("Analyses of savefiles", "End")
+	device.Wait(p.t, "the slot is free", func() bool { return p.text("table[aria-label='Analyses']") == "" })
+
+	// To the device, into the directory.
+	p.write("#expression", "macProtocol == ARP")
+	device.Wait(p.t, "the filter can be started", p.startable)
+	eval[chromedp.Void](p, `(() => {
+		document.querySelector("details").open = true;
+		const sink = [...document.querySelectorAll("details select")].find((s) => s.parentElement.innerText.startsWith("Capture to"));
+		sink.value = "disk";
+		sink.dispatchEvent(new Event("change", {bubbles: true}));
+	})()`)
+	p.write("details label:has(input[placeholder='top of the device']) input", "office")
+	if line := eval[string](p, "document.querySelector('.curl input').value"); !strings.Contains(line, "captureToMedia=true") || strings.Contains(line, "wireshark") {
+		p.t.Errorf("the curl line is %s", line)
+	}
+	p.do(chromedp.Click(chromedp.CSS(startButton)))
+	p.shows("table[aria-label='Running captures']", "office/galvo_")
+	if err := d.play(context.Background(), 2, 0, rig.Mix(7, 4000)); err != nil {
+		p.t.Fatal(err)
+	}
+	device.Wait(p.t, "packets are captured", func() bool { return number(p.cell("Running captures", 1, "Captured")) > 0 })
+	p.press("Running captures", "Stop")
+	p.shows("table[aria-label='Finished captures']", "office/galvo_")
+	p.shows("table[aria-label='Files']", "macProtocol")
+	p.picture("files")
+	p.do(chromedp.Click(chromedp.CSS("a[aria-label^='Download galvo_']")))
+	device.Wait(p.t, "the file is downloaded", func() bool {
+		files, _ := filepath.Glob(filepath.Join(p.downloads, "*macProtocol*.pcapng"))
+		for _, f := range files {
+			if got, err := rig.ReadFile(f); err == nil && len(got) > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	p.choose("mix.pcap")
+	p.press("Files", "Delete")
+	device.Wait(p.t, "the file is gone", func() bool { return !strings.Contains(p.text("table[aria-label='Files']"), "mix.pcap") })
+	p.press("Storage", "Deactivate")
+	p.shows("table[aria-label='Storage']", "inactive")
+	p.press("Storage", "Activate")
+	p.shows("table[aria-label='Files']", "office/")
+	p.write("#expression", "vlan == 4000")
+	device.Wait(p.t, "the filter can be started", p.startable)
+	p.quiet()
+}
+
+// seeDisks shows the page disks that this machine need not have.
+func seeDisks(p *tab, _ *wired) {
+	eval[chromedp.Void](p, `(() => {
+		const real = window.fetch;
+		window.asked = [];
+		const disk = {kind: "disk", path: "/dev/sdb", model: "Stick", serial: "4C53", transport: "usb", encrypted: false, health: "unknown", healthNote: "why", bytes: 64e9, freeBytes: 0, ringBytes: 0, ringShare: 0};
+		window.fetch = (to, how) => {
+			if (how?.method === "POST" && to.includes("/storage/usb-")) window.asked.push(to + " " + how.body);
+			else if (!to.endsWith("/storage")) return real(to, how);
+			else return Promise.resolve(new Response(JSON.stringify({devices: [
+				{...disk, id: "usb-1", name: "stick 1", state: "unformatted", reason: "it is empty: format it"},
+				{...disk, id: "usb-2", name: "stick 2", state: "locked", encrypted: true, reason: "it is encrypted"},
+				{...disk, id: "usb-3", name: "stick 3", state: "formatting", progress: 42},
+				{...disk, id: "usb-4", name: "stick 4", state: "inactive", health: "failing", healthNote: "it takes no more writes"},
+			]})));
+			return Promise.resolve(new Response("{}"));
+		};
+		window.fetchBefore = real;
+	})()`)
+	p.shows("table[aria-label='Storage']", "formatting 42 %")
+	p.press("Storage", "Format\u2026")
+	p.shows("dialog", "Everything on /dev/sdb (64.0 GB, Stick) will be deleted")
+	for _, scheme := range []string{"light", "dark"} {
+		p.look(scheme, 1280)
+		p.accessible()
+		p.picture("format-" + scheme)
+	}
+	ready := func() bool { return eval[bool](p, "!document.querySelector('dialog button.primary').disabled") }
+	if ready() {
+		p.t.Error("a disk can be formatted without its name")
+	}
+	p.write("#confirm", "stick 2")
+	if ready() {
+		p.t.Error("a disk can be formatted with the name of another one")
+	}
+	p.write("#confirm", "stick 1")
+	device.Wait(p.t, "the disk can be formatted", ready)
+	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
+	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	if asked := eval[string](p, "asked.join()"); asked != `/api/v1/storage/usb-1/format {"confirm":"stick 1","ringShare":0,"encrypt":false}` {
+		p.t.Errorf("asked for %s", asked)
+	}
+	p.press("Storage", "Activate\u2026")
+	p.write("dialog input[type=password]", "secret")
+	p.do(chromedp.KeyEvent("\r"))
+	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	if asked := eval[string](p, "asked.pop()"); asked != `/api/v1/storage/usb-2/activate {"password":"secret"}` {
+		p.t.Errorf("asked for %s", asked)
+	}
+	p.look("dark", 400)
+	p.accessible()
+	p.picture("disks-dark-400")
+	p.look("light", 1280)
+	eval[chromedp.Void](p, "(() => { window.fetch = window.fetchBefore; })()")
+	p.shows("table[aria-label='Storage']", "active")
+	p.quiet()
+}

@@ -1,0 +1,208 @@
+import { signal, useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { call, type Directory, type FileEntry, Refusal } from "./api";
+import { bytes, count, time } from "./format";
+import { say } from "./state";
+import { devices, refreshDevices } from "./storage";
+import { type Column, Panel, Table } from "./table";
+
+const device = signal("");
+const path = signal("");
+const listed = signal<Directory | null>(null);
+const chosen = signal<ReadonlySet<string>>(new Set());
+
+const url = (p: string) => `/storage/${encodeURIComponent(device.value)}/files/${p.split("/").map(encodeURIComponent).join("/")}`;
+
+async function refresh(): Promise<void> {
+  if (device.value === "") {
+    listed.value = null;
+    return;
+  }
+  try {
+    const d = await call<Directory>("GET", url(path.value));
+    if (d.device !== device.value || d.path !== path.value) return; // somebody has gone on meanwhile
+    listed.value = d;
+    chosen.value = new Set(d.files.map((f) => f.path).filter((p) => chosen.value.has(p)));
+  } catch (e) {
+    if (e instanceof Refusal && e.status === 404 && path.value !== "") go("");
+    else listed.value = null;
+  }
+}
+
+function go(to: string): void {
+  path.value = to;
+  chosen.value = new Set();
+  void refresh();
+}
+
+function choose(p: string, yes: boolean): void {
+  const next = new Set(chosen.value);
+  if (yes) next.add(p);
+  else next.delete(p);
+  chosen.value = next;
+}
+
+// change does something with files and shows what became of it.
+async function change(what: () => Promise<unknown>): Promise<void> {
+  try {
+    await what();
+  } catch (e) {
+    say(e);
+  }
+  await refresh();
+  void refreshDevices();
+}
+
+const columns: Column<FileEntry>[] = [
+  {
+    name: "Name",
+    cell: (f) => (
+      <span class="row">
+        <input type="checkbox" aria-label={`Choose ${f.name}`} checked={chosen.value.has(f.path)} onChange={(e) => choose(f.path, e.currentTarget.checked)} />
+        {f.type === "directory" ? (
+          <button type="button" class="plain" onClick={() => go(f.path)}>
+            {f.name}/
+          </button>
+        ) : (
+          <span>
+            {f.name} {f.writing && <span class="dim">being written</span>}
+            {f.type === "link" && <span class="dim">symbolic link, not followed</span>}
+          </span>
+        )}
+      </span>
+    ),
+  },
+  { name: "Bytes", kind: "num", cell: (f) => (f.type === "file" ? bytes(f.bytes) : ""), exact: (f) => `${count(f.bytes)} bytes` },
+  { name: "Changed", kind: "mid", cell: (f) => <span class="tabular">{time(f.modified)}</span> },
+  {
+    name: "Get",
+    kind: "act",
+    cell: (f) =>
+      f.type === "file" && (
+        <a class="button" download={f.name} aria-label={`Download ${f.name}`} href={`/api/v1${url(f.path)}`}>
+          Download
+        </a>
+      ),
+  },
+];
+
+const piece = 32 << 20; // bytes of an upload in one request
+
+// upload sends a file in pieces; what broke off goes on where the device has come to.
+async function upload(f: File, progress: (done: number) => void): Promise<void> {
+  const to = `/api/v1${url([path.value, f.name].filter(Boolean).join("/"))}`;
+  let patience = 10;
+  for (let at = 0; at < f.size || at === 0; ) {
+    const end = Math.min(at + piece, f.size);
+    const failed = await fetch(`${to}?offset=${at}&total=${f.size}`, { method: "POST", headers: { "X-Requested-With": "galvo" }, body: f.slice(at, end) }).then(
+      async (reply) => (reply.ok ? null : new Refusal(reply.status, JSON.parse(await reply.text()))),
+      () => new Refusal(0, { error: "The device does not answer.", kind: "unavailable", pos: 0, len: 0, expected: null }),
+    );
+    const has = Number(failed?.failure.expected?.[0]);
+    if (failed === null) at = end;
+    else if (patience-- > 0 && Number.isInteger(has) && has !== at) at = has;
+    else throw failed;
+    progress(at);
+    if (f.size === 0) return;
+  }
+}
+
+export function Files() {
+  const busy = useSignal("");
+  const active = devices.value.filter((d) => d.state === "active");
+  const current = active.some((d) => d.id === device.value) ? device.value : (active[0]?.id ?? "");
+  useEffect(() => {
+    device.value = current;
+    go("");
+  }, [current]);
+  useEffect(() => {
+    const again = setInterval(() => !document.hidden && void refresh(), 3000);
+    return () => clearInterval(again);
+  }, []);
+  if (active.length === 0) return null;
+
+  const here = [...chosen.value];
+  const send = (files: File[]) =>
+    change(async () => {
+      for (const f of files) {
+        await upload(f, (done) => (busy.value = `${f.name}: ${f.size > 0 ? Math.floor((100 * done) / f.size) : 100} %`));
+        await refresh();
+      }
+    }).finally(() => (busy.value = ""));
+  const make = () => {
+    const name = prompt("Name of the directory");
+    if (name) void change(() => call("POST", `${url([path.value, name].filter(Boolean).join("/"))}?directory=true`));
+  };
+  const rename = () => {
+    const to = prompt("New name, or path from the top of the device", here[0]);
+    if (to && here[0]) void change(() => call("POST", `${url(here[0] ?? "")}?rename=${encodeURIComponent(to)}`));
+  };
+  const remove = () => {
+    if (!confirm(`Delete ${here.length === 1 ? here[0] : `${here.length} files and directories`}, with everything in it?`)) return;
+    void change(async () => {
+      for (const p of here) await call("DELETE", `${url(p)}?everything=true`);
+    });
+  };
+  const analyse = () => change(() => call("POST", "/slots", { files: here.map((p) => ({ device: device.value, path: p })) }));
+
+  const steps = path.value === "" ? [] : path.value.split("/");
+  const side = (
+    <span class="dim tabular" role="status">
+      {busy.value || (listed.value && `${bytes(listed.value.freeBytes)} free`)}
+    </span>
+  );
+  return (
+    <Panel title="Files" side={side}>
+      <div class="row wrap">
+        {active.length > 1 && (
+          <select aria-label="Storage device" value={current} onChange={(e) => ((device.value = e.currentTarget.value), go(""))}>
+            {active.map((d) => (
+              <option value={d.id} key={d.id}>
+                {d.name}
+              </option>
+            ))}
+          </select>
+        )}
+        <nav class="row wrap grow" aria-label="Path">
+          <button type="button" class="plain" onClick={() => go("")}>
+            {active.find((d) => d.id === current)?.name}
+          </button>
+          {steps.map((s, i) => (
+            <span class="row" key={i}>
+              /
+              <button type="button" class="plain" onClick={() => go(steps.slice(0, i + 1).join("/"))}>
+                {s}
+              </button>
+            </span>
+          ))}
+        </nav>
+        <button type="button" disabled={here.length === 0} onClick={analyse}>
+          Analyse
+        </button>
+        <button type="button" disabled={here.length !== 1} onClick={rename}>
+          Rename
+        </button>
+        <button type="button" disabled={here.length === 0} onClick={remove}>
+          Delete
+        </button>
+        <button type="button" onClick={make}>
+          New directory
+        </button>
+        <label class="button">
+          Upload
+          <input
+            type="file"
+            class="unseen"
+            multiple
+            disabled={busy.value !== ""}
+            onChange={(e) => {
+              void send([...(e.currentTarget.files ?? [])]);
+              e.currentTarget.value = "";
+            }}
+          />
+        </label>
+      </div>
+      <Table label="Files" columns={columns} rows={listed.value?.files ?? []} id={(f) => f.path} empty="There is no file here. Capture to this device, or upload a savefile." />
+    </Panel>
+  );
+}

@@ -1,0 +1,212 @@
+import { signal, useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { call, type Storage } from "./api";
+import { bytes, count } from "./format";
+import { say } from "./state";
+import { type Column, Panel, Table } from "./table";
+
+// devices is what the device has to store on. It is asked for now and then: the events are the engine's, and disks are not.
+export const devices = signal<Storage[]>([]);
+
+const period = 3000; // ms
+
+export async function refreshDevices(): Promise<void> {
+  try {
+    devices.value = (await call<{ devices: Storage[] }>("GET", "/storage")).devices;
+  } catch (e) {
+    if (devices.value.length === 0) say(e);
+  }
+}
+
+async function change(d: Storage, what: string, body?: unknown): Promise<boolean> {
+  try {
+    await call("POST", `/storage/${encodeURIComponent(d.id)}/${what}`, body);
+    return true;
+  } catch (e) {
+    say(e);
+    return false;
+  } finally {
+    await refreshDevices();
+  }
+}
+
+const kinds: Record<string, string> = { active: "ok", inactive: "dim", system: "dim" };
+
+function State({ d }: { d: Storage }) {
+  return (
+    <>
+      <strong class={kinds[d.state] ?? "warn"}>{d.state}</strong>
+      {d.state === "formatting" && ` ${d.progress ?? 0} %`}
+      <span class="dim"> {[d.encrypted && "encrypted", d.reason].filter(Boolean).join(", ")}</span>
+    </>
+  );
+}
+
+const columns: Column<Storage>[] = [
+  {
+    name: "Device",
+    cell: (d) => (
+      <>
+        <strong class="line">{d.name}</strong>
+        <span class="line dim">{[d.path, d.model, d.serial, d.transport].filter(Boolean).join(", ")}</span>
+      </>
+    ),
+    exact: (d) => d.id,
+  },
+  { name: "State", cell: (d) => <State d={d} /> },
+  {
+    name: "Health",
+    kind: "num",
+    cell: (d) => (d.health === "failing" ? <strong class="bad">{d.health}</strong> : d.health),
+    exact: (d) => d.healthNote,
+  },
+  { name: "Free", kind: "num", cell: (d) => (d.state === "active" ? bytes(d.freeBytes) : "\u2013"), exact: (d) => `${count(d.freeBytes)} bytes` },
+  { name: "Rings", kind: "num", about: "what packet ring buffers take", cell: (d) => bytes(d.ringBytes), exact: (d) => `${d.ringShare} % of the device are meant for rings` },
+  { name: "Size", kind: "num", cell: (d) => (d.bytes > 0 ? bytes(d.bytes) : "\u2013"), exact: (d) => `${count(d.bytes)} bytes` },
+];
+
+// An Asked is a device about which a dialog asks something.
+interface Asked {
+  device: Storage;
+  what: "unlock" | "format";
+}
+
+export function StorageDevices() {
+  const asked = useSignal<Asked | null>(null);
+  useEffect(() => {
+    void refreshDevices();
+    const again = setInterval(() => !document.hidden && void refreshDevices(), period);
+    return () => clearInterval(again);
+  }, []);
+  const act: Column<Storage> = {
+    name: "Use",
+    kind: "act",
+    cell: (d) => <Action d={d} ask={(what) => (asked.value = { device: d, what })} />,
+  };
+  return (
+    <Panel title="Storage">
+      <Table label="Storage" columns={[...columns, act]} rows={devices.value} id={(d) => d.id} empty="There is no storage device. Plug in a disk, or name a directory as [[storage]] in the configuration." />
+      {asked.value?.what === "format" && <Format d={asked.value.device} close={() => (asked.value = null)} />}
+      {asked.value?.what === "unlock" && <Unlock d={asked.value.device} close={() => (asked.value = null)} />}
+    </Panel>
+  );
+}
+
+function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) {
+  const formattable = d.kind === "disk" && ["inactive", "locked", "unformatted", "foreign", "failed"].includes(d.state);
+  return (
+    <>
+      {d.state === "active" && (
+        <button type="button" onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate")}>
+          Deactivate
+        </button>
+      )}
+      {d.state === "inactive" && (
+        <button type="button" onClick={() => change(d, "activate")}>
+          Activate
+        </button>
+      )}
+      {d.state === "locked" && (
+        <button type="button" onClick={() => ask("unlock")}>
+          {"Activate\u2026"}
+        </button>
+      )}
+      {formattable && (
+        <button type="button" onClick={() => ask("format")}>
+          {"Format\u2026"}
+        </button>
+      )}
+    </>
+  );
+}
+
+// Dialog is modal until it is closed, by its buttons or by Escape.
+export function Dialog({ title, done, close, ready, doing, children }: DialogProps) {
+  const box = useRef<HTMLDialogElement>(null);
+  useEffect(() => box.current?.showModal(), []);
+  const submit = (e: Event) => {
+    e.preventDefault();
+    if (ready) done();
+  };
+  return (
+    <dialog ref={box} aria-label={title} onClose={close}>
+      <form onSubmit={submit}>
+        <h2>{title}</h2>
+        {children}
+        <div class="row">
+          <span class="grow" />
+          <button type="button" onClick={close}>
+            Cancel
+          </button>
+          <button class="primary" disabled={!ready}>
+            {doing}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  );
+}
+
+interface DialogProps {
+  title: string;
+  done: () => void;
+  close: () => void;
+  ready: boolean;
+  doing: string; // what the button does
+  children: preact.ComponentChildren;
+}
+
+function Unlock({ d, close }: { d: Storage; close: () => void }) {
+  const password = useSignal("");
+  const done = async () => {
+    if (await change(d, "activate", { password: password.value })) close();
+  };
+  return (
+    <Dialog title={`Activate ${d.name}`} done={done} close={close} ready={password.value !== ""} doing="Activate">
+      <label>
+        Password of the device
+        <input type="password" autocomplete="off" value={password.value} onInput={(e) => (password.value = e.currentTarget.value)} />
+      </label>
+    </Dialog>
+  );
+}
+
+function Format({ d, close }: { d: Storage; close: () => void }) {
+  const typed = useSignal("");
+  const share = useSignal("0");
+  const encrypt = useSignal(false);
+  const password = useSignal("");
+  const ready = typed.value === d.name && (!encrypt.value || password.value !== "");
+  const done = async () => {
+    const body = { confirm: typed.value, ringShare: Number(share.value), encrypt: encrypt.value, ...(encrypt.value && { password: password.value }) };
+    if (await change(d, "format", body)) close();
+  };
+  return (
+    <Dialog title={`Format ${d.name}`} done={done} close={close} ready={ready} doing="Format and delete everything">
+      <p class="warn">
+        Everything on {d.path} ({bytes(d.bytes)}
+        {d.model && `, ${d.model}`}) will be deleted.
+      </p>
+      <label>
+        Share for rings, in percent; with 100 there is no room for files
+        <input type="number" min={0} max={100} required value={share.value} onInput={(e) => (share.value = e.currentTarget.value)} />
+      </label>
+      <label class="check">
+        <input type="checkbox" checked={encrypt.value} onChange={(e) => (encrypt.value = e.currentTarget.checked)} />
+        Encrypt (LUKS2); the password is asked for at every activation
+      </label>
+      {encrypt.value && (
+        <label>
+          Password of the device
+          <input type="password" autocomplete="new-password" value={password.value} onInput={(e) => (password.value = e.currentTarget.value)} />
+        </label>
+      )}
+      <label>
+        <span>
+          Type <strong>{d.name}</strong> to confirm
+        </span>
+        <input id="confirm" autocomplete="off" spellcheck={false} value={typed.value} onInput={(e) => (typed.value = e.currentTarget.value)} />
+      </label>
+    </Dialog>
+  );
+}
