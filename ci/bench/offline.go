@@ -29,6 +29,7 @@ func readers(b *bench, few string) []reader {
 		{name: "tcpdump -r, host filter", argv: []string{"tcpdump", "-r", b.file, "-w", "/dev/null", "host " + host}},
 		{name: "tshark -Y", argv: []string{"tshark", "-n", "-r", few, "-Y", "ip.addr==" + host, "-w", "/dev/null"}, slow: true},
 		{name: "galvo read", goal: 1 / 1.1, argv: []string{b.galvo, "read", "-filter", "ip==" + host, "-w", "/dev/null", b.file}},
+		{name: "galvo read -flows", argv: []string{b.galvo, "read", "-flows", b.file}},
 	}
 }
 

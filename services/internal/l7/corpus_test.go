@@ -3,14 +3,11 @@ package l7_test
 import (
 	"cmp"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 
 	"galvo/services/internal/flow"
@@ -124,16 +121,3 @@ func finish(engine *l7.Engine, r *flow.Record, seen *row) row {
 	}
 	return out
 }
-
-// writeFlows writes rows as the flow list of the command line has them.
-func writeFlows(w *csv.Writer, file string, rows []row) {
-	for _, r := range rows {
-		w.Write([]string{
-			filepath.Base(file), strconv.Itoa(int(r.proto)), r.addr[0].String(), strconv.Itoa(int(r.port[0])), r.addr[1].String(), strconv.Itoa(int(r.port[1])),
-			l7.Name(r.verdict.Proto), l7.Name(r.verdict.App), r.host, l7.Category(r.verdict.Proto), strconv.Itoa(r.dpi),
-			strconv.Itoa(int(r.packets)), strconv.FormatUint(r.bytes, 10), r.verdict.State.String(),
-		})
-	}
-}
-
-var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}

@@ -4,3 +4,9 @@ package l7_test
 
 // everyFile compares all savefiles of the corpora with tshark: some minutes.
 const everyFile = true
+
+// rounds is how often traffic is spoiled at random, and cuts at how many bytes it is cut off.
+const (
+	rounds = 5
+	cuts   = 400
+)

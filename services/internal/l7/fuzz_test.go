@@ -73,6 +73,61 @@ func FuzzCOAP(f *testing.F)          { fuzzDissector(f, false, inspectCOAP, 5683
 func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
 func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
 
+// FuzzDissectors feeds any row of dissectors, and then any watcher, with any payload, alone and after itself.
+func FuzzDissectors(f *testing.F) {
+	for i, c := range conversations(f) {
+		for _, p := range c.packets {
+			f.Add([]byte(p.payload), uint8(i), uint8(1), c.b, false)
+		}
+	}
+	for i, s := range signatureTable().rows {
+		f.Add(s.samples[0], uint8(i), uint8(1), uint16(9), true)
+	}
+	l := newLab(Config{})
+	l.send(17, 1, 2, up("x"))
+	f.Fuzz(func(t *testing.T, data []byte, row, nth uint8, port uint16, cut bool) {
+		if len(data) == 0 {
+			return
+		}
+		d := &dissectors[int(row)%len(dissectors)]
+		for _, l4 := range [2]transport{udp, tcp} {
+			if d.l4&l4 == 0 {
+				continue
+			}
+			l.forget()
+			v := payload{
+				engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: l4 == tcp, nth: nth, dst: port, begun: nth%2 == 1, now: l.now,
+				row: uint8(int(row) % len(dissectors)),
+			}
+			for range 2 {
+				a := d.inspect(&v)
+				if len(a.host) > MaxHost || a.proto != 0 && Name(a.proto) == "" || a.app != 0 && Name(a.app) == "" {
+					t.Fatalf("%v", a)
+				}
+				if a.outcome >= carrier {
+					setState(&l.last.L7, Partial)
+				}
+			}
+			w := &watchers[int(nth)%len(watchers)]
+			setNames(&l.last.L7, w.proto, DNS)
+			w.watch(&v)
+		}
+	})
+}
+
+// FuzzCertificate reads any certificate message, at every length.
+func FuzzCertificate(f *testing.F) {
+	f.Add(certificateMessage("*.facebook.com", "Facebook, Inc.", "www.facebook.com"))
+	l := newLab(Config{})
+	l.send(6, 1, 2, up("x"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v := payload{engine: l.engine, flow: l.last, data: data, packet: data, tcp: true}
+		for n := range min(len(data), 600) {
+			certificateApp(&v, data[:n])
+		}
+	})
+}
+
 // FuzzQUICFrames reads any frames of an opened Initial packet.
 func FuzzQUICFrames(f *testing.F) {
 	f.Add([]byte(cryptoFrame(0, clientHello("www.example.com", 10))))

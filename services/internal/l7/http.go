@@ -48,7 +48,7 @@ func halfRequest(v *payload, line []byte) answer {
 	}
 	target := line[method+1:]
 	switch {
-	case len(target) == 0:
+	case len(target) == 0, string(target) == "http://"[:min(len(target), 7)]:
 		return answer{outcome: more}
 	case target[0] != '/' && !hasPrefix(target, "http://") && string(line[:method]) != "CONNECT" && target[0] != '*':
 		return answer{}

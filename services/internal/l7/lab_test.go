@@ -157,3 +157,34 @@ func (l *lab) forget() {
 	l.engine.End(l.last)
 	l.last.L7 = state{}
 }
+
+// der builds an element of DER.
+func der(tag byte, parts ...string) string {
+	body := strings.Join(parts, "")
+	switch n := len(body); {
+	case n < 0x80:
+		return string([]byte{tag, byte(n)}) + body
+	case n < 0x100:
+		return string([]byte{tag, 0x81, byte(n)}) + body
+	default:
+		return string([]byte{tag, 0x82, byte(n >> 8), byte(n)}) + body
+	}
+}
+
+// certificateMessage builds the body of a Certificate message with one certificate of a subject and an alternative name.
+func certificateMessage(common, organisation, alternative string) []byte {
+	attribute := func(kind, text string) string { return der(0x31, der(0x30, der(6, kind), der(0x0c, text))) }
+	subject := der(0x30, attribute("\x55\x04\x0a", organisation), attribute("\x55\x04\x03", common))
+	san := der(0x30, der(6, "\x55\x1d\x11"), der(4, der(0x30, der(0x82, alternative))))
+	key := der(0x30, der(0x30, der(6, "\x2a\x86\x48")), der(3, strings.Repeat("k", 270)))
+	tbs := der(0x30, der(0xa0, der(2, "\x02")), der(2, "\x01"), der(0x30), der(0x30, attribute("\x55\x04\x03", "CA")), der(0x30), subject, key, der(0xa3, der(0x30, san)))
+	cert := der(0x30, tbs, der(0x30), der(3, "sig"))
+	one := "\x00" + u16(len(cert)) + cert
+	return []byte("\x00" + u16(len(one)) + one)
+}
+
+// serverFlight builds ServerHello, Certificate and ServerHelloDone of TLS 1.2.
+func serverFlight(certificate []byte) string {
+	hello := "\x03\x03" + strings.Repeat("r", 32) + "\x00\xc0\x2f\x00"
+	return tlsRecordOf(22, "\x02\x00"+u16(len(hello))+hello+"\x0b\x00"+u16(len(certificate))+string(certificate)+"\x0e\x00\x00\x00")
+}

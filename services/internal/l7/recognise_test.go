@@ -2,6 +2,7 @@ package l7
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +44,7 @@ func conversations(t testing.TB) []conversation {
 	pnio := unhex("04 00 20 00 10 00 00 00 dea00000 6c97 11d1 8271 000100010001 0100a0de 976c d111 8271 00a02442df7d 00112233445566778899aabbccddeeff"+
 		"00000000 01000000 00000000 0000 ffff ffff 0400 0000 00 00") + "abcd"
 	quic := clientHello("quic.example.com", 16)
-	return append(officeConversations(), []conversation{
+	return append(slices.Concat(officeConversations(), webConversations(t)), []conversation{
 		{"DNS query", 17, 40000, 53, []packetSpec{up(dnsQuery), down(dnsAnswer)}, DNS, 0, "www.example.com", 1},
 		{"DNS on another port", 17, 40000, 5300, []packetSpec{up(dnsQuery)}, DNS, 0, "www.example.com", 1},
 		{"DNS over TCP, length apart", 6, 40000, 53, []packetSpec{syn, synAck, up(u16(len(dnsQuery))), up(dnsQuery)}, DNS, 0, "www.example.com", 4},

@@ -1,0 +1,44 @@
+package l7
+
+import (
+	"strings"
+	"testing"
+)
+
+// webConversations are those of the web: whose a name, a certificate or a request is.
+func webConversations(t testing.TB) []conversation {
+	nameless := tlsRecordOf(22, strings.Replace(clientHello("www.example.com", 9), "\x00\x00\x00\x14\x00\x12\x00", "\x00\x15\x00\x14\x00\x12\x00", 1))
+	flight := serverFlight(certificateMessage("*.facebook.com", "Example", "www.example.com"))
+	quic := clientHello("quic.example.com", 16)
+	return []conversation{
+		{"TLS without a name", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 5},
+		{"TLS of AnyDesk", 6, 40000, 7070, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("AnyDesk Client", "x", "y")))}, TLS, appNamed("AnyDesk"), "", 4},
+		{"TLS by alternative name", 6, 40000, 443, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("x", "y", "*.zoom.us")))}, TLS, appNamed("Zoom"), "", 4},
+		{"TLS of an application", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.youtube.com", 9)))}, TLS, appNamed("YouTube"), "www.youtube.com", 3},
+		{"IMAP in TLS", 6, 40000, 993, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("imap.gmail.com", 9)))}, imaps, appNamed("GMail"), "imap.gmail.com", 3},
+		{"DNS in TLS", 6, 40000, 853, []packetSpec{syn, synAck, up(nameless)}, TLS, dohDoT, "", 3},
+		{"DNS of an application", 17, 40000, 53, []packetSpec{up(strings.Replace(dnsQuery, "\x07example", "\x09instagram", 1))}, DNS, appNamed("Instagram"), "www.instagram.com", 1},
+		{"DNSCrypt certificate", 17, 40000, 443, []packetSpec{up(strings.Replace(dnsQuery, "\x03WWW", "\x012\x0ddnscrypt-cert", 1))}, dnscrypt, 0, "2.dnscrypt-cert.example.com", 1},
+		{"WebDAV", 6, 40000, 80, []packetSpec{syn, synAck, up("PROPFIND /a HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, webDAV, "a.example", 3},
+		{"WebSocket", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /a HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n")}, HTTP, webSocket, "a.example", 3},
+		{"proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")}, httpConnect, 0, "a.example", 3},
+		{"HTTP with a proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")}, httpProxy, 0, "a.example", 3},
+		{"OCSP", 6, 40000, 80, []packetSpec{syn, synAck, up("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/ocsp-request\r\n\r\n")}, HTTP, ocsp, "a.example", 3},
+		{"DASH", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /v/manifest.mpd HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, mpegDash, "a.example", 3},
+		{"STUN of a realm", 17, 40000, 3478, []packetSpec{up(stunOf("\x00\x14\x00\x0ctelegram.org"))}, STUN, appNamed("TelegramVoip"), "telegram.org", 1},
+		{"STUN of WhatsApp", 17, 40000, 3478, []packetSpec{up(stunOf("\x40\x00\x00\x03abc"))}, STUN, callWhatsApp, "", 1},
+		{"STUN of Zoom", 17, 40000, 3478, []packetSpec{up("\x00\x01\x00\x18" + strings.Repeat("t", 16) + "\x01\x01\x00\x14" + strings.Repeat("1", 20))}, STUN, callZoom, "", 1},
+		{"QUIC of Google with TLS", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x54303531, "connection", 0, "\x08"+cryptoFrame(0, quic)[1:]))}, QUIC, 0, "quic.example.com", 1},
+	}
+}
+
+// appNamed returns the number of a name of the table.
+func appNamed(name string) ID {
+	id, _ := Lookup(name)
+	return id
+}
+
+// stunOf builds a request with attributes.
+func stunOf(attributes string) string {
+	return "\x00\x01" + u16(len(attributes)) + "\x21\x12\xa4\x42abcdefghijkl" + attributes
+}
