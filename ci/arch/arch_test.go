@@ -92,7 +92,7 @@ var allowed = map[string][]string{
 	"services/durable":   {},
 	"services/config":    {"services/api", "services/durable", "services/internal/spelling"},
 	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
-	"services/host": {"firmware/bundle", "firmware/slot", "services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/disk", "services/internal/gate",
+	"services/host": {"board", "firmware/bundle", "firmware/slot", "services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/disk", "services/internal/gate",
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",

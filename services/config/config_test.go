@@ -116,7 +116,7 @@ func TestParseErrors(t *testing.T) {
 		{"[clock]\nservers = [\"a\\u0001b\"]\n", 2, "control characters"},
 		{"[clock]\ntimeZone = \"Mars\"\n", 2, "not a time zone"},
 		{"[clock]\ntimeZone = \"../../etc/passwd\"\n", 2, "not a time zone"},
-		{"[[link]]\nnumber = 1\nmode = \"sink\"\n", 2, "no ports have link = 1"},
+		{linked + "[[link]]\nnumber = 2\nmode = \"sink\"\n", 8, "no ports have link = 2"},
 		{linked + "[[link]]\nnumber = 1\nmode = \"tap\"\n", 9, "sink or bridge"},
 		{linked + "[[link]]\nnumber = 1\nmode = \"sink\"\n[[link]]\nnumber = 1\nmode = \"bridge\"\n", 11, "has this number already"},
 		{linked + "fcs = true\n[[link]]\nnumber = 1\nmode = \"bridge\"\n", 7, "as good ones"},

@@ -142,7 +142,8 @@ func checkModes(c *Config) *Error {
 			return wrong(path+".mode", "%q is not a mode: sink or bridge", l.Mode)
 		case seen[l.Number] > 0:
 			return wrong(path+".number", "[[link]] %d has this number already", seen[l.Number])
-		case !slices.ContainsFunc(c.Ports, func(p Port) bool { return p.Link == l.Number }):
+		// Without ports those of the board count, which only the device knows.
+		case len(c.Ports) > 0 && !slices.ContainsFunc(c.Ports, func(p Port) bool { return p.Link == l.Number }):
 			return wrong(path+".number", "no ports have link = %d", l.Number)
 		}
 		seen[l.Number] = i + 1

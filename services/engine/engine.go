@@ -55,7 +55,9 @@ type Engine struct {
 	running  sync.WaitGroup // everything that run waits for
 	changing sync.Mutex     // held by who replaces settings
 	workers  []*pipeline.Worker
-	closing  chan struct{} // closed when the engine stops: streams of events end
+	flows    int                           // of all workers' tables
+	host     atomic.Pointer[handover.Conn] // nil while there is no host service
+	closing  chan struct{}                 // closed when the engine stops: streams of events end
 }
 
 // settings is what the configuration says, as one immutable value.
@@ -106,6 +108,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	setTimeZone(c.Config.Clock.TimeZone)
 	// The large parts are taken once and kept; without a limit the heap would be let grow to twice their size.
 	debug.SetMemoryLimit(int64(plan.Heap()))
 	if e.ports, err = newPorts(o.State, c.Instance, plan.Workers, plan.Blocks); err != nil {
@@ -127,6 +130,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
 	e.stats = stats.New(plan.Workers)
+	e.flows = plan.Plan.Flows
 	for w := range plan.Workers {
 		e.workers = append(e.workers, e.worker(w, plan))
 	}
@@ -148,6 +152,19 @@ func readHosts(name string) *l7.Hosts {
 	}
 	slog.Warn("engine.hosts: only the names of servers that Galvo knows are used", "error", err)
 	return l7.BuiltinHosts()
+}
+
+// setTimeZone makes the names of files, and what else has local time, be in a zone; empty is the machine's. Nothing has read the time yet.
+func setTimeZone(name string) {
+	if name == "" {
+		return
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		slog.Warn("time zone", "error", err)
+		return
+	}
+	time.Local = zone
 }
 
 // worker makes a worker with its stages, in the order in which a frame meets them.
@@ -235,6 +252,7 @@ func (e *Engine) tick(ctx context.Context) {
 		case now := <-second.C:
 			e.stats.Tick(now.UnixNano())
 			e.captures.List()
+			e.report()
 		}
 	}
 }
@@ -248,7 +266,9 @@ func (e *Engine) attend(ctx context.Context, conn *handover.Conn) error {
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		err := conn.Send(handover.Message{Ready: &handover.Ready{Workers: len(e.workers)}})
 		if err == nil {
+			e.host.Store(conn)
 			err = e.converse(ctx, conn)
+			e.host.Store(nil)
 		}
 		stop()
 		conn.Close()

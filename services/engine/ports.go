@@ -116,7 +116,7 @@ func (ps *ports) keep(info handover.Port) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	p := ps.byID[info.ID]
-	if p == nil || p.live == nil || p.live.Gone() || len(info.Sockets) == 0 || p.info.Index != info.Index || p.info.Direction != info.Direction {
+	if p == nil || p.live == nil || p.live.Gone() || len(info.Sockets) == 0 || p.info.Index != info.Index || p.info.Direction != info.Direction || p.info.CanFCS != info.CanFCS {
 		return false
 	}
 	for _, fd := range info.Sockets {
@@ -134,7 +134,7 @@ func (ps *ports) attach(p *port, now int64) error {
 	if p.info.Direction == "both" {
 		direction = afpacket.Both
 	}
-	live, err := ps.live.Add(p.iface(), p.info.Sockets, afpacket.Options{Direction: direction, Blocks: ps.blocks})
+	live, err := ps.live.Add(p.iface(), p.info.Sockets, afpacket.Options{Direction: direction, FCS: p.info.CanFCS, Blocks: ps.blocks})
 	p.info.Sockets = nil
 	if err != nil {
 		p.info.State, p.info.Reason = "failed", err.Error()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 
+	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
 	"galvo/services/internal/sandbox"
@@ -90,6 +92,7 @@ func runHost(ctx context.Context, args []string) error {
 	f.IntVar(&o.WebUser, "web-user", -1, "`uid` of the web service")
 	f.Uint64Var(&o.Instance, "instance", 0, "`number` of this run")
 	f.BoolVar(&o.Appliance, "appliance", false, "the machine is Galvo's alone: its name, its clock and every port")
+	f.StringVar(&o.Cgroups, "cgroups", "", "`folder` with the services' control groups")
 	f.StringVar(&o.Management, "management", "", "`link` to manage the device through where the configuration names none: its name, MAC or PCI address")
 	if err := noArguments(f, args); err != nil {
 		return err
@@ -97,7 +100,20 @@ func runHost(ctx context.Context, args []string) error {
 	if err := sandbox.Enter(sandbox.Host()); err != nil {
 		return err
 	}
+	if o.Appliance {
+		o.Board = readBoard()
+	}
 	return host.Run(ctx, o)
+}
+
+// readBoard returns the appliance's board, or nil if the image has none that can be used: then the configuration says what the NICs are for.
+func readBoard() *board.Board {
+	b, err := board.Read(board.Path)
+	if err != nil {
+		slog.Error("the board is unknown: name the ports in the configuration", "error", err)
+		return nil
+	}
+	return b
 }
 
 func runEngine(ctx context.Context, args []string) error {

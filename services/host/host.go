@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"galvo/board"
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/disk"
@@ -34,8 +35,10 @@ type Options struct {
 	WebUser    int      // the only user, beside the process's own, that may call the API
 	Instance   uint64   // see handover.Config
 	Version    string
-	Appliance  bool   // the machine is Galvo's alone: its name, its clock and every port
-	Management string // link that is managed where the configuration names none: its name, MAC or PCI address; empty is none
+	Appliance  bool         // the machine is Galvo's alone: its name, its clock and every port
+	Board      *board.Board // of the appliance: what its NICs are for; nil is unknown
+	Cgroups    string       // folder with a control group for each service, by its name; empty is none
+	Management string       // link that is managed where the configuration names none: its name, MAC or PCI address; empty is none
 }
 
 // Run serves until ctx is done. A configuration file that cannot be understood is an error that names the line.

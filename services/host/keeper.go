@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"galvo/board"
 	"galvo/services/config"
 	"galvo/services/internal/afpacket"
 	"galvo/services/internal/clock"
@@ -42,6 +43,10 @@ type keeper struct {
 	timeWake   chan struct{} // the time servers changed
 	timeAsked  string        // which they were
 	remembered time.Time     // when the time was written down
+
+	board    atomic.Pointer[roles] // what the board says of the NICs; nil is nothing yet
+	nicsSeen []board.NIC
+	limited  uint64 // bytes, of the engine's control group
 
 	routes routes
 	ports  []*port
@@ -183,12 +188,13 @@ func (k *keeper) send(m handover.Message) {
 
 // look compares the machine with what the engine knows, and tells it what is new. With stats it sends counters too.
 func (k *keeper) look(stats bool) {
-	k.adjust()
 	links, err := machineLinks()
 	if err != nil {
 		slog.Error("list the links of the machine", "error", err)
 		return
 	}
+	k.assign(links)
+	k.adjust()
 	k.routes.mark(links)
 	k.wish(links)
 	k.setResolver()
@@ -233,10 +239,13 @@ func (k *keeper) adjust() {
 	}
 }
 
-// wanted returns the ports to capture from.
+// wanted returns the ports to capture from: those of the command line, else those of the configuration, else the board's.
 func (k *keeper) wanted() []config.Port {
 	if len(k.options.Interfaces) == 0 {
-		return k.store.Current().Ports
+		if ports := k.store.Current().Ports; len(ports) > 0 {
+			return ports
+		}
+		return k.boardRoles().ports
 	}
 	var ports []config.Port
 	for _, name := range k.options.Interfaces {
@@ -255,6 +264,7 @@ func (k *keeper) tellConfig(links []link) {
 		return
 	}
 	k.told = c
+	k.limit(&c.Config)
 	k.send(handover.Message{Config: c})
 }
 

@@ -20,7 +20,7 @@ import (
 // managementSpec returns which link the device is managed through: its name, MAC or PCI address. Empty is none: on a plain host that is the machine's
 // own affair.
 func (k *keeper) managementSpec() string {
-	return cmp.Or(k.store.Current().Management.Port, k.options.Management)
+	return cmp.Or(k.store.Current().Management.Port, k.options.Management, k.boardRoles().management)
 }
 
 // isManagement reports whether the device is managed through a link.

@@ -3,6 +3,10 @@ package host
 import (
 	"cmp"
 	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
 
 	"galvo/services/api"
 	"galvo/services/config"
@@ -21,7 +25,7 @@ func (k *keeper) percent(c *config.Config) int {
 func (k *keeper) planMemory(c *config.Config) (*memory.Plan, error) {
 	resolved := *c
 	resolved.Engine.MemoryPercent = k.percent(c)
-	if len(k.options.Interfaces) > 0 {
+	if len(k.options.Interfaces) > 0 || len(c.Ports) == 0 {
 		resolved.Ports = k.wanted()
 	}
 	settings, err := memory.Machine(&resolved)
@@ -29,6 +33,22 @@ func (k *keeper) planMemory(c *config.Config) (*memory.Plan, error) {
 		return nil, err
 	}
 	return memory.New(settings)
+}
+
+// limit holds the engine's control group to the plan, where there is one: what does not keep to its budget ends before the machine does.
+func (k *keeper) limit(c *config.Config) {
+	if k.options.Cgroups == "" {
+		return
+	}
+	plan, err := k.planMemory(c)
+	if err != nil || plan.Share == k.limited {
+		return
+	}
+	file := filepath.Join(k.options.Cgroups, string(api.ServiceEngine), "memory.max")
+	if err := os.WriteFile(file, []byte(strconv.FormatUint(plan.Share, 10)), 0); err != nil {
+		slog.Error("limit the engine's memory", "error", err)
+	}
+	k.limited = plan.Share
 }
 
 func (s *service) getMemory(context.Context, *api.Nothing) (*api.Reply[api.Memory], error) {

@@ -49,7 +49,7 @@ func nameSocket(ctx context.Context, lc net.ListenConfig, network string) (*os.F
 
 // managed reports whether Galvo looks after a port that the device is reached through.
 func (p *places) managed(o Options) bool {
-	if o.Appliance || o.Management != "" {
+	if o.Appliance || o.Init != nil || o.Management != "" {
 		return true
 	}
 	text, err := os.ReadFile(p.config)

@@ -26,8 +26,11 @@ func roles(o Options, p *places, bound string, instance uint64, sockets []*os.Fi
 	for _, name := range o.Interfaces {
 		host.args = append(host.args, "-interface", name)
 	}
-	if o.Appliance {
+	if o.Appliance || o.Init != nil {
 		host.args = append(host.args, "-appliance")
+	}
+	if o.Init != nil && o.Init.Cgroups != "" {
+		host.args = append(host.args, "-cgroups", o.Init.Cgroups)
 	}
 	if o.Management != "" {
 		host.args = append(host.args, "-management", o.Management)

@@ -15,6 +15,8 @@ import (
 // Options of a port.
 type Options struct {
 	Direction Direction
+	// FCS says that received frames end with their frame check sequence (the NIC's rx-fcs). It is left out of them, and verified.
+	FCS bool
 	// Blocks of BlockSize per worker; 0 means 64. A worker may be late for 20 ms per block, however few frames come. From three quarters on
 	// the kernel loses, and counts, a single frame now and then: it asks for room without the ring's lock, just when a block is handed over.
 	Blocks int
@@ -33,6 +35,7 @@ const settle = retire + 5*time.Millisecond
 type Port struct {
 	Iface uint16 // index into the interface table of the sources
 
+	fcs     bool         // received frames end with their frame check sequence
 	rings   []*ring      // by worker
 	leaving atomic.Int64 // when the port is removed: the time since the start of Ports after which an empty ring stays empty
 
@@ -93,7 +96,7 @@ func (p *Port) readKernel() {
 
 // newPort makes a port of sockets from Open. The sockets belong to it, also if it fails.
 func newPort(fds []int, o Options) (*Port, *link, error) {
-	p := &Port{}
+	p := &Port{fcs: o.FCS}
 	for _, fd := range fds {
 		p.rings = append(p.rings, &ring{fd: fd, port: p, gone: make(chan struct{})})
 	}

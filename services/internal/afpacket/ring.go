@@ -9,7 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
 )
+
+// fcsBytes is the length of Ethernet's frame check sequence.
+const fcsBytes = 4
 
 // headroom is kept free before each frame (PACKET_RESERVE) for the VLAN tag that is put back.
 const headroom = 4
@@ -183,6 +187,9 @@ func (r *ring) take(packets []packet.Packet, limit int64) int {
 			}
 		}
 		f.Data = unsafe.Slice((*byte)(data), size)
+		if r.port.fcs && f.Flags&packet.DirMask == packet.DirIn {
+			pcapng.StripFCS(f, fcsBytes, true)
+		}
 		bytes += uint64(f.Len)
 		at += h.Next_offset
 		r.left--

@@ -219,9 +219,13 @@ func earlier(a, b time.Time) time.Time {
 
 // unicast asks the server that granted the lease (RENEWING).
 func (c *Client) unicast(ctx context.Context, lease *Lease) (*Lease, error) {
-	own := &net.UDPAddr{IP: lease.Address.Addr().AsSlice(), Port: nclient4.ClientPort}
-	client, err := nclient4.New(c.Link, nclient4.WithHWAddr(c.MAC), nclient4.WithUnicast(own), nclient4.WithTimeout(firstWait), nclient4.WithRetry(2))
+	conn, err := dialUnicast(c.Link, lease.Address.Addr())
 	if err != nil {
+		return nil, err
+	}
+	client, err := nclient4.NewWithConn(conn, c.MAC, nclient4.WithTimeout(firstWait), nclient4.WithRetry(2))
+	if err != nil {
+		conn.Close()
 		return nil, err
 	}
 	defer client.Close()

@@ -214,7 +214,7 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 		}
 	}
 	if fcs != 0 {
-		stripFCS(f, uint32(fcs), in.ethernet)
+		StripFCS(f, uint32(fcs), in.ethernet)
 	}
 	return nil
 }
@@ -265,7 +265,7 @@ func (r *Reader) simple(f *packet.Frame, b []byte) error {
 	}
 	*f = packet.Frame{Data: data[:captured:captured], Len: length, Iface: in.index}
 	if in.fcs != 0 {
-		stripFCS(f, uint32(in.fcs), in.ethernet)
+		StripFCS(f, uint32(in.fcs), in.ethernet)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (r *Reader) records(dst []packet.Packet) (n int, err error) {
 			f.Data = f.Data[:length]
 		}
 		if p.fcs != 0 {
-			stripFCS(f, uint32(p.fcs), p.ethernet)
+			StripFCS(f, uint32(p.fcs), p.ethernet)
 		}
 		pos += size
 		n++
@@ -120,9 +120,9 @@ func modifiedDirection(packetType byte) packet.Flags {
 	return packet.DirIn
 }
 
-// stripFCS leaves the frame check sequence out of a frame, and verifies it where all of it is captured and its kind is known
+// StripFCS leaves the frame check sequence, of fcs bytes, out of a frame, and verifies it where all of it is captured and its kind is known
 // (IEEE 802.3, section 3.2.9).
-func stripFCS(f *packet.Frame, fcs uint32, ethernet bool) {
+func StripFCS(f *packet.Frame, fcs uint32, ethernet bool) {
 	if f.Len < fcs {
 		return
 	}

@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"log/slog"
+
+	"galvo/services/internal/handover"
+	"galvo/services/internal/memory"
+)
+
+// usage returns how much of the memory plan's parts is taken. Tables are taken whole at the start, a capture's queue whole with the capture.
+func (e *Engine) usage() *handover.Usage {
+	s := e.settings.Load()
+	captures := uint64(len(e.captures.List()))
+	return &handover.Usage{Bytes: map[string]uint64{
+		memory.KernelRings:   uint64(e.ports.receiving()*len(e.workers)*e.ports.blocks) * memory.BlockBytes,
+		memory.CaptureQueues: captures * s.queueBytes,
+		memory.HeldPackets:   captures * s.holdBytes,
+		memory.FlowTable:     uint64(e.flows) * memory.FlowBytes,
+	}}
+}
+
+// receiving returns how many ports have rings.
+func (ps *ports) receiving() (n int) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.byID {
+		if p.live != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// report tells the host service what is used, so that it can show the plan with it.
+func (e *Engine) report() {
+	conn := e.host.Load()
+	if conn == nil {
+		return
+	}
+	if err := conn.Send(handover.Message{Usage: e.usage()}); err != nil {
+		slog.Debug("report the use of memory", "error", err)
+	}
+}
