@@ -59,6 +59,7 @@ func FuzzRPC(f *testing.F)           { fuzzDissector(f, false, inspectRPC) }
 func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
+func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }
 func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
 func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
 func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }

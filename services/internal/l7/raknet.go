@@ -1,0 +1,77 @@
+package l7
+
+import "encoding/binary"
+
+// inspectRakNet knows the datagrams of a RakNet connection that has begun before (its source: ReliabilityLayer.cpp): frames, or ranges of acknowledged numbers, that
+// fill them to the last byte. It wants two. How a connection begins is a signature.
+func inspectRakNet(v *payload) answer {
+	b := v.data
+	if v.cut || len(b) < 7 {
+		return answer{}
+	}
+	var ok bool
+	if b[0]&0x60 == 0 {
+		ok = raknetFrames(b[4:])
+	} else {
+		ok = raknetRanges(b[1:])
+	}
+	m := v.memory()
+	if !ok || m == nil {
+		return answer{}
+	}
+	if m[0]++; m[0] > 1 {
+		return answer{outcome: final, proto: rakNet}
+	}
+	return answer{outcome: weak}
+}
+
+// rakNet is the number of RakNet in signatures/games.toml.
+const rakNet ID = 504
+
+// raknetFrames reports whether frames fill b.
+func raknetFrames(b []byte) bool {
+	for range 32 {
+		if len(b) < 4 || b[0]&15 != 0 {
+			return false
+		}
+		kind, at := b[0]>>5, 3
+		bits := int(binary.BigEndian.Uint16(b[1:]))
+		if kind == 2 || kind == 3 || kind == 4 || kind >= 6 {
+			at += 3 // number of the reliable message
+		}
+		switch kind {
+		case 1, 4:
+			at += 3 + 3 + 1 // numbers in sequence and order, channel
+		case 3, 7:
+			at += 3 + 1
+		}
+		if b[0]&0x10 != 0 {
+			at += 4 + 2 + 4 // part of a message: how many, whose, which
+		}
+		at += (bits + 7) / 8
+		switch {
+		case bits == 0 || at > len(b):
+			return false
+		case at == len(b):
+			return true
+		}
+		b = b[at:]
+	}
+	return false
+}
+
+// raknetRanges reports whether b is a number of ranges, and they fill it.
+func raknetRanges(b []byte) bool {
+	n := int(binary.BigEndian.Uint16(b))
+	for b = b[2:]; n > 0 && len(b) >= 4; n-- {
+		size := 7
+		if b[0] == 1 {
+			size = 4 // one number only
+		}
+		if b[0] > 1 || len(b) < size {
+			return false
+		}
+		b = b[size:]
+	}
+	return n == 0 && len(b) == 0
+}
