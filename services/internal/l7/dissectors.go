@@ -26,7 +26,7 @@ var dissectors = []dissector{
 	{Teredo, udp, "\x00\x60", inspectTeredo},
 	{oncRPC, udp | tcp, "", inspectRPC},
 	{openVPN, udp, "\x38\x40\x50", inspectOpenVPN},
-	{openVPN, tcp, "\x00", inspectOpenVPN},
+	{openVPN, tcp, "\x00\x01\x02\x03\x04", inspectOpenVPN},
 	{PTPv2, udp, "", inspectPTP},
 	{NTP, udp, "", inspectNTP},
 	{DHCPv6, udp, "", inspectDHCPv6},

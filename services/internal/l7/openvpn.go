@@ -7,7 +7,14 @@ import "encoding/binary"
 func inspectOpenVPN(v *payload) answer {
 	b := v.data
 	if v.tcp { // each packet behind its length
-		if len(b) < 16 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
+		n := 14
+		if len(b) > 1 {
+			n = int(binary.BigEndian.Uint16(b))
+		}
+		if reset := len(b) < 3 || b[2] == openVPNClient2<<3 || b[2] == openVPNClient3<<3; n < 14 || n != len(b)-2 {
+			if reset && n >= 14 && n > len(b)-2 && n < 1500 && v.begun && !v.cut && v.nth <= 2 {
+				return answer{outcome: more}
+			}
 			return answer{}
 		}
 		b = b[2:]

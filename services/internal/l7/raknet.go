@@ -9,21 +9,28 @@ func inspectRakNet(v *payload) answer {
 	if v.cut || len(b) < 7 {
 		return answer{}
 	}
-	var ok bool
-	if b[0]&0x60 == 0 {
-		ok = raknetFrames(b[4:])
-	} else {
-		ok = raknetRanges(b[1:])
-	}
-	m := v.memory()
-	if !ok || m == nil {
+	frames := b[0]&0x60 == 0
+	if frames && !raknetFrames(b[4:]) || !frames && !raknetRanges(b[1:]) {
 		return answer{}
 	}
-	if m[0]++; m[0] > 1 {
-		return answer{outcome: final, proto: rakNet}
+	m := v.memory()
+	switch {
+	case m == nil:
+		return answer{}
+	case m[0] == 0 && frames:
+		m[0] = v.dir + 1
+		copy(m[1:], b[1:4])
+		return answer{outcome: weak}
+	case m[0] == 0:
+		m[0] = 0xff // ranges
+		return answer{outcome: weak}
+	case frames && m[0] == v.dir+1 && (raknetNumber(b[1:])-raknetNumber(m[1:]))&0xffffff > 64:
+		return answer{} // the numbers of one side go on
 	}
-	return answer{outcome: weak}
+	return answer{outcome: final}
 }
+
+func raknetNumber(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 }
 
 // rakNet is the number of RakNet in signatures/games.toml.
 const rakNet ID = 504
@@ -48,9 +55,9 @@ func raknetFrames(b []byte) bool {
 		if b[0]&0x10 != 0 {
 			at += 4 + 2 + 4 // part of a message: how many, whose, which
 		}
-		at += (bits + 7) / 8
+		at += bits / 8
 		switch {
-		case bits == 0 || at > len(b):
+		case bits == 0 || bits%8 != 0 || at > len(b):
 			return false
 		case at == len(b):
 			return true

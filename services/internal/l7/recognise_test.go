@@ -43,7 +43,7 @@ func conversations(t testing.TB) []conversation {
 	pnio := unhex("04 00 20 00 10 00 00 00 dea00000 6c97 11d1 8271 000100010001 0100a0de 976c d111 8271 00a02442df7d 00112233445566778899aabbccddeeff"+
 		"00000000 01000000 00000000 0000 ffff ffff 0400 0000 00 00") + "abcd"
 	quic := clientHello("quic.example.com", 16)
-	return []conversation{
+	return append(officeConversations(), []conversation{
 		{"DNS query", 17, 40000, 53, []packetSpec{up(dnsQuery), down(dnsAnswer)}, DNS, 0, "www.example.com", 1},
 		{"DNS on another port", 17, 40000, 5300, []packetSpec{up(dnsQuery)}, DNS, 0, "www.example.com", 1},
 		{"DNS over TCP, length apart", 6, 40000, 53, []packetSpec{syn, synAck, up(u16(len(dnsQuery))), up(dnsQuery)}, DNS, 0, "www.example.com", 4},
@@ -102,7 +102,7 @@ func conversations(t testing.TB) []conversation {
 		{"CoAP", 17, 40000, 5683, []packetSpec{up(unhex("40017d34 bb2e77656c6c2d6b6e6f776e 04636f7265"))}, COAP, 0, "", 1},
 		{"CoAP elsewhere", 17, 40000, 6683, []packetSpec{up(unhex("40017d34 bb2e77656c6c2d6b6e6f776e 04636f7265")), down(unhex("60457d34 c128 ff") + "<x>")}, COAP, 0, "", 2},
 		{"DTLS", 17, 40000, 4433, []packetSpec{up("\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04abcd")}, DTLS, 0, "", 1},
-	}
+	}...)
 }
 
 // A connection of the transport over which S7comm goes, asked for and made.

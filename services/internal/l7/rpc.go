@@ -6,7 +6,13 @@ import "encoding/binary"
 func inspectRPC(v *payload) answer {
 	b := v.data
 	if v.tcp {
-		if len(b) < 44 || b[0]&0x80 == 0 {
+		if b[0]&0x80 == 0 {
+			return answer{}
+		}
+		if len(b) < 44 {
+			if v.begun && !v.cut && b[0] == 0x80 && (len(b) < 16 || binary.BigEndian.Uint32(b[8:]) == 0 && binary.BigEndian.Uint32(b[12:]) == 2) {
+				return answer{outcome: more}
+			}
 			return answer{}
 		}
 		n := int(binary.BigEndian.Uint32(b)&0x7fffffff) + 4
@@ -24,10 +30,12 @@ func inspectRPC(v *payload) answer {
 		return answer{}
 	}
 	id := rpcProgram(program)
-	if program == portMapper && procedure == 3 && id != nfs {
-		// where is the port of: behind credentials and verifier
+	if program == portMapper && procedure == 3 { // asks for the port of a program, which it names behind credentials and verifier
 		at := 40 + int(size)
-		if at+4 <= len(b) && rpcProgram(binary.BigEndian.Uint32(b[at:])) == nfs {
+		if at+4 > len(b) {
+			return answer{}
+		}
+		if rpcProgram(binary.BigEndian.Uint32(b[at:])) == nfs {
 			id = nfs
 		}
 	}

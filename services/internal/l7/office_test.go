@@ -1,0 +1,69 @@
+package l7
+
+import (
+	"strings"
+	"testing"
+)
+
+// officeConversations are those of the dissectors that need more than a signature.
+func officeConversations() []conversation {
+	rpc := func(program, version, procedure, rest string) string {
+		return unhex("11223344 00000000 00000002") + program + version + procedure + strings.Repeat("\x00", 16) + rest
+	}
+	one, three := "\x00\x00\x00\x01", "\x00\x00\x00\x03"
+	mount := rpc("\x00\x01\x86\xa5", three, one, "")
+	client := "\x38" + "12345678" + "\x00\x00\x00\x00\x00"
+	crypt := func(kind byte, id string, n int) string {
+		return string(kind) + id + "\x0f\x00\x00\x01" + "\x62\x5a\x9e\x97" + strings.Repeat("e", n)
+	}
+	reset := "\x40" + "abcdefgh" + "\x01\x00\x00\x00\x00" + "12345678" + "\x00\x00\x00\x00"
+	utp := func(kind byte, id int, seq, ack int, data string) string {
+		return string(kind<<4|1) + "\x00" + u16(id) + "\xed\x63\x92\x96" + "\x00\x00\x00\x00" + "\x00\x10\x00\x00" + u16(seq) + u16(ack) + data
+	}
+	ping := strings.Repeat("h", 32) + strings.Repeat("s", 64) + "\x01\x01" + "\xce\x04\xc5\x84\x0a\x00\x00\x01\x80\xc0\x84abcd"
+	pong := strings.Repeat("h", 32) + strings.Repeat("s", 64) + "\x00\x02" + "\xc7\xc0\x80\x84abcd"
+	frame := func(number string) string { return "\x84" + number + "\x00\x00\x20abcd" }
+	return []conversation{
+		{"mount", 17, 800, 1048, []packetSpec{up(mount)}, nfs, 0, "", 1},
+		{"mount over TCP", 6, 800, 1048, []packetSpec{syn, synAck, up("\x80\x00\x00\x28" + mount)}, nfs, 0, "", 3},
+		{"where is mount", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa5"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, nfs, 0, "", 1},
+		{"where is another program", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa4"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, oncRPC, 0, "", 1},
+		{"CoAP", 17, 40000, 5683, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core")}, coap, 0, "", 1},
+		{"CoAP at another port", 17, 40000, 5000, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core"), down("\x63\x45\x05\xca\x72\x16\x33\xff</a>")}, coap, 0, "", 2},
+		{"OpenVPN", 17, 40000, 1194, []packetSpec{up(client)}, openVPN, 0, "", 1},
+		{"OpenVPN over TCP", 6, 40000, 443, []packetSpec{syn, synAck, up("\x00\x0e" + client)}, openVPN, 0, "", 3},
+		{"OpenVPN's server", 17, 40000, 1194, []packetSpec{down(reset)}, openVPN, 0, "", 1},
+		{"OpenVPN, encrypted control channel", 17, 40000, 1194, []packetSpec{up(crypt(0x50, "12345678", 330)), down(crypt(0x40, "abcdefgh", 55))}, openVPN, 0, "", 2},
+		{"uTP", 17, 40000, 6881, []packetSpec{up(utp(4, 777, 1, 0, "")), down(utp(2, 777, 9, 1, ""))}, bitTorrent, 0, "", 2},
+		{"uTP in the middle", 17, 40000, 6881, []packetSpec{up(utp(0, 777, 5, 2, "data")), down(utp(2, 776, 9, 5, "")), up(utp(0, 777, 6, 2, "data")), down(utp(2, 776, 9, 6, ""))}, bitTorrent, 0, "", 4},
+		{"ping of Ethereum", 17, 40000, 40001, []packetSpec{up(ping)}, ethereum, 0, "", 1},
+		{"pongs of Ethereum", 17, 40000, 40001, []packetSpec{down(pong), up(pong)}, ethereum, 0, "", 2},
+		{"RakNet", 17, 40000, 40001, []packetSpec{up(frame("\x01\x00\x00")), down("\xc0\x00\x01\x01\x01\x00\x00")}, rakNet, 0, "", 2},
+	}
+}
+
+// TestNumbers compares the numbers in code with those of the tables.
+func TestNumbers(t *testing.T) {
+	for name, id := range map[string]ID{"NFS": nfs, "ONC-RPC": oncRPC, "GlusterFS": glusterFS, "COAP": coap, "OpenVPN": openVPN, "BitTorrent": bitTorrent, "ETHEREUM": ethereum, "RakNet": rakNet, "SOCKS": socks} {
+		if got, _ := Lookup(name); got != id {
+			t.Errorf("%s is %d in the table, %d in code", name, got, id)
+		}
+	}
+}
+
+// TestNotQuite sends what misses one of the things that the dissectors of several packets want.
+func TestNotQuite(t *testing.T) {
+	for _, c := range []conversation{
+		{what: "call of another version of RPC", packets: []packetSpec{up(unhex("11223344 00000000 00000003 000186a5 00000003 00000001") + strings.Repeat("\x00", 16))}},
+		{what: "CoAP with an option that ends outside", packets: []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbf.well"), down("\x63\x45\x05\xca\x72\x16\x33\xbf.well")}},
+		{what: "uTP of two connections", packets: []packetSpec{up("\x01\x00\x00\x01" + strings.Repeat("a", 17)), up("\x01\x00\x00\x05" + strings.Repeat("a", 17)), up("\x01\x00\x00\x09" + strings.Repeat("a", 17)), up("\x01\x00\x00\x0d" + strings.Repeat("a", 17))}},
+		{what: "RakNet whose numbers jump", packets: []packetSpec{up("\x84\x01\x00\x00\x00\x00\x20abcd"), up("\x84\x01\x01\x00\x00\x00\x20abcd"), up("\x84\x01\x02\x00\x00\x00\x20abcd")}},
+		{what: "OpenVPN answered at another time", packets: []packetSpec{up("\x5012345678\x00\x00\x00\x01\x62\x5a\x9e\x97" + strings.Repeat("e", 64)), down("\x40abcdefgh\x00\x00\x00\x01\x71\x5a\x9e\x97" + strings.Repeat("e", 64))}},
+	} {
+		l := newLab(Config{})
+		c.proto, c.a, c.b = 17, 40000, 40001
+		if v := l.play(c); v.Proto != 0 {
+			t.Errorf("%s: %s", c.what, Name(v.Proto))
+		}
+	}
+}
