@@ -11,6 +11,7 @@ var dissectors = []dissector{
 	{0, udp | tcp, "", inspectSignatures},
 	{DHCP, udp, "\x01\x02", inspectDHCP},
 	{SNMP, udp, "\x30", inspectSNMP},
+	{ldap, udp | tcp, "\x30", inspectLDAP},
 	{QUIC, udp, "", inspectQUIC},
 	{DTLS, udp, "\x14\x15\x16\x17\x18\x19", inspectDTLS},
 	{STUN, udp | tcp, "", inspectSTUN},

@@ -57,6 +57,7 @@ func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStrea
 func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
 func FuzzRPC(f *testing.F)           { fuzzDissector(f, false, inspectRPC) }
 func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
+func FuzzLDAP(f *testing.F)          { fuzzDissector(f, true, inspectLDAP) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
 func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }

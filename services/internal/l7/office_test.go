@@ -28,8 +28,9 @@ func officeConversations() []conversation {
 		{"mount over TCP", 6, 800, 1048, []packetSpec{syn, synAck, up("\x80\x00\x00\x28" + mount)}, nfs, 0, "", 3},
 		{"where is mount", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa5"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, nfs, 0, "", 1},
 		{"where is another program", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa4"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, oncRPC, 0, "", 1},
-		{"CoAP", 17, 40000, 5683, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core")}, coap, 0, "", 1},
-		{"CoAP at another port", 17, 40000, 5000, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core"), down("\x63\x45\x05\xca\x72\x16\x33\xff</a>")}, coap, 0, "", 2},
+		{"LDAP", 6, 40000, 389, []packetSpec{syn, synAck, up("\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, ldap, 0, "", 3},
+		{"LDAP in the middle, long form", 6, 40000, 3268, []packetSpec{up("\x30\x84\x00\x00\x00\x0d\x02\x02\x01\x07\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, ldap, 0, "", 1},
+		{"CLDAP", 17, 40000, 389, []packetSpec{up("\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, ldap, 0, "", 1},
 		{"OpenVPN", 17, 40000, 1194, []packetSpec{up(client)}, openVPN, 0, "", 1},
 		{"OpenVPN over TCP", 6, 40000, 443, []packetSpec{syn, synAck, up("\x00\x0e" + client)}, openVPN, 0, "", 3},
 		{"OpenVPN's server", 17, 40000, 1194, []packetSpec{down(reset)}, openVPN, 0, "", 1},
@@ -44,7 +45,7 @@ func officeConversations() []conversation {
 
 // TestNumbers compares the numbers in code with those of the tables.
 func TestNumbers(t *testing.T) {
-	for name, id := range map[string]ID{"NFS": nfs, "ONC-RPC": oncRPC, "GlusterFS": glusterFS, "COAP": coap, "OpenVPN": openVPN, "BitTorrent": bitTorrent, "ETHEREUM": ethereum, "RakNet": rakNet, "SOCKS": socks} {
+	for name, id := range map[string]ID{"NFS": nfs, "ONC-RPC": oncRPC, "GlusterFS": glusterFS, "LDAP": ldap, "OpenVPN": openVPN, "BitTorrent": bitTorrent, "ETHEREUM": ethereum, "RakNet": rakNet, "SOCKS": socks} {
 		if got, _ := Lookup(name); got != id {
 			t.Errorf("%s is %d in the table, %d in code", name, got, id)
 		}
