@@ -45,7 +45,7 @@ var signatureFiles embed.FS
 type signatures struct {
 	protocols []Protocol
 	rows      []signature
-	dispatch  [2][256][]uint16 // by layer 4 and first byte
+	dispatch  [2][256][]guard // by layer 4 and first byte
 	types     typeTable
 }
 
@@ -152,14 +152,15 @@ func compile(text string) (*signatures, error) {
 // add appends a signature and notes by which first bytes it is to be asked.
 func (t *signatures) add(s signature) {
 	t.rows = append(t.rows, s)
-	i := uint16(len(t.rows) - 1)
+	g := guardOf(&s)
+	g.row = uint16(len(t.rows) - 1)
 	for l4, is := range []transport{udp, tcp} {
 		if s.l4&is == 0 {
 			continue
 		}
 		for b := range 256 {
 			if s.mayBegin(byte(b)) {
-				t.dispatch[l4][b] = append(t.dispatch[l4][b], i)
+				t.dispatch[l4][b] = append(t.dispatch[l4][b], g)
 			}
 		}
 	}

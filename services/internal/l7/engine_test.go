@@ -102,6 +102,9 @@ func TestSignatures(t *testing.T) {
 			if got, want := s.holds(&v), i == 0; got != want {
 				t.Errorf("%s: signature on %q: %v, want %v", Name(s.proto), sample, got, want)
 			}
+			if g := guardOf(&s); i == 0 && !g.admits(sample) {
+				t.Errorf("%s: %q does not pass the guard %+v", Name(s.proto), sample, g)
+			}
 			if i == 0 && !s.mayBegin(sample[0]) {
 				t.Errorf("%s: not asked for first byte %#x", Name(s.proto), sample[0])
 			}

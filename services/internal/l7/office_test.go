@@ -45,8 +45,8 @@ func officeConversations() []conversation {
 	}
 }
 
-// TestNumbers compares the numbers in code with those of the tables.
-func TestNumbers(t *testing.T) {
+// TestOfficeNumbers compares the numbers in code with those of the tables.
+func TestOfficeNumbers(t *testing.T) {
 	for name, id := range map[string]ID{"NFS": nfs, "ONC-RPC": oncRPC, "GlusterFS": glusterFS, "COAP": COAP, "LDAP": ldap, "OpenVPN": openVPN, "BitTorrent": bitTorrent, "ETHEREUM": ethereum, "RakNet": rakNet, "SOCKS": socks} {
 		if got, _ := Lookup(name); got != id {
 			t.Errorf("%s is %d in the table, %d in code", name, got, id)

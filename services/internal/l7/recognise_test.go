@@ -92,7 +92,7 @@ func conversations(t testing.TB) []conversation {
 		{"ICCP in the middle", 6, 40000, 102, []packetSpec{up(unhex("03000026 02f080 01000100 6119 3017 020103 a012 a0 10 020101 a40b a109 1807") + "abcdefg"),
 			down(unhex("03000034 02f080 01000100") + "TASE2_Version")}, MMS, ICCP, "", 2},
 		{"another user of COTP", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("0300000b 02f080 41424344"))}, COTP, 0, "", 5},
-		{"RDP without negotiation", 6, 40000, 3390, []packetSpec{syn, synAck, up(unhex("0300000b 06e00000000000")), down(unhex("0300000b 06d00000123400")), up(unhex("0300000d 02f080 7f6582019004"))}, rdp, 0, "", 3},
+		{"RDP without negotiation", 6, 40000, 3390, []packetSpec{syn, synAck, up(unhex("0300000b 06e00000000000")), down(unhex("0300000b 06d00000123400")), up(unhex("0300000d 02f080 7f6582019004"))}, rdp, 0, "", 5},
 		{"GTP-C 1", 17, 40000, 2123, []packetSpec{up(unhex("32100004 00000000 00010000"))}, GTP, GTPC, "", 1},
 		{"GTP-C 2 elsewhere", 17, 40000, 2124, []packetSpec{up(unhex("48200011 00000000 00000100 01000500 1122334455"))}, GTP, GTPC, "", 1},
 		{"GTP-U echo", 17, 2152, 2152, []packetSpec{up(unhex("32010004 00000000 00010000"))}, GTP, GTPU, "", 1},

@@ -26,8 +26,11 @@ func inspectRPC(v *payload) answer {
 	}
 	program, version, procedure := binary.BigEndian.Uint32(b[12:]), binary.BigEndian.Uint32(b[16:]), binary.BigEndian.Uint32(b[20:])
 	kind, size := binary.BigEndian.Uint32(b[24:]), binary.BigEndian.Uint32(b[28:])
-	if version > 1024 || procedure > 1024 || size > 400 || size%4 != 0 || kind > 6 && kind < 300000 {
+	if program < portMapper || program >= 1<<30 || version > 1024 || procedure > 1024 || size > 400 || size%4 != 0 || kind > 6 && kind < 300000 {
 		return answer{}
+	}
+	if at := 32 + int(size); at+8 > len(b) && !v.cut || at+8 <= len(b) && (binary.BigEndian.Uint32(b[at:]) > 6 || binary.BigEndian.Uint32(b[at+4:]) > 400) {
+		return answer{} // a verifier follows the credentials
 	}
 	id := rpcProgram(program)
 	if program == portMapper && procedure == 3 { // asks for the port of a program, which it names behind credentials and verifier

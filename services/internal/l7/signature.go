@@ -64,8 +64,12 @@ func inspectSignatures(v *payload) answer {
 		l4 = tcp
 	}
 	half := false
-	for _, i := range t.dispatch[l4>>1][v.data[0]] {
-		s := &t.rows[i]
+	rows := t.dispatch[l4>>1][v.data[0]]
+	for i := range rows {
+		if !rows[i].admits(v.data) {
+			continue
+		}
+		s := &t.rows[rows[i].row]
 		if v.tcp && v.begun && v.nth > 2 && !s.late && !v.joined || !s.holds(v) {
 			continue
 		}
