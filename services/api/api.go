@@ -78,6 +78,7 @@ type Capture struct {
 	Counters
 	Bytes   uint64 `json:"bytes" doc:"Bytes of captured packets after snapping."`
 	BitRate uint64 `json:"bitRate" doc:"Of captured packets: over the last second, or the average of a finished capture."`
+	Scan    *Scan  `json:"scan,omitempty" doc:"What a capture from a ring looked at."`
 }
 
 // A Port is a NIC port that Galvo captures from.
@@ -200,6 +201,7 @@ type Snapshot struct {
 	Captures  []Capture       `json:"captures"`
 	Finished  []Capture       `json:"finished"`
 	Protocols []ProtocolCount `json:"protocols"`
+	Rings     []Ring          `json:"rings"`
 	Slots     []Slot          `json:"slots"`
 }
 

@@ -63,6 +63,9 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 	return s, nil
 }
 
+// anyRing as a source is the only ring that there is.
+const anyRing = "*"
+
 // source says what a request captures from, and against what its expression is compiled.
 func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string, error) {
 	switch {
@@ -72,11 +75,17 @@ func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string
 		if _, err := e.slots.find(r.Source); err != nil {
 			return nil, "", err
 		}
-		env := *s.env
-		env.Live = false
-		return &env, r.Source, nil
+		return e.recordedEnv(), r.Source, nil
 	}
-	return nil, "", &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q, so the past cannot be captured; the source live can", r.Source)}
+	name := r.Source
+	if name == anyRing {
+		name = ""
+	}
+	from, _, err := e.rings.opened(name)
+	if err != nil {
+		return nil, "", err
+	}
+	return e.recordedEnv(), from.Name, nil
 }
 
 // leastRoom is what must be free on a device for a capture to begin there.
@@ -118,6 +127,7 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 
 // letGo ends the captures to a device that is not to be used any more, and gives them a moment to complete their files.
 func (e *Engine) letGo(device string) {
+	e.rings.letGo(device)
 	end := time.After(letGoTime)
 	for _, v := range e.captures.List() {
 		if v.Sink != "disk" || v.Device != device {
@@ -232,8 +242,11 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 	if wrong != nil {
 		return nil, false, wrong
 	}
-	if q.FromCaptureBuffer && q.Source == "" {
-		q.Source = "ring"
+	switch {
+	case q.FromCaptureBuffer && q.Source == "":
+		q.Source = anyRing
+	case !q.FromCaptureBuffer && q.Source != "" && !strings.HasPrefix(q.Source, ":"):
+		return nil, false, badRequest("ring goes with fromCaptureBuffer=true")
 	}
 	if env, _, err := e.source(&q.CaptureRequest, e.settings.Load()); err == nil && q.FormExpression != q.Expression {
 		_, err := filter.Compile(q.Expression, env)

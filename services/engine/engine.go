@@ -49,6 +49,7 @@ type Engine struct {
 	stats    *stats.Stats
 	hosts    *l7.Hosts
 	volumes  *volumes
+	rings    *rings
 	slots    *slots
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
@@ -129,6 +130,10 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
+	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, e.ports.live.Source(0).Interfaces)
+	if err != nil {
+		return nil, err
+	}
 	e.stats = stats.New(plan.Workers)
 	e.flows = plan.Plan.Flows
 	for w := range plan.Workers {
@@ -183,6 +188,7 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
 			e.stats.Stage(index),
+			e.rings.workers[index],
 			e.captures.Stage(index),
 		},
 	}
@@ -229,6 +235,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	defer release()
 	e.captures.Close(end, "the engine was stopped")
 	e.slots.close(end)
+	e.rings.close()
 	server.Shutdown(end)
 	server.Close()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -252,6 +259,7 @@ func (e *Engine) tick(ctx context.Context) {
 		case now := <-second.C:
 			e.stats.Tick(now.UnixNano())
 			e.captures.List()
+			e.rings.lost(e.ports.lostByInterface())
 			e.report()
 		}
 	}
@@ -322,6 +330,7 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 			e.ports.reading(*m.Stats)
 		case m.Storage != nil:
 			e.volumes.set(m.Storage.Devices, e.letGo)
+			e.rings.follow()
 		}
 	}
 }
@@ -370,6 +379,12 @@ func (e *Engine) handler() http.Handler {
 	api.ListSlots.Handle(a, e.listSlots)
 	api.StartSlot.Handle(a, e.startSlot)
 	api.StopSlot.Handle(a, e.stopSlot)
+	api.ListRings.Handle(a, e.listRings)
+	api.MakeRing.Handle(a, e.makeRing)
+	api.GetRing.Handle(a, e.getRing)
+	api.DeleteRing.Handle(a, e.deleteRing)
+	api.DryRunRing.Handle(a, e.dryRun)
+	api.PinRing.Handle(a, e.pinRing)
 	api.ListPorts.Handle(a, e.listPortsReply)
 	api.ListProtocols.Handle(a, e.listProtocols)
 	mux.HandleFunc("GET "+api.CaptureURLPath, e.serveCaptureURL)

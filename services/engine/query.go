@@ -54,6 +54,13 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 		q.Device = v
 		return nil
 	},
+	"ring": func(q *captureQuery, v string, _ int64) error {
+		if v == "" || v[0] == ':' {
+			return fmt.Errorf("%q is not the name of a ring", v)
+		}
+		q.Source = v
+		return nil
+	},
 	"mm-id": func(q *captureQuery, v string, _ int64) error {
 		q.Source = v
 		return nil
@@ -62,7 +69,7 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 
 // captureParameterNames are the names as the manual spells them, for messages.
 var captureParameterNames = []string{"startTime", "endTime", "expression", "snapPacketLength", "fromCaptureBuffer", "captureToMedia",
-	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "device", "mm-id"}
+	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "device", "ring", "mm-id"}
 
 // parseCaptureQuery reads the raw query of a capture URL. It is not form encoding: inside the expression an unencoded && is no
 // separator, nor is a single & between quotes; a semicolon is data, and a plus stays a plus. now is in microseconds.

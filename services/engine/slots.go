@@ -214,8 +214,11 @@ func (ss *slots) close(ctx context.Context) {
 
 // start starts a capture of the source that s names.
 func (e *Engine) start(s capture.Spec) (*capture.Capture, error) {
-	if s.Source == "live" {
+	switch {
+	case s.Source == "live":
 		return e.captures.Start(s)
+	case !strings.HasPrefix(s.Source, ":"):
+		return e.startPast(s)
 	}
 	in, err := e.slots.find(s.Source)
 	if err != nil {

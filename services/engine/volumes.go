@@ -98,6 +98,22 @@ func (vs *volumes) names() (names []string) {
 	return names
 }
 
+// ringDirectories returns where a ring has its files on each of its devices, and how many of these are active. Of one that is not the directory does not
+// exist.
+func (vs *volumes) ringDirectories(r *api.RingRequest) (dirs []string, active int) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	for _, id := range r.Devices {
+		place := filepath.Join(vs.state, "absent", id)
+		if v := vs.open[id]; v != nil {
+			place = filepath.Join(vs.state, vs.places[id])
+			active++
+		}
+		dirs = append(dirs, filepath.Join(place, volume.RingsPath, r.Name))
+	}
+	return dirs, active
+}
+
 func (vs *volumes) close() {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()

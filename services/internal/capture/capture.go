@@ -70,7 +70,10 @@ type Spec struct {
 
 	QueueBytes uint64 // room for packets that the sink has not taken yet
 	HoldBytes  uint64 // room for packets that wait for a verdict
-	Block      bool   // the source waits for the sink: for savefiles only. Time is that of the frames, never the clock
+	Block      bool   // the source waits for the sink: for savefiles and rings only. Time is that of the frames, never the clock
+
+	// Scan says what a source has looked at that gives only packets that match, so that Filter is not asked again; nil for any other.
+	Scan func() api.Scan
 }
 
 // A Capture is one that runs, waits, or has just ended.
@@ -135,6 +138,9 @@ func (c *Capture) Place() api.FilePlace { return c.spec.Place }
 
 // Attached is closed when Run was called and every later packet is looked at.
 func (c *Capture) Attached() <-chan struct{} { return c.seen }
+
+// Over is closed when no more packets are taken.
+func (c *Capture) Over() <-chan struct{} { return c.over }
 
 // Done is closed when the capture has ended and is in the list of finished ones.
 func (c *Capture) Done() <-chan struct{} { return c.done }
@@ -294,6 +300,11 @@ func (c *Capture) view() api.Capture {
 	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
 	v.Bytes, v.BitRate = total.bytes, total.rate*8
+	if c.spec.Scan != nil {
+		scan := c.spec.Scan()
+		v.Scan = &scan
+		v.Ignored += scan.Packets - scan.Matched
+	}
 	if e := c.end.Load(); e != nil {
 		v.Reason, v.BitRate = e.reason, 0
 	}

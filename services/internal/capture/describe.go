@@ -3,7 +3,9 @@ package capture
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"galvo/services/api"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
 )
@@ -33,8 +35,11 @@ func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
 	}
 }
 
-// scanned says why there is no packet in the output.
+// scanned says why there is no packet in the output; and of a ring in any case what was looked at.
 func (c *Capture) scanned() string {
+	if c.spec.Scan != nil {
+		return scanWords(c.spec.Scan())
+	}
 	total := c.counts()
 	what := "no filter"
 	if c.spec.Expression != "" {
@@ -54,6 +59,33 @@ func (c *Capture) scanned() string {
 	}
 	return s + "."
 }
+
+// scanWords says what was looked at in a ring.
+func scanWords(s api.Scan) string {
+	words := fmt.Sprintf("%d of %d blocks were read (%d bytes): %d packets were looked at, %d matched.", s.Read, s.Blocks, s.Bytes, s.Packets, s.Matched)
+	if s.StartTime != 0 {
+		words += fmt.Sprintf(" The ring has packets of the interval from %s to %s.", moment(s.StartTime), moment(s.EndTime))
+	}
+	if s.Undecided != 0 {
+		words += fmt.Sprintf(" %d packets were left out because their flow never got a verdict on which the filter could decide.", s.Undecided)
+	}
+	if s.Disorder != 0 {
+		words += fmt.Sprintf(" %d packets come after a later one, because the reorder buffer was too small.", s.Disorder)
+	}
+	for _, g := range s.Gaps[:min(len(s.Gaps), 100)] {
+		words += fmt.Sprintf(" From %s to %s packets may be missing: %s.", moment(g.StartTime), moment(g.EndTime), g.Reason)
+	}
+	if n := len(s.Gaps); n > 100 {
+		words += fmt.Sprintf(" So it is at %d more times.", n-100)
+	}
+	if s.Empty != "" {
+		words += " Nothing matched: " + s.Empty
+	}
+	return words
+}
+
+// moment writes a time in microseconds since the epoch.
+func moment(t int64) string { return time.UnixMicro(t).UTC().Format("2006-01-02 15:04:05.000000 UTC") }
 
 // statistics returns what was counted for interface i of the output. The lanes are at rest, and everything queued was delivered.
 func (c *Capture) statistics(i int) pcapng.Statistics {

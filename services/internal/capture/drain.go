@@ -53,7 +53,7 @@ func (d *drain) run() error {
 	c := d.c
 	c.save()
 	d.beginSplit()
-	if !c.spec.Block {
+	if !c.spec.Block || c.spec.Scan != nil {
 		d.writeHeader("")
 	}
 	t := time.NewTicker(tick)
@@ -371,7 +371,7 @@ func (d *drain) trailer() {
 	}
 	c := d.c
 	scanned := ""
-	if c.delivered.Load() == 0 {
+	if c.delivered.Load() == 0 || c.spec.Scan != nil {
 		scanned = c.scanned()
 	}
 	if !d.header {
@@ -387,6 +387,10 @@ func (d *drain) trailer() {
 		return
 	}
 	d.describe()
+	if len(d.described) == 0 && c.spec.Scan != nil { // else there is no place left for what was scanned
+		d.described = append(d.described, packet.LinkEthernet)
+		d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: packet.LinkEthernet, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
+	}
 	now := time.Now().UnixNano()
 	for i := range d.described {
 		s := c.statistics(i)

@@ -88,7 +88,7 @@ func newWork(captures []*Capture, worker int) work {
 	for _, c := range captures {
 		l := c.lanes[worker]
 		w.lanes = append(w.lanes, l)
-		if c.spec.Filter == nil {
+		if c.spec.Filter == nil || c.spec.Scan != nil {
 			w.everything = append(w.everything, l)
 		} else {
 			filtered = append(filtered, l)

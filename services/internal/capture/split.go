@@ -192,7 +192,7 @@ func (d *drain) fileStatistics(i int, now []ifaceStat, lost []uint64, last bool)
 	out.Received += out.Lost
 	out.Time = time.Now().UnixNano()
 	out.Start, out.End = s.began.UnixNano(), out.Time
-	if last && d.c.delivered.Load() == 0 {
+	if last && (d.c.delivered.Load() == 0 || d.c.spec.Scan != nil) {
 		out.Comment = d.c.scanned()
 	}
 	return out

@@ -1,0 +1,134 @@
+package api
+
+// A RingRequest asks for a packet ring buffer.
+type RingRequest struct {
+	Name        string     `json:"name" minLength:"1" maxLength:"63" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]*$" patternDescription:"letters, digits, dots, hyphens and underlines, of which a letter or digit comes first"`
+	Devices     []string   `json:"devices,omitempty" maxItems:"64" doc:"Storage devices, by id or name, over which its blocks are spread; empty is the only active one."`
+	SizeBytes   uint64     `json:"sizeBytes" doc:"What it takes on all devices together."`
+	Replication int        `json:"replication,omitempty" minimum:"0" maximum:"1" doc:"Copies of each block beside the first, on other devices."`
+	QueueBytes  uint64     `json:"queueBytes,omitempty" doc:"Memory for what its disks have not taken yet; 0, and whatever is more than the memory plan grants, is what that grants."`
+	Rules       []RingRule `json:"rules,omitempty" maxItems:"100" doc:"The first one that matches a packet says what is kept of it; what none matches is kept in full."`
+}
+
+// A RingRule says what a ring keeps of some packets.
+type RingRule struct {
+	Type       string `json:"type" enum:"all,mac,ip,port,l7,vlan,interface,sip,group,filter" doc:"What value is; vlan is the outer tag, sip a number in From or To, filter an expert filter."`
+	Value      string `json:"value,omitempty" maxLength:"65536" doc:"As in the filter language, lists too; none for all."`
+	Negate     bool   `json:"negate,omitempty" doc:"The rule is for all other packets."`
+	Action     string `json:"action" enum:"full,snap,l2,l3,l4,discard" doc:"Keep all of a packet, its first snapLength bytes, everything up to the end of a layer's header, or nothing."`
+	SnapLength int    `json:"snapLength,omitempty" minimum:"0" maximum:"65535"`
+}
+
+// A Ring is a packet ring buffer and how it does.
+type Ring struct {
+	RingRequest
+	State        string            `json:"state" doc:"creating, recording, waiting (for its devices), or failed"`
+	Reason       string            `json:"reason,omitempty"`
+	Progress     int               `json:"progress,omitempty" doc:"Percentage of the creation that is done."`
+	UsableBytes  uint64            `json:"usableBytes" doc:"For packets and their indexes, of one copy."`
+	UsedBytes    uint64            `json:"usedBytes" doc:"Of usableBytes."`
+	TotalBytes   uint64            `json:"totalBytes" doc:"Of packets recorded since the ring was created; more than usedBytes once the oldest were overwritten."`
+	Packets      uint64            `json:"packets" doc:"Recorded since the processing started."`
+	Discarded    uint64            `json:"discarded" doc:"Left out by rules, since the ring was created."`
+	Dropped      map[string]uint64 `json:"dropped" doc:"Frames that are missing, by cause: queue, the disks were too slow; disk, none took them."`
+	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet."`
+	Newest       int64             `json:"newest,omitempty"`
+	ByteRate     uint64            `json:"byteRate" doc:"Bytes per second over the last seconds."`
+	DeviceStates []RingDevice      `json:"deviceStates"`
+	Pins         []RingPin         `json:"pins"`
+	Problems     []string          `json:"problems" doc:"What went wrong since the ring was opened, oldest first."`
+}
+
+// A RingDevice is a ring's part on one storage device.
+type RingDevice struct {
+	Device    string `json:"device"`
+	State     string `json:"state" doc:"active, absent, or failed"`
+	Reason    string `json:"reason,omitempty"`
+	SizeBytes uint64 `json:"sizeBytes"`
+	UsedBytes uint64 `json:"usedBytes"`
+}
+
+// A RingPin protects the packets of a time from being overwritten.
+type RingPin struct {
+	StartTime int64  `json:"startTime"`
+	EndTime   int64  `json:"endTime"`
+	Until     int64  `json:"until" doc:"When the protection ends; a time that has passed ends it."`
+	Bytes     uint64 `json:"bytes,omitempty" doc:"That are protected: whole segments."`
+}
+
+// A RingList is all rings, in the order of their creation.
+type RingList struct {
+	Rings []Ring `json:"rings"`
+}
+
+// A DryRunRequest asks what a capture from a ring would bring.
+type DryRunRequest struct {
+	Expression string `json:"expression,omitempty" maxLength:"65536"`
+	StartTime  int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is the oldest packet."`
+	EndTime    int64  `json:"endTime,omitempty" doc:"0 is now."`
+}
+
+// A DryRun is what a capture from a ring would bring.
+type DryRun struct {
+	Blocks    uint64  `json:"blocks" doc:"Of 1 MiB, that would be read."`
+	Packets   uint64  `json:"packets" doc:"That would match, about."`
+	Bytes     uint64  `json:"bytes" doc:"Of these, about."`
+	Seconds   float64 `json:"seconds" doc:"That it would take, about, if nobody slows it down."`
+	Sampled   uint64  `json:"sampled" doc:"Blocks that were looked at for this answer."`
+	Exact     bool    `json:"exact" doc:"All blocks were looked at."`
+	StartTime int64   `json:"startTime,omitempty" doc:"Of the first packet that the ring has in the interval."`
+	EndTime   int64   `json:"endTime,omitempty" doc:"Of the last one."`
+}
+
+// A Scan says what a capture from a ring looked at.
+type Scan struct {
+	Blocks    uint64    `json:"blocks" doc:"Of 1 MiB, that the ring has in the interval."`
+	Read      uint64    `json:"read" doc:"Of these, blocks that were read: the others cannot hold what was asked for."`
+	Bytes     uint64    `json:"bytes" doc:"That were read."`
+	Packets   uint64    `json:"packets" doc:"That were looked at."`
+	Matched   uint64    `json:"matched"`
+	Undecided uint64    `json:"undecided" doc:"Left out because their flow never got a verdict on which the filter could decide."`
+	Disorder  uint64    `json:"disorder" doc:"Delivered after a later one, because the reorder buffer was too small."`
+	StartTime int64     `json:"startTime,omitempty" doc:"Of the first packet that the ring has in the interval."`
+	EndTime   int64     `json:"endTime,omitempty" doc:"Of the last one."`
+	Gaps      []ScanGap `json:"gaps" doc:"Times of which packets may be missing."`
+	Empty     string    `json:"empty,omitempty" doc:"Why nothing matched."`
+}
+
+// A ScanGap is a time of which packets may be missing in a capture.
+type ScanGap struct {
+	StartTime int64  `json:"startTime"`
+	EndTime   int64  `json:"endTime"`
+	Reason    string `json:"reason"`
+}
+
+// Inputs of the operations on rings.
+type (
+	// A NameInput names a ring.
+	NameInput struct {
+		Caller
+		Name string `path:"name"`
+	}
+
+	// A DryRunInput asks a ring.
+	DryRunInput struct {
+		NameInput
+		Body DryRunRequest
+	}
+
+	// A PinInput protects a time of a ring.
+	PinInput struct {
+		NameInput
+		Body RingPin
+	}
+)
+
+// The operations on rings.
+var (
+	ListRings  = operation[Nothing, Reply[RingList]](ServiceEngine, RoleViewer, "GET", "/api/v1/rings", "List the packet ring buffers")
+	MakeRing   = operation[Request[RingRequest], Created[Ring]](ServiceEngine, RoleAdmin, "POST", "/api/v1/rings", "Create a packet ring buffer")
+	GetRing    = operation[NameInput, Reply[Ring]](ServiceEngine, RoleViewer, "GET", "/api/v1/rings/{name}", "Show a packet ring buffer")
+	DeleteRing = operation[NameInput, Nothing](ServiceEngine, RoleAdmin, "DELETE", "/api/v1/rings/{name}", "Delete a packet ring buffer and all its packets")
+	DryRunRing = operation[DryRunInput, Reply[DryRun]](ServiceEngine, RoleViewer, "POST", "/api/v1/rings/{name}/dryrun", "Say what a capture from a ring would bring")
+	PinRing    = operation[PinInput, Reply[[]RingPin]](ServiceEngine, RoleCapture, "POST", "/api/v1/rings/{name}/pins", "Protect the packets of a time from being overwritten")
+)

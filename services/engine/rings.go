@@ -1,0 +1,527 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"galvo/services/api"
+	"galvo/services/durable"
+	"galvo/services/internal/filter"
+	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring"
+)
+
+// rings are the packet ring buffers. What they are is kept in a file; they record while a storage device of theirs is active.
+type rings struct {
+	path         string // of the file
+	max          int
+	queueBytes   uint64 // of each, as the memory plan grants it
+	reorderBytes uint64
+	volumes      *volumes
+	env          func() *filter.Env
+	interfaces   func() []pipeline.Interface // of the workers' frames
+	workers      []*recording
+
+	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
+
+	mu   sync.Mutex
+	list []*recorder // in the order of their creation; guarded by mu
+}
+
+// A recorder is one ring. What changes is guarded by rings.mu.
+type recorder struct {
+	Made bool // its files are whole
+	api.RingRequest
+
+	state, reason string
+	progress      atomic.Int32
+	cancel        context.CancelFunc // of its creation; nil if that is over
+	created       chan struct{}      // closed when it is
+	dirs          []string           // of its devices, as it was opened
+	ring          *ring.Ring         // nil unless it records
+	stages        []ring.Stage
+}
+
+// The states of a ring, as api.Ring has them.
+const (
+	ringCreating  = "creating"
+	ringRecording = "recording"
+	ringWaiting   = "waiting"
+	ringFailed    = "failed"
+)
+
+// A recording is the stage of a worker: it gives each batch to every ring that records.
+type recording struct{ rings atomic.Pointer[[]ring.Stage] }
+
+// Process implements pipeline.Stage.
+func (r *recording) Process(b *pipeline.Batch) {
+	for _, s := range *r.rings.Load() {
+		s.Process(b)
+	}
+}
+
+// openRings reads what rings there are. They are opened when the host has named the storage devices.
+func openRings(state string, plan *memoryPlan, vs *volumes, env func() *filter.Env, interfaces func() []pipeline.Interface) (*rings, error) {
+	rs := &rings{
+		path: filepath.Join(state, "rings.json"), max: plan.Plan.Rings, queueBytes: plan.Plan.RingQueueBytes, reorderBytes: plan.Plan.ReorderBytes,
+		volumes: vs, env: env, interfaces: interfaces,
+	}
+	for range plan.Workers {
+		r := &recording{}
+		r.rings.Store(new([]ring.Stage))
+		rs.workers = append(rs.workers, r)
+	}
+	b, err := os.ReadFile(rs.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return rs, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &rs.list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what rings there are: %w", err)
+	}
+	for _, r := range rs.list {
+		r.state, r.reason = ringWaiting, "its storage devices are not there yet"
+	}
+	return rs, nil
+}
+
+// save writes what rings there are. rs.mu is held.
+func (rs *rings) save() error {
+	b, err := json.MarshalIndent(rs.list, "", "\t")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(rs.path, b)
+}
+
+// find returns the ring of a name; the only one if that is empty.
+func (rs *rings) find(name string) (*recorder, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	var names []string
+	for _, r := range rs.list {
+		if r.Name == name || name == "" && len(rs.list) == 1 {
+			return r, nil
+		}
+		names = append(names, r.Name)
+	}
+	switch {
+	case len(rs.list) == 0:
+		return nil, &api.Error{Kind: api.NoRing, Text: "there is no packet ring buffer, so the past cannot be captured: create one, or capture live", Expected: []string{"live"}}
+	case name == "":
+		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which one", Expected: names}
+	}
+	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q", name), Expected: names}
+}
+
+// opened returns the ring of a name if it can be read.
+func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
+	r, err := rs.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r.ring == nil {
+		return nil, nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("the packet ring buffer %s cannot be read: it is %s: %s", r.Name, r.state, r.reason)}
+	}
+	return r, r.ring, nil
+}
+
+// set changes what is shown of a ring.
+func (rs *rings) set(r *recorder, state, reason string) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r.state, r.reason = state, reason
+}
+
+// follow opens the rings whose devices have come, and opens those anew of which one has come or gone.
+func (rs *rings) follow() {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.mu.Lock()
+	list := slices.Clone(rs.list)
+	rs.mu.Unlock()
+	for i, r := range list {
+		rs.mu.Lock()
+		making, made := r.cancel != nil, r.Made
+		rs.mu.Unlock()
+		switch {
+		case making:
+		case i >= rs.max:
+			rs.shut(r)
+			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: raise the setting rings.max, or delete another ring", rs.max))
+		case !made:
+			rs.make(r)
+		default:
+			rs.reopen(r)
+		}
+	}
+}
+
+// reopen brings a ring in line with the devices that are active. rs.changing is held.
+func (rs *rings) reopen(r *recorder) {
+	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
+	if r.ring != nil && slices.Equal(dirs, r.dirs) {
+		return
+	}
+	rs.shut(r)
+	if active == 0 {
+		rs.set(r, ringWaiting, "none of its storage devices is active: activate one")
+		return
+	}
+	c, err := rs.config(r, dirs)
+	var opened *ring.Ring
+	if err == nil {
+		opened, err = ring.Open(c)
+	}
+	if err != nil {
+		slog.Error("ring", "name", r.Name, "error", err)
+		rs.set(r, ringFailed, err.Error())
+		return
+	}
+	var stages []ring.Stage
+	for w := range rs.workers {
+		stages = append(stages, opened.Stage(w, rs.interfaces))
+	}
+	rs.mu.Lock()
+	r.ring, r.stages, r.dirs, r.state, r.reason = opened, stages, dirs, ringRecording, ""
+	rs.mu.Unlock()
+	rs.publish()
+}
+
+// config says how a ring is made or opened.
+func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
+	rules, err := ringRules(r.Rules, rs.env())
+	if err != nil {
+		return ring.Config{}, err
+	}
+	queue := rs.queueBytes
+	if r.QueueBytes != 0 {
+		queue = min(queue, r.QueueBytes)
+	}
+	return ring.Config{
+		Name: r.Name, Dirs: dirs, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
+		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes),
+		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
+		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
+	}, nil
+}
+
+// publish tells the workers which rings record.
+func (rs *rings) publish() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for w, to := range rs.workers {
+		var stages []ring.Stage
+		for _, r := range rs.list {
+			if r.ring != nil {
+				stages = append(stages, r.stages[w])
+			}
+		}
+		to.rings.Store(&stages)
+	}
+}
+
+// shut closes a ring, if it is open. A worker that has it in hand yet finds that it has ended. rs.changing is held.
+func (rs *rings) shut(r *recorder) {
+	rs.mu.Lock()
+	opened := r.ring
+	r.ring, r.stages, r.dirs = nil, nil, nil
+	rs.mu.Unlock()
+	if opened == nil {
+		return
+	}
+	rs.publish()
+	if err := opened.Close(); err != nil {
+		slog.Error("ring", "name", r.Name, "error", err)
+	}
+}
+
+// create makes a new ring, which takes a while. It returns when that has begun.
+func (rs *rings) create(request api.RingRequest) (*recorder, error) {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	r := &recorder{RingRequest: request}
+	if err := rs.checkNew(r); err != nil {
+		return nil, err
+	}
+	rs.mu.Lock()
+	rs.list = append(rs.list, r)
+	err := rs.save()
+	if err != nil {
+		rs.list = rs.list[:len(rs.list)-1]
+	}
+	rs.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	rs.make(r)
+	return r, nil
+}
+
+// checkNew says what stands against a new ring, and completes what was left out.
+func (rs *rings) checkNew(r *recorder) error {
+	rs.mu.Lock()
+	n, taken := len(rs.list), slices.ContainsFunc(rs.list, func(o *recorder) bool { return o.Name == r.Name })
+	rs.mu.Unlock()
+	switch {
+	case r.Name == "live":
+		return badRequest("a ring cannot be called live: that is what is captured without a ring")
+	case taken:
+		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("there is a ring %s already", r.Name)}
+	case n >= rs.max:
+		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max", n, rs.max)}
+	}
+	if len(r.Devices) == 0 {
+		r.Devices = []string{""}
+	}
+	for i, id := range r.Devices {
+		v, err := rs.volumes.get(id)
+		if err != nil {
+			return err
+		}
+		r.Devices[i] = v.ID()
+		if slices.Contains(r.Devices[:i], v.ID()) {
+			return badRequest("the storage device %s is named twice", v.Name())
+		}
+	}
+	if r.Replication >= len(r.Devices) {
+		return badRequest("a copy of each block lies on another storage device: name a second one")
+	}
+	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
+	c, err := rs.config(r, dirs)
+	if err != nil {
+		return err
+	}
+	need, err := c.SizeOnDisk()
+	if err != nil {
+		return badRequest("%v", err)
+	}
+	for _, id := range r.Devices {
+		if v, err := rs.volumes.get(id); err == nil {
+			if _, free, err := v.Space(); err == nil && free < uint64(need) {
+				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
+			}
+		}
+	}
+	return nil
+}
+
+// make begins to make the files of a ring, in the background. rs.changing is held.
+func (rs *rings) make(r *recorder) {
+	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
+	if active < len(dirs) {
+		rs.set(r, ringWaiting, "it is created when all of its storage devices are active")
+		return
+	}
+	c, err := rs.config(r, dirs)
+	if err != nil {
+		rs.set(r, ringFailed, err.Error())
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	rs.mu.Lock()
+	r.cancel, r.created, r.state, r.reason = cancel, make(chan struct{}), ringCreating, ""
+	rs.mu.Unlock()
+	go func() {
+		defer close(r.created)
+		ring.Remove(c) // what is left of an attempt that was cut off; if there is nothing that is no error to tell
+		err := ring.Create(ctx, c)
+		rs.mu.Lock()
+		r.Made = err == nil
+		if err == nil {
+			err = rs.save()
+		}
+		if r.cancel = nil; err != nil {
+			r.state, r.reason = ringFailed, err.Error()
+		}
+		rs.mu.Unlock()
+		if err == nil {
+			rs.follow()
+		}
+	}()
+}
+
+// delete ends a ring and removes its files.
+func (rs *rings) delete(name string) error {
+	r, err := rs.find(name)
+	if err != nil || name == "" {
+		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
+	}
+	rs.mu.Lock()
+	cancel, created := r.cancel, r.created
+	rs.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-created
+	}
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.shut(r)
+	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
+	c, err := rs.config(r, dirs)
+	if err != nil {
+		c = ring.Config{Name: r.Name, Dirs: dirs, Bytes: int64(r.SizeBytes)} // its rules make no sense any more, and do not matter here
+	}
+	if err := ring.Remove(c); err != nil && r.Made {
+		return fmt.Errorf("delete the ring %s: %w", r.Name, err)
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
+	return rs.save()
+}
+
+// letGo closes the rings that have a part on a device, before that is not to be used any more.
+func (rs *rings) letGo(device string) {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.mu.Lock()
+	list := slices.Clone(rs.list)
+	rs.mu.Unlock()
+	for _, r := range list {
+		if slices.Contains(r.Devices, device) {
+			rs.shut(r)
+		}
+	}
+}
+
+// lost tells the rings how many frames the ports have lost.
+func (rs *rings) lost(byInterface []uint64) {
+	frames := uint64(0)
+	for _, n := range byInterface {
+		frames += n
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.list {
+		for w, s := range r.stages {
+			if w == 0 { // of all workers together, so one of them tells it
+				s.Lost(frames)
+			}
+		}
+	}
+}
+
+// close ends recording.
+func (rs *rings) close() {
+	rs.mu.Lock()
+	list := slices.Clone(rs.list)
+	var making []chan struct{}
+	for _, r := range list {
+		if r.cancel != nil {
+			r.cancel()
+			making = append(making, r.created)
+		}
+	}
+	rs.mu.Unlock()
+	for _, c := range making {
+		<-c
+	}
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	for _, r := range list {
+		rs.shut(r)
+	}
+}
+
+// views shows all rings.
+func (rs *rings) views() []api.Ring {
+	rs.mu.Lock()
+	list := slices.Clone(rs.list)
+	rs.mu.Unlock()
+	all := []api.Ring{}
+	for _, r := range list {
+		all = append(all, rs.view(r))
+	}
+	return all
+}
+
+// view shows a ring.
+func (rs *rings) view(r *recorder) api.Ring {
+	rs.mu.Lock()
+	v := api.Ring{RingRequest: r.RingRequest, State: r.state, Reason: r.reason, Dropped: map[string]uint64{}, DeviceStates: []api.RingDevice{}, Pins: []api.RingPin{}, Problems: []string{}}
+	opened := r.ring
+	if r.state == ringCreating {
+		v.Progress = int(r.progress.Load())
+	}
+	rs.mu.Unlock()
+	if opened == nil {
+		for _, id := range r.Devices {
+			v.DeviceStates = append(v.DeviceStates, api.RingDevice{Device: id, State: "absent"})
+		}
+		return v
+	}
+	s := opened.State()
+	v.UsableBytes, v.UsedBytes, v.TotalBytes = uint64(s.Size), uint64(s.Used), s.Bytes
+	v.Packets, v.Discarded, v.Dropped, v.ByteRate = s.Packets, s.Discarded, s.Dropped, uint64(s.Rate)
+	v.Oldest, v.Newest = s.Oldest/1000, s.Newest/1000
+	for i, d := range s.Devices {
+		state := api.RingDevice{Device: r.Devices[i], State: "active", Reason: d.Failed, SizeBytes: uint64(d.Size), UsedBytes: uint64(d.Used)}
+		switch {
+		case d.Missing:
+			state.State = "absent"
+		case d.Failed != "":
+			state.State = "failed"
+		}
+		v.DeviceStates = append(v.DeviceStates, state)
+	}
+	v.Pins = pinsOf(s.Pins)
+	v.Problems = append(v.Problems, s.Problems...)
+	return v
+}
+
+func pinsOf(pins []ring.Pin) []api.RingPin {
+	list := []api.RingPin{}
+	for _, p := range pins {
+		list = append(list, api.RingPin{StartTime: p.From / 1000, EndTime: p.To / 1000, Until: p.Until / 1000, Bytes: uint64(p.Bytes)})
+	}
+	return list
+}
+
+func (e *Engine) listRings(context.Context, *api.Nothing) (*api.Reply[api.RingList], error) {
+	return &api.Reply[api.RingList]{Body: api.RingList{Rings: e.rings.views()}}, nil
+}
+
+func (e *Engine) makeRing(_ context.Context, in *api.Request[api.RingRequest]) (*api.Created[api.Ring], error) {
+	r, err := e.rings.create(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Created[api.Ring]{Status: 201, Body: e.rings.view(r)}, nil
+}
+
+func (e *Engine) getRing(_ context.Context, in *api.NameInput) (*api.Reply[api.Ring], error) {
+	r, err := e.rings.find(in.Name)
+	if err != nil {
+		return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", in.Name)}
+	}
+	return &api.Reply[api.Ring]{Body: e.rings.view(r)}, nil
+}
+
+func (e *Engine) deleteRing(_ context.Context, in *api.NameInput) (*api.Nothing, error) {
+	return nil, e.rings.delete(in.Name)
+}
+
+func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.RingPin], error) {
+	_, opened, err := e.rings.opened(in.Name)
+	if err != nil {
+		return nil, err
+	}
+	pins, err := opened.Protect(in.Body.StartTime*1000, in.Body.EndTime*1000, in.Body.Until*1000)
+	if err != nil {
+		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
+	}
+	return &api.Reply[[]api.RingPin]{Body: pinsOf(pins)}, nil
+}
