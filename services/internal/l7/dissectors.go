@@ -42,6 +42,7 @@ var dissectors = []dissector{
 
 // watchers has a row for each protocol whose flows announce others.
 var watchers = []watcher{
+	{SIP, watchSIP},
 	{DNS, watchDNS},
 	{STUN, watchSTUN},
 }
