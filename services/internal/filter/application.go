@@ -54,7 +54,7 @@ var applicationOperands = []operand{
 	{
 		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...; names that SDP gives to 96 to 127, such as `opus`, `telephone-event`, `AMR-WB`, `H264`; other ones in quotes",
 		example: "rtpPayloadType == PCMU",
-		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN or DTLS, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits). A name holds for the number that RFC 3551 gives it, and for one of 96 to 127 that the SDP of the call gave it.",
+		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN, DTLS or an application for talking or watching, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits). A name holds for the number that RFC 3551 gives it, and for one of 96 to 127 that the SDP of the call gave it.",
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
 		read: readPayloadType, flow: rtpTest,
 	},

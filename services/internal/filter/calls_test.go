@@ -93,6 +93,62 @@ func TestCallsAgreeWithTshark(t *testing.T) {
 	}
 }
 
+// TestMediaAgreeWithTshark: every RTP and RTCP packet that tshark sees set up by SDP belongs to that call; the payload types are those of tshark, with the
+// verdict of the flow.
+func TestMediaAgreeWithTshark(t *testing.T) {
+	corpus := need.Corpus(t)
+	tshark := need.Tool(t, "tshark")
+	for _, file := range []string{"protocols/zeek__wireshark.pcap", "protocols/arkime__gtp-iphone.pcap", "l7/pcap/FAX-Call-t38-CA-TDM-SIP-FB-1.pcap", "l7/pcap/sip.pcap", "l7/pcap/rtp.pcapng", "l7/pcap/skinny.pcap"} {
+		name := filepath.Join(corpus, file)
+		ids := callsOf(t, tshark, name)
+		out, err := exec.Command(tshark, "-n", "-r", name, "--enable-heuristic", "rtp_udp", "-T", "fields", "-E", "occurrence=f", "-e", "rtp.setup-frame", "-e", "rtcp.setup-frame", "-e", "rtp.p_type", "-e", "frame.protocols").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var expressions, types []string
+		for n := range 128 {
+			types = append(types, fmt.Sprint(n))
+			expressions = append(expressions, "rtpPayloadType == "+types[n])
+		}
+		calls := make(map[string]int)
+		for _, of := range ids {
+			for _, id := range of {
+				if _, ok := calls[id]; !ok {
+					calls[id] = len(expressions)
+					expressions = append(expressions, "callIdMedia == "+quote(id))
+				}
+			}
+		}
+		j := judged(t, name, expressions...)
+		media, rtp := 0, 0
+		for frame, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+			f := append(strings.Split(line, "\t"), "", "", "")
+			if strings.Contains(f[3], "icmp") { // what it quotes is another packet
+				continue
+			}
+			var setup int
+			fmt.Sscan(f[0]+" "+f[1], &setup)
+			for _, id := range ids[setup] {
+				if media++; j.results[frame][calls[id]] != Yes {
+					t.Errorf("%s frame %d: no media of %s, which frame %d announces", file, frame+1, id, setup)
+				}
+			}
+			if f[2] != "" {
+				rtp++
+			}
+			if strings.Contains(f[3], "t38") || strings.Contains(f[3], "gtp") { // RTP that tshark takes for T.38 once the call has agreed on that; and the operand looks at outer headers
+				continue
+			}
+			for n := range types {
+				if got := j.results[frame][n] == Yes; got != (f[2] == types[n]) {
+					t.Errorf("%s frame %d: payload type %s %v, tshark %q", file, frame+1, types[n], got, f[2])
+				}
+			}
+		}
+		t.Logf("%s: %d frames of calls' media, %d of RTP", file, media, rtp)
+	}
+}
+
 // callsOf returns the Call-IDs of each frame, from 1. A message that tshark put together from several segments or fragments belongs to all of them.
 func callsOf(t *testing.T, tshark, name string) map[int][]string {
 	out, err := exec.Command(tshark, "-n", "-r", name, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=|",

@@ -69,12 +69,19 @@ func (s *set) payloadType(kind byte, ref *flow.Ref) bool {
 	return slices.Contains(s.codecs, ref.Call.Codec)
 }
 
+// mayCarryMedia are categories of protocols and applications that set up or surround RTP in one flow with it.
+var mayCarryMedia = []string{"VoIP", "Media", "Video", "Streaming", "Collaborative", "Chat"}
+
 // rtpTest needs the verdict only to believe or to refuse: while there is none the packet decides, so the result is never unknown. It decides too
-// in flows of STUN and DTLS, where media follow what set them up (RFC 7983).
+// in flows of STUN and DTLS, where media follow what set them up (RFC 7983), and in those of applications for talking and watching.
 func rtpTest(s *set, _ *Env) test {
 	id, _ := l7.Lookup("RTP")
 	stun, _ := l7.Lookup("STUN")
 	dtls, _ := l7.Lookup("DTLS")
+	may := make(map[l7.ID]bool)
+	for _, p := range l7.Protocols() {
+		may[p.ID] = p.ID == stun || p.ID == dtls || slices.Contains(mayCarryMedia, p.Category)
+	}
 	return func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
 		if p.Layers&(packet.UDP|packet.LaterFragment) != packet.UDP {
 			return No
@@ -88,7 +95,7 @@ func rtpTest(s *set, _ *Env) test {
 			if b[1] >= 192 && b[1] <= 223 { // RTCP in the same flow, RFC 5761
 				return No
 			}
-		case v.Is(stun) || v.Is(dtls):
+		case may[v.Proto] || may[v.App]:
 		case v.State == l7.Partial || v.State == l7.Final || v.State == l7.Guessed:
 			return No
 		}
