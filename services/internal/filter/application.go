@@ -38,14 +38,14 @@ var applicationOperands = []operand{
 		},
 	},
 	{
-		name: "callId", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7,
+		name: "callId", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7 | needsCalls,
 		example: `callId == "11894297-4432a9f8@192.168.1.2"`,
 		meaning: "The packet carries a SIP message, or a part of one, in one of whose headers Call-ID (also `i`), P-Palladion-ID or Av-Global-Session-ID the value stands. Over TCP these are all packets that carry the message, and over UDP all fragments of the datagram. The value is unknown in a packet that begins a message whose header goes on in the next one.",
 		is:      "SIP call id or similar identifier is", oracle: `sip.Call-ID == "..."`,
 		read: readText, flow: callTest(false),
 	},
 	{
-		name: "callIdMedia", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7,
+		name: "callIdMedia", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7 | needsCalls,
 		example: `callIdMedia == "11894297-4432a9f8@192.168.1.2"`,
 		meaning: "As `callId`, and besides the media of the call: UDP packets to or from an endpoint that the SDP of one of its messages named for media or for RTCP, from that message on until half a minute after the call has ended.",
 		is:      "call with its media is", oracle: `sip.Call-ID == "..." and what is to or from its sdp.media.port`,
@@ -53,6 +53,7 @@ var applicationOperands = []operand{
 	},
 	{
 		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...; names that SDP gives to 96 to 127, such as `opus`, `telephone-event`, `AMR-WB`, `H264`; other ones in quotes",
+		needs:   needsL7,
 		example: "rtpPayloadType == PCMU",
 		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN, DTLS or an application for talking or watching, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits). A name holds for the number that RFC 3551 gives it, and for one of 96 to 127 that the SDP of the call gave it.",
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
