@@ -48,8 +48,8 @@ var watchers = []watcher{
 }
 
 const (
-	gtpFirst  = "\x00\x01\x0e\x0f\x20\x21\x2e\x2f01234567@HPXNO" // versions 1 and 2, and GTP' of versions 0 to 2 with and without its reserved bits
-	coapFirst = "@ABCDEFGHPQRSTUVWX`abcdefghpqrstuvwx"           // version 1, any type, a token of at most 8 bytes
+	gtpFirst  = "\x00\x01\x0e\x0f\x20\x21\x2e\x2f01234567@DHLPTX\\NO" // versions 1 and 2, and GTP' of versions 0 to 2 with and without its reserved bits
+	coapFirst = "@ABCDEFGHPQRSTUVWX`abcdefghpqrstuvwx"                // version 1, any type, a token of at most 8 bytes
 
 	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	high  = "\x80\x81" // first byte of an SSL 2.0 record of up to 511 bytes
