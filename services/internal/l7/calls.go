@@ -295,7 +295,7 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 			ref.Call = e.media(p, r, ref.From&1, changes)
 		}
 	case v.State == Pending && r.Proto == protoTCP:
-		if data := p.L7(); hasPayload(p, bytes.TrimLeft(data, "\r\n")) && sipMay(e.streamSoFar(r, ref.From&1, data)) {
+		if data := p.L7(); hasPayload(p, data) && e.mayBeSIP(r, ref.From&1, data) {
 			call = c.take()
 			call.Pending, call.Message = true, 1<<1|uint32(ref.From&1)
 			ref.Call, c.now = call, nil
@@ -303,15 +303,22 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 	}
 }
 
-// streamSoFar returns what is kept of a direction's stream, or data if nothing is.
-func (e *Engine) streamSoFar(r *flow.Record, from flow.Endpoint, data []byte) []byte {
+// mayBeSIP reports whether a direction that has shown data may have begun a SIP message with it, or with what is kept before it.
+func (e *Engine) mayBeSIP(r *flow.Record, from flow.Endpoint, data []byte) bool {
+	stream := data
 	if i := get16(&r.L7, 12); i != 0 {
 		if sl := e.store.at(i-1, r.ID); sl != nil && sl.dir == uint8(from) {
-			return sl.head()
+			stream = sl.head()
 		}
 	}
-	return data
+	if len(stream) == 0 || !containsByte(sipFirst, stream[0]) {
+		return false
+	}
+	return len(bytes.TrimLeft(data, "\r\n")) > 0 && sipMay(stream)
 }
+
+// sipFirst are the bytes with which a message may begin, and line ends before it.
+const sipFirst = upper + "\r\n"
 
 // media returns the calls to whose media a datagram belongs, nil if there are none.
 func (e *Engine) media(p *packet.Packet, r *flow.Record, from flow.Endpoint, changes uint32) *flow.Call {

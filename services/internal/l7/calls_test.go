@@ -289,3 +289,29 @@ func BenchmarkCalls(b *testing.B) {
 		})
 	}
 }
+
+// TestLostSegments: what is lost of a body costs nothing, what is lost of a header costs the rest of that message at most.
+func TestLostSegments(t *testing.T) {
+	first := invite("one@a", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0"))
+	second, third := invite("two@b", ""), invite("three@c", "")
+	for from := 1; from < len(first)-10; from += 7 {
+		l := newLab(Config{})
+		l.send(6, 40000, 5060, syn)
+		l.send(6, 40000, 5060, up(invite("zero@z", "")))
+		begin := l.callOf(6, 40000, 5060, up(first[:from]))
+		to := min(from+20, len(first))
+		rest := l.callOf(6, 40000, 5060, packetSpec{payload: first[to:], skip: uint32(to - from)})
+		if in(begin, "zero@z") || in(rest, "zero@z") || in(rest, "two@b") {
+			t.Fatalf("lost %d to %d: %+v, %+v", from, to, begin, rest)
+		}
+		if known := strings.Index(first, "one@a") + 7; from > known && !in(rest, "one@a") && len(first) > to {
+			t.Fatalf("lost %d to %d: the rest is %+v", from, to, rest)
+		}
+		for _, m := range []string{second, third} {
+			id := m[strings.Index(m, "Call-ID: ")+9:][:5]
+			if c := l.callOf(6, 40000, 5060, up(m)); !in(c, map[string]string{"two@b": "two@b", "three": "three@c"}[id]) || in(c, "one@a") {
+				t.Fatalf("lost %d to %d: the next message is %+v", from, to, c)
+			}
+		}
+	}
+}

@@ -295,7 +295,7 @@ func (s *sipStream) segment(seq uint32, b []byte, to *callSink) {
 	}
 	going := s.now
 	d := int(int32(seq - s.next))
-	if d >= 0 || len(b) > -d {
+	if len(b) > -d && !s.leaves(d, b) {
 		s.touch(to) // what it goes on with comes first
 	}
 	switch {
@@ -320,6 +320,17 @@ func (s *sipStream) segment(seq uint32, b []byte, to *callSink) {
 	s.read(b, to)
 	s.await(to)
 	s.resolve(&going, to)
+}
+
+// leaves reports whether a segment that comes d bytes ahead of what is known carries nothing more of the message that was being read.
+func (s *sipStream) leaves(d int, b []byte) bool {
+	switch {
+	case s.phase == inBody && d <= s.left:
+		return d > 0 && d == s.left
+	case s.phase == outOfStep, d > 0:
+		return sipBegins(b)
+	}
+	return false
 }
 
 // resolve says what became of the message that was being read before a packet, whose identifiers were not known, so that packets which waited for it
