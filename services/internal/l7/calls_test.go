@@ -315,3 +315,17 @@ func TestLostSegments(t *testing.T) {
 		}
 	}
 }
+
+// TestManyMessagesInASegment: what waits for a message learns its call although the segment that ends it has many more.
+func TestManyMessagesInASegment(t *testing.T) {
+	text := ""
+	for i := range 6 {
+		text += sipSpec{"ACK sip:b SIP/2.0", fmt.Sprintf("i: %d@a", i), "", ""}.String()
+	}
+	l := newLab(Config{})
+	l.send(6, 40000, 5060, syn)
+	begin, rest := l.callOf(6, 40000, 5060, up(text[:30])), l.callOf(6, 40000, 5060, up(text[30:]))
+	if !begin.Pending || begin.Message != rest.Continues || rest.Own != 1 || rest.IDs[0] != CallID([]byte("0@a")) || !in(rest, "5@a") {
+		t.Errorf("%+v, then %+v", begin, rest)
+	}
+}

@@ -24,11 +24,14 @@ type sipStream struct {
 	left   int  // bytes of the body to come
 	lines  int  // read of this message
 	now    sipSpan
-	last   [callWays]sipSpan // messages before, in a ring
+	last   [sipHistory]sipSpan // messages before, in a ring
 	sdp    sdpReader
 	n      uint16 // of line
 	line   [384]byte
 }
+
+// sipHistory is how many messages a stream remembers: more than a segment can end.
+const sipHistory = 8
 
 const sipStreamBytes = int(unsafe.Sizeof(sipStream{}))
 
@@ -284,7 +287,7 @@ func (s *sipStream) end(to *callSink) {
 		s.sdp.finish(&s.now, to.view)
 	}
 	s.now.to = s.next
-	s.last[s.number%callWays] = s.now
+	s.last[s.number%sipHistory] = s.now
 	s.phase, s.now, s.n, s.skip = betweenMessages, sipSpan{}, 0, false
 }
 
@@ -341,7 +344,7 @@ func (s *sipStream) resolve(going *sipSpan, to *callSink) {
 	}
 	m := &s.now
 	if m.number != going.number {
-		m = &s.last[going.number%callWays]
+		m = &s.last[going.number%sipHistory]
 	}
 	switch {
 	case m.number == going.number && !m.known && s.phase != outOfStep:
