@@ -51,6 +51,7 @@ type Engine struct {
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
+	calls    *l7.Calls                     // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -134,6 +135,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
 	e.flows = plan.Plan.Flows
 	for w := range plan.Workers {
@@ -141,6 +143,9 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	return e, nil
 }
+
+// callsShare is the part of the memory for protocol recognition, one in so many, that all workers share for what they know about calls.
+const callsShare = 32
 
 // readHosts reads the user's names of servers. A file that cannot be used costs these names, and nothing else.
 func readHosts(name string) *l7.Hosts {
@@ -177,7 +182,7 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 	var engine *l7.Engine
 	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
 	if plan.L7 {
-		engine = l7.New(l7.Config{Bytes: int(plan.L7Bytes) / plan.Workers, Guess: true, Hosts: e.hosts})
+		engine = l7.New(l7.Config{Bytes: int(plan.L7Bytes/callsShare*(callsShare-1)) / plan.Workers, Guess: true, Hosts: e.hosts, Calls: e.calls})
 		config.OnEnd = engine.End
 	}
 	return &pipeline.Worker{

@@ -43,6 +43,8 @@ type item struct {
 	at     uint64
 	n      int
 	ref    flow.Ref
+	call   flow.Call // what ref.Call points to, where inCall is set
+	inCall bool
 	flow   uint64 // id of ref.Flow
 	outer  uint64 // id of ref.Outer
 	later  uint64 // number of the next item of the flow + 1, 0 = none
@@ -58,7 +60,7 @@ type heldFlow struct {
 
 // newHold divides the memory evenly between bytes and what is noted of each packet.
 func newHold(bytes uint64, past bool) *hold {
-	n := int(max(bytes/512, 64))
+	n := int(max(bytes/768, 64))
 	slots := 1
 	for slots < 2*n {
 		slots *= 2
@@ -89,7 +91,7 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 		return
 	}
 	f := l.hold.find(m.Flow)
-	if f != nil && f.verdict != m.L7 {
+	if f != nil && (l.hold.learn(f, m.Call) || f.verdict != m.L7) {
 		f.verdict = m.L7
 		l.hold.host = m.Host
 		o := l.resolve(f, math.MinInt64)
@@ -156,6 +158,7 @@ func (l *lane) resolve(f *heldFlow, old int64) outcome {
 		v, tooOld := f.verdict, it.packet.Time <= old
 		if tooOld {
 			v = lastVerdict(it)
+			it.call.Pending = false
 		}
 		it.packet.Data = h.bytes(it)
 		r := l.c.spec.Filter.Match(&it.packet, h.refOf(it), v)
@@ -184,11 +187,37 @@ func (l *lane) resolve(f *heldFlow, old int64) outcome {
 
 // refOf returns the flow of a packet that waited, as far as its records are still there.
 func (h *hold) refOf(it *item) *flow.Ref {
+	ref := &it.ref
 	if it.ref.Flow.ID != it.flow || it.ref.Outer != nil && it.ref.Outer.ID != it.outer {
-		return &h.none
+		ref = &h.none
+	} else {
+		it.ref.Host = h.host
 	}
-	it.ref.Host = h.host
-	return &it.ref
+	if ref.Call = nil; it.inCall {
+		ref.Call = &it.call
+	}
+	return ref
+}
+
+// learn tells the held packets of a flow the calls of the message that they began, and reports whether there was one that waited for them.
+func (h *hold) learn(f *heldFlow, call *flow.Call) bool {
+	if call == nil || call.Continues == 0 {
+		return false
+	}
+	learnt := false
+	for number := f.first; ; {
+		it := h.item(number)
+		if it.inCall && it.call.Pending && it.call.Message == call.Continues {
+			for _, id := range call.IDs[:call.Own] {
+				it.call.Add(id)
+			}
+			it.call.Pending, learnt = false, true
+		}
+		if it.later == 0 {
+			return learnt
+		}
+		number = it.later - 1
+	}
 }
 
 // release asks the filter about all held packets as if nothing more will be known about their flows.
@@ -224,7 +253,10 @@ func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
 	h.tail = at + uint64(n)
 	it := h.item(number)
 	*it = item{packet: *p, at: at, n: n, ref: m.Ref, flow: m.Flow.ID}
-	it.ref.Host = nil // valid in this batch only
+	it.ref.Host, it.ref.Call = nil, nil // valid in this batch only
+	if m.Call != nil {
+		it.call, it.inCall = *m.Call, true
+	}
 	if m.Outer != nil {
 		it.outer = m.Outer.ID
 	}

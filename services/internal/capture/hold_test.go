@@ -65,6 +65,44 @@ func TestHeldPacketsFollowTheVerdict(t *testing.T) {
 	}
 }
 
+// TestHeldPacketsLearnTheirCall: a packet that begins a SIP message waits until the packet that ends its header tells the call, and not longer.
+func TestHeldPacketsLearnTheirCall(t *testing.T) {
+	id := l7.CallID([]byte("a@b"))
+	waiting := func(message uint32) *flow.Call { return &flow.Call{Pending: true, Message: message} }
+	tells := func(message uint32, ids ...uint64) *flow.Call {
+		c := &flow.Call{Continues: message, Own: uint8(len(ids))}
+		copy(c.IDs[:], ids)
+		return c
+	}
+	for expression, want := range map[string]string{`callId == "a@b"`: "[1 2 5 6]", `callId != "a@b"`: "[3 4]"} {
+		cs := newCaptures(t, Options{})
+		var out bytes.Buffer
+		c, wait := begin(t, cs, Spec{Filter: compile(t, expression), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.NewWriter(&out, "buffer"))
+		sip := &talk{rec: flow.Record{ID: 1}, verdict: l7.Verdict{Proto: l7.SIP, State: l7.Final}}
+		for i, call := range []*flow.Call{waiting(2), tells(2, id), waiting(4), tells(4, id+1), waiting(6), tells(6, id)} {
+			b := &pipeline.Batch{}
+			sip.say(b, uint64(i+1), int64(i+1)*100)
+			b.Meta[0].Call = call
+			cs.Stage(0).Process(b)
+			*call = flow.Call{} // it is valid in its batch only
+			if v := cs.List()[0]; i%2 == 0 && v.Held != 1 || i%2 == 1 && v.Held != 0 {
+				t.Errorf("%s: %d held after packet %d", expression, v.Held, i+1)
+			}
+		}
+		c.Finish("end")
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		var got []uint64
+		for _, p := range read(t, out.Bytes()) {
+			got = append(got, number(p.Data))
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, want %s", expression, got, want)
+		}
+	}
+}
+
 func TestSilentFlowsAreGivenUp(t *testing.T) {
 	for expression, want := range map[string]string{"l7Protocol == unknown": "1 captured", "l7Protocol == DNS": "1 ignored"} {
 		cs := newCaptures(t, Options{Source: Source{Live: true}})

@@ -1,8 +1,6 @@
 package filter
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,18 +38,26 @@ var applicationOperands = []operand{
 		},
 	},
 	{
-		name: "callId", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan,
+		name: "callId", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7 | needsCalls,
 		example: `callId == "11894297-4432a9f8@192.168.1.2"`,
-		meaning: "A SIP message that begins in this UDP or TCP packet, one of whose headers Call-ID (also `i`), P-Palladion-ID or Av-Global-Session-ID has the value.",
+		meaning: "The packet carries a SIP message, or a part of one, in one of whose headers Call-ID (also `i`), P-Palladion-ID or Av-Global-Session-ID the value stands. Over TCP these are all packets that carry the message, and over UDP all fragments of the datagram. The value is unknown in a packet that begins a message whose header goes on in the next one.",
 		is:      "SIP call id or similar identifier is", oracle: `sip.Call-ID == "..."`,
-		read: readText, header: func(s *set, _ *Env) func(*packet.Packet) bool { return s.callID },
+		read: readText, flow: callTest(false),
 	},
 	{
-		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...",
+		name: "callIdMedia", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7 | needsCalls,
+		example: `callIdMedia == "11894297-4432a9f8@192.168.1.2"`,
+		meaning: "As `callId`, and besides the media of the call: UDP packets to or from an endpoint that the SDP of one of its messages named for media or for RTCP, from that message on until half a minute after the call has ended.",
+		is:      "call with its media is", oracle: `sip.Call-ID == "..." and what is to or from its sdp.media.port`,
+		read: readText, flow: callTest(true),
+	},
+	{
+		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...; names that SDP gives to 96 to 127, such as `opus`, `telephone-event`, `AMR-WB`, `H264`; other ones in quotes",
+		needs:   needsL7,
 		example: "rtpPayloadType == PCMU",
-		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN or DTLS, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits).",
+		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN, DTLS or an application for talking or watching, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits). A name holds for the number that RFC 3551 gives it, and for one of 96 to 127 that the SDP of the call gave it.",
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
-		read: (&numbers{max: 127, what: "an RTP payload type", names: payloadTypes}).read, flow: rtpTest,
+		read: readPayloadType, flow: rtpTest,
 	},
 	{
 		name: "sni", subject: "Payload", values: "host names; `*.example.org` is every name below example.org", frame: true, needs: needsL7,
@@ -71,7 +77,6 @@ var applicationOperands = []operand{
 		meaning: "A DNS, mDNS or LLMNR message in this packet, request or response, that has the name among its questions. Case does not matter. The value is unknown while the flow has no verdict.",
 		is:      "DNS name is", oracle: `dns.qry.name == "..."`, read: readHost, flow: dnsNameTest,
 	},
-	{name: "callIdMedia", subject: "Payload", values: "a text", example: `callIdMedia == "a@b"`, meaning: "callId and the media streams of that call.", is: "call with its media is", whatElse: "needs the media streams that a SIP call negotiates, and they are not followed in this build; write callId == ... for the signalling and ip == address:port for the media", read: readText},
 	{name: "streamRegexp", subject: "Payload", values: "a pattern", example: `streamRegexp == "a.*b"`, meaning: "A pattern over the segments of a TCP stream.", is: "stream matches", whatElse: "needs reassembled streams, and this build looks at one packet at a time; write regexp == ...", opaque: true, read: readText},
 }
 
@@ -162,122 +167,4 @@ func payload(p *packet.Packet) []byte {
 		return p.L7()
 	}
 	return p.Data[min(headerLength(p.Link), len(p.Data)):]
-}
-
-// callHeaders are the headers that hold an identifier of a call, in lower case.
-var callHeaders = [...]string{"call-id", "i", "p-palladion-id", "av-global-session-id"}
-
-// callID looks through the header lines of a SIP message (RFC 3261, 7.3): a name, blanks, a colon, the value. Names know no case.
-func (s *set) callID(p *packet.Packet) bool {
-	if p.Layers&(packet.TCP|packet.UDP) == 0 {
-		return false
-	}
-	text := p.L7()
-	line, rest, _ := bytes.Cut(text, newline)
-	if !bytes.Contains(line, sipVersion) {
-		return false
-	}
-	for len(rest) > 0 {
-		line, rest, _ = bytes.Cut(rest, newline)
-		line = bytes.TrimRight(line, " \t\r")
-		if len(line) == 0 {
-			return false
-		}
-		name, value, ok := bytes.Cut(line, colon)
-		if !ok || !isCallHeader(bytes.TrimRight(name, " \t")) {
-			continue
-		}
-		value = bytes.TrimSpace(value)
-		for _, want := range s.strings {
-			if string(value) == want {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-var (
-	newline    = []byte("\n")
-	colon      = []byte(":")
-	sipVersion = []byte("SIP/2.0")
-)
-
-func isCallHeader(name []byte) bool {
-	for _, h := range callHeaders {
-		if len(name) == len(h) && equalFold(name, h) {
-			return true
-		}
-	}
-	return false
-}
-
-// equalFold compares with a lower-case ASCII text of the same length.
-func equalFold(b []byte, lower string) bool {
-	for i := range len(lower) {
-		c := b[i]
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// payloadTypes are the static assignments of RFC 3551, 6.
-var payloadTypes = []numberName{
-	{0, "PCMU", "G711U G.711U ulaw"}, {3, "GSM", ""}, {4, "G723", "G.723"}, {5, "DVI4-8000", "DVI4"}, {6, "DVI4-16000", ""}, {7, "LPC", ""}, {8, "PCMA", "G711A G.711A alaw"},
-	{9, "G722", "G.722"}, {10, "L16-2", "L16-stereo"}, {11, "L16-1", "L16 L16-mono"}, {12, "QCELP", ""}, {13, "CN", ""}, {14, "MPA", ""}, {15, "G728", "G.728"},
-	{16, "DVI4-11025", ""}, {17, "DVI4-22050", ""}, {18, "G729", "G.729 G729A"}, {25, "CelB", ""}, {26, "JPEG", ""}, {28, "nv", ""}, {31, "H261", "H.261"},
-	{32, "MPV", ""}, {33, "MP2T", ""}, {34, "H263", "H.263"},
-}
-
-// rtpTest needs the verdict only to believe or to refuse: while there is none the packet decides, so the result is never unknown. It decides too
-// in flows of STUN and DTLS, where media follow what set them up (RFC 7983).
-func rtpTest(s *set, _ *Env) test {
-	id, _ := l7.Lookup("RTP")
-	stun, _ := l7.Lookup("STUN")
-	dtls, _ := l7.Lookup("DTLS")
-	return func(p *packet.Packet, _ *flow.Ref, v l7.Verdict) Result {
-		if p.Layers&(packet.UDP|packet.LaterFragment) != packet.UDP {
-			return No
-		}
-		b := p.L7()
-		if len(b) < 12 || !s.has(uint32(b[1]&0x7f)) || !looksLikeRTP(b) {
-			return No
-		}
-		switch {
-		case v.Is(id):
-			if b[1] >= 192 && b[1] <= 223 { // RTCP in the same flow, RFC 5761
-				return No
-			}
-		case v.Is(stun) || v.Is(dtls):
-		case v.State == l7.Partial || v.State == l7.Final || v.State == l7.Guessed:
-			return No
-		}
-		return Yes
-	}
-}
-
-// looksLikeRTP is the heuristic of Wireshark's rtp_udp: version 2, a payload type that RTCP does not use, and a header (RFC 3550, 5.1 and
-// 5.3.1) with its sources, extension and padding that fits. b has at least 12 bytes.
-func looksLikeRTP(b []byte) bool {
-	kind := b[1] & 0x7f
-	if b[0]>>6 != 2 || kind >= 72 && kind <= 76 {
-		return false
-	}
-	header := 12 + 4*int(b[0]&15)
-	if b[0]&0x10 != 0 {
-		if header+4 > len(b) {
-			return false
-		}
-		header += 4 + 4*int(binary.BigEndian.Uint16(b[header+2:]))
-	}
-	if header > len(b) {
-		return false
-	}
-	padding := int(b[len(b)-1])
-	return b[0]&0x20 == 0 || padding > 0 && header+padding <= len(b)
 }

@@ -121,7 +121,7 @@ func (c *checker) split(it item) []item {
 		if i < len(it.text) && it.text[i] != ',' {
 			continue
 		}
-		part := item{span: it.span, text: it.text[from:i]}
+		part := item{span: it.span, text: it.text[from:i], part: true}
 		if from > 0 || i < len(it.text) {
 			part.span = span{it.at(c.source, from), it.at(c.source, i)}
 		}

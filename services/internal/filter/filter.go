@@ -65,8 +65,18 @@ func (f *Filter) NeedsL7() bool { return f.needs(needsL7) }
 // NeedsFCS reports whether the result depends on the frame check sequence, which only some ports can tell.
 func (f *Filter) NeedsFCS() bool { return f.needs(needsFCS) }
 
+// NeedsCalls reports whether the result depends on the calls that a packet belongs to (flow.Ref.Call). No index has them: who asks a ring replays it
+// through a worker, from some time before the interval on so that calls which began earlier are known.
+func (f *Filter) NeedsCalls() bool { return f.needs(needsCalls) }
+
 func (f *Filter) needs(what demand) bool {
 	found := false
-	f.tree.walk(func(c *comparison) { found = found || c.operand.needs&what != 0 })
+	f.tree.walk(func(c *comparison) {
+		needs := c.operand.needs
+		if len(c.set.codecs) > 0 {
+			needs |= needsCalls
+		}
+		found = found || needs&what != 0
+	})
 	return found
 }

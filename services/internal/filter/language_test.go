@@ -5,8 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"galvo/services/internal/l7"
 )
 
 var update = flag.Bool("update", false, "write LANGUAGE.md anew")
@@ -91,6 +94,17 @@ func linkNames() (names []string) {
 			name += fmt.Sprintf(" (0x%04x)", l.etherType)
 		}
 		names = append(names, withAliases(name, l.aliases))
+	}
+	for _, p := range l7.Protocols() { // what package l7 knows beyond these
+		var numbers []string
+		for _, et := range etherTypes()[p.ID] {
+			if !slices.ContainsFunc(linkProtocols, func(l linkProtocol) bool { return l.etherType == et }) {
+				numbers = append(numbers, fmt.Sprintf("0x%04x", et))
+			}
+		}
+		if len(numbers) > 0 {
+			names = append(names, withAliases(p.Name+" ("+strings.Join(numbers, ", ")+")", strings.Join(p.Aliases, " ")))
+		}
 	}
 	return names
 }

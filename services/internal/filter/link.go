@@ -2,8 +2,11 @@ package filter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
+	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 )
 
@@ -268,6 +271,15 @@ func readLinkProtocol(c *checker, it item) *Error {
 		}
 		names = append(append(names, l.name), strings.Fields(l.aliases)...)
 	}
+	if id, ok := l7.Lookup(text); ok {
+		if types := etherTypes()[id]; len(types) > 0 {
+			for _, et := range types {
+				c.set.ranges = append(c.set.ranges, interval{uint32(et), uint32(et)})
+			}
+			c.add(quoteIfNeeded(l7.Name(id)))
+			return nil
+		}
+	}
 	n, err := parseNumber(text)
 	if err != nil || n > 0xffff {
 		return c.wrong(it, fmt.Sprintf("%q is not a protocol on the link layer%s", short(text), didYouMean(nearest(text, names, 3))), "a name such as IPv4, ARP or \"Non IP\"", "an EtherType such as 0x88cc")
@@ -276,6 +288,18 @@ func readLinkProtocol(c *checker, it item) *Error {
 	c.add(fmt.Sprintf("0x%04x", n))
 	return nil
 }
+
+// etherTypes are the EtherTypes of the protocols that package l7 names by one.
+var etherTypes = sync.OnceValue(func() map[l7.ID][]uint16 {
+	m := make(map[l7.ID][]uint16)
+	for et, id := range l7.EtherTypes() {
+		m[id] = append(m[id], et)
+	}
+	for _, list := range m {
+		slices.Sort(list)
+	}
+	return m
+})
 
 // namedProtocol is the first number that stands for a row of linkProtocols without EtherType.
 const namedProtocol = 1 << 16

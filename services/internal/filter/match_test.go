@@ -354,3 +354,26 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLinkNames: macProtocol knows the names that package l7 gives EtherTypes.
+func TestLinkNames(t *testing.T) {
+	for text, want := range map[string]string{"cc-link_ie": "CC-Link_IE", "0x890f": "0x890f", "SERCOS": "SERCOS", "SERCOS_III": "SERCOS_III", "E-TAG": "ETag"} {
+		f, err := Compile("macProtocol == "+text, nil)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := strings.TrimPrefix(f.String(), "macProtocol == "); got != want {
+			t.Errorf("%s is printed as %s, want %s", text, got, want)
+		}
+	}
+	f, err := Compile("macProtocol == MOP", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for et, want := range map[uint16]Result{0x6001: Yes, 0x6002: Yes, 0x6003: No} {
+		if got := f.Match(decoded(ethernet(hostA, hostB, et, make([]byte, 46))), nil, l7.Verdict{}); got != want {
+			t.Errorf("%04x is MOP: %d", et, got)
+		}
+	}
+}

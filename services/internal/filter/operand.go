@@ -59,6 +59,7 @@ type demand uint8
 const (
 	needsL7 demand = 1 << iota
 	needsFCS
+	needsCalls // what l7 attaches to the packet, which is in no index
 )
 
 // A pruning says how an index over blocks of packets can rule blocks out. A complement, and what may be unknown, never rules one out.

@@ -45,3 +45,18 @@ func replay(t testing.TB, name string, see func(n int, p *packet.Packet, ref *fl
 }
 
 var pending = l7.Verdict{State: l7.Pending}
+
+// worker runs a savefile through a worker with flows and protocol recognition, whose last stage is stage.
+func worker(t testing.TB, name string, stage pipeline.Stage) {
+	t.Helper()
+	source, err := savefile.Open([]string{name}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	engine := l7.New(l7.Config{})
+	w := pipeline.Worker{Source: source, Flows: flow.New(flow.Config{Flows: 1 << 14, OnEnd: engine.End}), L7: engine, Stages: []pipeline.Stage{stage}}
+	if err := w.Run(context.Background()); err != nil {
+		t.Logf("%s: %v", name, err)
+	}
+}

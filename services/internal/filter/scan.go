@@ -17,6 +17,7 @@ type item struct {
 	span          // with its quotes
 	text   string // without quotes, \" unescaped in double quotes
 	quoted bool
+	part   bool // of a list in quotes
 }
 
 // at returns where byte i of an item's text stands in the source.

@@ -22,7 +22,8 @@ type set struct {
 	strings   []string
 	patterns  []*regexp.Regexp
 	protocols []l7.ID
-	unknown   bool // the word unknown
+	codecs    []uint32 // hashes of the names that SDP gives payload types
+	unknown   bool     // the word unknown
 	codes     [][2]byte
 
 	bits []uint64 // the ranges as a bitmap, where that is quicker

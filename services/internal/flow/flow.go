@@ -63,5 +63,6 @@ type Ref struct {
 	Outer     *Record  // of the outermost headers; the same as Flow unless the packet is tunnelled
 	From      Endpoint // the sender within Flow
 	OuterFrom Endpoint
+	Call      *Call  // calls that the packet belongs to, nil if none is known. Valid until the next Begin
 	Host      []byte // name of Flow's server, as package l7 learnt it from the packets so far; empty if none. Valid until the next Begin
 }

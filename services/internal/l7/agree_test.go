@@ -52,12 +52,35 @@ var evidence = []struct {
 	{"icmpv6", "", "ICMPV6"},
 	{"igmp", "", "IGMP"},
 	{"ptp", "", "PTP"},
+	{"enip", "", "EthernetIP"},
+	{"cipio", "", "CIP"},
+	{"mbtcp", "", "Modbus"},
+	{"s7comm", "", "S7Comm"},
+	{"mms", "", "ISO9506-1-MMS"},
+	{"dnp3", "", "DNP3"},
+	{"iec60870_104", "", "IEC60870"},
+	{"bacnet", "", "BACnet"},
+	{"opcua", "", "OPC-UA"},
+	{"omron", "", "FINS"},
+	{"synphasor", "", "IEEE-C37118"},
+	{"hart_ip", "", "HART-IP"},
+	{"coap", "", "COAP"},
+	{"doip", "", "DoIP"},
+	{"gtp", "gtp.message", "GTP"},
+	{"gtpv2", "", "GTP"},
+	{"pfcp", "", "PFCP"},
+	{"m3ua", "", "M3UA"},
+	{"m2ua", "", "M2UA"},
+	{"sctp", "", "SCTP"},
+	{"egd", "", "EthernetGlobalData"},
+	{"c1222", "", "ANSI_C1222"},
 	{"dcerpc", "pn_io.opnum", "PROFINET"},
 	{"dcerpc", "dcerpc.ver", "DCERPC"},
 }
 
 // firstSet lists what is to agree with tshark.
-var firstSet = []string{"DNS", "MDNS", "DHCP", "HTTP", "TLS", "QUIC", "SSH", "SIP", "RTP", "RTCP", "NTP", "SNMP", "ICMP", "ICMPV6", "IGMP", "PTP", "PROFINET"}
+var firstSet = []string{"DNS", "MDNS", "DHCP", "HTTP", "TLS", "QUIC", "SSH", "SIP", "RTP", "RTCP", "NTP", "SNMP", "ICMP", "ICMPV6", "IGMP", "PTP", "PROFINET",
+	"EthernetIP", "CIP", "Modbus", "S7Comm", "ISO9506-1-MMS", "DNP3", "IEC60870", "BACnet", "OPC-UA", "FINS", "IEEE-C37118", "HART-IP", "COAP", "DoIP", "GTP", "PFCP", "M3UA", "M2UA", "SCTP", "EthernetGlobalData", "ANSI_C1222"}
 
 // A frameView is what tshark says of a frame.
 type frameView struct {

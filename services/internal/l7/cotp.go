@@ -57,8 +57,17 @@ func inspectCOTP(v *payload) answer {
 		if li == 2 && len(b) < tpktHeader+7 && size > len(b) && !v.cut {
 			return answer{outcome: more}
 		}
+		for li == 2 && size < tpktHeader+3+4 { // too short to tell: the next one
+			if size+tpktHeader+3 > len(b) {
+				return answer{outcome: more}
+			}
+			b = b[size:]
+			if size, li = int(binary.BigEndian.Uint16(b[2:])), int(b[4]); b[0] != 3 || b[5] != cotpData || size < tpktHeader+3 {
+				return answer{}
+			}
+		}
 		if li == 2 {
-			return cotpUser(v, b[tpktHeader+3:min(size, len(b))])
+			return cotpUser(v, b[tpktHeader+3:min(max(size, tpktHeader+3), len(b))])
 		}
 	}
 	return answer{}
@@ -72,10 +81,7 @@ func cotpUser(v *payload, user []byte) answer {
 	}
 	switch {
 	case len(user) < 4:
-		if met {
-			return answer{outcome: weak}
-		}
-		return answer{}
+		return answer{outcome: more}
 	case user[0] == 0x32 && (user[1] <= 3 || user[1] == 7) && user[1] != 0 && user[2]|user[3] == 0:
 		return answer{outcome: final, proto: s7comm}
 	case user[0] == 0x72 && (user[1] <= 3 || user[1] == 0xfe) && int(binary.BigEndian.Uint16(user[2:])) <= 8192:

@@ -19,6 +19,7 @@ type payload struct {
 	nth      uint8  // this is its nth packet with payload, from 1
 	src, dst uint16 // ports
 	seq      uint32 // TCP: of packet[0]
+	base     uint32 // TCP: of data[0], where data is joined
 	now      int64  // ns since the epoch, of this packet
 	row      uint8  // of the dissector that is being asked
 	flow     *flow.Record

@@ -15,13 +15,8 @@ var dissectors = []dissector{
 	{QUIC, udp, "", inspectQUIC},
 	{DTLS, udp, "\x14\x15\x16\x17\x18\x19", inspectDTLS},
 	{STUN, udp | tcp, "", inspectSTUN},
-	{dnp3, udp | tcp, "\x05", inspectDNP3},
-	{COTP, tcp, "\x03", inspectCOTP},
-	{GTP, udp, "", inspectGTP},
 	{PFCP, udp, "\x20\x21\x22\x23\x24\x25\x26\x27", inspectPFCP},
-	{EtherCAT, udp, "", inspectEtherCAT},
-	{PROFINETRT, udp, "", inspectProfinetUDP},
-	{COAP, udp, coapFirst, inspectCOAP},
+	{GTP, udp, gtpFirst, inspectGTP},
 	{DCERPC, udp, "\x04", inspectDCERPC},
 	{DCERPC, tcp, "\x05", inspectDCERPCStream},
 	{Teredo, udp, "\x00\x60", inspectTeredo},
@@ -36,18 +31,25 @@ var dissectors = []dissector{
 	{bitTorrent, udp, "\x01\x11\x21\x31\x41", inspectUTP},
 	{ethereum, udp, "", inspectEthereum},
 	{rakNet, udp, "\x80\x84\x88\x8c\xa0\xc0", inspectRakNet},
+	{dnp3, udp | tcp, "\x05", inspectDNP3},
+	{COTP, tcp, "\x03", inspectCOTP},
+	{COAP, udp, coapFirst, inspectCOAP},
+	{EtherCAT, udp, "", inspectEtherCAT},
+	{PROFINETRT, udp, "", inspectProfinetUDP},
 	{RTP, udp, "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f" +
 		"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7\xb8\xb9\xba\xbb\xbc\xbd\xbe\xbf", inspectRTP},
 }
 
 // watchers has a row for each protocol whose flows announce others.
 var watchers = []watcher{
+	{SIP, watchSIP},
 	{DNS, watchDNS},
 	{STUN, watchSTUN},
 }
 
 const (
-	coapFirst = "@ABCDEFGHPQRSTUVWX`abcdefghpqrstuvwx" // version 1, any type, a token of at most 8 bytes
+	gtpFirst  = "\x00\x01\x0e\x0f\x20\x21\x2e\x2f01234567@DHLPTX\\NO" // versions 1 and 2, and GTP' of versions 0 to 2 with and without its reserved bits
+	coapFirst = "@ABCDEFGHPQRSTUVWX`abcdefghpqrstuvwx"                // version 1, any type, a token of at most 8 bytes
 
 	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	high  = "\x80\x81" // first byte of an SSL 2.0 record of up to 511 bytes

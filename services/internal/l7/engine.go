@@ -18,6 +18,7 @@ type Config struct {
 	Window         time.Duration // or so long after the first packet with payload, by the packets' time; default 5 s
 	Guess          bool          // name what was given up by its port or address, as Guessed; default no
 	Hosts          *Hosts        // which application a server's name belongs to; default BuiltinHosts
+	Calls          *Calls        // what the workers of a source share about calls; default a table of its own, out of Bytes
 }
 
 func (c Config) withDefaults() Config {
@@ -35,6 +36,7 @@ type Engine struct {
 	config   Config
 	store    store
 	expected expectTable
+	caller   caller
 	rows     *dispatch
 	view     payload           // of the packet that is being looked at
 	host     [MaxHost + 1]byte // scratch
@@ -46,12 +48,22 @@ type Engine struct {
 // New returns an engine with the memory that c allows.
 func New(c Config) *Engine {
 	c = c.withDefaults()
-	return &Engine{config: c, store: newStore(c.Bytes / 16 * 15), expected: newExpectTable(c.Bytes / 16), rows: dispatchTable()}
+	part := c.Bytes / 16
+	return &Engine{config: c, store: newStore(c.Bytes - 2*part), expected: newExpectTable(part), caller: newCaller(c.Calls, part), rows: dispatchTable()}
 }
 
 // Inspect takes the next packet of the worker and returns what is known about its flow, this packet included. inner is p decoded down to its
-// innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself.
+// innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself. It sets ref.Call,
+// which is valid for CallRoom packets.
 func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
+	v := e.inspect(inner, ref)
+	if ref.Flow != nil && (e.caller.now != nil || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.caller.calls.changes.Load() != 0) {
+		e.attach(inner, ref, v)
+	}
+	return v
+}
+
+func (e *Engine) inspect(inner *packet.Packet, ref *flow.Ref) Verdict {
 	if inner.Layers&packet.IP == 0 {
 		if id, app := linkProtocol(inner); id != 0 {
 			return Verdict{Proto: id, App: app, State: Final}
@@ -115,10 +127,8 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		}
 		count(&s[6+from])
 		e.look(p, r, from, data)
-		if total := int(get16(s, 10)) + len(data); total > 65535 {
-			put16(s, 10, 65535)
-		} else {
-			put16(s, 10, uint16(total))
+		if s[0]&settled == 0 {
+			put16(s, 10, uint16(min(int(get16(s, 10))+len(data), 65535)))
 		}
 	}
 	if s[0]&settled == 0 && (e.exhausted(s) || r.Flags&flow.Finished != 0) {
@@ -284,6 +294,7 @@ func (e *Engine) settle(r *flow.Record, to State) {
 	e.releaseSlot(s, r.ID)
 	setState(s, to)
 	s[0] |= settled
+	setNoMedia(s, 0)
 }
 
 // giveUp ends the search without an answer: what has a carrier will get no application, the rest is guessed, if that is wanted, or unknown.
@@ -340,7 +351,7 @@ func (e *Engine) rejoin(v *payload) {
 		return
 	}
 	sl.put(int(int32(v.seq-sl.base)), v.data)
-	v.data, v.joined = sl.head(), true
+	v.data, v.base, v.joined = sl.head(), sl.base, true
 	v.wire += max(len(v.data)-len(v.packet), 0)
 }
 

@@ -22,7 +22,7 @@ func inspectGTP(v *payload) answer {
 		case v.on(2123) && gtpControlMessage(b[1]):
 			app = GTPC
 		}
-	case version == 2 && b[0]&7 == 0 && (fits(4) || isGTP && size+4 < len(b)): // the bit tells that a second message follows
+	case version == 2 && b[0]&3 == 0 && (fits(4) || isGTP && size+4 < len(b)): // the bit tells that a second message follows
 		if gtpElements(b[:min(size+4, len(b))], v.cut, v.on(2123)) {
 			app = GTPC
 		}

@@ -8,6 +8,10 @@
 // A protocol is known by a row of signatures/*.toml or by a dissector, a function with a row in dissectors. Whatever a row or a function claims must follow
 // from the payload: a port may support a pattern that is too short to decide, and a port alone never decides.
 //
+// Beside the verdict a packet learns which calls it belongs to (flow.Ref.Call): SIP is followed message by message, through segments and fragments, and
+// what SDP says about media lies in a table that the workers of a source share (Calls), because a call and its media often go between different addresses.
+// On a savefile, with one worker, that follows from the packets; live with several workers media may come a moment before its call is known.
+//
 // The package does not decrypt, but for the first packets of QUIC whose keys anybody can compute; it does not reassemble IP fragments, and it does not look
 // into tunnels: its caller hands it the innermost headers. Opening a QUIC Initial packet allocates the ciphers of the standard library; nothing else
 // allocates.

@@ -19,6 +19,7 @@ type lab struct {
 	now    int64
 	frame  []byte
 	last   *flow.Record
+	ref    flow.Ref
 	snap   int // captured bytes of payload, 0 = all
 	pkt    packet.Packet
 	seqs   [2]uint32
@@ -88,7 +89,9 @@ func (l *lab) take(frame []byte) Verdict {
 	l.table.Begin()
 	ref := l.table.Find(&l.pkt)
 	l.last = ref.Flow
-	return l.engine.Inspect(&l.pkt, l.table.Innermost(), &ref)
+	v := l.engine.Inspect(&l.pkt, l.table.Innermost(), &ref)
+	l.ref = ref
+	return v
 }
 
 func unhex(text string) string {

@@ -87,6 +87,7 @@ func conversations(t testing.TB) []conversation {
 		{"DNP3", 6, 40000, 20001, []packetSpec{syn, synAck, up(unhex("056405c001000004e921"))}, dnp3, 0, "", 3},
 		{"S7comm", 6, 40000, 1102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("03000019 02f080 32010000000000080000f0000001000101e0"))}, s7comm, 0, "", 5},
 		{"S7comm-plus", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("03000014 02f080 720100050102030405 720100")), up("x")}, S7CommPlus, 0, "", 5},
+		{"S7comm behind a unit of one byte", 6, 40000, 102, []packetSpec{syn, synAck, up(unhex("03000008 02f080 32 03000019 02f080 32010000000000080000f0000001000101e0"))}, s7comm, 0, "", 3},
 		{"S7comm, its headers apart", 6, 40000, 102, []packetSpec{syn, synAck, up(unhex("03000019")), up(unhex("02f080 32010000000000080000f0000001000101e0"))}, s7comm, 0, "", 4},
 		{"MMS", 6, 40000, 102, []packetSpec{syn, synAck, up(s7Connect), down(s7Accept), up(unhex("03000020 02f080 0d17 c115 3113 a003800101 a20c 0605 28ca220201 0000000000"))}, MMS, 0, "", 5},
 		{"ICCP in the middle", 6, 40000, 102, []packetSpec{up(unhex("03000026 02f080 01000100 6119 3017 020103 a012 a0 10 020101 a40b a109 1807") + "abcdefg"),

@@ -2,7 +2,8 @@ package l7
 
 import "encoding/binary"
 
-// inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on.
+// inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on, or by one where
+// SDP announced it.
 func inspectRTP(v *payload) answer {
 	if isRTCP(v.data, v.cut) {
 		return answer{outcome: final, proto: RTCP}
@@ -12,6 +13,9 @@ func inspectRTP(v *payload) answer {
 	case hint == nil:
 		return answer{}
 	case isRTP(v.data):
+		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == RTP {
+			return answer{outcome: final}
+		}
 		return rtpStream(v, hint)
 	case *hint != [4]byte{} && isFeedback(v.data):
 		return answer{outcome: weak}

@@ -21,6 +21,7 @@ func TestSCTP(t *testing.T) {
 		{"NGAP bundled with an acknowledgement", []string{head + unhex("03000010 00000001 00010000 00000000") + data("\x00\x00\x00\x3c", "abcde")}, "NGAP", 1},
 		{"M3UA without identifier", []string{head + data("\x00\x00\x00\x00", m3ua)}, "M3UA", 1},
 		{"no identifier, and no M3UA", []string{head + data("\x00\x00\x00\x00", m3ua[1:])}, "", 1},
+		{"Diameter", []string{head + data("\x00\x00\x00\x2e", "abcd")}, "Diameter", 1},
 		{"interleaved data", []string{head + unhex("40 03 0015 00000001 0001 0000 00000000 0000001b 61 000000")}, "X2AP", 1},
 		{"an identifier that nobody has", []string{head + data("\x77\x00\x00\x00", m3ua)}, "", 1},
 	} {

@@ -17,6 +17,11 @@ func inspectSIP(v *payload) answer {
 		}
 		return sipMore(v, whole)
 	}
+	if !whole && len(line) < 24 {
+		if a := sipMore(v, false); a.outcome == more {
+			return a
+		}
+	}
 	n := token(line)
 	if n < 3 || n > 16 || n+5 > len(line) || line[n] != ' ' || !sipTarget(line[n+1:]) {
 		return answer{}
@@ -33,8 +38,9 @@ func inspectSIP(v *payload) answer {
 	return sipMore(v, whole)
 }
 
+// sipMore waits for the rest of a line that may become the first one of a message.
 func sipMore(v *payload, whole bool) answer {
-	if whole || !v.tcp {
+	if whole || !v.tcp || !sipMay(v.data) {
 		return answer{}
 	}
 	return answer{outcome: more}

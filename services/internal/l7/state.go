@@ -18,6 +18,7 @@ import (
 //	10-11  payload bytes so far; saturating
 //	12-13  slot of the store that keeps the flow's bytes, + 1
 //	14-15  first packet with payload: time since the record's First, in ticks; saturating
+//	       both 10-11 and 14-15, once the search is over: see noMedia
 //	16-19  memory of the dissector; with hasName first block of the host name, + 1
 type state = [20]byte
 
@@ -51,6 +52,14 @@ func setNames(s *state, proto, app ID) {
 func get16(s *state, at int) uint16 { return binary.LittleEndian.Uint16(s[at:]) }
 
 func put16(s *state, at int, v uint16) { binary.LittleEndian.PutUint16(s[at:], v) }
+
+// noMedia is the number of changes of the calls' table up to which a settled flow was found in no call; it lies where the search had its counters.
+func noMedia(s *state) uint32 { return uint32(get16(s, 10)) | uint32(get16(s, 14))<<16 }
+
+func setNoMedia(s *state, changes uint32) {
+	put16(s, 10, uint16(changes))
+	put16(s, 14, uint16(changes>>16))
+}
 
 func memory(s *state) *[4]byte { return (*[4]byte)(s[16:20]) }
 

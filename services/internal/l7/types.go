@@ -44,6 +44,17 @@ func typeKey(by numbering, number uint64) uint64 { return uint64(by)<<56 | numbe
 // named returns the protocol that a number stands for, 0 if the table has none.
 func named(by numbering, number uint64) ID { return signatureTable().types.names[typeKey(by, number)] }
 
+// EtherTypes returns the protocols that an EtherType names, by that number.
+func EtherTypes() map[uint16]ID {
+	m := make(map[uint16]ID)
+	for key, id := range signatureTable().types.names {
+		if numbering(key>>56) == byEtherType {
+			m[uint16(key)] = id
+		}
+	}
+	return m
+}
+
 // add notes the types of a protocol as they are written in a signature file.
 func (t *typeTable) add(id ID, types []string, tag int) error {
 	for _, text := range types {

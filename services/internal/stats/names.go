@@ -3,6 +3,7 @@ package stats
 import (
 	"fmt"
 	"strconv"
+	"sync"
 
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
@@ -67,8 +68,14 @@ func isSTP(p *packet.Packet) bool {
 	return oui == 0x00000c && id == 0x010b
 }
 
+// etherTypes are the names of package l7 for EtherTypes beyond those above.
+var etherTypes = sync.OnceValue(l7.EtherTypes)
+
 func linkName(key uint32) (name, filter string) {
 	name, ok := linkNames[key]
+	if id := etherTypes()[uint16(key)]; !ok && key < 1<<16 && id != 0 {
+		name, ok = l7.Name(id), true
+	}
 	if !ok {
 		name = fmt.Sprintf("0x%04x", key)
 	}

@@ -204,6 +204,12 @@ func TestEveryNameIsOneOfTheFilter(t *testing.T) {
 		_, f := linkName(key)
 		filters = append(filters, f)
 	}
+	for et := range l7.EtherTypes() {
+		name, f := linkName(uint32(et))
+		if filters = append(filters, f); strings.HasPrefix(name, "0x") {
+			t.Errorf("EtherType %s has no name", name)
+		}
+	}
 	for key := range uint32(256) {
 		_, f := protocolName(key)
 		filters = append(filters, f)
