@@ -125,9 +125,9 @@ func TestSpoiled(t *testing.T) {
 	sums := make([]count, len(damages))
 	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7/pcap/*"))
 	r := rand.New(rand.NewPCG(5, 6))
-	for _, name := range files {
+	for i, name := range files {
 		f := frames(t, name, 2000)
-		if !everyFile && len(f) > 200 {
+		if !everyFile && (len(f) > 200 || i%3 != 0) {
 			continue
 		}
 		whole := f.play(nil)

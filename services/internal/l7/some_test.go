@@ -8,5 +8,5 @@ const everyFile = false
 // rounds is how often traffic is spoiled at random, and cuts at how many bytes it is cut off.
 const (
 	rounds = 1
-	cuts   = 120
+	cuts   = 60
 )
