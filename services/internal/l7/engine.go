@@ -36,6 +36,7 @@ type Engine struct {
 	store    store
 	expected expectTable
 	rows     *dispatch
+	quic     quicKeys          // those that were used last
 	view     payload           // of the packet that is being looked at
 	host     [MaxHost + 1]byte // scratch
 	hello    [slotBytes]byte   // scratch
