@@ -53,6 +53,9 @@ var refinements = sync.OnceValue(func() *refinement {
 			r.carries[s.proto] = true
 		}
 	}
+	for _, n := range secureNames {
+		r.carries[n.secure] = true
+	}
 	for _, id := range []ID{TLS, HTTP} { // families of what has a name: whoever asks for them has them already
 		r.named[id] = false
 	}
