@@ -243,7 +243,9 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 		}
 		setState(s, Partial)
 		s[1] = v.row + 1
-		if v.tcp && a.outcome == partial {
+		if a.outcome == carrier {
+			e.releaseSlot(s, v.flow.ID) // what comes is looked at by itself, and may come from the other side
+		} else if v.tcp {
 			e.keep(v)
 		}
 		return true

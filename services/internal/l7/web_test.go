@@ -12,6 +12,7 @@ func webConversations(t testing.TB) []conversation {
 	quic := clientHello("quic.example.com", 16)
 	return []conversation{
 		{"TLS without a name", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 5},
+		{"TLS without a name in two segments", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless[:70]), up(nameless[70:]), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 6},
 		{"TLS of AnyDesk", 6, 40000, 7070, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("AnyDesk Client", "x", "y")))}, TLS, appNamed("AnyDesk"), "", 4},
 		{"TLS by alternative name", 6, 40000, 443, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("x", "y", "*.zoom.us")))}, TLS, appNamed("Zoom"), "", 4},
 		{"Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.k3jx7qabz5.com", 9))), down(serverFlight(torCertificate()))}, TLS, tor, "www.k3jx7qabz5.com", 4},
