@@ -6,37 +6,74 @@ import (
 	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"galvo/ci/need"
+	"galvo/services/internal/l7"
 )
+
+// readInto runs read with standard output into a file, and returns that and what went to standard error.
+func readInto(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var files [2]*os.File
+	for i, name := range [2]string{"stdout", "stderr"} {
+		f, err := os.CreateTemp(t.TempDir(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	before := [2]*os.File{os.Stdout, os.Stderr}
+	os.Stdout, os.Stderr = files[0], files[1]
+	read(context.Background(), args) // an error with damaged files; what came before it counts
+	os.Stdout, os.Stderr = before[0], before[1]
+	said, err := os.ReadFile(files[1].Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files[0].Name(), string(said)
+}
 
 // flowsOf runs read -flows over savefiles and returns what it prints, in a file.
 func flowsOf(t *testing.T, files []string) string {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "flows.csv")
-	out, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
+	stdout, _ := readInto(t, append([]string{"-flows"}, files...)...)
+	return stdout
+}
+
+// TestHoldGivesWholeFlows filters savefiles by every name that their flows have: what comes out is all packets of these flows, those before the verdict too.
+func TestHoldGivesWholeFlows(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7/pcap/*"))
+	for i, file := range files {
+		if i%24 != 0 {
+			continue
+		}
+		want := make(map[string]int)
+		for _, r := range table(t, flowsOf(t, []string{file})) {
+			n, _ := strconv.Atoi(r["packets"])
+			proto, _ := l7.Lookup(r["protocol"])
+			app, _ := l7.Lookup(r["app"])
+			for _, p := range l7.Protocols() {
+				if r["state"] != "guessed" && (l7.Verdict{Proto: proto, App: app, State: l7.Final}).Is(p.ID) {
+					want[p.Name] += n
+				}
+			}
+		}
+		for name, n := range want {
+			_, said := readInto(t, "-filter", fmt.Sprintf("l7Protocol == %q", name), "-w", "/dev/null", file)
+			if !strings.Contains(said, fmt.Sprintf("captured=%d dropped=0 ", n)) {
+				t.Errorf("%s: flows of %s have %d packets, and the filter gives %s", filepath.Base(file), name, n, said)
+			}
+		}
 	}
-	quiet, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, stderr := os.Stdout, os.Stderr
-	os.Stdout, os.Stderr = out, quiet
-	read(context.Background(), append([]string{"-flows"}, files...)) // an error with damaged files; what came before it counts
-	os.Stdout, os.Stderr = stdout, stderr
-	quiet.Close()
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 // TestFlowsOnce wants one row for a 5-tuple that was silent for so long that the flow table has ended it, and the verdict of the part that had one.

@@ -97,7 +97,7 @@ func readProtocol(c *checker, it item) *Error {
 	return nil
 }
 
-// protocolTest is unknown only while the verdict is pending. A partial one counts as a verdict: what it is refined to later holds from then on.
+// protocolTest is unknown while the verdict is pending, and while it is partial and may still come to name what is asked for.
 func protocolTest(s *set, env *Env) test {
 	return func(_ *packet.Packet, _ *flow.Ref, v l7.Verdict) Result { return s.protocol(v, env.Guesses) }
 }
@@ -119,6 +119,11 @@ func (s *set) protocol(v l7.Verdict, guesses bool) Result {
 	for _, id := range s.protocols {
 		if v.Is(id) {
 			return Yes
+		}
+	}
+	for _, id := range s.protocols {
+		if v.MayBecome(id) {
+			return Unknown
 		}
 	}
 	return No

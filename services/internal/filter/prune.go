@@ -72,7 +72,7 @@ func AppendVerdictKeys(dst []Key, v l7.Verdict) []Key {
 	switch v.State {
 	case l7.NoFlow:
 		return dst
-	case l7.Pending:
+	case l7.Pending, l7.Partial: // a later verdict may name anything
 		dst = append(dst, newKey(keyVerdict, pendingVerdict))
 	case l7.Unknown, l7.Guessed:
 		dst = append(dst, newKey(keyVerdict, unknownVerdict))

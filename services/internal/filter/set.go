@@ -23,7 +23,7 @@ type Set struct {
 	guarded uint64 // to be evaluated if the packet has what they look for
 	sure    uint64 // what was found makes them Yes
 	cut     uint64 // those found by address; to be evaluated where the IP header is cut off
-	verdict uint64 // to be evaluated where the verdict is pending, unknown or guessed
+	verdict uint64 // to be evaluated where the verdict is pending, partial, unknown or guessed
 	tables  [fields]lookupTable
 	tests   [MaxSet]test
 	twins   [MaxSet]uint64 // the filter itself and those that say the same
@@ -116,7 +116,7 @@ func (s *Set) match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) (yes, unknown
 		if p.Layers&(packet.PartIPv4|packet.PartIPv6) != 0 {
 			found |= s.cut
 		}
-		if v.State == l7.Pending || v.State >= l7.Guessed {
+		if v.State == l7.Pending || v.State == l7.Partial || v.State >= l7.Guessed {
 			found |= s.verdict
 		}
 		rest |= found &^ yes

@@ -2,8 +2,8 @@ package l7
 
 import "testing"
 
-// TestNumbers holds the numbers that code uses against the names that the files give them.
-func TestNumbers(t *testing.T) {
+// TestWebNumbers holds the numbers that code uses against the names that the files give them.
+func TestWebNumbers(t *testing.T) {
 	for id, name := range map[ID]string{
 		smtp: "SMTP", ftp: "FTP_CONTROL", pop3: "POP3", imap: "IMAP", smtps: "SMTPS", imaps: "IMAPS", pops: "POPS", ftps: "FTPS", dohDoT: "DoH_DoT", socks: "SOCKS",
 		dnscrypt: "DNScrypt", mpegDash: "MpegDash", webSocket: "WebSocket", webDAV: "WebDAV", soap: "SOAP", hls: "HLS", httpConnect: "HTTP_Connect",

@@ -127,11 +127,17 @@ func certificateApp(v *payload, b []byte) (app ID, ok bool) {
 	c.skip(0xa0)  // version, optional
 	c.skip(0x02)  // serial number
 	c.skip(0x30)  // signature algorithm
-	c.skip(0x30)  // issuer
-	c.skip(0x30)  // validity
+	issuer := c.take(0x30)
+	c.skip(0x30) // validity
 	subject := c.take(0x30)
 	if c.short {
 		return 0, false
+	}
+	if torName(onlyName(issuer), ".com") && torName(onlyName(subject), ".net") {
+		return tor, true
+	}
+	if name := v.engine.HostName(v.flow); len(name) > 0 && !isAddress(name) {
+		return 0, true // the client said whom it wants
 	}
 	if app = subjectApp(v, subject); app != 0 {
 		return app, true
@@ -173,6 +179,35 @@ func subjectApp(v *payload, name []byte) ID {
 		}
 	}
 	return 0
+}
+
+// tor is the number of Tor in hosts.txt.
+const tor ID = 1162
+
+// torName reports whether a name may be one of those that Tor makes up for its connections: www, random characters of Base32, and a fixed end (tor-spec,
+// "TLS certificates").
+func torName(name []byte, end string) bool {
+	n := len(name) - len(end)
+	if n < 8 || n > 4+25 || !hasPrefix(name, "www.") || string(name[n:]) != end {
+		return false
+	}
+	for _, c := range name[4:n] {
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyName returns the common name of a name that has nothing else, or nil.
+func onlyName(name []byte) []byte {
+	r := derReader{b: name}
+	set := derReader{b: r.take(0x31)}
+	pair := derReader{b: set.take(0x30)}
+	if kind := pair.take(0x06); len(r.b) != 0 || string(kind) != "\x55\x04\x03" {
+		return nil
+	}
+	return pair.any()
 }
 
 // altNameApp goes through the names of servers in a subjectAltName (RFC 5280 section 4.2.1.6).

@@ -38,6 +38,7 @@ type Engine struct {
 	expected expectTable
 	caller   caller
 	rows     *dispatch
+	quic     quicKeys          // those that were used last
 	view     payload           // of the packet that is being looked at
 	host     [MaxHost + 1]byte // scratch
 	hello    [slotBytes]byte   // scratch
@@ -252,7 +253,9 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 		}
 		setState(s, Partial)
 		s[1] = v.row + 1
-		if v.tcp && a.outcome == partial {
+		if a.outcome == carrier {
+			e.releaseSlot(s, v.flow.ID) // what comes is looked at by itself, and may come from the other side
+		} else if v.tcp {
 			e.keep(v)
 		}
 		return true
@@ -411,11 +414,17 @@ func wirePayload(p *packet.Packet) int {
 	return n
 }
 
-// byPort returns the protocol that is usually found at the server's port, or else at the other one.
+// byPort returns the protocol that is usually found at the server's port, or else at the other one. Where the payload was seen from its beginning, and those who know
+// that protocol by its payload did not recognise it, the port says nothing.
 func byPort(r *flow.Record) ID {
 	base, server := uint32(0), r.Server()
 	if r.Proto == protoTCP {
 		base = 1 << 16
 	}
-	return cmp.Or(portTable()[base|uint32(r.Port[server])], portTable()[base|uint32(r.Port[1-server])])
+	id := cmp.Or(portTable()[base|uint32(r.Port[server])], portTable()[base|uint32(r.Port[1-server])])
+	s := &r.L7
+	if s[6]|s[7] != 0 && (r.Proto != protoTCP || s[0]&sawSYN != 0) && Ways(id)&(BySignature|ByDissector) != 0 {
+		return 0
+	}
+	return id
 }

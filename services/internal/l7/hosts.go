@@ -20,28 +20,34 @@ type Hosts struct {
 	suffixes map[string]ID // "example.com"
 	brands   map[string]ID // "example" of "example.*"
 	below    map[string]ID // "mail.example" of "mail.example.*"
+	firsts   map[string]ID // "video.example.com" of "video.*.example.com"
+	forks    map[string]ID // "example.com" of that; which application does not matter
 }
 
 // BuiltinHosts returns the table that the program carries.
 func BuiltinHosts() *Hosts { return builtinHosts() }
 
 var builtinHosts = sync.OnceValue(func() *Hosts {
-	h := &Hosts{suffixes: make(map[string]ID), brands: make(map[string]ID), below: make(map[string]ID)}
+	h := newHosts()
 	if err := h.read(hostFile); err != nil {
 		panic("l7: embedded hosts.txt: " + err.Error())
 	}
 	return h
 })
 
+func newHosts() *Hosts {
+	return &Hosts{suffixes: make(map[string]ID), brands: make(map[string]ID), below: make(map[string]ID), firsts: make(map[string]ID), forks: make(map[string]ID)}
+}
+
 // ReadHosts returns the program's table with the entries of text before it, written like hosts.txt but without numbers: a user's own server names for
 // applications that the table of names has. The error says which line is wrong, and why.
 func ReadHosts(text string) (*Hosts, error) {
 	base := builtinHosts()
-	h := &Hosts{suffixes: make(map[string]ID, len(base.suffixes)), brands: make(map[string]ID), below: make(map[string]ID)}
+	h := newHosts()
 	if err := h.read(text); err != nil {
 		return nil, err
 	}
-	for _, m := range [3][2]map[string]ID{{h.suffixes, base.suffixes}, {h.brands, base.brands}, {h.below, base.below}} {
+	for _, m := range [5][2]map[string]ID{{h.suffixes, base.suffixes}, {h.brands, base.brands}, {h.below, base.below}, {h.firsts, base.firsts}, {h.forks, base.forks}} {
 		for name, id := range m[1] {
 			if _, own := m[0][name]; !own {
 				m[0][name] = id
@@ -102,6 +108,13 @@ func (h *Hosts) read(text string) error {
 // add adds one entry. A name that anybody can register names below is refused: it would take them all.
 func (h *Hosts) add(name string, app ID) error {
 	m, key := h.suffixes, name
+	if first, rest, fork := strings.Cut(name, ".*."); fork && !strings.Contains(first, ".") {
+		if suffix, icann := publicsuffix.PublicSuffix(rest); suffix == rest && (icann || !strings.Contains(rest, ".")) {
+			return fmt.Errorf("%q: %q is a suffix below which everybody has names of their own", name, rest)
+		}
+		m, key = h.firsts, first+"."+rest
+		h.forks[rest] = app
+	}
 	if brand, wild := strings.CutSuffix(name, ".*"); wild {
 		m, key = h.brands, brand
 		if strings.Contains(brand, ".") {
@@ -111,7 +124,7 @@ func (h *Hosts) add(name string, app ID) error {
 	labels := strings.Split(key, ".")
 	for _, label := range labels {
 		if label == "" || len(label) > 63 || len(key) > MaxHost || !hostLabel([]byte(label)) || strings.ContainsAny(label, "*/:@") {
-			return fmt.Errorf("%q is not the name of a server: want example.com, or example.* for all its countries", name)
+			return fmt.Errorf("%q is not the name of a server: want example.com, example.* for all its countries, or video.*.example.com by the first label", name)
 		}
 	}
 	if suffix, icann := publicsuffix.PublicSuffix(key); key == name && suffix == key && (icann || len(labels) == 1) {
@@ -142,6 +155,11 @@ func (h *Hosts) find(name []byte) ID {
 	}
 	country := countryLabels(name, starts[:n])
 	for i := n - 1; i >= 1; i-- {
+		if h.forks[string(name[starts[i]:])] != 0 {
+			if id := h.first(name, starts[i]); id != 0 {
+				return id
+			}
+		}
 		if id := h.suffixes[string(name[starts[i]:])]; id != 0 {
 			return id
 		}
@@ -158,6 +176,19 @@ func (h *Hosts) find(name []byte) ID {
 		}
 	}
 	return 0
+}
+
+// first returns the application of a name's first label together with its end from at on, or 0.
+func (h *Hosts) first(name []byte, at int) ID {
+	var room [MaxHost + 1]byte
+	n := 0
+	for n < len(name) && name[n] != '.' {
+		n++
+	}
+	if n+1 >= at || len(name) > MaxHost {
+		return 0
+	}
+	return h.firsts[string(append(append(room[:0], name[:n+1]...), name[at:]...))]
 }
 
 // countryLabels returns how many labels at the end of a name are a country or the like, below which companies have their names: "de", "com", "co.uk", "com.br".

@@ -16,6 +16,7 @@ func TestHosts(t *testing.T) {
 		"rr1---sn-4g5e6nzz.googlevideo.com": "YouTube", "static.xx.fbcdn.net": "Facebook", "notgoogle.com": "", "google.com.example.org": "", "google": "",
 		"google.example": "", "com": "", "": "", ".": "", "...": "", "de.google": "", "teams.microsoft.com": "Teams", "www.microsoft.com": "Microsoft",
 		"cdn.discordapp.com": "Discord", "s3.eu-central-1.amazonaws.com": "AmazonAWS", "www.amazon.co.jp": "Amazon", "alexa.amazon.co.uk": "AmazonAlexa",
+		"instagram.fmxp1-1.fna.fbcdn.net": "Instagram", "video.fmxp1-1.fna.fbcdn.net": "FbookReelStory", "instagram.fbcdn.net": "Facebook", "scontent.xx.fbcdn.net": "Facebook",
 		"nflxvideo.net": "NetFlix", "o.lencr.org": "OCSP", "dns.google": "DoH_DoT", "xn--fiqs8s": "",
 	} {
 		if got := Name(h.find([]byte(name))); got != want {
@@ -50,6 +51,8 @@ func TestReadHosts(t *testing.T) {
 		"Zoom example.com":                  `line 1: "example.com" after the application's name`,
 		"Zoom 17 Web\n example.com":         `line 1: "17" after`,
 		"Zoom\n *.example.com":              "line 2",
+		"Zoom\n a.*.com":                    "line 2",
+		"Zoom\n a.b.*.example.com":          "line 2",
 		"Zoom\n exa*mple.com":               "line 2",
 		"Zoom\n " + strings.Repeat("a", 64): "line 2",
 	} {

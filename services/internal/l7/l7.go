@@ -2,11 +2,16 @@
 //
 // An Engine belongs to one worker and sees the worker's packets in order. What it knows of a flow lies in the flow's record; the beginnings of streams
 // and the names of servers lie in a store of fixed size, and are given back at the verdict and when the flow ends. After the verdict a packet costs a look
-// at the record. A verdict follows from the packets of its flow up to now and their times only, as long as the store has room; without room carriers
-// are recognised all the same, and names of servers that are spread over several segments are not.
+// at the record, unless the protocol has a watcher (see dissectors.go): then its payloads are looked at for what they announce about other flows.
 //
-// A protocol is known by a row of signatures/*.toml or by a dissector, a function with a row in dissectors. Whatever a row or a function claims must follow
-// from the payload: a port may support a pattern that is too short to decide, and a port alone never decides.
+// A verdict follows from the packets of its flow up to now and their times, and from what other flows of the same worker announced before: SDP and FTP the
+// address of what they set up, a call's server its peers, DNS whose an address is. Announcements live in a table of fixed size (expect.go); what DNS told is good for
+// a guess only. A flow whose announcement was seen by another worker is judged by its own packets alone.
+// Without room in the store carriers are recognised all the same, and names of servers that are spread over several segments are not.
+//
+// A protocol is known by a row of signatures/*.toml or by a dissector, a function with a row in dissectors; an application by the names of its servers in
+// hosts.txt too. Whatever a row or a function claims must follow from the payload: a port may support a pattern that is too short to decide, or say whose a stream
+// of TLS is, and a port alone never decides. Guesses, by port or address, have a state of their own.
 //
 // Beside the verdict a packet learns which calls it belongs to (flow.Ref.Call): SIP is followed message by message, through segments and fragments, and
 // what SDP says about media lies in a table that the workers of a source share (Calls), because a call and its media often go between different addresses.
@@ -23,7 +28,7 @@ type ID uint16
 // A State says how much is known about a flow's protocol.
 type State uint8
 
-// The states. Only Pending may still become any other; Partial may become Final.
+// The states. Only Pending may still become any other; Partial may become Final, and its carrier one that belongs to it: SMTP becomes SMTPS.
 const (
 	NoFlow  State = iota // the packet has no flow: nothing can ever be said, and no protocol is equal
 	Pending              // not yet recognised

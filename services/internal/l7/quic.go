@@ -306,42 +306,74 @@ func (e *Engine) openInitial(sl *slot, dcid []byte, p *initial) []byte {
 	return nil
 }
 
-// decrypt derives the client's keys (RFC 9001 section 5.2), removes header protection (5.4) and opens the packet (5.3); nil if it is not the client's.
+// quicKeys are the client's keys of the Initial packets of one connection. The engine keeps those that it used last, because a client sends several.
+type quicKeys struct {
+	dcid   [20]byte
+	n      uint8 // bytes of dcid
+	salt   string
+	secret [32]byte
+	header cipher.Block // removes header protection
+	packet cipher.AEAD  // nil until the header was found to fit
+	iv     [12]byte
+}
+
+// keys derives the client's keys (RFC 9001 section 5.2) up to that of header protection, unless they are those of the last time; nil if that cannot be.
+func (e *Engine) keys(p *initial, salt string) *quicKeys {
+	k := &e.quic
+	if k.header != nil && k.salt == salt && string(k.dcid[:k.n]) == string(p.dcid) {
+		return k
+	}
+	*k = quicKeys{salt: salt}
+	k.n = uint8(copy(k.dcid[:], p.dcid))
+	secret := hmac256([]byte(salt), p.dcid)
+	k.secret = expand(&secret, 32, "client in", "")
+	hp := expand(&k.secret, 16, p.ver.labels, " hp")
+	var err error
+	if k.header, err = aes.NewCipher(hp[:16]); err != nil {
+		return nil
+	}
+	return k
+}
+
+// open derives the rest of the keys.
+func (k *quicKeys) open(labels string) bool {
+	if k.packet != nil {
+		return true
+	}
+	key, iv := expand(&k.secret, 16, labels, " key"), expand(&k.secret, 12, labels, " iv")
+	copy(k.iv[:], iv[:12])
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		return false
+	}
+	k.packet, err = cipher.NewGCM(block)
+	return err == nil
+}
+
+// decrypt removes header protection (RFC 9001 section 5.4) and opens the packet (5.3); nil if it is not the client's.
 func (e *Engine) decrypt(p *initial, salt string) []byte {
 	if p.number+20 > len(p.b) || p.number+4 > len(e.header) || len(p.b) > len(e.plain) {
 		return nil
 	}
-	secret := hmac256([]byte(salt), p.dcid)
-	secret = expand(&secret, 32, "client in", "")
-	hp := expand(&secret, 16, p.ver.labels, " hp")
-	mask, err := aes.NewCipher(hp[:16])
-	if err != nil {
+	k := e.keys(p, salt)
+	if k == nil {
 		return nil
 	}
 	var m [16]byte
-	mask.Encrypt(m[:], p.b[p.number+4:p.number+20])
+	k.header.Encrypt(m[:], p.b[p.number+4:p.number+20])
 	header := e.header[:copy(e.header[:], p.b[:p.number+4])]
 	header[0] ^= m[0] & 15
-	if header[0]&0x0c != 0 {
+	if header[0]&0x0c != 0 || !k.open(p.ver.labels) {
 		return nil // other keys: these bits are 0
 	}
-	key := expand(&secret, 16, p.ver.labels, " key")
-	iv := expand(&secret, 12, p.ver.labels, " iv")
 	n := int(header[0]&3) + 1
 	header = header[:p.number+n]
+	iv := k.iv
 	for i := range n {
 		header[p.number+i] ^= m[1+i]
 		iv[12-n+i] ^= header[p.number+i]
 	}
-	block, err := aes.NewCipher(key[:16])
-	if err != nil {
-		return nil
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil
-	}
-	plain, err := gcm.Open(e.plain[:0], iv[:12], p.b[p.number+n:], header)
+	plain, err := k.packet.Open(e.plain[:0], iv[:], p.b[p.number+n:], header)
 	if err != nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"cmp"
 	"encoding/binary"
 	"time"
 )
@@ -187,8 +188,8 @@ func inspectBehindSTUN(v *payload) answer {
 	switch {
 	case hint == nil, isRTCP(v.data, v.cut):
 	case v.data[0] >= tlsCipherSpec && v.data[0] <= 25:
-		if inspectDTLS(v).outcome == final {
-			return answer{outcome: final, app: DTLS}
+		if a := inspectDTLS(v); a.outcome == final {
+			return answer{outcome: final, app: cmp.Or(a.app, DTLS), host: a.host}
 		}
 	case isRTP(v.data):
 		if a := rtpStream(v, hint); a.outcome == final {

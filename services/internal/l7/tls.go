@@ -122,7 +122,10 @@ func helloAnswer(v *payload, h *hello) answer {
 		v.flow.L7[0] |= encryptedHello
 	}
 	a := answer{outcome: final, app: alpnApp(h.alpn), host: lowerName(v.scratch(), h.name)}
-	if (h.name == nil || isAddress(h.name)) && a.app == 0 && h.ok && v.tcp {
+	if a.app == 0 && len(a.host) > 0 {
+		a.app = v.engine.config.Hosts.find(a.host)
+	}
+	if (h.name == nil || isAddress(h.name) || torName(h.name, ".com")) && a.app == 0 && h.ok && v.tcp {
 		a.outcome = carrier
 	}
 	return a
@@ -166,10 +169,13 @@ const (
 )
 
 // readHello reads the body of a ClientHello, as much of it as has come.
-func readHello(b []byte) (h hello) {
+func readHello(b []byte) hello { return readHelloWith(b, 1, 2, 1) } // session id, cipher suites, compression methods
+
+// readHelloWith is readHello with the widths of the lengths of the vectors before the extensions.
+func readHelloWith(b []byte, widths ...int) (h hello) {
 	h.ok = true
 	at := 2 + 32
-	for _, width := range [3]int{1, 2, 1} { // session id, cipher suites, compression methods
+	for _, width := range widths {
 		n, next := vector(b, at, width)
 		if next < 0 {
 			return h

@@ -12,8 +12,12 @@ func webConversations(t testing.TB) []conversation {
 	quic := clientHello("quic.example.com", 16)
 	return []conversation{
 		{"TLS without a name", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 5},
+		{"TLS without a name in two segments", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless[:70]), up(nameless[70:]), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 6},
 		{"TLS of AnyDesk", 6, 40000, 7070, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("AnyDesk Client", "x", "y")))}, TLS, appNamed("AnyDesk"), "", 4},
 		{"TLS by alternative name", 6, 40000, 443, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("x", "y", "*.zoom.us")))}, TLS, appNamed("Zoom"), "", 4},
+		{"Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.k3jx7qabz5.com", 9))), down(serverFlight(torCertificate()))}, TLS, tor, "www.k3jx7qabz5.com", 4},
+		{"not Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.example.com", 9))), down(flight)}, TLS, 0, "www.example.com", 3},
+		{"DTLS with a name", 17, 40000, 4433, []packetSpec{up(dtlsHello("a.nvidiagrid.net"))}, DTLS, appNamed("GeForceNow"), "a.nvidiagrid.net", 1},
 		{"TLS of an application", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.youtube.com", 9)))}, TLS, appNamed("YouTube"), "www.youtube.com", 3},
 		{"IMAP in TLS", 6, 40000, 993, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("imap.gmail.com", 9)))}, imaps, appNamed("GMail"), "imap.gmail.com", 3},
 		{"DNS in TLS", 6, 40000, 853, []packetSpec{syn, synAck, up(nameless)}, TLS, dohDoT, "", 3},
@@ -41,4 +45,25 @@ func appNamed(name string) ID {
 // stunOf builds a request with attributes.
 func stunOf(attributes string) string {
 	return "\x00\x01" + u16(len(attributes)) + "\x21\x12\xa4\x42abcdefghijkl" + attributes
+}
+
+// torCertificate builds one as Tor does.
+func torCertificate() []byte {
+	name := func(text string) string {
+		return der(0x30, der(0x31, der(0x30, der(6, "\x55\x04\x03"), der(0x0c, text))))
+	}
+	tbs := der(0x30, der(0xa0, der(2, "\x02")), der(2, "\x01"), der(0x30), name("www.abcdefgh2.com"), der(0x30), name("www.zyxwvu7654.net"), der(0x30))
+	cert := der(0x30, tbs, der(0x30), der(3, "sig"))
+	one := "\x00" + u16(len(cert)) + cert
+	return []byte("\x00" + u16(len(one)) + one)
+}
+
+// dtlsHello builds a ClientHello of DTLS 1.2 with a server's name.
+func dtlsHello(name string) string {
+	message := clientHello(name, 9)
+	body := message[4:]
+	body = body[:34+33] + "\x00" + body[34+33:] // an empty cookie behind the session
+	n := "\x00" + u16(len(body))
+	message = "\x01" + n + "\x00\x00\x00\x00\x00" + n + body
+	return "\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00" + u16(len(message)) + message
 }
