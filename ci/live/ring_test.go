@@ -188,7 +188,7 @@ func TestRingRules(t *testing.T) {
 	until := time.Now().Add(time.Hour).UnixMicro()
 	var pins []api.RingPin
 	r := d.ring("rules")
-	d.must("POST", "/api/v1/rings/rules/pins", api.RingPin{StartTime: r.Oldest, EndTime: r.Oldest + 1, Until: until}, &pins)
+	d.must("POST", "/api/v1/rings/rules/pins", api.RingPin{StartTime: r.Oldest, EndTime: r.Newest + 1, Until: until}, &pins)
 	if len(pins) != 1 || len(d.ring("rules").Pins) != 1 {
 		t.Errorf("pins %+v", pins)
 	}
