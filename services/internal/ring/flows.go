@@ -28,7 +28,7 @@ const (
 type entry struct {
 	id        uint64 // of the flow within its worker; 0 = none
 	outerID   uint64
-	l2        [2]uint64 // hashes of the link headers, by sender, whose keys are in the index
+	l2        [2]uint64 // hashes of link headers whose keys are in the index
 	verdict   l7.Verdict
 	host      hostRef // the name that the last event told
 	flags     entryFlags

@@ -42,6 +42,9 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	if final {
 		bound = math.MaxInt64
 	}
+	for _, t := range tasks {
+		t.bound = bound
+	}
 	f.begun = true
 	return tasks, bound, final
 }

@@ -84,7 +84,7 @@ type task struct {
 	from   uint32    // ordinal of the first packet that was not looked at before
 	done   chan struct{}
 	v      *view // nil if nothing matched
-	bound  int64
+	bound  int64 // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
 	final  bool
 }
@@ -602,7 +602,7 @@ func (q *Results) limit() int64 {
 		return math.MaxInt64 // no memory for what may come before
 	}
 	if q.coming != nil {
-		return max(q.bound, q.coming.first)
+		return max(q.bound, min(q.coming.first, q.coming.bound))
 	}
 	return q.bound
 }
