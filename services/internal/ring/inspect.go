@@ -186,7 +186,7 @@ func (w *walker) verify(h *header) (map[filter.Key]bool, error) {
 			break
 		}
 		first, last, bytes = min(first, w.p.Time), max(last, w.p.Time), bytes+uint32(len(w.p.Data))
-		list = filter.AppendKeys(list[:0], &w.p, l7.Verdict{})
+		list = filter.AppendKeys(list[:0], w.p, l7.Verdict{})
 		for _, ev := range w.entry.events {
 			list = filter.AppendVerdictKeys(list, ev.verdict)
 		}
@@ -220,7 +220,7 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		return 0, nil, fmt.Errorf("export: %w", err)
 	}
 	defer res.release()
-	f := follower{q: res, seen: make(map[uint64]uint32)}
+	f := newFollower(res)
 	tasks, _, _ := f.round()
 	for _, t := range tasks {
 		if err := ctx.Err(); err != nil {

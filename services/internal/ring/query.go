@@ -248,7 +248,7 @@ func (q *Results) feed() {
 	defer q.joined.Done()
 	defer close(q.ordered)
 	defer close(q.work)
-	f := follower{q: q, seen: make(map[uint64]uint32)}
+	f := newFollower(q)
 	for {
 		tasks, bound, final := f.round()
 		for _, t := range tasks {
@@ -450,7 +450,9 @@ func (q *Results) match(t *task, v *view) error {
 		return err
 	}
 	undecided := uint64(0)
+	v.packets = slices.Grow(v.packets, int(v.h.packets)+1)
 	for {
+		w.p = &v.packets[:len(v.packets)+1][len(v.packets)]
 		more, err := w.next()
 		if err != nil {
 			return err
@@ -466,13 +468,13 @@ func (q *Results) match(t *task, v *view) error {
 		known := w.entry.at(i)
 		w.ref.Host = known.host
 		verdict := known.verdict
-		result := q.q.Filter.Match(&w.p, &w.ref, verdict)
+		result := q.q.Filter.Match(w.p, &w.ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
 			result, verdict = q.later(w, i, verdict)
 		}
 		switch result {
 		case filter.Yes:
-			v.packets = append(v.packets, w.p)
+			v.packets = v.packets[:len(v.packets)+1]
 			v.meta = append(v.meta, pipeline.Meta{Ref: w.ref, L7: verdict})
 		case filter.Unknown:
 			undecided++
@@ -490,7 +492,7 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 	for k := range e.events {
 		if ev := &e.events[k]; ev.packet > packet {
 			v, w.ref.Host = ev.verdict, ev.host
-			if r := q.q.Filter.Match(&w.p, &w.ref, v); r != filter.Unknown {
+			if r := q.q.Filter.Match(w.p, &w.ref, v); r != filter.Unknown {
 				return r, v
 			}
 		}
@@ -502,13 +504,13 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 				break
 			}
 			v, w.ref.Host = ev.verdict, ev.host
-			if r := q.q.Filter.Match(&w.p, &w.ref, v); r != filter.Unknown {
+			if r := q.q.Filter.Match(w.p, &w.ref, v); r != filter.Unknown {
 				return r, v
 			}
 		}
 	}
 	v = lastVerdict(v)
-	return q.q.Filter.Match(&w.p, &w.ref, v), v
+	return q.q.Filter.Match(w.p, &w.ref, v), v
 }
 
 // lastVerdict is what is known about a flow if nothing more will be known.

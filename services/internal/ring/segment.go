@@ -57,6 +57,9 @@ type slot struct {
 	keys        []uint64 // in the same way
 }
 
+// slotExact in a task's flags says that the exact index has named the block.
+const slotExact = 1 << 15
+
 func (h *header) slot() slot {
 	return slot{seq: h.seq, first: h.first, last: h.last, total: h.total, packets: h.packets, bytes: h.bytes, generation: h.generation, worker: h.worker, flags: h.flags}
 }
