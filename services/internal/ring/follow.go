@@ -37,6 +37,7 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	if !f.begun {
 		f.floor = r.finishedUpTo()
 	}
+	q.rounds.Add(1)
 	bound = r.show(q.ctx.Done())
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
@@ -358,6 +359,7 @@ type stream struct {
 	next   int    // in blocks: the next to be read
 	blocks []*task
 	listed bool
+	round  int64                   // of the query when the blocks were listed
 	known  map[uint64][]laterEvent // by flow id, in order
 	held   int                     // events in known
 }
@@ -391,13 +393,16 @@ func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 	defer s.mu.Unlock()
 	if !s.listed || h.seq < s.from {
 		s.blocks, s.next, s.from, s.listed = x.list(key, h.seq), 0, h.seq, true
-		s.known, s.held = make(map[uint64][]laterEvent), 0
+		s.known, s.held, s.round = make(map[uint64][]laterEvent), 0, x.q.rounds.Load()
 	}
 	for {
 		events := s.known[flow]
 		at, _ := slices.BinarySearchFunc(events, h.seq+1, func(e laterEvent, seq uint64) int { return cmp.Compare(e.seq, seq) })
 		if at+k < len(events) {
 			return &events[at+k].flowEvent
+		}
+		if s.next == len(s.blocks) {
+			x.relist(s, key)
 		}
 		if s.next == len(s.blocks) || s.blocks[s.next].first > now+resolveTime || s.held > resolveEvents {
 			return nil
@@ -415,6 +420,20 @@ func (x *resolver) list(key streamKey, after uint64) []*task {
 	all = slices.DeleteFunc(all, func(t *task) bool { return t.seq <= after || t.generation != key.generation || t.worker != key.worker })
 	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
 	return all
+}
+
+// relist looks for blocks that were recorded since a stream was listed, once a round. The last block is read again: it may not have been finished.
+func (x *resolver) relist(s *stream, key streamKey) {
+	round := x.q.rounds.Load()
+	if !x.q.q.Live || s.round == round {
+		return
+	}
+	s.round = round
+	after := s.from
+	if n := len(s.blocks); n > 0 {
+		after = s.blocks[n-1].seq - 1
+	}
+	s.blocks, s.next = x.list(key, after), 0
 }
 
 // read takes in the flow table of a block.

@@ -713,3 +713,63 @@ func TestEstimate(t *testing.T) {
 	}
 	closeRing(t, r)
 }
+
+// TestLiveHold follows a ring with a filter that needs verdicts: each flow comes from its first packet on.
+func TestLiveHold(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	w := &witness{}
+	p := newPlayer(s, w)
+	frames := mix(61, 6000)
+	f := mustFilter(t, "l7Protocol == TLS,HTTP,SSH")
+	clock.Store(epoch)
+	p.play(t, frames[:1000])
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Filter: f, Hold: true, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []packet.Frame
+	var b pipeline.Batch
+	take := func() {
+		if err := res.Next(ctx, &b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Packets {
+			f := b.Packets[i].Frame
+			f.Data = slices.Clone(f.Data)
+			have = append(have, f)
+		}
+	}
+	for at := 1000; at < len(frames); at += 100 {
+		p.play(t, frames[at:at+100])
+		clock.Store(frames[at+99].Time)
+		take()
+	}
+	want := w.want(f, epoch, math.MaxInt64, true)
+	// The last flows never get a verdict; their packets are judged when they have waited long enough.
+	for clock.Add(int64(10 * time.Second)); len(have) < len(want); {
+		before := len(have)
+		take()
+		if len(have) == before && ctx.Err() != nil {
+			break
+		}
+	}
+	slices.SortStableFunc(have, func(a, b packet.Frame) int { return int(a.Time - b.Time) })
+	if len(have) != len(want) {
+		t.Fatalf("%d packets, want %d; %+v", len(have), len(want), res.Scan())
+	}
+	for i := range want {
+		if string(have[i].Data) != string(want[i].Data) {
+			t.Fatalf("packet %d differs", i)
+		}
+	}
+	res.Close()
+	s.Finish()
+	closeRing(t, r)
+}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galvo/services/internal/filter"
@@ -62,6 +63,8 @@ type Results struct {
 	tokens  chan struct{} // one for each block in memory
 	joined  sync.WaitGroup
 	resolve resolver
+	held    waitingRoom
+	rounds  atomic.Int64 // of naming blocks
 
 	active  []*view // with packets to deliver
 	coming  *task   // the next one
@@ -84,6 +87,7 @@ type task struct {
 	from   uint32    // ordinal of the first packet that was not looked at before
 	done   chan struct{}
 	v      *view // nil if nothing matched
+	held   *view // packets that waited for what this block says; nil if there are none
 	bound  int64 // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
 	final  bool
@@ -432,6 +436,9 @@ func (q *Results) view() *view {
 
 // drop gives back a view and the memory of its block.
 func (q *Results) drop(v *view) {
+	if v.free {
+		return
+	}
 	if v.owned {
 		q.ring.buffers.put(v.buf)
 	}
@@ -480,6 +487,9 @@ func (q *Results) match(t *task, v *view) error {
 			undecided++
 		}
 	}
+	if q.q.Live {
+		t.held = q.admit(&v.flows)
+	}
 	if undecided > 0 {
 		q.count(func(s *Scan) { s.Undecided += undecided })
 	}
@@ -508,6 +518,9 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 				return r, v
 			}
 		}
+	}
+	if q.hold(w, v) {
+		return filter.No, v
 	}
 	v = lastVerdict(v)
 	return q.q.Filter.Match(w.p, &w.ref, v), v
@@ -570,9 +583,11 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 			switch {
 			case !ok:
 				q.ended, q.bound = true, math.MaxInt64
+				q.join(q.expire())
 				return false, nil
 			case t.fence:
 				q.bound = max(q.bound, t.bound)
+				q.join(q.expire())
 				return false, nil
 			}
 			q.coming = t
@@ -591,11 +606,17 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	if q.coming.v != nil {
-		q.active = append(q.active, q.coming.v)
-	}
+	q.join(q.coming.held)
+	q.join(q.coming.v)
 	q.coming = nil
 	return false, nil
+}
+
+// join adds a view, which may be nil, to those that are being delivered.
+func (q *Results) join(v *view) {
+	if v != nil {
+		q.active = append(q.active, v)
+	}
 }
 
 // limit returns the time before which every packet is there.
@@ -642,7 +663,7 @@ func (q *Results) take(b *pipeline.Batch, v *view, until int64) {
 		n++
 	}
 	packets := v.packets[v.next : v.next+n]
-	if packets[0].Time < q.last {
+	if packets[0].Time < q.last && !v.free {
 		q.count(func(s *Scan) { s.Disorder++ })
 	}
 	q.last = max(q.last, packets[n-1].Time)

@@ -22,6 +22,7 @@ type view struct {
 	meta    []pipeline.Meta // parallel
 	next    int             // first one not delivered
 	owned   bool            // buf is one of Ring.buffers
+	free    bool            // it is no block and has no token
 	looked  uint32          // packets that were looked at
 }
 
