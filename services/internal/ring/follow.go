@@ -37,10 +37,10 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	if !f.begun {
 		f.floor = r.finishedUpTo()
 	}
-	q.rounds.Add(1)
 	bound = r.show(q.ctx.Done())
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
+	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed
 	r.mu.Unlock()
@@ -360,6 +360,7 @@ type stream struct {
 	blocks []*task
 	listed bool
 	round  int64                   // of the query when the blocks were listed
+	when   time.Time               // the same
 	known  map[uint64][]laterEvent // by flow id, in order
 	held   int                     // events in known
 }
@@ -392,8 +393,9 @@ func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.listed || h.seq < s.from {
+		s.round, s.when = x.q.rounds.Load(), time.Now()
 		s.blocks, s.next, s.from, s.listed = x.list(key, h.seq), 0, h.seq, true
-		s.known, s.held, s.round = make(map[uint64][]laterEvent), 0, x.q.rounds.Load()
+		s.known, s.held = make(map[uint64][]laterEvent), 0
 	}
 	for {
 		events := s.known[flow]
@@ -422,13 +424,14 @@ func (x *resolver) list(key streamKey, after uint64) []*task {
 	return all
 }
 
-// relist looks for blocks that were recorded since a stream was listed, once a round. The last block is read again: it may not have been finished.
+// relist looks for blocks that were recorded since a stream was listed: once a round, and now and then within one, which may take long. The last block is
+// read again: it may not have been finished.
 func (x *resolver) relist(s *stream, key streamKey) {
 	round := x.q.rounds.Load()
-	if !x.q.q.Live || s.round == round {
+	if !x.q.q.Live || s.round == round && time.Since(s.when) < followEvery {
 		return
 	}
-	s.round = round
+	s.round, s.when = round, time.Now()
 	after := s.from
 	if n := len(s.blocks); n > 0 {
 		after = s.blocks[n-1].seq - 1
