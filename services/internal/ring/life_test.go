@@ -119,10 +119,7 @@ func waitIdle(t testing.TB, r *Ring) {
 
 // TestPowerCut cuts the power at random writes. After each cut everything that was more than a second old is there, once and whole, and recording goes on.
 func TestPowerCut(t *testing.T) {
-	cuts := 50
-	if testing.Short() {
-		cuts = 10
-	}
+	cuts := powerCuts
 	rng := rand.New(rand.NewPCG(5, 5))
 	base := mix(4, 400)
 	for cut := range cuts {
@@ -772,4 +769,44 @@ func TestLiveHold(t *testing.T) {
 	res.Close()
 	s.Finish()
 	closeRing(t, r)
+}
+
+// TestClosedWhileRead closes a ring under its readers: they are told, and what they hold stays valid.
+func TestClosedWhileRead(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(71, 10_000)
+	play(t, s, &traffic{frames: frames})
+	ctx := context.Background()
+	var open []*Results
+	for _, live := range []bool{false, true} {
+		res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Live: live})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, res)
+	}
+	batches := make([]pipeline.Batch, len(open))
+	for i, res := range open {
+		if err := res.Next(ctx, &batches[i]); err != nil || len(batches[i].Packets) == 0 {
+			t.Fatal(err)
+		}
+	}
+	closeRing(t, r)
+	for i, res := range open {
+		for k := range batches[i].Packets {
+			if string(batches[i].Packets[k].Data) != string(frames[k].Data) {
+				t.Fatalf("packet %d has changed", k)
+			}
+		}
+		if err := res.Next(ctx, &batches[i]); !errors.Is(err, ErrClosed) {
+			t.Errorf("error %v", err)
+		}
+		res.Close()
+		res.Close()
+	}
+	if _, err := r.Query(ctx, everything); err == nil {
+		t.Error("a closed ring can be queried")
+	}
 }

@@ -24,7 +24,8 @@ func open(c Config) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{})}
+	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
+		queries: make(map[*Results]struct{})}
 	r.buffers.size = blockSize
 	var errs []error
 	for i, dir := range c.Dirs {
@@ -429,7 +430,11 @@ func (r *Ring) prepare(d *device) error {
 	return r.saveDescriptor(d, false)
 }
 
-// Close ends recording: what is unfinished goes to its place, and everything is synced. Queries end. Errors say what could not be written.
+// ErrClosed is the error of a query whose ring was closed, or deleted, meanwhile.
+var ErrClosed = errors.New("the ring was closed")
+
+// Close ends recording: what is unfinished goes to its place, and everything is synced. Queries end with ErrClosed; what they have delivered stays valid until
+// their own Close. Errors say what could not be written.
 func (r *Ring) Close() error {
 	r.mu.Lock()
 	if r.closed {
@@ -450,9 +455,11 @@ func (r *Ring) Close() error {
 	}
 	r.stopped.Wait()
 	r.sync()
-	r.readers.Wait()
 	var err error
 	r.mu.Lock()
+	for q := range r.queries {
+		q.cancel(ErrClosed)
+	}
 	for _, d := range r.devices {
 		if d.failed == nil && !r.cfg.ReadOnly {
 			err = errors.Join(err, r.saveDescriptor(d, true))
@@ -462,8 +469,11 @@ func (r *Ring) Close() error {
 	}
 	r.mu.Unlock()
 	err = errors.Join(err, r.closeFiles())
-	freePages(r.memory)
-	r.buffers.close()
+	go func() {
+		r.readers.Wait() // somebody may still read what he was given
+		freePages(r.memory)
+		r.buffers.close()
+	}()
 	return err
 }
 

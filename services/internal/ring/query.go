@@ -56,7 +56,7 @@ type Results struct {
 	tables
 	prune  *filter.Prune
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 
 	ordered chan *task    // in the order of their first packet
 	work    chan *task    // the same, for who reads them
@@ -138,7 +138,8 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	window := max(int(r.cfg.ReorderBytes/blockSize/2), 4)
 	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
-	res.ctx, res.cancel = context.WithCancel(ctx)
+	res.ctx, res.cancel = context.WithCancelCause(ctx)
+	r.queries[res] = struct{}{}
 	if !q.everything {
 		res.prune = q.Filter.Prune()
 	}
@@ -152,15 +153,18 @@ func (q *Results) Close() {
 	if q.cancel == nil {
 		return
 	}
-	q.cancel()
+	q.cancel(nil)
 	q.joined.Wait()
 	q.release()
 }
 
 // release gives back what newResults took.
 func (q *Results) release() {
-	q.cancel()
+	q.cancel(nil)
 	q.cancel = nil
+	q.ring.mu.Lock()
+	delete(q.ring.queries, q)
+	q.ring.mu.Unlock()
 	q.giveBack()
 	q.ring.buffers.trim()
 	q.ring.readers.Done()
@@ -554,8 +558,8 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := q.ctx.Err(); err != nil {
-			return err
+		if q.ctx.Err() != nil {
+			return context.Cause(q.ctx)
 		}
 		if q.fill(b); len(b.Packets) > 0 {
 			b.Now = b.Packets[len(b.Packets)-1].Time

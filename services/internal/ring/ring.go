@@ -277,7 +277,8 @@ type Ring struct {
 	rate    rate
 	stop    chan struct{}
 	stopped sync.WaitGroup
-	readers sync.WaitGroup
+	readers sync.WaitGroup        // queries that may still use buffers
+	queries map[*Results]struct{} // that run; guarded by mu
 }
 
 // A cause is why a packet was dropped.
