@@ -83,7 +83,7 @@ func (r *Ring) openDevice(d *device) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", stateName, err), f.Close())
 	}
-	d.state = stateFile{file: f, turns: turns}
+	d.state, d.index = stateFile{file: f, turns: turns}, desc.device
 	if r.d.ring == 0 {
 		r.d = desc
 	} else if desc.ring != r.d.ring {
@@ -136,10 +136,26 @@ func (b brokenFile) Sync() error                        { return b.err }
 func (b brokenFile) Size() (int64, error)               { return 0, b.err }
 func (b brokenFile) Close() error                       { return nil }
 
-// sameRing checks that the devices are all of one ring.
+// sameRing checks that each device of the ring is named once. A ring that is only read may be named in part.
 func (r *Ring) sameRing() error {
-	if int(r.d.devices) != len(r.devices) {
-		return fmt.Errorf("it has %d devices, and %d directories are named", r.d.devices, len(r.devices))
+	named := make(map[uint16]string)
+	for _, d := range r.devices {
+		if d.missing {
+			continue
+		}
+		if other, twice := named[d.index]; twice {
+			return fmt.Errorf("%s and %s are the same device of the ring", other, d.dir)
+		}
+		named[d.index] = d.dir
+	}
+	if n, all := len(r.devices), int(r.d.devices); n != all {
+		err := fmt.Errorf("it has %d devices, and %d are named", all, n)
+		if !r.cfg.ReadOnly || n > all {
+			return err
+		}
+		r.mu.Lock()
+		r.problem(err)
+		r.mu.Unlock()
 	}
 	return nil
 }

@@ -10,7 +10,8 @@ import (
 
 // A device is a ring's part on one device. Ring.mu guards it.
 type device struct {
-	number   int
+	number   int    // in Config.Dirs
+	index    uint16 // as its description says
 	dir      string
 	store    Store
 	state    stateFile
@@ -172,7 +173,7 @@ func (r *Ring) saveDescriptor(d *device, clean bool) error {
 	defer r.buffers.put(page)
 	page = page[:pageSize]
 	desc := r.d
-	desc.device, desc.clean = uint16(d.number), clean
+	desc.device, desc.clean = d.index, clean
 	for i := range desc.dropped {
 		desc.dropped[i] = r.dropped[i].Load()
 	}

@@ -211,8 +211,26 @@ func TestExportAndVerify(t *testing.T) {
 			t.Errorf("byte %d: %d problems %q, want %q (%v)", at, v.Found, v.Problems, want, err)
 		}
 	}
-	closeRing(t, r)
 	if got := r.Inspect(); len(got) != 8 {
 		t.Errorf("%d segments", len(got))
+	}
+	closeRing(t, r)
+
+	// One device alone, and one named twice.
+	c.Dirs = append(c.Dirs, c.Dirs[0])
+	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "the same device") {
+		t.Errorf("a device named twice: %v", err)
+	}
+	c.Dirs = c.Dirs[:1]
+	if r, err = Open(c); err != nil {
+		t.Fatal(err)
+	}
+	if have, _ := collect(t, r, everything); len(have) == 0 || !strings.Contains(fmt.Sprint(r.State().Problems), "it has 2 devices, and 1 are named") {
+		t.Errorf("%d packets, %v", len(have), r.State().Problems)
+	}
+	closeRing(t, r)
+	c.ReadOnly = false
+	if _, err := Open(c); err == nil {
+		t.Error("a ring can be written with a device left out")
 	}
 }
