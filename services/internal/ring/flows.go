@@ -1,10 +1,8 @@
 package ring
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/bits"
 	"slices"
 
@@ -432,11 +430,3 @@ func (d *decoder) bytes(n int) []byte {
 	d.b = d.b[n:]
 	return v
 }
-
-// String says what an entry is, for people.
-func (e *tableEntry) String() string {
-	r := &e.record
-	return fmt.Sprintf("flow %#x proto %d ports %d %d", e.id, r.Proto, r.Port[0], r.Port[1])
-}
-
-func sameHost(a, b []byte) bool { return bytes.Equal(a, b) }

@@ -229,23 +229,26 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		v := view{}
 		if err := res.fetch(t, &v); err != nil {
 			res.gap(t.first, t.last, err.Error())
-		} else {
-			if !v.owned {
-				v.buf = slices.Clone(v.buf)
+			if v.owned {
+				r.buffers.put(v.buf)
 			}
-			if !v.owned || t.waits {
-				pad(v.buf[v.h.flowsEnd:trailerAt])
-				finishBlock(v.buf, &v.h)
-			}
-			_, err = w.Write(v.buf[:blockSize])
-			blocks++
+			continue
 		}
+		if !v.owned {
+			v.buf = slices.Clone(v.buf) // a query may be looking at it
+		}
+		if !v.owned || t.waits {
+			pad(v.buf[v.h.flowsEnd:trailerAt])
+			finishBlock(v.buf, &v.h)
+		}
+		_, err := w.Write(v.buf[:blockSize])
 		if v.owned {
 			r.buffers.put(v.buf)
 		}
 		if err != nil {
 			return blocks, res.Scan().Gaps, fmt.Errorf("export: %w", err)
 		}
+		blocks++
 	}
 	return blocks, res.Scan().Gaps, nil
 }

@@ -234,3 +234,26 @@ func TestExportAndVerify(t *testing.T) {
 		t.Error("a ring can be written with a device left out")
 	}
 }
+
+// A full writer takes so many bytes and then nothing.
+type full int
+
+func (f *full) Write(b []byte) (int, error) {
+	if *f -= full(len(b)); *f < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return len(b), nil
+}
+
+func TestExportToFullDisk(t *testing.T) {
+	set := newSetting(t, 1, 16<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	play(t, s, &traffic{frames: mix(23, 10_000)})
+	s.Finish()
+	room := full(2*blockSize + 100)
+	if n, _, err := r.Export(context.Background(), math.MinInt64, math.MaxInt64, &room); n != 2 || err == nil {
+		t.Errorf("%d blocks, %v", n, err)
+	}
+	closeRing(t, r)
+}
