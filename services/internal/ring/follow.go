@@ -337,7 +337,13 @@ func (q *Results) readBloom(p place, seq uint64) bloom {
 	if err != nil || h.seq != seq {
 		return nil
 	}
-	return append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+	in := append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+	q.ring.mu.Lock()
+	defer q.ring.mu.Unlock()
+	if p.s.slots != nil && p.s.slots[p.i].seq == seq {
+		p.s.slots[p.i].bloom = in // for the next query: the exact index will not know the block
+	}
+	return in
 }
 
 // A resolver finds what became known of flows in later blocks. It reads their flow tables only, each once.

@@ -190,6 +190,11 @@ func (w *walker) verify(h *header) (map[filter.Key]bool, error) {
 		for _, ev := range w.entry.events {
 			list = filter.AppendVerdictKeys(list, ev.verdict)
 		}
+		for _, e := range []*tableEntry{w.entry, &w.v.flows.entries[w.entry.outer]} {
+			if e.flags&entryKey != 0 {
+				list = filter.AppendFlowKeys(list, &e.record)
+			}
+		}
 		for _, k := range list {
 			keys[k] = true
 		}

@@ -224,6 +224,7 @@ func (r *Ring) scan(s *segment) error {
 				}
 				if h.ring == r.d.ring && h.seq != 0 {
 					slots[i] = h.slot()
+					slots[i].bloom = append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
 				}
 			}
 		})

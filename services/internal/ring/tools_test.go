@@ -257,3 +257,40 @@ func TestExportToFullDisk(t *testing.T) {
 	}
 	closeRing(t, r)
 }
+
+// TestSegmentOfTwoOpenings fills a segment before and after the ring was closed: its index knows the blocks of both.
+func TestSegmentOfTwoOpenings(t *testing.T) {
+	set := newSetting(t, 1, 48<<20)
+	set.cfg.SegmentBytes = 16 << 20
+	set.create(t)
+	frames := mix(24, 60_000)
+	r := set.open(t)
+	for _, part := range [][]packet.Frame{frames[:20_000], frames[20_000:]} {
+		s := r.Stage(0, table)
+		play(t, s, &traffic{frames: part})
+		s.Finish()
+		closeRing(t, r)
+		r = set.open(t)
+	}
+	first := r.devices[0].segments[0]
+	all, none, err := first.index.all(r, first)
+	if err != nil || len(all) == 0 {
+		t.Fatal(err)
+	}
+	for i := range dataBlocks(r.d.segment) {
+		if none.has(i) {
+			t.Errorf("the index does not know block %d", i)
+		}
+	}
+	if v, err := r.Verify(context.Background(), nil); err != nil || v.Found != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	q := Query{From: math.MinInt64, To: math.MaxInt64, Filter: mustFilter(t, "port == 22")}
+	have, scan := collect(t, r, q)
+	q.everything = true
+	want, full := collect(t, r, q)
+	if len(have) == 0 || len(have) != len(want) || scan.Blocks != full.Blocks {
+		t.Errorf("%d packets of %d blocks, want %d of %d", len(have), scan.Blocks, len(want), full.Blocks)
+	}
+	closeRing(t, r)
+}
