@@ -95,8 +95,10 @@ func (x *index) write(r *Ring, s *segment, slots []slot) error {
 		return err
 	}
 	defer freePages(b)
+	r.sorting.Lock()
+	defer r.sorting.Unlock()
 	covered := len(slots)
-	for !encodeIndex(b, r.d.ring, s.number, slots, covered) {
+	for !r.sorter.encode(b, r.d.ring, s.number, slots, covered) {
 		covered /= 2 // the keys of the others are found by their bloom filters
 	}
 	if _, err := s.file.WriteAt(b, r.d.segment-int64(size)); err != nil {
@@ -106,11 +108,14 @@ func (x *index) write(r *Ring, s *segment, slots []slot) error {
 	return nil
 }
 
-// encodeIndex makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
-func encodeIndex(b []byte, id uint64, number int, slots []slot, most int) bool {
+// A sorter makes exact indexes. Its memory is used again: a segment of 256 blocks has 270,000 pairs.
+type sorter struct{ pairs, other []pair }
+
+// encode makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
+func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int) bool {
 	clear(b)
 	h := indexHead{ring: id, segment: uint32(number), blocks: uint32(len(slots)), tablePages: uint32((len(slots) + perTablePage - 1) / perTablePage)}
-	var pairs []pair
+	pairs := o.pairs[:0]
 	for i := range slots[:most] {
 		if s := &slots[i]; s.keys != nil && s.flags&flagPartial == 0 {
 			h.covered[i/64] |= 1 << (i % 64)
@@ -119,7 +124,8 @@ func encodeIndex(b []byte, id uint64, number int, slots []slot, most int) bool {
 			}
 		}
 	}
-	pairs = sortPairs(pairs)
+	o.pairs = pairs
+	pairs = o.sort(pairs)
 	w := indexWriter{b: b, page: 1 + int(h.tablePages)}
 	h.dirPages = uint32((len(b)/blockSize*pagesPerBlock + perDirPage - 1) / perDirPage)
 	w.page += int(h.dirPages)
@@ -151,8 +157,8 @@ type pair struct {
 	block uint16
 }
 
-// sortPairs sorts by key; blocks stay in order. Four passes of 16 bits take a third of the time of a comparing sort for the 270,000 pairs of 256 blocks.
-func sortPairs(a []pair) []pair {
+// sort sorts by key; blocks stay in order. It may return other memory than it was given.
+func (o *sorter) sort(a []pair) []pair {
 	if len(a) < 1<<12 {
 		slices.SortStableFunc(a, func(x, y pair) int {
 			switch {
@@ -165,7 +171,8 @@ func sortPairs(a []pair) []pair {
 		})
 		return a
 	}
-	b := make([]pair, len(a))
+	o.other = slices.Grow(o.other[:0], len(a))[:len(a)]
+	b := o.other
 	var count [1 << 11]int32
 	for shift := 0; shift < 64; shift += 11 {
 		clear(count[:])

@@ -88,7 +88,7 @@ func TestGolden(t *testing.T) {
 	two.seq, two.first, two.keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443}
 	slots := []slot{one, two, {}}
 	index := make([]byte, blockSize)
-	if !encodeIndex(index, img.h.ring, 9, slots, len(slots)) {
+	if !new(sorter).encode(index, img.h.ring, 9, slots, len(slots)) {
 		t.Fatal("no room")
 	}
 	golden(t, "index.txt", index)

@@ -266,6 +266,9 @@ type Ring struct {
 
 	buffers pageBuffers // of queries
 
+	sorting sync.Mutex // guards sorter
+	sorter  sorter
+
 	mu       sync.Mutex
 	turn     int
 	waiting  map[uint64]*image // finished blocks on their way to the disk, by number
