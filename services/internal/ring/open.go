@@ -390,12 +390,12 @@ func (r *Ring) start() error {
 	for at := 0; at < len(r.memory); at += pageSize {
 		r.memory[at] = 0 // so that the kernel gives it now, not packet by packet
 	}
-	r.pool, r.queue, r.tails = make(chan *image, n), make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
+	r.queue, r.tails = make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
 	image := func(i int) *image {
 		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
 	}
 	for i := range n {
-		r.pool <- image(i)
+		r.free = append(r.free, image(i))
 	}
 	for w := range r.cfg.Workers {
 		s := newStage(r, w)

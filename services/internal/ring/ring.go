@@ -259,7 +259,6 @@ type Ring struct {
 	written   atomic.Uint64 // bytes of blocks written since the ring was opened
 
 	memory []byte      // of the images
-	pool   chan *image // free ones
 	queue  chan *image // finished ones
 	tails  chan *image
 	stages []*stage
@@ -270,6 +269,7 @@ type Ring struct {
 	sorter  sorter
 
 	mu       sync.Mutex
+	free     []*image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
 	turn     int
 	waiting  map[uint64]*image // finished blocks on their way to the disk, by number
 	flights  map[uint64]uint64 // header.total of finished blocks that are not written yet, by number

@@ -214,8 +214,22 @@ func (r *Ring) release(img *image, done bool) {
 	}
 	img.refs--
 	if img.refs == 0 {
-		r.pool <- img
+		r.free = append(r.free, img)
 	}
+}
+
+// take returns a free image, or nil.
+func (r *Ring) take() *image {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.free)
+	if n == 0 {
+		return nil
+	}
+	img := r.free[n-1]
+	r.free = r.free[:n-1]
+	img.refs = 1
+	return img
 }
 
 // writeTails saves unfinished blocks to tail slots.
