@@ -57,7 +57,7 @@ func inspectRing(_ context.Context, f *flag.FlagSet, args []string) error {
 	}
 	s := r.State()
 	fmt.Printf("ring %q, id %016x, made %s\n", s.Name, s.ID, clock(s.Created))
-	fmt.Printf("%d devices, %d copies of each block, %s, of which %s used\n", len(s.Devices), s.Copies+1, bytesText(s.Size), bytesText(s.Used))
+	fmt.Printf("devices: %d, copies of each block beside the first: %d; %s, of which %s used\n", len(s.Devices), s.Copies, bytesText(s.Size), bytesText(s.Used))
 	if s.Oldest != 0 {
 		fmt.Printf("packets from %s to %s\n", clock(s.Oldest), clock(s.Newest))
 	} else {

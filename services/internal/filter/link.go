@@ -190,6 +190,10 @@ type linkProtocol struct {
 	holds     func(p *packet.Packet) bool
 }
 
+// ipProtocolRows is how many rows from the first on may hold for a packet without tags, labels, LLC and PPPoE. Rows stay where they are, and new ones come
+// last: their number is written to the index of a ring.
+const ipProtocolRows = 3
+
 var linkProtocols = []linkProtocol{
 	{name: "IPv4", aliases: "IP", holds: func(p *packet.Packet) bool { return p.Layers&(packet.IPv4|packet.PartIPv4) != 0 }},
 	{name: "IPv6", holds: func(p *packet.Packet) bool { return p.Layers&(packet.IPv6|packet.PartIPv6) != 0 }},

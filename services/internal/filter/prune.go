@@ -99,8 +99,12 @@ func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
 	for i := range int(p.Labels) {
 		dst = append(dst, newKey(keyMPLS, uint64(p.Label(i)>>12)))
 	}
-	for i := range linkProtocols {
-		if l := &linkProtocols[i]; l.holds != nil && l.holds(p) {
+	rows := linkProtocols
+	if p.VLANs == 0 && p.Labels == 0 && p.Layers&(packet.PPPoE|packet.LLC|packet.SNAP) == 0 {
+		rows = rows[:ipProtocolRows] // what most packets are
+	}
+	for i := range rows {
+		if l := &rows[i]; l.holds != nil && l.holds(p) {
 			dst = append(dst, newKey(keyLink, namedProtocol+uint64(i)))
 		}
 	}

@@ -2,7 +2,6 @@ package ring
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 
 	"galvo/services/internal/filter"
@@ -260,20 +259,20 @@ func idLen(id l7.ID) int {
 
 // index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.
 func (b *builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
-	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Labels == 0 && p.VLANs < 2 &&
-		len(p.Data) >= 18
+	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Labels == 0 && p.VLANs < 2
 	if !plain {
 		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
 		b.addKeys()
 		return
 	}
-	h := binary.LittleEndian.Uint64(p.Data)*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(p.Data[8:])*0xbf58476d1ce4e5b9 ^ uint64(p.Iface)<<32 ^
-		uint64(p.EtherType)<<48 | 1
+	// The same for both directions, which have the same addresses.
+	dst, src := p.DstMAC()*0x9e3779b97f4a7c15, p.SrcMAC()*0x9e3779b97f4a7c15
+	h := (dst ^ dst>>32) + (src ^ src>>32) + uint64(p.Iface)*0xbf58476d1ce4e5b9 + uint64(p.EtherType)
 	if p.VLANs != 0 {
 		h += uint64(p.TCI(0)) * 0x94d049bb133111eb
 	}
-	if l2 := &e.l2[m.From&1]; *l2 != h {
-		*l2 = h
+	if h == 0 || h != e.l2[0] && h != e.l2[1] {
+		e.l2[1], e.l2[0] = e.l2[0], h
 		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
 		b.addKeys()
 	}

@@ -31,6 +31,7 @@ type index struct {
 	loaded bool
 	head   indexHead
 	dir    []uint64 // first key of each page of keys
+	slots  []slot   // the table; nil once it was given away
 }
 
 type indexHead struct {
@@ -46,7 +47,7 @@ type indexHead struct {
 func (x *index) drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.loaded, x.dir = false, nil
+	x.loaded, x.dir, x.slots = false, nil, nil
 }
 
 // An indexWriter puts pages into index blocks.
@@ -94,8 +95,10 @@ func (x *index) write(r *Ring, s *segment, slots []slot) error {
 		return err
 	}
 	defer freePages(b)
+	r.sorting.Lock()
+	defer r.sorting.Unlock()
 	covered := len(slots)
-	for !encodeIndex(b, r.d.ring, s.number, slots, covered) {
+	for !r.sorter.encode(b, r.d.ring, s.number, slots, covered) {
 		covered /= 2 // the keys of the others are found by their bloom filters
 	}
 	if _, err := s.file.WriteAt(b, r.d.segment-int64(size)); err != nil {
@@ -105,11 +108,14 @@ func (x *index) write(r *Ring, s *segment, slots []slot) error {
 	return nil
 }
 
-// encodeIndex makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
-func encodeIndex(b []byte, id uint64, number int, slots []slot, most int) bool {
+// A sorter makes exact indexes. Its memory is used again: a segment of 256 blocks has 270,000 pairs.
+type sorter struct{ pairs, other []pair }
+
+// encode makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
+func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int) bool {
 	clear(b)
 	h := indexHead{ring: id, segment: uint32(number), blocks: uint32(len(slots)), tablePages: uint32((len(slots) + perTablePage - 1) / perTablePage)}
-	var pairs []pair
+	pairs := o.pairs[:0]
 	for i := range slots[:most] {
 		if s := &slots[i]; s.keys != nil && s.flags&flagPartial == 0 {
 			h.covered[i/64] |= 1 << (i % 64)
@@ -118,9 +124,10 @@ func encodeIndex(b []byte, id uint64, number int, slots []slot, most int) bool {
 			}
 		}
 	}
-	pairs = sortPairs(pairs)
+	o.pairs = pairs
+	pairs = o.sort(pairs)
 	w := indexWriter{b: b, page: 1 + int(h.tablePages)}
-	h.dirPages = uint32((len(b)/blockSize*pagesPerBlock + perDirPage - 1) / perDirPage) // as if all pages held keys
+	h.dirPages = uint32((len(b)/blockSize*pagesPerBlock + perDirPage - 1) / perDirPage)
 	w.page += int(h.dirPages)
 	dir, ok := writeKeys(&w, pairs, (len(slots)+7)/8)
 	if !ok || len(dir) > int(h.dirPages)*perDirPage {
@@ -150,8 +157,8 @@ type pair struct {
 	block uint16
 }
 
-// sortPairs sorts by key; blocks stay in order. Four passes of 16 bits take a third of the time of a comparing sort for the 270,000 pairs of 256 blocks.
-func sortPairs(a []pair) []pair {
+// sort sorts by key; blocks stay in order. It may return other memory than it was given.
+func (o *sorter) sort(a []pair) []pair {
 	if len(a) < 1<<12 {
 		slices.SortStableFunc(a, func(x, y pair) int {
 			switch {
@@ -164,7 +171,8 @@ func sortPairs(a []pair) []pair {
 		})
 		return a
 	}
-	b := make([]pair, len(a))
+	o.other = slices.Grow(o.other[:0], len(a))[:len(a)]
+	b := o.other
 	var count [1 << 11]int32
 	for shift := 0; shift < 64; shift += 11 {
 		clear(count[:])
@@ -312,7 +320,7 @@ func (x *index) pages(r *Ring, s *segment, b []byte, from, n int, f func(i int, 
 	return nil
 }
 
-// load reads head and directory, if they were not read before. x.mu is held.
+// load reads head, table and directory, which lie in a row, if they were not read before. x.mu is held.
 func (x *index) load(r *Ring, s *segment) error {
 	if x.loaded {
 		return nil
@@ -322,19 +330,20 @@ func (x *index) load(r *Ring, s *segment) error {
 		return err
 	}
 	defer r.buffers.put(b)
+	blocks := dataBlocks(r.d.segment)
+	tablePages := (blocks + perTablePage - 1) / perTablePage
 	var h indexHead
-	if err := x.pages(r, s, b, 0, 1, func(_ int, p []byte) error { return h.parse(p) }); err != nil {
-		return err
-	}
-	if h.ring != r.d.ring || h.segment != uint32(s.number) || int(h.blocks) != dataBlocks(r.d.segment) || h.tablePages > 256 || h.dirPages > 256 ||
-		h.keyPages > h.dirPages*perDirPage {
-		return errors.New("its index belongs to another segment")
-	}
-	x.dir = x.dir[:0]
-	err = x.pages(r, s, b, 1+int(h.tablePages), int(h.dirPages), func(_ int, p []byte) error {
-		for i := range perDirPage {
-			if len(x.dir) < int(h.keyPages) {
-				x.dir = append(x.dir, le.Uint64(p[8*i:]))
+	slots := make([]slot, 0, blocks)
+	dir := []uint64{}
+	err = x.pages(r, s, b, 0, 1+tablePages+dirPages(r.d.segment), func(i int, p []byte) error {
+		switch {
+		case i == 0:
+			return h.check(p, r, s, tablePages)
+		case i <= tablePages:
+			slots = readTable(slots, p)
+		default:
+			for i := 0; i < perDirPage && len(dir) < int(h.keyPages); i++ {
+				dir = append(dir, le.Uint64(p[8*i:]))
 			}
 		}
 		return nil
@@ -342,34 +351,54 @@ func (x *index) load(r *Ring, s *segment) error {
 	if err != nil {
 		return err
 	}
-	x.head, x.loaded = h, true
+	x.head, x.dir, x.slots, x.loaded = h, dir, slots, true
 	return nil
 }
 
-// table reads what the blocks of a segment are.
+// dirPages returns how many pages the directory of a segment of so many bytes has: as if all pages held keys.
+func dirPages(segment int64) int {
+	return (indexBlocks(segment)*pagesPerBlock + perDirPage - 1) / perDirPage
+}
+
+func (h *indexHead) check(p []byte, r *Ring, s *segment, tablePages int) error {
+	if err := h.parse(p); err != nil {
+		return err
+	}
+	if h.ring != r.d.ring || h.segment != uint32(s.number) || int(h.blocks) != dataBlocks(r.d.segment) || int(h.tablePages) != tablePages ||
+		int(h.dirPages) != dirPages(r.d.segment) || h.keyPages > h.dirPages*perDirPage {
+		return errors.New("its index belongs to another segment")
+	}
+	return nil
+}
+
+// readTable appends the slots of a page of the table, up to the capacity.
+func readTable(slots []slot, p []byte) []slot {
+	for i := 0; i < perTablePage && len(slots) < cap(slots); i++ {
+		e := p[i*tableEntrySz:]
+		slots = append(slots, slot{
+			seq: le.Uint64(e), first: int64(le.Uint64(e[8:])), last: int64(le.Uint64(e[16:])), total: le.Uint64(e[24:]), packets: le.Uint32(e[32:]),
+			bytes: le.Uint32(e[36:]), generation: le.Uint32(e[40:]), worker: le.Uint16(e[44:]), flags: le.Uint16(e[46:]),
+		})
+	}
+	return slots
+}
+
+// table returns what the blocks of a segment are.
 func (x *index) table(r *Ring, s *segment) ([]slot, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err := x.load(r, s); err != nil {
 		return nil, err
 	}
-	b, err := r.buffers.get()
-	if err != nil {
-		return nil, err
-	}
-	defer r.buffers.put(b)
-	slots := make([]slot, 0, x.head.blocks)
-	err = x.pages(r, s, b, 1, int(x.head.tablePages), func(_ int, p []byte) error {
-		for i := 0; i < perTablePage && len(slots) < int(x.head.blocks); i++ {
-			e := p[i*tableEntrySz:]
-			slots = append(slots, slot{
-				seq: le.Uint64(e), first: int64(le.Uint64(e[8:])), last: int64(le.Uint64(e[16:])), total: le.Uint64(e[24:]), packets: le.Uint32(e[32:]),
-				bytes: le.Uint32(e[36:]), generation: le.Uint32(e[40:]), worker: le.Uint16(e[44:]), flags: le.Uint16(e[46:]),
-			})
+	if x.slots == nil { // given away before
+		x.loaded = false
+		if err := x.load(r, s); err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return slots, err
+	}
+	slots := x.slots
+	x.slots = nil
+	return slots, nil
 }
 
 // A blockSet is a set of blocks of a segment.

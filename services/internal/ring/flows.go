@@ -1,10 +1,8 @@
 package ring
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/bits"
 	"slices"
 
@@ -28,7 +26,7 @@ const (
 type entry struct {
 	id        uint64 // of the flow within its worker; 0 = none
 	outerID   uint64
-	l2        [2]uint64 // hashes of the link headers, by sender, whose keys are in the index
+	l2        [2]uint64 // hashes of link headers whose keys are in the index
 	verdict   l7.Verdict
 	host      hostRef // the name that the last event told
 	flags     entryFlags
@@ -432,11 +430,3 @@ func (d *decoder) bytes(n int) []byte {
 	d.b = d.b[n:]
 	return v
 }
-
-// String says what an entry is, for people.
-func (e *tableEntry) String() string {
-	r := &e.record
-	return fmt.Sprintf("flow %#x proto %d ports %d %d", e.id, r.Proto, r.Port[0], r.Port[1])
-}
-
-func sameHost(a, b []byte) bool { return bytes.Equal(a, b) }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galvo/services/internal/filter"
@@ -23,6 +24,11 @@ type follower struct {
 	begun bool
 	floor uint64            // blocks up to this one were finished, and named, in the first round
 	seen  map[uint64]uint32 // of the others, how many of their packets were named
+	left  map[uint64]bool   // blocks with copies that an index has left out
+}
+
+func newFollower(q *Results) *follower {
+	return &follower{q: q, seen: make(map[uint64]uint32), left: make(map[uint64]bool)}
 }
 
 // round returns the blocks that were not named yet, in the order of their first packet, and the time before which nothing more comes.
@@ -33,14 +39,17 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	}
 	bound = r.show(q.ctx.Done())
 	now := r.now()
+	tasks = f.choose(f.list(f.warm()))
+	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
-	found := f.list()
 	closed := r.closed
 	r.mu.Unlock()
-	tasks = f.choose(found)
 	final = !q.q.Live || closed || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
 	if final {
 		bound = math.MaxInt64
+	}
+	for _, t := range tasks {
+		t.bound = bound
 	}
 	f.begun = true
 	return tasks, bound, final
@@ -102,33 +111,60 @@ func (r *Ring) show(done <-chan struct{}) (bound int64) {
 	return bound
 }
 
-// list names what the ring has in the query's interval. Ring.mu is held.
-func (f *follower) list() []*task {
-	r := f.q.ring
-	byNumber := make(map[uint64]*task)
+// warm reads the indexes of the closed segments in the query's interval, several at a time, and returns what they say about its keys.
+func (f *follower) warm() map[*segment]*segmentLook {
+	r, q := f.q.ring, f.q
+	var segments []*segment
+	var numbers []uint64
+	r.mu.Lock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.state == segmentEmpty || s.state == segmentClosed && (!f.q.in(s.first, s.last) || f.begun && s.seqHi <= f.floor) {
+			if f.skips(s) || s.state != segmentClosed {
 				continue
 			}
-			if err := r.load(s); err != nil {
-				r.problem(err)
-			}
-			for i := range s.slots {
-				b := &s.slots[i]
-				if b.seq == 0 || !f.q.in(b.first, b.last) || f.begun && b.seq <= f.floor {
-					continue
-				}
-				if t := byNumber[b.seq]; t != nil {
-					t.places = append(t.places, place{s, i})
-					continue
-				}
-				byNumber[b.seq] = &task{slot: *b, places: []place{{s, i}}}
-			}
+			segments, numbers = append(segments, s), append(numbers, s.seqHi)
 		}
 	}
+	r.mu.Unlock()
+	looks := make(map[*segment]*segmentLook)
+	if q.prune == nil {
+		return looks
+	}
+	list := make([]*segmentLook, len(segments))
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(warmers, len(segments)) {
+		wait.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(segments) && (q.ctx == nil || q.ctx.Err() == nil); i = int(next.Add(1)) - 1 {
+				list[i] = q.lookInto(segments[i])
+			}
+		})
+	}
+	wait.Wait()
+	for i, s := range segments {
+		if list[i] != nil {
+			list[i].of = numbers[i]
+			looks[s] = list[i]
+		}
+	}
+	return looks
+}
+
+// warmers is how many indexes are read at once.
+const warmers = 8
+
+// skips reports whether a segment has nothing that was not named, or nothing in the interval. Ring.mu is held.
+func (f *follower) skips(s *segment) bool {
+	return s.state == segmentEmpty || s.state == segmentClosed && (!f.q.in(s.first, s.last) || f.begun && s.seqHi <= f.floor)
+}
+
+// list names what the ring has in the query's interval and may matter. It takes the lock for a segment at a time: stages want it, too.
+func (f *follower) list(looks map[*segment]*segmentLook) []*task {
+	r := f.q.ring
+	byNumber := make(map[uint64]*task)
+	r.mu.Lock()
 	for seq, img := range r.waiting {
-		if byNumber[seq] == nil && f.q.in(img.h.first, img.h.last) && !(f.begun && seq <= f.floor) {
+		if f.q.in(img.h.first, img.h.last) && !(f.begun && seq <= f.floor) {
 			t := &task{slot: img.h.slot(), waits: true}
 			t.bloom = append(bloom(nil), img.buf[trailerAt+bloomAt:][:bloomSize]...)
 			byNumber[seq] = t
@@ -141,11 +177,68 @@ func (f *follower) list() []*task {
 			byNumber[v.h.seq] = t
 		}
 	}
+	r.mu.Unlock()
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			f.segment(s, looks[s], byNumber)
+		}
+	}
 	tasks := make([]*task, 0, len(byNumber))
 	for _, t := range byNumber {
 		tasks = append(tasks, t)
 	}
 	return tasks
+}
+
+// segment names the blocks of a segment.
+func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task) {
+	q := f.q
+	r := q.ring
+	r.mu.Lock()
+	if f.skips(s) {
+		r.mu.Unlock()
+		return
+	}
+	if err := r.load(s); err != nil {
+		r.problem(err)
+	}
+	slots := slices.Clone(s.slots)
+	if l != nil && (s.state != segmentClosed || s.seqHi != l.of) {
+		l = nil
+	}
+	r.mu.Unlock()
+	blocks, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
+	for i := range slots {
+		b := &slots[i]
+		if b.seq == 0 || !q.in(b.first, b.last) || f.begun && b.seq <= f.floor {
+			continue
+		}
+		if t := byNumber[b.seq]; t != nil && (t.waits || len(t.places) > 0 || t.packets == b.packets) {
+			t.places = append(t.places, place{s, i})
+			continue
+		}
+		if l != nil && !l.bad && !l.none.has(i) && b.seq <= f.floor && !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].has(i) }) {
+			if r.d.copies == 0 || !f.left[b.seq] {
+				blocks++
+				lo, hi = min(lo, max(b.first, q.q.From)), max(hi, min(b.last, q.q.To-1))
+			}
+			if r.d.copies > 0 {
+				f.left[b.seq] = true
+			}
+			continue
+		}
+		t := &task{slot: *b, places: []place{{s, i}}}
+		if l != nil && !l.bad && !l.none.has(i) {
+			t.flags |= slotExact
+		}
+		byNumber[b.seq] = t
+	}
+	if blocks > 0 {
+		q.count(func(s *Scan) {
+			s.Blocks += blocks
+			s.From, s.To = min(s.From, lo), max(s.To, hi)
+		})
+	}
 }
 
 // in reports whether a time span meets the query's interval.
@@ -154,7 +247,6 @@ func (q *Results) in(first, last int64) bool { return first < q.q.To && last >= 
 // choose leaves out what was named before and what cannot matter, and sorts the rest.
 func (f *follower) choose(tasks []*task) []*task {
 	q := f.q
-	looks := make(map[*segment]*segmentLook)
 	kept := tasks[:0]
 	fresh, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
 	for _, t := range tasks {
@@ -170,7 +262,7 @@ func (f *follower) choose(tasks []*task) []*task {
 			fresh++
 		}
 		lo, hi = min(lo, max(t.first, q.q.From)), max(hi, min(t.last, q.q.To-1))
-		if q.prune == nil || q.maybe(t, looks) {
+		if q.prune == nil || q.maybe(t) {
 			kept = append(kept, t)
 		}
 	}
@@ -189,18 +281,13 @@ type segmentLook struct {
 	with map[filter.KeyRange]*blockSet
 	none blockSet // blocks that the index says nothing about
 	bad  bool
+	of   uint64 // segment.seqHi when it was asked: it has not been overwritten since
 }
 
-// maybe reports whether a block may hold what the filter asks for.
-func (q *Results) maybe(t *task, looks map[*segment]*segmentLook) bool {
-	if t.bloom == nil && len(t.places) > 0 {
-		p := t.places[0]
-		if l := q.lookInto(p.s, looks); !l.bad && !l.none.has(p.i) {
-			return q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].has(p.i) })
-		}
-		if t.bloom = q.readBloom(p, t.seq); t.bloom == nil {
-			return true
-		}
+// maybe reports whether a block may hold what the filter asks for. What the exact index of its segment knows has been left out.
+func (q *Results) maybe(t *task) bool {
+	if t.bloom == nil && len(t.places) > 0 && t.flags&slotExact == 0 {
+		t.bloom = q.readBloom(t.places[0], t.seq)
 	}
 	if t.bloom == nil {
 		return true
@@ -223,19 +310,9 @@ func (b bloom) hasRange(k filter.KeyRange) bool {
 	return false
 }
 
-// lookInto asks the exact index of a segment, once in a round.
-func (q *Results) lookInto(s *segment, looks map[*segment]*segmentLook) *segmentLook {
-	if l := looks[s]; l != nil {
-		return l
-	}
+// lookInto asks the exact index of a segment.
+func (q *Results) lookInto(s *segment) *segmentLook {
 	l := &segmentLook{with: make(map[filter.KeyRange]*blockSet)}
-	looks[s] = l
-	q.ring.mu.Lock()
-	l.bad = s.state != segmentClosed
-	q.ring.mu.Unlock()
-	if l.bad {
-		return l
-	}
 	q.prune.Ranges(func(k filter.KeyRange) {
 		if l.bad || l.with[k] != nil {
 			return
@@ -260,7 +337,13 @@ func (q *Results) readBloom(p place, seq uint64) bloom {
 	if err != nil || h.seq != seq {
 		return nil
 	}
-	return append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+	in := append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+	q.ring.mu.Lock()
+	defer q.ring.mu.Unlock()
+	if p.s.slots != nil && p.s.slots[p.i].seq == seq {
+		p.s.slots[p.i].bloom = in // for the next query: the exact index will not know the block
+	}
+	return in
 }
 
 // A resolver finds what became known of flows in later blocks. It reads their flow tables only, each once.
@@ -282,6 +365,8 @@ type stream struct {
 	next   int    // in blocks: the next to be read
 	blocks []*task
 	listed bool
+	round  int64                   // of the query when the blocks were listed
+	when   time.Time               // the same
 	known  map[uint64][]laterEvent // by flow id, in order
 	held   int                     // events in known
 }
@@ -314,6 +399,7 @@ func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.listed || h.seq < s.from {
+		s.round, s.when = x.q.rounds.Load(), time.Now()
 		s.blocks, s.next, s.from, s.listed = x.list(key, h.seq), 0, h.seq, true
 		s.known, s.held = make(map[uint64][]laterEvent), 0
 	}
@@ -322,6 +408,9 @@ func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 		at, _ := slices.BinarySearchFunc(events, h.seq+1, func(e laterEvent, seq uint64) int { return cmp.Compare(e.seq, seq) })
 		if at+k < len(events) {
 			return &events[at+k].flowEvent
+		}
+		if s.next == len(s.blocks) {
+			x.relist(s, key)
 		}
 		if s.next == len(s.blocks) || s.blocks[s.next].first > now+resolveTime || s.held > resolveEvents {
 			return nil
@@ -334,13 +423,26 @@ func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 // list names the blocks of a stream after one of them, in order.
 func (x *resolver) list(key streamKey, after uint64) []*task {
 	r := x.q.ring
-	f := follower{q: &Results{ring: r, q: Query{From: math.MinInt64, To: math.MaxInt64}}}
-	r.mu.Lock()
-	all := f.list()
-	r.mu.Unlock()
+	f := newFollower(&Results{ring: r, q: Query{From: math.MinInt64, To: math.MaxInt64}})
+	all := f.list(nil)
 	all = slices.DeleteFunc(all, func(t *task) bool { return t.seq <= after || t.generation != key.generation || t.worker != key.worker })
 	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
 	return all
+}
+
+// relist looks for blocks that were recorded since a stream was listed: once a round, and now and then within one, which may take long. The last block is
+// read again: it may not have been finished.
+func (x *resolver) relist(s *stream, key streamKey) {
+	round := x.q.rounds.Load()
+	if !x.q.q.Live || s.round == round && time.Since(s.when) < followEvery {
+		return
+	}
+	s.round, s.when = round, time.Now()
+	after := s.from
+	if n := len(s.blocks); n > 0 {
+		after = s.blocks[n-1].seq - 1
+	}
+	s.blocks, s.next = x.list(key, after), 0
 }
 
 // read takes in the flow table of a block.

@@ -186,9 +186,14 @@ func (w *walker) verify(h *header) (map[filter.Key]bool, error) {
 			break
 		}
 		first, last, bytes = min(first, w.p.Time), max(last, w.p.Time), bytes+uint32(len(w.p.Data))
-		list = filter.AppendKeys(list[:0], &w.p, l7.Verdict{})
+		list = filter.AppendKeys(list[:0], w.p, l7.Verdict{})
 		for _, ev := range w.entry.events {
 			list = filter.AppendVerdictKeys(list, ev.verdict)
+		}
+		for _, e := range []*tableEntry{w.entry, &w.v.flows.entries[w.entry.outer]} {
+			if e.flags&entryKey != 0 {
+				list = filter.AppendFlowKeys(list, &e.record)
+			}
 		}
 		for _, k := range list {
 			keys[k] = true
@@ -220,7 +225,7 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		return 0, nil, fmt.Errorf("export: %w", err)
 	}
 	defer res.release()
-	f := follower{q: res, seen: make(map[uint64]uint32)}
+	f := newFollower(res)
 	tasks, _, _ := f.round()
 	for _, t := range tasks {
 		if err := ctx.Err(); err != nil {
@@ -229,23 +234,26 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		v := view{}
 		if err := res.fetch(t, &v); err != nil {
 			res.gap(t.first, t.last, err.Error())
-		} else {
-			if !v.owned {
-				v.buf = slices.Clone(v.buf)
+			if v.owned {
+				r.buffers.put(v.buf)
 			}
-			if !v.owned || t.waits {
-				pad(v.buf[v.h.flowsEnd:trailerAt])
-				finishBlock(v.buf, &v.h)
-			}
-			_, err = w.Write(v.buf[:blockSize])
-			blocks++
+			continue
 		}
+		if !v.owned {
+			v.buf = slices.Clone(v.buf) // a query may be looking at it
+		}
+		if !v.owned || t.waits {
+			pad(v.buf[v.h.flowsEnd:trailerAt])
+			finishBlock(v.buf, &v.h)
+		}
+		_, err := w.Write(v.buf[:blockSize])
 		if v.owned {
 			r.buffers.put(v.buf)
 		}
 		if err != nil {
 			return blocks, res.Scan().Gaps, fmt.Errorf("export: %w", err)
 		}
+		blocks++
 	}
 	return blocks, res.Scan().Gaps, nil
 }

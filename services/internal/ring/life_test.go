@@ -119,10 +119,7 @@ func waitIdle(t testing.TB, r *Ring) {
 
 // TestPowerCut cuts the power at random writes. After each cut everything that was more than a second old is there, once and whole, and recording goes on.
 func TestPowerCut(t *testing.T) {
-	cuts := 50
-	if testing.Short() {
-		cuts = 10
-	}
+	cuts := powerCuts
 	rng := rand.New(rand.NewPCG(5, 5))
 	base := mix(4, 400)
 	for cut := range cuts {
@@ -712,4 +709,104 @@ func TestEstimate(t *testing.T) {
 		}
 	}
 	closeRing(t, r)
+}
+
+// TestLiveHold follows a ring with a filter that needs verdicts: each flow comes from its first packet on.
+func TestLiveHold(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	w := &witness{}
+	p := newPlayer(s, w)
+	frames := mix(61, 6000)
+	f := mustFilter(t, "l7Protocol == TLS,HTTP,SSH")
+	clock.Store(epoch)
+	p.play(t, frames[:1000])
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Filter: f, Hold: true, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []packet.Frame
+	var b pipeline.Batch
+	take := func() {
+		if err := res.Next(ctx, &b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Packets {
+			f := b.Packets[i].Frame
+			f.Data = slices.Clone(f.Data)
+			have = append(have, f)
+		}
+	}
+	for at := 1000; at < len(frames); at += 100 {
+		p.play(t, frames[at:at+100])
+		clock.Store(frames[at+99].Time)
+		take()
+	}
+	want := w.want(f, epoch, math.MaxInt64, true)
+	// The last flows never get a verdict; their packets are judged when they have waited long enough.
+	for clock.Add(int64(10 * time.Second)); len(have) < len(want); {
+		before := len(have)
+		take()
+		if len(have) == before && ctx.Err() != nil {
+			break
+		}
+	}
+	slices.SortStableFunc(have, func(a, b packet.Frame) int { return int(a.Time - b.Time) })
+	if len(have) != len(want) {
+		t.Fatalf("%d packets, want %d; %+v", len(have), len(want), res.Scan())
+	}
+	for i := range want {
+		if string(have[i].Data) != string(want[i].Data) {
+			t.Fatalf("packet %d differs", i)
+		}
+	}
+	res.Close()
+	s.Finish()
+	closeRing(t, r)
+}
+
+// TestClosedWhileRead closes a ring under its readers: they are told, and what they hold stays valid.
+func TestClosedWhileRead(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(71, 10_000)
+	play(t, s, &traffic{frames: frames})
+	ctx := context.Background()
+	var open []*Results
+	for _, live := range []bool{false, true} {
+		res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Live: live})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, res)
+	}
+	batches := make([]pipeline.Batch, len(open))
+	for i, res := range open {
+		if err := res.Next(ctx, &batches[i]); err != nil || len(batches[i].Packets) == 0 {
+			t.Fatal(err)
+		}
+	}
+	closeRing(t, r)
+	for i, res := range open {
+		for k := range batches[i].Packets {
+			if string(batches[i].Packets[k].Data) != string(frames[k].Data) {
+				t.Fatalf("packet %d has changed", k)
+			}
+		}
+		if err := res.Next(ctx, &batches[i]); !errors.Is(err, ErrClosed) {
+			t.Errorf("error %v", err)
+		}
+		res.Close()
+		res.Close()
+	}
+	if _, err := r.Query(ctx, everything); err == nil {
+		t.Error("a closed ring can be queried")
+	}
 }

@@ -24,7 +24,8 @@ func open(c Config) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{})}
+	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
+		queries: make(map[*Results]struct{})}
 	r.buffers.size = blockSize
 	var errs []error
 	for i, dir := range c.Dirs {
@@ -82,7 +83,7 @@ func (r *Ring) openDevice(d *device) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", stateName, err), f.Close())
 	}
-	d.state = stateFile{file: f, turns: turns}
+	d.state, d.index = stateFile{file: f, turns: turns}, desc.device
 	if r.d.ring == 0 {
 		r.d = desc
 	} else if desc.ring != r.d.ring {
@@ -135,10 +136,26 @@ func (b brokenFile) Sync() error                        { return b.err }
 func (b brokenFile) Size() (int64, error)               { return 0, b.err }
 func (b brokenFile) Close() error                       { return nil }
 
-// sameRing checks that the devices are all of one ring.
+// sameRing checks that each device of the ring is named once. A ring that is only read may be named in part.
 func (r *Ring) sameRing() error {
-	if int(r.d.devices) != len(r.devices) {
-		return fmt.Errorf("it has %d devices, and %d directories are named", r.d.devices, len(r.devices))
+	named := make(map[uint16]string)
+	for _, d := range r.devices {
+		if d.missing {
+			continue
+		}
+		if other, twice := named[d.index]; twice {
+			return fmt.Errorf("%s and %s are the same device of the ring", other, d.dir)
+		}
+		named[d.index] = d.dir
+	}
+	if n, all := len(r.devices), int(r.d.devices); n != all {
+		err := fmt.Errorf("it has %d devices, and %d are named", all, n)
+		if !r.cfg.ReadOnly || n > all {
+			return err
+		}
+		r.mu.Lock()
+		r.problem(err)
+		r.mu.Unlock()
 	}
 	return nil
 }
@@ -373,12 +390,12 @@ func (r *Ring) start() error {
 	for at := 0; at < len(r.memory); at += pageSize {
 		r.memory[at] = 0 // so that the kernel gives it now, not packet by packet
 	}
-	r.pool, r.queue, r.tails = make(chan *image, n), make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
+	r.queue, r.tails = make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
 	image := func(i int) *image {
 		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
 	}
 	for i := range n {
-		r.pool <- image(i)
+		r.free = append(r.free, image(i))
 	}
 	for w := range r.cfg.Workers {
 		s := newStage(r, w)
@@ -429,7 +446,11 @@ func (r *Ring) prepare(d *device) error {
 	return r.saveDescriptor(d, false)
 }
 
-// Close ends recording: what is unfinished goes to its place, and everything is synced. Queries end. Errors say what could not be written.
+// ErrClosed is the error of a query whose ring was closed, or deleted, meanwhile.
+var ErrClosed = errors.New("the ring was closed")
+
+// Close ends recording: what is unfinished goes to its place, and everything is synced. Queries end with ErrClosed; what they have delivered stays valid until
+// their own Close. Errors say what could not be written.
 func (r *Ring) Close() error {
 	r.mu.Lock()
 	if r.closed {
@@ -450,9 +471,11 @@ func (r *Ring) Close() error {
 	}
 	r.stopped.Wait()
 	r.sync()
-	r.readers.Wait()
 	var err error
 	r.mu.Lock()
+	for q := range r.queries {
+		q.cancel(ErrClosed)
+	}
 	for _, d := range r.devices {
 		if d.failed == nil && !r.cfg.ReadOnly {
 			err = errors.Join(err, r.saveDescriptor(d, true))
@@ -462,8 +485,11 @@ func (r *Ring) Close() error {
 	}
 	r.mu.Unlock()
 	err = errors.Join(err, r.closeFiles())
-	freePages(r.memory)
-	r.buffers.close()
+	go func() {
+		r.readers.Wait() // somebody may still read what he was given
+		freePages(r.memory)
+		r.buffers.close()
+	}()
 	return err
 }
 

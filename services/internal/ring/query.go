@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galvo/services/internal/filter"
@@ -55,13 +56,15 @@ type Results struct {
 	tables
 	prune  *filter.Prune
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 
 	ordered chan *task    // in the order of their first packet
 	work    chan *task    // the same, for who reads them
 	tokens  chan struct{} // one for each block in memory
 	joined  sync.WaitGroup
 	resolve resolver
+	held    waitingRoom
+	rounds  atomic.Int64 // of naming blocks
 
 	active  []*view // with packets to deliver
 	coming  *task   // the next one
@@ -84,7 +87,8 @@ type task struct {
 	from   uint32    // ordinal of the first packet that was not looked at before
 	done   chan struct{}
 	v      *view // nil if nothing matched
-	bound  int64
+	held   *view // packets that waited for what this block says; nil if there are none
+	bound  int64 // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
 	final  bool
 }
@@ -134,7 +138,8 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	window := max(int(r.cfg.ReorderBytes/blockSize/2), 4)
 	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
-	res.ctx, res.cancel = context.WithCancel(ctx)
+	res.ctx, res.cancel = context.WithCancelCause(ctx)
+	r.queries[res] = struct{}{}
 	if !q.everything {
 		res.prune = q.Filter.Prune()
 	}
@@ -148,15 +153,18 @@ func (q *Results) Close() {
 	if q.cancel == nil {
 		return
 	}
-	q.cancel()
+	q.cancel(nil)
 	q.joined.Wait()
 	q.release()
 }
 
 // release gives back what newResults took.
 func (q *Results) release() {
-	q.cancel()
+	q.cancel(nil)
 	q.cancel = nil
+	q.ring.mu.Lock()
+	delete(q.ring.queries, q)
+	q.ring.mu.Unlock()
 	q.giveBack()
 	q.ring.buffers.trim()
 	q.ring.readers.Done()
@@ -248,7 +256,7 @@ func (q *Results) feed() {
 	defer q.joined.Done()
 	defer close(q.ordered)
 	defer close(q.work)
-	f := follower{q: q, seen: make(map[uint64]uint32)}
+	f := newFollower(q)
 	for {
 		tasks, bound, final := f.round()
 		for _, t := range tasks {
@@ -432,6 +440,9 @@ func (q *Results) view() *view {
 
 // drop gives back a view and the memory of its block.
 func (q *Results) drop(v *view) {
+	if v.free {
+		return
+	}
 	if v.owned {
 		q.ring.buffers.put(v.buf)
 	}
@@ -450,7 +461,9 @@ func (q *Results) match(t *task, v *view) error {
 		return err
 	}
 	undecided := uint64(0)
+	v.packets = slices.Grow(v.packets, int(v.h.packets)+1)
 	for {
+		w.p = &v.packets[:len(v.packets)+1][len(v.packets)]
 		more, err := w.next()
 		if err != nil {
 			return err
@@ -466,17 +479,20 @@ func (q *Results) match(t *task, v *view) error {
 		known := w.entry.at(i)
 		w.ref.Host = known.host
 		verdict := known.verdict
-		result := q.q.Filter.Match(&w.p, &w.ref, verdict)
+		result := q.q.Filter.Match(w.p, &w.ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
 			result, verdict = q.later(w, i, verdict)
 		}
 		switch result {
 		case filter.Yes:
-			v.packets = append(v.packets, w.p)
+			v.packets = v.packets[:len(v.packets)+1]
 			v.meta = append(v.meta, pipeline.Meta{Ref: w.ref, L7: verdict})
 		case filter.Unknown:
 			undecided++
 		}
+	}
+	if q.q.Live {
+		t.held = q.admit(&v.flows)
 	}
 	if undecided > 0 {
 		q.count(func(s *Scan) { s.Undecided += undecided })
@@ -490,7 +506,7 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 	for k := range e.events {
 		if ev := &e.events[k]; ev.packet > packet {
 			v, w.ref.Host = ev.verdict, ev.host
-			if r := q.q.Filter.Match(&w.p, &w.ref, v); r != filter.Unknown {
+			if r := q.q.Filter.Match(w.p, &w.ref, v); r != filter.Unknown {
 				return r, v
 			}
 		}
@@ -502,13 +518,16 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 				break
 			}
 			v, w.ref.Host = ev.verdict, ev.host
-			if r := q.q.Filter.Match(&w.p, &w.ref, v); r != filter.Unknown {
+			if r := q.q.Filter.Match(w.p, &w.ref, v); r != filter.Unknown {
 				return r, v
 			}
 		}
 	}
+	if q.hold(w, v) {
+		return filter.No, v
+	}
 	v = lastVerdict(v)
-	return q.q.Filter.Match(&w.p, &w.ref, v), v
+	return q.q.Filter.Match(w.p, &w.ref, v), v
 }
 
 // lastVerdict is what is known about a flow if nothing more will be known.
@@ -539,8 +558,8 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := q.ctx.Err(); err != nil {
-			return err
+		if q.ctx.Err() != nil {
+			return context.Cause(q.ctx)
 		}
 		if q.fill(b); len(b.Packets) > 0 {
 			b.Now = b.Packets[len(b.Packets)-1].Time
@@ -568,9 +587,11 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 			switch {
 			case !ok:
 				q.ended, q.bound = true, math.MaxInt64
+				q.join(q.expire())
 				return false, nil
 			case t.fence:
 				q.bound = max(q.bound, t.bound)
+				q.join(q.expire())
 				return false, nil
 			}
 			q.coming = t
@@ -589,11 +610,17 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	if q.coming.v != nil {
-		q.active = append(q.active, q.coming.v)
-	}
+	q.join(q.coming.held)
+	q.join(q.coming.v)
 	q.coming = nil
 	return false, nil
+}
+
+// join adds a view, which may be nil, to those that are being delivered.
+func (q *Results) join(v *view) {
+	if v != nil {
+		q.active = append(q.active, v)
+	}
 }
 
 // limit returns the time before which every packet is there.
@@ -602,7 +629,7 @@ func (q *Results) limit() int64 {
 		return math.MaxInt64 // no memory for what may come before
 	}
 	if q.coming != nil {
-		return max(q.bound, q.coming.first)
+		return max(q.bound, min(q.coming.first, q.coming.bound))
 	}
 	return q.bound
 }
@@ -640,7 +667,7 @@ func (q *Results) take(b *pipeline.Batch, v *view, until int64) {
 		n++
 	}
 	packets := v.packets[v.next : v.next+n]
-	if packets[0].Time < q.last {
+	if packets[0].Time < q.last && !v.free {
 		q.count(func(s *Scan) { s.Disorder++ })
 	}
 	q.last = max(q.last, packets[n-1].Time)

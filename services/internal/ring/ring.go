@@ -259,14 +259,17 @@ type Ring struct {
 	written   atomic.Uint64 // bytes of blocks written since the ring was opened
 
 	memory []byte      // of the images
-	pool   chan *image // free ones
 	queue  chan *image // finished ones
 	tails  chan *image
 	stages []*stage
 
 	buffers pageBuffers // of queries
 
+	sorting sync.Mutex // guards sorter
+	sorter  sorter
+
 	mu       sync.Mutex
+	free     []*image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
 	turn     int
 	waiting  map[uint64]*image // finished blocks on their way to the disk, by number
 	flights  map[uint64]uint64 // header.total of finished blocks that are not written yet, by number
@@ -277,7 +280,8 @@ type Ring struct {
 	rate    rate
 	stop    chan struct{}
 	stopped sync.WaitGroup
-	readers sync.WaitGroup
+	readers sync.WaitGroup        // queries that may still use buffers
+	queries map[*Results]struct{} // that run; guarded by mu
 }
 
 // A cause is why a packet was dropped.

@@ -10,7 +10,8 @@ import (
 
 // A device is a ring's part on one device. Ring.mu guards it.
 type device struct {
-	number   int
+	number   int    // in Config.Dirs
+	index    uint16 // as its description says
 	dir      string
 	store    Store
 	state    stateFile
@@ -56,6 +57,9 @@ type slot struct {
 	bloom       bloom    // while the segment has no exact index; else nil
 	keys        []uint64 // in the same way
 }
+
+// slotExact in a task's flags says that the exact index has named the block.
+const slotExact = 1 << 15
 
 func (h *header) slot() slot {
 	return slot{seq: h.seq, first: h.first, last: h.last, total: h.total, packets: h.packets, bytes: h.bytes, generation: h.generation, worker: h.worker, flags: h.flags}
@@ -169,7 +173,7 @@ func (r *Ring) saveDescriptor(d *device, clean bool) error {
 	defer r.buffers.put(page)
 	page = page[:pageSize]
 	desc := r.d
-	desc.device, desc.clean = uint16(d.number), clean
+	desc.device, desc.clean = d.index, clean
 	for i := range desc.dropped {
 		desc.dropped[i] = r.dropped[i].Load()
 	}
@@ -220,6 +224,7 @@ func (r *Ring) scan(s *segment) error {
 				}
 				if h.ring == r.d.ring && h.seq != 0 {
 					slots[i] = h.slot()
+					slots[i].bloom = append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
 				}
 			}
 		})

@@ -80,7 +80,7 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 		return Estimate{}, fmt.Errorf("estimate: %w", err)
 	}
 	defer res.release()
-	f := follower{q: res, seen: make(map[uint64]uint32)}
+	f := newFollower(res)
 	tasks, _, _ := f.round()
 	scan := res.Scan()
 	e := Estimate{Blocks: uint64(len(tasks)), From: scan.From, To: scan.To}

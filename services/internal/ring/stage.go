@@ -127,18 +127,16 @@ func (s *stage) begin(iface int, now int64) cause {
 	if iface >= s.described {
 		return causeFormat
 	}
-	select {
-	case img := <-r.pool:
-		img.refs = 1
-		s.current.Store(r.seq.Load() + 1)
-		h := header{worker: s.worker, generation: r.d.generation, ring: r.d.ring, seq: r.seq.Add(1), lost: s.lost.Load()}
-		s.builder.begin(img, h, s.head)
-		s.began, s.savedAt, s.viewed = now, now, 0
-		s.lastTime = math.MinInt64 / 2
-		return -1
-	default:
+	img := r.take()
+	if img == nil {
 		return causeQueue
 	}
+	s.current.Store(r.seq.Load() + 1)
+	h := header{worker: s.worker, generation: r.d.generation, ring: r.d.ring, seq: r.seq.Add(1), lost: s.lost.Load()}
+	s.builder.begin(img, h, s.head)
+	s.began, s.savedAt, s.viewed = now, now, 0
+	s.lastTime = math.MinInt64 / 2
+	return -1
 }
 
 // maxHead bounds the descriptions of interfaces in a block.

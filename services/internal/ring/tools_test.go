@@ -211,8 +211,86 @@ func TestExportAndVerify(t *testing.T) {
 			t.Errorf("byte %d: %d problems %q, want %q (%v)", at, v.Found, v.Problems, want, err)
 		}
 	}
-	closeRing(t, r)
 	if got := r.Inspect(); len(got) != 8 {
 		t.Errorf("%d segments", len(got))
 	}
+	closeRing(t, r)
+
+	// One device alone, and one named twice.
+	c.Dirs = append(c.Dirs, c.Dirs[0])
+	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "the same device") {
+		t.Errorf("a device named twice: %v", err)
+	}
+	c.Dirs = c.Dirs[:1]
+	if r, err = Open(c); err != nil {
+		t.Fatal(err)
+	}
+	if have, _ := collect(t, r, everything); len(have) == 0 || !strings.Contains(fmt.Sprint(r.State().Problems), "it has 2 devices, and 1 are named") {
+		t.Errorf("%d packets, %v", len(have), r.State().Problems)
+	}
+	closeRing(t, r)
+	c.ReadOnly = false
+	if _, err := Open(c); err == nil {
+		t.Error("a ring can be written with a device left out")
+	}
+}
+
+// A full writer takes so many bytes and then nothing.
+type full int
+
+func (f *full) Write(b []byte) (int, error) {
+	if *f -= full(len(b)); *f < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return len(b), nil
+}
+
+func TestExportToFullDisk(t *testing.T) {
+	set := newSetting(t, 1, 16<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	play(t, s, &traffic{frames: mix(23, 10_000)})
+	s.Finish()
+	room := full(2*blockSize + 100)
+	if n, _, err := r.Export(context.Background(), math.MinInt64, math.MaxInt64, &room); n != 2 || err == nil {
+		t.Errorf("%d blocks, %v", n, err)
+	}
+	closeRing(t, r)
+}
+
+// TestSegmentOfTwoOpenings fills a segment before and after the ring was closed: its index knows the blocks of both.
+func TestSegmentOfTwoOpenings(t *testing.T) {
+	set := newSetting(t, 1, 48<<20)
+	set.cfg.SegmentBytes = 16 << 20
+	set.create(t)
+	frames := mix(24, 60_000)
+	r := set.open(t)
+	for _, part := range [][]packet.Frame{frames[:20_000], frames[20_000:]} {
+		s := r.Stage(0, table)
+		play(t, s, &traffic{frames: part})
+		s.Finish()
+		closeRing(t, r)
+		r = set.open(t)
+	}
+	first := r.devices[0].segments[0]
+	all, none, err := first.index.all(r, first)
+	if err != nil || len(all) == 0 {
+		t.Fatal(err)
+	}
+	for i := range dataBlocks(r.d.segment) {
+		if none.has(i) {
+			t.Errorf("the index does not know block %d", i)
+		}
+	}
+	if v, err := r.Verify(context.Background(), nil); err != nil || v.Found != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	q := Query{From: math.MinInt64, To: math.MaxInt64, Filter: mustFilter(t, "port == 22")}
+	have, scan := collect(t, r, q)
+	q.everything = true
+	want, full := collect(t, r, q)
+	if len(have) == 0 || len(have) != len(want) || scan.Blocks != full.Blocks {
+		t.Errorf("%d packets of %d blocks, want %d of %d", len(have), scan.Blocks, len(want), full.Blocks)
+	}
+	closeRing(t, r)
 }

@@ -22,6 +22,7 @@ type view struct {
 	meta    []pipeline.Meta // parallel
 	next    int             // first one not delivered
 	owned   bool            // buf is one of Ring.buffers
+	free    bool            // it is no block and has no token
 	looked  uint32          // packets that were looked at
 }
 
@@ -32,7 +33,8 @@ type walker struct {
 	v       *view
 	ordinal int
 
-	p     packet.Packet
+	p     *packet.Packet // where the next packet goes; own unless the caller has a place for it
+	own   packet.Packet
 	inner packet.Packet // innermost headers of a tunnelled packet
 	ref   flow.Ref
 	entry *tableEntry
@@ -70,7 +72,7 @@ func (w *walker) enhanced(b []byte) error {
 	if captured > len(b) || end > len(b)-4 || int(iface) >= len(w.links) {
 		return errData
 	}
-	p := &w.p
+	p := w.p
 	p.Frame = packet.Frame{
 		Data: b[28 : 28+captured : 28+captured], Len: le.Uint32(b[24:]), Iface: uint16(iface),
 		Time: int64(uint64(le.Uint32(b[12:]))<<32 | uint64(le.Uint32(b[16:]))),
@@ -95,7 +97,7 @@ func (w *walker) refer() {
 	if e.flags&entryFlow == 0 {
 		return
 	}
-	p, outer := &w.p, &w.v.flows.entries[e.outer]
+	p, outer := w.p, &w.v.flows.entries[e.outer]
 	if !e.keyed {
 		e.take(p)
 	}
@@ -112,9 +114,9 @@ func (w *walker) refer() {
 
 // innermost decodes what is inside the packet.
 func (w *walker) innermost() *packet.Packet {
-	w.inner = w.p
-	found := &w.p
-	for at := w.p; at.Inner(&at); {
+	w.inner = *w.p
+	found := w.p
+	for at := *w.p; at.Inner(&at); {
 		if at.Layers&packet.IP != 0 {
 			w.inner = at
 			found = &w.inner
@@ -263,7 +265,9 @@ func (v *view) walk(t *tables) (*walker, error) {
 	if err := v.flows.read(v.buf, &v.h); err != nil {
 		return nil, err
 	}
-	return &walker{b: v.buf[v.h.dataStart:v.h.dataEnd], links: links, v: v}, nil
+	w := &walker{b: v.buf[v.h.dataStart:v.h.dataEnd], links: links, v: v}
+	w.p = &w.own
+	return w, nil
 }
 
 // order makes the packets rise in time, where they do not.

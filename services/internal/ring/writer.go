@@ -3,6 +3,7 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -125,8 +126,54 @@ func (r *Ring) placed(d *device, s *segment, at int, img *image, err error) {
 	full := s.used == len(s.slots) && s.inFlight == 0 && s.state == segmentOpen && d.failed == nil
 	r.mu.Unlock()
 	if full {
+		r.rekey(s)
 		r.close(d, s)
 	}
+}
+
+// rekey finds the keys of blocks that were written before the ring was opened, so that the exact index of a full segment knows them.
+func (r *Ring) rekey(s *segment) {
+	r.mu.Lock()
+	slots := slices.Clone(s.slots)
+	r.mu.Unlock()
+	buf, err := r.buffers.get()
+	if err != nil {
+		return // their bloom filters do
+	}
+	defer r.buffers.put(buf)
+	var known tables
+	for i := range slots {
+		b := &slots[i]
+		if b.seq == 0 || b.keys != nil || b.flags&flagPartial != 0 {
+			continue
+		}
+		keys := r.keysOf(s, i, b.seq, buf, &known)
+		r.mu.Lock()
+		s.slots[i].keys = keys
+		r.mu.Unlock()
+	}
+}
+
+// keysOf reads a block and returns the keys of its packets; nil if it cannot be read, which a query will say.
+func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *tables) []uint64 {
+	h, err := r.readBlock(s, i, buf)
+	if err != nil || h.seq != seq {
+		return nil
+	}
+	v := &view{buf: buf, h: h}
+	w, err := v.walk(known)
+	if err != nil {
+		return nil
+	}
+	keys, err := w.verify(&h)
+	if err != nil || len(keys) > maxKeys {
+		return nil
+	}
+	list := make([]uint64, 0, len(keys))
+	for k := range keys {
+		list = append(list, uint64(k))
+	}
+	return list
 }
 
 // close gives a full segment its index. Its blocks can be read meanwhile.
@@ -144,7 +191,10 @@ func (r *Ring) close(d *device, s *segment) {
 	if err == nil {
 		s.state = segmentClosed
 		for i := range s.slots {
-			s.slots[i].bloom, s.slots[i].keys = nil, nil
+			if s.slots[i].keys != nil && s.slots[i].flags&flagPartial == 0 {
+				s.slots[i].bloom = nil
+			}
+			s.slots[i].keys = nil
 		}
 		err = r.saveEntry(d, s.number, false)
 	}
@@ -164,8 +214,22 @@ func (r *Ring) release(img *image, done bool) {
 	}
 	img.refs--
 	if img.refs == 0 {
-		r.pool <- img
+		r.free = append(r.free, img)
 	}
+}
+
+// take returns a free image, or nil.
+func (r *Ring) take() *image {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.free)
+	if n == 0 {
+		return nil
+	}
+	img := r.free[n-1]
+	r.free = r.free[:n-1]
+	img.refs = 1
+	return img
 }
 
 // writeTails saves unfinished blocks to tail slots.

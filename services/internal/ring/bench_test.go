@@ -1,0 +1,291 @@
+package ring
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// nowhere is a Store that keeps no block: what a stage and the writers cost without a disk.
+type nowhere struct{ *disk }
+
+func (n nowhere) Open(name string, write bool) (File, error) {
+	f, err := n.disk.Open(name, write)
+	return nothing{f}, err
+}
+
+type nothing struct{ File }
+
+func (nothing) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
+
+// BenchmarkStage records the generator's traffic, of 334 bytes a packet, with and without its writers.
+func BenchmarkStage(b *testing.B) {
+	set := newSetting(b, 1, 64<<20)
+	set.cfg.SegmentBytes, set.cfg.QueueBytes = 16<<20, 64<<20
+	set.create(b)
+	set.cfg.Store = func(dir string) Store { return nowhere{set.disks[dir]} }
+	r := set.open(b)
+	k := &keeper{}
+	worker(b, []pipeline.Stage{k}, &traffic{frames: mix(41, 200_000)})
+	s := r.Stage(0, table)
+	bytes, packets := 0, 0
+	b.ReportAllocs()
+	before := cpu()
+	for b.Loop() {
+		for i := range k.batches {
+			s.Process(&k.batches[i])
+			packets += len(k.batches[i].Packets)
+			for j := range k.batches[i].Packets {
+				bytes += len(k.batches[i].Packets[j].Data)
+			}
+		}
+	}
+	used := cpu() - before
+	s.Finish()
+	if n := r.State().Dropped["queue"]; n > uint64(packets/10) {
+		b.Logf("%d of %d packets dropped", n, packets)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
+	b.ReportMetric(float64(used.Nanoseconds())/float64(packets), "cpu-ns/packet")
+	b.ReportMetric(float64(bytes)/float64(packets), "bytes/packet")
+	closeRing(b, r)
+}
+
+// cpu returns the time that the process has used on all processors.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// benchDir is where benchmarks write: on a disk, not in memory.
+func benchDir(b *testing.B) string {
+	if dir := os.Getenv("GALVO_BENCH_DIR"); dir != "" {
+		dir, err := os.MkdirTemp(dir, "ring")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	return b.TempDir()
+}
+
+// BenchmarkWrite overwrites a ring on the disk with full blocks as fast as the writers take them.
+func BenchmarkWrite(b *testing.B) {
+	c := Config{Name: "bench", Dirs: []string{filepath.Join(benchDir(b), "ring")}, Bytes: 2 << 30, SegmentBytes: 256 << 20}
+	if err := Create(context.Background(), c); err != nil {
+		b.Fatal(err)
+	}
+	r, err := Open(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := &keeper{}
+	worker(b, []pipeline.Stage{k}, &traffic{frames: mix(41, 3000)})
+	bl := newBuilder()
+	head := appendHead(nil, ethernet)
+	before := cpu()
+	for b.Loop() {
+		// A full block is made once for each image; then only its number changes.
+		img := r.take()
+		for ; img == nil; img = r.take() {
+			time.Sleep(50 * time.Microsecond)
+		}
+		if img.h.packets == 0 {
+			bl.begin(img, header{generation: r.d.generation, ring: r.d.ring}, head)
+			for i := range k.batches {
+				for j := range k.batches[i].Packets {
+					if p := &k.batches[i].Packets[j]; bl.room(len(p.Data)) {
+						bl.add(p, &k.batches[i].Meta[j], len(p.Data))
+					}
+				}
+			}
+			bl.finish(img)
+			keys := img.keys
+			bl.reset()
+			img.keys = keys
+		}
+		r.mu.Lock()
+		img.h.seq = r.seq.Add(1)
+		img.h.total = r.total.Add(uint64(img.h.bytes))
+		r.waiting[img.h.seq] = img
+		r.flights[img.h.seq] = img.h.total
+		r.mu.Unlock()
+		r.queue <- img
+	}
+	waitIdle(b, r)
+	used, took := cpu()-before, b.Elapsed()
+	gb := float64(b.N) * blockSize / 1e9
+	b.ReportMetric(gb/took.Seconds(), "GB/s")
+	b.ReportMetric(used.Seconds()/gb, "cpu-s/GB")
+	closeRing(b, r)
+}
+
+// round changes the hosts of frames, and moves their time.
+func round(frames []packet.Frame, n int, length int64) []packet.Frame {
+	var p packet.Packet
+	out := make([]packet.Frame, len(frames))
+	for i, f := range frames {
+		f.Data = append([]byte(nil), f.Data...)
+		p.Frame = f
+		p.Decode(packet.LinkEthernet)
+		if p.Layers&packet.IPv4 != 0 {
+			f.Data[p.L3+13] ^= byte(n)
+			f.Data[p.L3+17] ^= byte(n)
+		}
+		f.Time += int64(n) * length
+		out[i] = f
+	}
+	return out
+}
+
+// filled makes a ring on the disk that holds so many bytes of traffic, and twelve packets of a host that comes in three places.
+func filled(b *testing.B, bytes int64) *Ring {
+	c := Config{Name: "bench", Dirs: []string{filepath.Join(benchDir(b), "ring")}, Bytes: bytes + 512<<20, SegmentBytes: 256 << 20}
+	if err := Create(context.Background(), c); err != nil {
+		b.Fatal(err)
+	}
+	r, err := Open(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	base := mix(42, 200_000)
+	length := base[len(base)-1].Time - epoch + 1000
+	s := r.Stage(0, table)
+	p := newPlayer(s)
+	written := int64(0)
+	for n := 0; written < bytes; n++ {
+		frames := round(base, n, length)
+		if at := int64(n) * 70_000_000; at < bytes && (n%10 == 3) && n < 30 {
+			for i := range 4 {
+				rare := &frames[1000*i+500]
+				var q packet.Packet
+				q.Frame = *rare
+				q.Decode(packet.LinkEthernet)
+				if q.Layers&packet.IPv4 != 0 {
+					copy(rare.Data[q.L3+12:], []byte{203, 0, 113, 77})
+				}
+			}
+		}
+		p.play(b, frames)
+		for i := range frames {
+			written += int64(len(frames[i].Data)) + 32
+		}
+		waitIdle(b, r)
+	}
+	s.Finish()
+	waitIdle(b, r)
+	closeRing(b, r)
+	if r, err = Open(c); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// drain takes all packets of a query.
+func drain(b *testing.B, r *Ring, q Query) (n uint64, scan Scan) {
+	res, err := r.Query(context.Background(), q)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer res.Close()
+	var batch pipeline.Batch
+	for {
+		err := res.Next(context.Background(), &batch)
+		if err == io.EOF {
+			return n, res.Scan()
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		n += uint64(len(batch.Packets))
+	}
+}
+
+// BenchmarkQuery asks rings of several sizes for a rare host, for a port that is in every block, and for everything; and reads all blocks with nothing done to
+// them. Each query finds the ring just opened, and reads past the page cache.
+func BenchmarkQuery(b *testing.B) {
+	for _, gb := range []float64{0.5, 2, 8} {
+		b.Run(fmt.Sprint(gb, "GB"), func(b *testing.B) {
+			r := filled(b, int64(gb*1e9))
+			defer closeRing(b, r)
+			forget := func() {
+				for _, d := range r.devices {
+					for _, s := range d.segments {
+						s.index.drop()
+						if s.state == segmentClosed {
+							s.slots = nil
+						}
+					}
+				}
+			}
+			for _, ask := range []struct{ name, text string }{{"rare", "ip == 203.0.113.77"}, {"wide", "port == 443"}, {"all", ""}} {
+				b.Run(ask.name, func(b *testing.B) {
+					q := Query{From: math.MinInt64, To: math.MaxInt64, Filter: mustFilter(b, ask.text)}
+					before := cpu()
+					var n uint64
+					var scan Scan
+					for b.Loop() {
+						forget()
+						n, scan = drain(b, r, q)
+					}
+					b.ReportMetric(float64((cpu()-before).Milliseconds())/float64(b.N), "cpu-ms")
+					b.ReportMetric(float64(n), "packets")
+					b.ReportMetric(float64(scan.Read), "blocks")
+				})
+			}
+			b.Run("raw", func(b *testing.B) {
+				for b.Loop() {
+					rawScan(b, r)
+				}
+			})
+		})
+	}
+}
+
+// rawScan reads every block of a ring as a query does, four at a time, and looks at none.
+func rawScan(b *testing.B, r *Ring) {
+	var next atomic.Int64
+	var places []place
+	for _, s := range r.devices[0].segments {
+		if s.state == segmentEmpty {
+			continue
+		}
+		for i := range dataBlocks(r.d.segment) {
+			places = append(places, place{s, i})
+		}
+	}
+	done := make(chan error)
+	for range maxReaders {
+		go func() {
+			buf, err := newPages(blockSize)
+			for err == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(places) {
+					break
+				}
+				_, err = places[i].s.file.ReadAt(buf, int64(places[i].i)*blockSize)
+			}
+			freePages(buf)
+			done <- err
+		}()
+	}
+	for range maxReaders {
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+}

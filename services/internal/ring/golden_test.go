@@ -1,0 +1,190 @@
+package ring
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// goldenBlock makes a block by hand, with one of everything: flows of both versions, one that goes on and is recognised, a tunnelled one, a name, and a
+// packet without flow.
+func goldenBlock() *image {
+	b := newBuilder()
+	img := &image{buf: make([]byte, blockSize)}
+	b.begin(img, header{worker: 3, generation: 7, ring: 0x1122334455667788, seq: 42, lost: 5, dropped: 6, synced: 1000}, appendHead(nil, ethernet))
+	eth := func(etherType uint16, rest ...byte) []byte {
+		return append(append(bytes.Clone([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}), byte(etherType>>8), byte(etherType)), rest...)
+	}
+	udp := eth(0x0800, 0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0xc0, 0, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4)
+	tcp := &flow.Record{ID: 900, First: epoch - 5e9, Flags: flow.Server1 | flow.V6, Proto: 6, Port: [2]uint16{50000, 443}}
+	tcp.Addr[0][0], tcp.Addr[0][15], tcp.Addr[1][0], tcp.Addr[1][15] = 0x20, 1, 0x20, 2
+	dns := &flow.Record{ID: 901, First: epoch, Flags: flow.Server1, Proto: 17, Port: [2]uint16{0xc000, 53}}
+	copy(dns.Addr[0][:], []byte{10, 0, 0, 1})
+	copy(dns.Addr[1][:], []byte{10, 0, 0, 2})
+	outer := &flow.Record{ID: 17, First: epoch, Flags: flow.Outside, Proto: 47}
+	add := func(i int64, data []byte, m pipeline.Meta, captured int) {
+		p := packet.Packet{Frame: packet.Frame{Data: data, Len: uint32(len(data)), Iface: uint16(i % 2), Time: epoch + i*1000, Flags: packet.Flags(i % 3)}}
+		p.Decode(packet.LinkEthernet)
+		b.add(&p, &m, captured)
+	}
+	add(0, udp, pipeline.Meta{Ref: flow.Ref{Flow: dns, Outer: dns}, L7: l7.Verdict{State: l7.Pending}}, len(udp))
+	add(1, eth(0x88cc, 1, 2, 3), pipeline.Meta{L7: l7.Verdict{State: l7.Final, Proto: 300}}, 17)
+	add(2, udp, pipeline.Meta{Ref: flow.Ref{Flow: dns, Outer: dns}, L7: l7.Verdict{State: l7.Final, Proto: 5}}, len(udp))
+	add(3, udp, pipeline.Meta{Ref: flow.Ref{Flow: tcp, Outer: outer, From: 1, Host: []byte("example.org")}, L7: l7.Verdict{State: l7.Partial, Proto: 91, App: 200}}, 20)
+	add(2, eth(0x0806), pipeline.Meta{}, 14)
+	b.finish(img)
+	img.h.total = 4711
+	pad(img.buf[img.h.flowsEnd:trailerAt])
+	finishBlock(img.buf, &img.h)
+	return img
+}
+
+// golden compares with a file of testdata. Runs of zeros in it are left out: a line is an offset and up to 16 bytes.
+func golden(t *testing.T, name string, b []byte) {
+	t.Helper()
+	var text bytes.Buffer
+	for at := 0; at < len(b); at += 16 {
+		row := b[at:min(at+16, len(b))]
+		if !bytes.Equal(row, make([]byte, len(row))) {
+			fmt.Fprintf(&text, "%06x % x\n", at, row)
+		}
+	}
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), text.String()); diff != "" {
+		t.Errorf("%s: the format has changed: it needs a new version (-want +got):\n%.3000s", name, diff)
+	}
+}
+
+// TestGolden compares a block, a segment's index and the pages of the state file with what FORMAT.md describes.
+func TestGolden(t *testing.T) {
+	img := goldenBlock()
+	golden(t, "block.txt", img.buf)
+
+	one := img.h.slot()
+	one.keys = img.keys
+	two := one
+	two.seq, two.first, two.keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443}
+	slots := []slot{one, two, {}}
+	index := make([]byte, blockSize)
+	if !new(sorter).encode(index, img.h.ring, 9, slots, len(slots)) {
+		t.Fatal("no room")
+	}
+	golden(t, "index.txt", index)
+
+	d := descriptor{name: "golden", ring: img.h.ring, device: 1, devices: 2, copies: 1, generation: 7, segment: 4 << 20, segments: 5, created: epoch, discarded: 9, clean: true}
+	d.dropped[causeDisk] = 8
+	page := make([]byte, 2*pageSize)
+	d.put(page)
+	s := segment{state: segmentClosed, seqLo: 42, seqHi: 43, first: epoch, last: epoch + 9, pinned: epoch + 1e9, floor: 3, totalHi: 4711}
+	s.putEntry(page[pageSize:])
+	golden(t, "state.txt", page)
+}
+
+// TestGoldenIsRead reads the golden block as it was made.
+func TestGoldenIsRead(t *testing.T) {
+	img := goldenBlock()
+	h, err := checkBlock(img.buf)
+	if err != nil || h != img.h {
+		t.Fatalf("%+v, want %+v, %v", h, img.h, err)
+	}
+	v := &view{buf: img.buf, h: h}
+	w, err := v.walk(&tables{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		Flow, Outer, ID uint64
+		Server, Client  uint16
+		From            flow.Endpoint
+		Verdict         l7.Verdict
+		Host            string
+		Data            int
+	}
+	var rows []row
+	for {
+		more, err := w.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !more {
+			break
+		}
+		ev := w.entry.at(w.ordinal - 1)
+		r := row{Verdict: ev.verdict, Host: string(ev.host), Data: len(w.p.Data), From: w.ref.From}
+		if f := w.ref.Flow; f != nil {
+			r.Flow, r.Outer, r.Server, r.Client = f.ID, w.ref.Outer.ID, f.Port[f.Server()], f.Port[1-f.Server()]
+		}
+		rows = append(rows, r)
+	}
+	const dns, tcp, outer = 7<<48 | 3<<40 | 901, 7<<48 | 3<<40 | 900, 7<<48 | 3<<40 | 17
+	want := []row{
+		{Flow: dns, Outer: dns, Server: 53, Client: 0xc000, Verdict: l7.Verdict{State: l7.Pending}, Data: 46},
+		{Verdict: l7.Verdict{State: l7.Final, Proto: 300}, Data: 17},
+		{Flow: dns, Outer: dns, Server: 53, Client: 0xc000, Verdict: l7.Verdict{State: l7.Final, Proto: 5}, Data: 46},
+		{Flow: tcp, Outer: outer, Server: 443, Client: 50000, Verdict: l7.Verdict{State: l7.Partial, Proto: 91, App: 200}, Host: "example.org", Data: 20},
+		{Data: 14},
+	}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// FuzzBlock reads blocks that anything may have damaged, with a checksum that says that they are whole.
+func FuzzBlock(f *testing.F) {
+	img := goldenBlock()
+	f.Add(img.buf[:img.h.flowsEnd], img.h.packets, img.h.entries, img.h.dataStart, img.h.dataEnd)
+	f.Fuzz(func(t *testing.T, front []byte, packets, entries, dataStart, dataEnd uint32) {
+		b := make([]byte, blockSize)
+		n := copy(b[:trailerAt], front)
+		h := header{ring: 1, seq: 1, packets: packets, entries: entries & 0xffff, flowsEnd: uint32(n)}
+		h.dataEnd = dataEnd % uint32(n+1)
+		h.dataStart = dataStart % (h.dataEnd + 1)
+		finishBlock(b, &h)
+		h, err := checkBlock(b)
+		if err != nil {
+			return
+		}
+		v := &view{buf: b, h: h}
+		w, err := v.walk(&tables{})
+		for more := true; more && err == nil; {
+			more, err = w.next()
+		}
+	})
+}
+
+// FuzzIndex reads pages of keys that anything may have damaged.
+func FuzzIndex(f *testing.F) {
+	f.Add([]byte{2, 0, 5, 3, 1, 4, 1, 1})
+	f.Fuzz(func(t *testing.T, page []byte) {
+		if len(page) < 2 {
+			return
+		}
+		readKeys(page, never, 32, func(_ uint64, block int) { //nolint:errcheck // any error will do
+			if block >= maxBlocks {
+				t.Fatal(block)
+			}
+		})
+	})
+}

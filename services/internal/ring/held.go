@@ -1,0 +1,146 @@
+package ring
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// How long a packet of a live query waits for the verdict of its flow, and how many bytes may.
+const (
+	holdTime  = int64(5 * time.Second) // the window of package l7
+	holdBytes = 32 << 20
+)
+
+// A waitingRoom keeps packets whose flow may still get a verdict: at the newest end of a live query. What was recorded before is judged by what the ring
+// knows. A packet that gets its verdict is delivered before the ones that brought it, and so after packets of other flows that are later.
+type waitingRoom struct {
+	mu    sync.Mutex
+	flows map[uint64][]*waiting
+	bytes int
+}
+
+type waiting struct {
+	packet      packet.Packet
+	ref         flow.Ref
+	flow, outer flow.Record
+	verdict     l7.Verdict
+}
+
+// hold keeps a packet if its flow may still get a verdict, and there is room.
+func (q *Results) hold(w *walker, v l7.Verdict) bool {
+	if !q.q.Live || w.entry.id == 0 || w.v.h.generation != q.ring.d.generation || q.ring.now()-w.p.Time > holdTime {
+		return false
+	}
+	room := &q.held
+	room.mu.Lock()
+	defer room.mu.Unlock()
+	if room.bytes+len(w.p.Data) > holdBytes {
+		return false
+	}
+	one := &waiting{packet: *w.p, flow: *w.ref.Flow, outer: *w.ref.Outer, verdict: v}
+	one.packet.Data = slices.Clone(w.p.Data)
+	one.ref = flow.Ref{Flow: &one.flow, Outer: &one.outer, From: w.ref.From, OuterFrom: w.ref.OuterFrom}
+	if room.flows == nil {
+		room.flows = make(map[uint64][]*waiting)
+	}
+	room.flows[w.entry.id] = append(room.flows[w.entry.id], one)
+	room.bytes += len(one.packet.Data)
+	return true
+}
+
+// admit judges the packets that wait by what a block says of their flows, and returns those that are wanted now; nil if there are none.
+func (q *Results) admit(flows *flowTable) *view {
+	room := &q.held
+	room.mu.Lock()
+	defer room.mu.Unlock()
+	if len(room.flows) == 0 {
+		return nil
+	}
+	out := &view{free: true}
+	for i := range flows.entries {
+		e := &flows.entries[i]
+		if list := room.flows[e.id]; e.id != 0 && list != nil {
+			q.judge(out, e.id, list, func(one *waiting) filter.Result {
+				for k := range e.events {
+					if e.events[k].verdict.State == silentState {
+						continue
+					}
+					one.verdict, one.ref.Host = e.events[k].verdict, slices.Clone(e.events[k].host)
+					if r := q.q.Filter.Match(&one.packet, &one.ref, one.verdict); r != filter.Unknown {
+						return r
+					}
+				}
+				return filter.Unknown
+			})
+		}
+	}
+	return out.sorted()
+}
+
+// expire judges the packets that have waited long enough as if nothing more became known.
+func (q *Results) expire() *view {
+	room := &q.held
+	room.mu.Lock()
+	defer room.mu.Unlock()
+	if len(room.flows) == 0 {
+		return nil
+	}
+	out := &view{free: true}
+	now := q.ring.now()
+	undecided := uint64(0)
+	for id, list := range room.flows {
+		q.judge(out, id, list, func(one *waiting) filter.Result {
+			if now-one.packet.Time <= holdTime && !q.ended {
+				return filter.Unknown
+			}
+			one.verdict = lastVerdict(one.verdict)
+			r := q.q.Filter.Match(&one.packet, &one.ref, one.verdict)
+			if r == filter.Unknown {
+				undecided++
+				return filter.No
+			}
+			return r
+		})
+	}
+	q.count(func(s *Scan) { s.Undecided += undecided })
+	return out.sorted()
+}
+
+// judge asks about the packets of a flow, oldest first, up to one that goes on waiting. q.held.mu is held.
+func (q *Results) judge(out *view, id uint64, list []*waiting, ask func(*waiting) filter.Result) {
+	for len(list) > 0 {
+		one := list[0]
+		r := ask(one)
+		if r == filter.Unknown {
+			break
+		}
+		if r == filter.Yes {
+			out.packets = append(out.packets, one.packet)
+			out.meta = append(out.meta, pipeline.Meta{Ref: one.ref, L7: one.verdict})
+		}
+		q.held.bytes -= len(one.packet.Data)
+		list = list[1:]
+	}
+	if len(list) == 0 {
+		delete(q.held.flows, id)
+	} else {
+		q.held.flows[id] = list
+	}
+}
+
+// sorted puts the packets of several flows in order; nil if there are none.
+func (v *view) sorted() *view {
+	if len(v.packets) == 0 {
+		return nil
+	}
+	v.h.flags |= flagUnsorted
+	v.order()
+	return v
+}

@@ -1,0 +1,6 @@
+//go:build !soak
+
+package ring
+
+// powerCuts is how often TestPowerCut cuts the power.
+const powerCuts = 15
