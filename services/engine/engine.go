@@ -29,6 +29,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
 
@@ -321,7 +322,9 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 		case m.Stats != nil:
 			e.ports.reading(*m.Stats)
 		case m.Storage != nil:
-			e.volumes.set(m.Storage.Devices, e.letGo)
+			for _, v := range e.volumes.set(m.Storage.Devices, e.letGo) {
+				e.running.Go(func() { v.Repair(sink.Whole) })
+			}
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/internal/handover"
-	"galvo/services/internal/sink"
 	"galvo/services/internal/volume"
 )
 
@@ -29,19 +28,18 @@ func newVolumes(state string) *volumes {
 	return &volumes{state: state, open: map[string]*volume.Volume{}, places: map[string]string{}}
 }
 
-// set takes over what the host says. gone is called with the id of each device that is no more; its files must be closed soon.
-func (vs *volumes) set(devices []handover.Device, gone func(id string)) {
+// set takes over what the host says, and returns the devices that are new. gone is called with the id of each one that is no more; its files must be closed when
+// it returns.
+func (vs *volumes) set(devices []handover.Device, gone func(id string)) (opened []*volume.Volume) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	vs.devices = devices
 	for id, v := range vs.open {
 		i := slices.IndexFunc(devices, func(d handover.Device) bool { return d.ID == id })
-		if i >= 0 && devices[i].Active && devices[i].Directory == vs.places[id] && devices[i].Name == v.Name() {
+		if i >= 0 && devices[i].Active && devices[i].Directory == vs.places[id] {
 			continue
 		}
-		if i < 0 || !devices[i].Active {
-			gone(id)
-		}
+		gone(id)
 		v.Close()
 		delete(vs.open, id)
 		delete(vs.places, id)
@@ -50,13 +48,15 @@ func (vs *volumes) set(devices []handover.Device, gone func(id string)) {
 		if vs.open[d.ID] != nil || !d.Active {
 			continue
 		}
-		v, err := volume.Open(d.ID, d.Name, filepath.Join(vs.state, d.Directory), sink.Whole)
+		v, err := volume.Open(d.ID, d.Name, filepath.Join(vs.state, d.Directory))
 		if err != nil {
 			slog.Error("storage device", "id", d.ID, "error", err)
 			continue
 		}
 		vs.open[d.ID], vs.places[d.ID] = v, d.Directory
+		opened = append(opened, v)
 	}
+	return opened
 }
 
 // get returns an active device by its id or its name; the only one if id is empty.

@@ -21,7 +21,7 @@ import (
 // toDisk returns a sink that names files after the second of a time, and the directory that they are in.
 func toDisk(t *testing.T, dir string, start int64) *sink.Disk {
 	t.Helper()
-	v, err := volume.Open("data", "data", dir, sink.Whole)
+	v, err := volume.Open("data", "data", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestStorageFull(t *testing.T) {
 	if err := unix.Statfs(dir, &st); err != nil || st.Bfree*uint64(st.Bsize) > 1<<20 {
 		t.Errorf("%d bytes are free, %v: the device is not full", st.Bfree*uint64(st.Bsize), err)
 	}
-	v2, err := volume.Open("data", "data", dir, sink.Whole)
+	v2, err := volume.Open("data", "data", dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 // are checked before anything is done with them. The directory .galvo belongs to Galvo and is neither shown nor reached through paths.
 //
 // A file that a capture writes is complete at every moment but one: a process that is killed inside of write(2) leaves a part of a packet.
-// So each file that is being written has a note in .galvo/unfinished, and who opens the volume again cuts such a file behind its last whole packet.
+// So each file that is being written has a note in .galvo/unfinished, and Repair cuts such a file behind its last whole packet. FORMAT.md has the layout.
 package volume
 
 import (
@@ -44,13 +44,14 @@ type Volume struct {
 	id, name string
 	root     *os.Root
 
+	left []note // what was not finished when the volume was opened
+
 	mu      sync.Mutex
 	writing map[string]bool // paths; guarded by mu
 }
 
-// Open opens the device whose files are below dir, and repairs what was not finished when it was last used. whole returns the length of the part of a
-// savefile, from the offset good on, that holds whole packets only.
-func Open(id, name, dir string, whole func(f *os.File, good int64) (int64, error)) (*Volume, error) {
+// Open opens the device whose files are below dir. Repair must be called after it.
+func Open(id, name, dir string) (*Volume, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the storage device %s: %w", name, err)
@@ -61,7 +62,7 @@ func Open(id, name, dir string, whole func(f *os.File, good int64) (int64, error
 			slog.Warn("prepare the storage device", "device", name, "error", err) // one that is full or read-only can be read
 		}
 	}
-	v.repair(whole)
+	v.readNotes()
 	return v, nil
 }
 

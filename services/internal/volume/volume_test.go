@@ -22,7 +22,7 @@ func half(f *os.File, good int64) (int64, error) {
 
 func open(t *testing.T, dir string) *Volume {
 	t.Helper()
-	v, err := Open("data", "data", dir, half)
+	v, err := Open("data", "data", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +228,10 @@ func TestCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := open(t, dir)
+	if info, err := again.Stat("a_2.pcapng"); err != nil || !info.Writing {
+		t.Errorf("a file that is to be repaired: %+v, %v", info, err)
+	}
+	again.Repair(half)
 	if b, err := os.ReadFile(filepath.Join(dir, "a_2.pcapng")); err != nil || string(b) != "0123456789ab" {
 		t.Errorf("repaired: %q, %v", b, err)
 	}
