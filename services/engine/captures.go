@@ -116,9 +116,10 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 	return c, nil
 }
 
-// letGo ends the captures to a device that is not to be used any more, and gives them a moment to complete their files.
+// letGo ends the captures to a device that is not to be used any more, and the analyses of its files, and gives them a moment to close what they have open.
 func (e *Engine) letGo(device string) {
 	end := time.After(letGoTime)
+	e.slots.letGo(device)
 	for _, v := range e.captures.List() {
 		if v.Sink != "disk" || v.Device != device {
 			continue

@@ -195,6 +195,21 @@ func (e *Engine) stopSlot(ctx context.Context, in *api.SlotInput) (*api.Nothing,
 	return nil, nil
 }
 
+// letGo ends the analyses of files on a device.
+func (ss *slots) letGo(device string) {
+	ctx, cancel := context.WithTimeout(context.Background(), letGoTime)
+	defer cancel()
+	for _, s := range ss.all() {
+		if !slices.ContainsFunc(s.files, func(f api.StoredFile) bool { return f.Device == device }) {
+			continue
+		}
+		if err := s.analysis.Close(ctx); err != nil {
+			slog.Warn("analysis", "error", err)
+		}
+		ss.free(s)
+	}
+}
+
 func (ss *slots) free(s *slot) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
