@@ -92,6 +92,9 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 	if err != nil {
 		return nil, err
 	}
+	if dir, err := v.Stat(directory); err != nil || dir.Type != "directory" {
+		return nil, badRequest("there is no directory %s on %s: make it first", directory, v.Name())
+	}
 	if _, free, err := v.Space(); err == nil && free < leastRoom {
 		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s is full: delete files, or capture to another device", v.Name())}
 	}

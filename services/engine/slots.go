@@ -117,12 +117,13 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 	if most := int(ss.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
 		return nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
 	}
-	o := analysis.Options{Open: e.openStored, Bytes: ss.bytes / 4 * 3, Source: fmt.Sprintf(":%d", id)}
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Device+"/"+f.Path)
+	}
+	o := analysis.Options{Open: analysis.Savefiles(e.openStored, names), Bytes: ss.bytes / 4 * 3, Source: fmt.Sprintf(":%d", id)}
 	if e.settings.Load().config.Engine.L7 {
 		o.L7 = &l7.Config{Guess: true, Hosts: e.hosts}
-	}
-	for _, f := range files {
-		o.Names = append(o.Names, f.Device+"/"+f.Path)
 	}
 	a, err := analysis.Start(o)
 	if err != nil {

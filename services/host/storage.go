@@ -95,16 +95,19 @@ func newStorage(o Options, store *config.Store, m *disk.Machine) (*storage, erro
 	return s, nil
 }
 
-// run follows the disks and the configuration until ctx is done. Devices stay mounted then: the engine may go on without this process, and the next one takes
-// over what is mounted.
+// run follows the disks and the configuration until ctx is done. Then it unmounts what nobody uses: in an orderly end the engine has ended before. What is in use
+// stays mounted for an engine that goes on, and the next host service takes it over, as it does after this one was killed.
 func (s *storage) run(ctx context.Context) {
 	tick := time.NewTicker(storagePeriod)
 	defer tick.Stop()
-	defer s.jobs.Wait()
 	for {
 		s.look()
 		select {
 		case <-ctx.Done():
+			s.jobs.Wait()
+			s.working.Lock()
+			defer s.working.Unlock()
+			s.release(nil, false)
 			return
 		case <-tick.C:
 		case <-s.wake:
@@ -144,7 +147,7 @@ func (s *storage) look() {
 			seen = append(seen, s.disk(nil, d))
 		}
 	}
-	s.releaseOthers(seen)
+	s.release(seen, true)
 	s.note(seen)
 }
 
@@ -362,9 +365,9 @@ func (s *storage) mount(v *device) {
 	v.State, v.dir = active, dir
 }
 
-// releaseOthers unmounts what is mounted below the state directory and not among the active devices: a disk that is gone at once, another one as soon as the
-// engine has closed its files.
-func (s *storage) releaseOthers(seen []*device) {
+// release unmounts what is mounted below the state directory and not among the active devices: a disk that is gone at once, if that is allowed, another one as
+// soon as the engine has closed its files.
+func (s *storage) release(seen []*device, force bool) {
 	entries, err := os.ReadDir(filepath.Join(s.state, mountsName))
 	if err != nil {
 		return // nothing was ever mounted
@@ -375,11 +378,12 @@ func (s *storage) releaseOthers(seen []*device) {
 			continue
 		}
 		point := filepath.Join(s.state, mountsName, e.Name())
-		gone := i < 0 || seen[i].State == absent
+		gone := force && (i < 0 || seen[i].State == absent)
 		if s.machine.Mounted(point) != "" {
-			err := s.machine.Unmount(point, gone)
-			if err != nil && i >= 0 {
-				seen[i].Reason = "it is still in use: " + err.Error()
+			if err := s.machine.Unmount(point, gone); err != nil {
+				if i >= 0 {
+					seen[i].Reason = "it is still in use: " + err.Error()
+				}
 				continue
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ var reserved = []string{own, "lost+found"}
 // A Volume is an open device. Its methods may be called from any goroutine; their errors are *api.Error.
 type Volume struct {
 	id, name string
+	dir      string
 	root     *os.Root
 
 	left []note // what was not finished when the volume was opened
@@ -56,7 +58,7 @@ func Open(id, name, dir string) (*Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the storage device %s: %w", name, err)
 	}
-	v := &Volume{id: id, name: name, root: root, writing: map[string]bool{}}
+	v := &Volume{id: id, name: name, dir: dir, root: root, writing: map[string]bool{}}
 	for _, dir := range []string{own, RingsPath, unfinished} {
 		if err := root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			slog.Warn("prepare the storage device", "device", name, "error", err) // one that is full or read-only can be read
@@ -71,6 +73,17 @@ func (v *Volume) ID() string { return v.id }
 
 // Name is what people call it.
 func (v *Volume) Name() string { return v.name }
+
+// Ring returns the directory of a ring on the device, which need not be there yet. It is a path as this process reaches it.
+func (v *Volume) Ring(name string) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	if strings.ContainsRune(name, '/') {
+		return "", bad("the name %q has a slash", name)
+	}
+	return filepath.Join(v.dir, RingsPath, name), nil
+}
 
 // Close gives the device up. Files that are open stay so.
 func (v *Volume) Close() error { return v.root.Close() }

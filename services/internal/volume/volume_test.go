@@ -246,6 +246,19 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+func TestRing(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir)
+	if p, err := v.Ring("office"); err != nil || p != filepath.Join(dir, ".galvo/rings/office") {
+		t.Errorf("Ring() = %q, %v", p, err)
+	}
+	for _, name := range []string{"", "..", "a/b", "a\x00", strings.Repeat("x", 256)} {
+		if p, err := v.Ring(name); kindOf(err) != api.BadRequest {
+			t.Errorf("Ring(%q) = %q, %v", name, p, err)
+		}
+	}
+}
+
 func FuzzClean(f *testing.F) {
 	for _, s := range []string{"", "/", "a/b", "../a", "a/./b", ".galvo/x", "a\x00"} {
 		f.Add(s)
