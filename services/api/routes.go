@@ -81,6 +81,7 @@ type (
 
 	// A FilterInput is an expression to check.
 	FilterInput struct {
+		InSlot
 		Body struct {
 			Expression string `json:"expression" maxLength:"65536"`
 		}

@@ -303,7 +303,11 @@ func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, er
 }
 
 func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply[api.FilterCheck], error) {
-	f, err := filter.Compile(in.Body.Expression, e.settings.Load().env)
+	env, _, err := e.source(&api.CaptureRequest{Source: in.Slot}, e.settings.Load())
+	if err != nil {
+		return nil, err
+	}
+	f, err := filter.Compile(in.Body.Expression, env)
 	if err != nil {
 		return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Error: filterError(err)}}, nil
 	}

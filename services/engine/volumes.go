@@ -45,6 +45,9 @@ func (vs *volumes) set(devices []handover.Device, gone func(id string)) (opened 
 		delete(vs.places, id)
 	}
 	for _, d := range devices {
+		if v := vs.open[d.ID]; v != nil {
+			v.SetRingShare(d.RingShare)
+		}
 		if vs.open[d.ID] != nil || !d.Active {
 			continue
 		}
@@ -53,6 +56,7 @@ func (vs *volumes) set(devices []handover.Device, gone func(id string)) (opened 
 			slog.Error("storage device", "id", d.ID, "error", err)
 			continue
 		}
+		v.SetRingShare(d.RingShare)
 		vs.open[d.ID], vs.places[d.ID] = v, d.Directory
 		opened = append(opened, v)
 	}

@@ -18,6 +18,7 @@ import (
 	"galvo/services/config"
 	"galvo/services/internal/disk"
 	"galvo/services/internal/handover"
+	"galvo/services/internal/volume"
 )
 
 // The states of a storage device, as api.Storage has them.
@@ -426,41 +427,13 @@ func (s *storage) show(d *device) api.Storage {
 	}
 	var fs unix.Statfs_t
 	if dir := filepath.Join(s.state, d.dir); d.dir != "" && unix.Statfs(dir, &fs) == nil {
-		v.FreeBytes = fs.Bavail * uint64(fs.Bsize)
 		if d.Kind == "directory" {
 			v.Bytes = fs.Blocks * uint64(fs.Bsize)
 		}
-		v.RingBytes = ringBytes(dir)
+		v.RingBytes = volume.RingBytes(dir)
+		v.FreeBytes = volume.ForFiles(fs.Blocks*uint64(fs.Bsize), fs.Bavail*uint64(fs.Bsize), v.RingBytes, d.RingShare)
 	}
 	return v
-}
-
-// ringsName is the directory of rings on a device, which belongs to the engine.
-const ringsName = ".galvo/rings"
-
-// ringBytes returns what the rings on a device take.
-func ringBytes(dir string) (sum uint64) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return 0
-	}
-	defer root.Close()
-	rings, err := root.OpenRoot(ringsName)
-	if err != nil {
-		return 0
-	}
-	defer rings.Close()
-	filepath.WalkDir(filepath.Join(dir, ringsName), func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		rel, _ := filepath.Rel(filepath.Join(dir, ringsName), path)
-		if info, err := rings.Lstat(rel); err == nil && info.Mode().IsRegular() {
-			sum += uint64(info.Size())
-		}
-		return nil
-	})
-	return sum
 }
 
 // get returns a device by its id or its name.

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unicode"
 	"unicode/utf8"
@@ -45,6 +46,8 @@ type Volume struct {
 	id, name string
 	dir      string
 	root     *os.Root
+
+	share atomic.Int32 // percentage of the device that is for rings
 
 	left []note // what was not finished when the volume was opened
 
@@ -218,7 +221,39 @@ func rank(f api.File) int {
 	return 1
 }
 
-// Space returns the size of the device and what can be written still, in bytes.
+// SetRingShare says what percentage of the device is for rings: files do not take it, whether a ring has it yet or not.
+func (v *Volume) SetRingShare(percent int) { v.share.Store(int32(percent)) }
+
+// RingBytes returns what the rings on a device take, whose files are below dir.
+func RingBytes(dir string) (sum uint64) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0
+	}
+	defer root.Close()
+	// What cannot be looked at does not count: a ring is being deleted, or there is none.
+	fs.WalkDir(root.FS(), RingsPath, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return nil
+		}
+		if info, err := e.Info(); err == nil {
+			sum += uint64(info.Size())
+		}
+		return nil
+	})
+	return sum
+}
+
+// ForFiles returns how much of the free bytes of a device files may take, when rings take some bytes and share percent of its size are for them.
+func ForFiles(size, free, rings uint64, share int) uint64 {
+	reserved := size / 100 * uint64(share)
+	if rings >= reserved {
+		return free
+	}
+	return free - min(reserved-rings, free)
+}
+
+// Space returns the size of the device and what files can take of it still, in bytes.
 func (v *Volume) Space() (size, free uint64, err error) {
 	dir, err := v.root.Open(".")
 	if err != nil {
@@ -229,7 +264,11 @@ func (v *Volume) Space() (size, free uint64, err error) {
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
 		return 0, 0, v.failed("", err)
 	}
-	return st.Blocks * uint64(st.Bsize), st.Bavail * uint64(st.Bsize), nil
+	size, free = st.Blocks*uint64(st.Bsize), st.Bavail*uint64(st.Bsize)
+	if share := int(v.share.Load()); share > 0 {
+		free = ForFiles(size, free, RingBytes(v.dir), share)
+	}
+	return size, free, nil
 }
 
 // Read opens a file for reading.

@@ -246,6 +246,41 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// What is for rings is not for files.
+func TestRingShare(t *testing.T) {
+	for _, c := range []struct {
+		size, free, rings uint64
+		share             int
+		want              uint64
+	}{{1000, 900, 0, 0, 900}, {1000, 900, 0, 40, 500}, {1000, 600, 300, 40, 500}, {1000, 500, 500, 40, 500}, {1000, 900, 0, 100, 0}} {
+		if got := ForFiles(c.size, c.free, c.rings, c.share); got != c.want {
+			t.Errorf("ForFiles(%d, %d, %d, %d) = %d, want %d", c.size, c.free, c.rings, c.share, got, c.want)
+		}
+	}
+	dir := t.TempDir()
+	v := open(t, dir)
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, RingsPath, "r"), 0o700), os.WriteFile(filepath.Join(dir, RingsPath, "r", "s"), make([]byte, 12345), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if n := RingBytes(dir); n != 12345 {
+		t.Errorf("rings take %d bytes, want 12345", n)
+	}
+	f, err := v.Create("", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.SetRingShare(100)
+	if _, err := v.Create("", "b"); kindOf(err) != api.StorageFull {
+		t.Errorf("a file on a device for rings: %v", err)
+	}
+	if err := f.Write(make([]byte, 2*aheadBytes)); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a file that grows: %v", err)
+	}
+	if err := errors.Join(f.Complete([]byte("end")), f.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRing(t *testing.T) {
 	dir := t.TempDir()
 	v := open(t, dir)

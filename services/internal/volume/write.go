@@ -34,6 +34,7 @@ type File struct {
 
 	size    int64
 	room    int64 // up to where the device has given room; -1 where it gives none ahead
+	asked   int64 // up to where there was room when that was last looked at
 	note    string
 	notedAt int64
 }
@@ -125,7 +126,16 @@ func (f *File) append(b []byte) error {
 // ahead makes sure that there is room for n bytes and the end of the file.
 func (f *File) ahead(n int64) error {
 	need := f.size + n + endBytes
-	if f.room < 0 || need <= f.room {
+	if f.room >= 0 && need <= f.room || f.room < 0 && need-f.asked < aheadBytes {
+		return nil
+	}
+	if f.v.share.Load() > 0 {
+		if _, free, err := f.v.Space(); err == nil && free < uint64(need-max(f.room, f.size)) {
+			return unix.ENOSPC
+		}
+	}
+	f.asked = need
+	if f.room < 0 {
 		return nil
 	}
 	for _, more := range []int64{need + aheadBytes, need} {
