@@ -22,7 +22,10 @@ func TestVolumes(t *testing.T) {
 	var gone []string
 	set := func(devices ...handover.Device) (opened int) {
 		gone = nil
-		return len(vs.set(devices, func(id string) { gone = append(gone, id) }))
+		return len(vs.set(devices, func(id string) {
+			gone = append(gone, id)
+			vs.get(id) // as those do that have to let go
+		}))
 	}
 	want := func(id string, kind api.Kind) {
 		t.Helper()

@@ -129,6 +129,7 @@ func (s *storage) look() {
 	disks, err := s.machine.Disks(kernelNames(wanted), filepath.Join(s.state, mountsName))
 	if err != nil {
 		slog.Error("list the disks", "error", err)
+		return // what was seen last still counts: to take every disk for gone would unmount them
 	}
 	seen := []*device{}
 	taken := map[string]bool{}
