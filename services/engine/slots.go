@@ -23,6 +23,8 @@ import (
 type slots struct {
 	bytes uint64 // of memory, for each
 
+	starting sync.Mutex // held while an analysis starts
+
 	mu sync.Mutex
 
 	taken []*slot // by id - 1; nil is free; guarded by mu
@@ -100,19 +102,11 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 		return nil, err
 	}
 	ss := e.slots
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	id := in.Body.Slot
-	if id == 0 {
-		id = slices.Index(ss.taken, nil) + 1
-	}
-	switch {
-	case len(ss.taken) == 0:
-		return nil, &api.Error{Kind: api.Conflict, Text: "there is no slot for analyses: raise the setting analysis.slots, or engine.memoryPercent"}
-	case id > len(ss.taken):
-		return nil, badRequest("there is no slot %d: there are %d", id, len(ss.taken))
-	case id == 0 || ss.taken[id-1] != nil:
-		return nil, &api.Error{Kind: api.Conflict, Text: "every slot that could be used is taken: end an analysis first"}
+	ss.starting.Lock() // not mu, which whoever looks at the slots needs: opening many files takes a while
+	defer ss.starting.Unlock()
+	id, err := ss.choose(in.Body.Slot)
+	if err != nil {
+		return nil, err
 	}
 	if most := int(ss.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
 		return nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
@@ -130,8 +124,29 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 		return nil, badRequest("%v", err)
 	}
 	s := &slot{id: id, user: in.User, files: files, analysis: a}
+	ss.mu.Lock()
 	ss.taken[id-1] = s
+	ss.mu.Unlock()
 	return &api.Created[api.Slot]{Status: http.StatusCreated, Body: s.view()}, nil
+}
+
+// choose returns the slot that was asked for, or the first free one.
+func (ss *slots) choose(asked int) (int, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	id := asked
+	if id == 0 {
+		id = slices.Index(ss.taken, nil) + 1
+	}
+	switch {
+	case len(ss.taken) == 0:
+		return 0, &api.Error{Kind: api.Conflict, Text: "there is no slot for analyses: raise the setting analysis.slots, or engine.memoryPercent"}
+	case id > len(ss.taken):
+		return 0, badRequest("there is no slot %d: there are %d", id, len(ss.taken))
+	case id == 0 || ss.taken[id-1] != nil:
+		return 0, &api.Error{Kind: api.Conflict, Text: "every slot that could be used is taken: end an analysis first"}
+	}
+	return id, nil
 }
 
 // openStored opens DEVICE/PATH.
