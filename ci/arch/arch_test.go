@@ -93,7 +93,7 @@ var allowed = map[string][]string{
 	"services/config":    {"services/api", "services/durable", "services/internal/spelling"},
 	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
 	"services/host": {"board", "firmware/bundle", "firmware/slot", "services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/disk", "services/internal/gate",
-		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver"},
+		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
 		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis"},

@@ -211,7 +211,10 @@ func TestKilledEngineOnDisk(t *testing.T) {
 	if c.State != "interrupted" || c.FileName != made.FileName || c.Device != "data" || c.Captured < 10_000 {
 		t.Errorf("%+v", c)
 	}
-	d.storageReady()
+	d.wait("the file is repaired", func() bool {
+		var dir api.Directory
+		return d.call("GET", "/api/v1/storage/data/files/", nil, &dir) == nil && len(dir.Files) == 1 && !dir.Files[0].Writing
+	})
 	file := filepath.Join(d.State, "data", made.FileName)
 	capinfos(t, file)
 	if got := framesOf(t, file); uint64(len(got)) < c.Captured {

@@ -98,6 +98,7 @@ func useStorage(p *tab, d *wired) {
 	p.press("Running captures", "Stop")
 	p.shows("table[aria-label='Finished captures']", "office/galvo_")
 	p.shows("table[aria-label='Files']", "macProtocol")
+	p.do(chromedp.ScrollIntoView(chromedp.CSS("table[aria-label='Files']")))
 	p.picture("files")
 	p.do(chromedp.Click(chromedp.CSS("a[aria-label^='Download galvo_']")))
 	device.Wait(p.t, "the file is downloaded", func() bool {

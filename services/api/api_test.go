@@ -18,10 +18,7 @@ func TestOpenAPIDescribesEveryOperation(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range Routes() {
-		if r.describe == nil {
-			continue
-		}
-		if doc.Paths[r.Path][strings.ToLower(r.Method)] == nil {
+		if doc.Paths[strings.ReplaceAll(r.Path, "...}", "}")][strings.ToLower(r.Method)] == nil {
 			t.Errorf("%s %s is not in the description", r.Method, r.Path)
 		}
 	}

@@ -49,7 +49,8 @@ type Route struct {
 	Summary string
 	Service Service
 	Role    Role
-	Upload  bool // the body may have any size: who answers bounds it
+	Upload  bool     // the body may have any size: who answers bounds it
+	Query   []string // parameters that a plain handler takes, as "name: what it is"
 
 	describe func(huma.API)
 }
@@ -94,7 +95,11 @@ func (o Operation[I, O]) Handle(a huma.API, handler func(context.Context, *I) (*
 	huma.Register(a, o.huma, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
-			return nil, ErrorOf(err)
+			e := *ErrorOf(err)
+			if e.Expected == nil {
+				e.Expected = []string{} // JSON's empty list, as WriteError has it
+			}
+			return nil, &e
 		}
 		return out, nil
 	})
@@ -128,7 +133,32 @@ func OpenAPI(version string) ([]byte, error) {
 	for _, r := range Routes() {
 		if r.describe != nil {
 			r.describe(a)
+			continue
 		}
+		a.OpenAPI().AddOperation(plain(r))
 	}
 	return a.OpenAPI().MarshalJSON()
+}
+
+// plain describes an operation whose handler is plain.
+func plain(r Route) *huma.Operation {
+	text := &huma.Schema{Type: huma.TypeString}
+	o := &huma.Operation{
+		OperationID: operationID(r.Method, r.Path), Method: r.Method, Path: strings.ReplaceAll(r.Path, "...}", "}"),
+		Summary: r.Summary, Description: description(r.Role), Tags: []string{string(r.Service)},
+		Responses: map[string]*huma.Response{"default": {Description: "See the manual of the operation; an error has the body that all operations have."}},
+	}
+	for part := range strings.SplitSeq(o.Path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			o.Parameters = append(o.Parameters, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: text})
+		}
+	}
+	for _, q := range r.Query {
+		name, about, _ := strings.Cut(q, ": ")
+		o.Parameters = append(o.Parameters, &huma.Param{Name: name, In: "query", Description: about, Schema: text})
+	}
+	if r.Upload {
+		o.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}
+	}
+	return o
 }

@@ -81,6 +81,7 @@ type (
 
 	// A FilterInput is an expression to check.
 	FilterInput struct {
+		InSlot
 		Body struct {
 			Expression string `json:"expression" maxLength:"65536"`
 		}
@@ -214,10 +215,16 @@ func Routes() []Route {
 		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
 		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
 		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},
-		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events"},
+		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events",
+			Query: []string{"mm-id: :1 has the ports and protocols of slot 1"}},
 		{Method: http.MethodGet, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "List a directory, or download a file"},
-		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true},
-		{Method: http.MethodDelete, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Delete a file or a directory"},
+		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true,
+			Query: []string{
+				"directory: true makes a directory instead of a file", "rename: new path of what is there already, from the top of the device",
+				"offset: where the body begins in the file; an upload that broke off goes on at the size of PATH.part", "total: size of the whole file, if the body is only a part of it",
+			}},
+		{Method: http.MethodDelete, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Delete a file or a directory",
+			Query: []string{"everything: true deletes a directory with everything in it"}},
 		GetFirmware.Route,
 		{Method: http.MethodPost, Path: FirmwarePath, Service: ServiceHost, Role: RoleAdmin, Upload: true, Summary: "Install an update, which is the body; the next start of the appliance tries it"},
 		{Method: http.MethodGet, Path: OpenAPIPath, Service: ServiceWeb, Role: RoleViewer, Summary: "This description"},

@@ -101,6 +101,9 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 	if err != nil {
 		return nil, err
 	}
+	if dir, err := v.Stat(directory); err != nil || dir.Type != "directory" {
+		return nil, badRequest("there is no directory %s on %s: make it first", directory, v.Name())
+	}
 	if _, free, err := v.Space(); err == nil && free < leastRoom {
 		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s is full: delete files, or capture to another device", v.Name())}
 	}
@@ -125,10 +128,11 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 	return c, nil
 }
 
-// letGo ends the captures to a device that is not to be used any more, and gives them a moment to complete their files.
+// letGo ends the captures to a device that is not to be used any more, and the analyses of its files, and gives them a moment to close what they have open.
 func (e *Engine) letGo(device string) {
 	e.rings.letGo(device)
 	end := time.After(letGoTime)
+	e.slots.letGo(device)
 	for _, v := range e.captures.List() {
 		if v.Sink != "disk" || v.Device != device {
 			continue
@@ -312,7 +316,11 @@ func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, er
 }
 
 func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply[api.FilterCheck], error) {
-	f, err := filter.Compile(in.Body.Expression, e.settings.Load().env)
+	env, _, err := e.source(&api.CaptureRequest{Source: in.Slot}, e.settings.Load())
+	if err != nil {
+		return nil, err
+	}
+	f, err := filter.Compile(in.Body.Expression, env)
 	if err != nil {
 		return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Error: filterError(err)}}, nil
 	}

@@ -29,6 +29,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
 
@@ -334,8 +335,10 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 		case m.Stats != nil:
 			e.ports.reading(*m.Stats)
 		case m.Storage != nil:
-			e.volumes.set(m.Storage.Devices, e.letGo)
-			e.rings.follow()
+			for _, v := range e.volumes.set(m.Storage.Devices, e.letGo) {
+				e.running.Go(func() { v.Repair(sink.Whole) })
+			}
+			e.running.Go(e.rings.follow)
 		}
 	}
 }

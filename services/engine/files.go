@@ -16,7 +16,7 @@ import (
 	"galvo/services/internal/volume"
 )
 
-// progressTime is how long an upload or a download may stand still.
+// progressTime is how long an upload may stand still.
 const progressTime = 2 * time.Minute
 
 // filesHandler answers requests for the files of a storage device. They are plain handlers, because they stream.

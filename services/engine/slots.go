@@ -23,6 +23,8 @@ import (
 type slots struct {
 	bytes uint64 // of memory, for each
 
+	starting sync.Mutex // held while an analysis starts
+
 	mu sync.Mutex
 
 	taken []*slot // by id - 1; nil is free; guarded by mu
@@ -100,37 +102,51 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 		return nil, err
 	}
 	ss := e.slots
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	id := in.Body.Slot
-	if id == 0 {
-		id = slices.Index(ss.taken, nil) + 1
-	}
-	switch {
-	case len(ss.taken) == 0:
-		return nil, &api.Error{Kind: api.Conflict, Text: "there is no slot for analyses: raise the setting analysis.slots, or engine.memoryPercent"}
-	case id > len(ss.taken):
-		return nil, badRequest("there is no slot %d: there are %d", id, len(ss.taken))
-	case id == 0 || ss.taken[id-1] != nil:
-		return nil, &api.Error{Kind: api.Conflict, Text: "every slot that could be used is taken: end an analysis first"}
+	ss.starting.Lock() // not mu, which whoever looks at the slots needs: opening many files takes a while
+	defer ss.starting.Unlock()
+	id, err := ss.choose(in.Body.Slot)
+	if err != nil {
+		return nil, err
 	}
 	if most := int(ss.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
 		return nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
 	}
-	o := analysis.Options{Open: e.openStored, Bytes: ss.bytes / 4 * 3, Source: fmt.Sprintf(":%d", id)}
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Device+"/"+f.Path)
+	}
+	o := analysis.Options{Open: analysis.Savefiles(e.openStored, names), Bytes: ss.bytes / 4 * 3, Source: fmt.Sprintf(":%d", id)}
 	if e.settings.Load().config.Engine.L7 {
 		o.L7 = &l7.Config{Guess: true, Hosts: e.hosts}
-	}
-	for _, f := range files {
-		o.Names = append(o.Names, f.Device+"/"+f.Path)
 	}
 	a, err := analysis.Start(o)
 	if err != nil {
 		return nil, badRequest("%v", err)
 	}
 	s := &slot{id: id, user: in.User, files: files, analysis: a}
+	ss.mu.Lock()
 	ss.taken[id-1] = s
+	ss.mu.Unlock()
 	return &api.Created[api.Slot]{Status: http.StatusCreated, Body: s.view()}, nil
+}
+
+// choose returns the slot that was asked for, or the first free one.
+func (ss *slots) choose(asked int) (int, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	id := asked
+	if id == 0 {
+		id = slices.Index(ss.taken, nil) + 1
+	}
+	switch {
+	case len(ss.taken) == 0:
+		return 0, &api.Error{Kind: api.Conflict, Text: "there is no slot for analyses: raise the setting analysis.slots, or engine.memoryPercent"}
+	case id > len(ss.taken):
+		return 0, badRequest("there is no slot %d: there are %d", id, len(ss.taken))
+	case id == 0 || ss.taken[id-1] != nil:
+		return 0, &api.Error{Kind: api.Conflict, Text: "every slot that could be used is taken: end an analysis first"}
+	}
+	return id, nil
 }
 
 // openStored opens DEVICE/PATH.
@@ -193,6 +209,21 @@ func (e *Engine) stopSlot(ctx context.Context, in *api.SlotInput) (*api.Nothing,
 	e.slots.free(s)
 	slog.Info("analysis ended", "slot", s.id, "user", in.User)
 	return nil, nil
+}
+
+// letGo ends the analyses of files on a device.
+func (ss *slots) letGo(device string) {
+	ctx, cancel := context.WithTimeout(context.Background(), letGoTime)
+	defer cancel()
+	for _, s := range ss.all() {
+		if !slices.ContainsFunc(s.files, func(f api.StoredFile) bool { return f.Device == device }) {
+			continue
+		}
+		if err := s.analysis.Close(ctx); err != nil {
+			slog.Warn("analysis", "error", err)
+		}
+		ss.free(s)
+	}
 }
 
 func (ss *slots) free(s *slot) {

@@ -10,7 +10,6 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/internal/handover"
-	"galvo/services/internal/sink"
 	"galvo/services/internal/volume"
 )
 
@@ -29,34 +28,48 @@ func newVolumes(state string) *volumes {
 	return &volumes{state: state, open: map[string]*volume.Volume{}, places: map[string]string{}}
 }
 
-// set takes over what the host says. gone is called with the id of each device that is no more; its files must be closed soon.
-func (vs *volumes) set(devices []handover.Device, gone func(id string)) {
+// set takes over what the host says, and returns the devices that are new. gone is called with the id of each one that is no more; its files must be closed when
+// it returns.
+func (vs *volumes) set(devices []handover.Device, gone func(id string)) (opened []*volume.Volume) {
+	for id, v := range vs.take(devices) {
+		gone(id) // without the lock: what has files open there may be about to open another one
+		v.Close()
+	}
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	for _, d := range devices {
+		v := vs.open[d.ID]
+		if v == nil && d.Active {
+			var err error
+			if v, err = volume.Open(d.ID, d.Name, filepath.Join(vs.state, d.Directory)); err != nil {
+				slog.Error("storage device", "id", d.ID, "error", err)
+				continue
+			}
+			vs.open[d.ID], vs.places[d.ID] = v, d.Directory
+			opened = append(opened, v)
+		}
+		if v != nil {
+			v.SetRingShare(d.RingShare)
+		}
+	}
+	return opened
+}
+
+// take notes what there is now, and takes out the open devices that are not among it any more.
+func (vs *volumes) take(devices []handover.Device) map[string]*volume.Volume {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	vs.devices = devices
+	gone := map[string]*volume.Volume{}
 	for id, v := range vs.open {
-		i := slices.IndexFunc(devices, func(d handover.Device) bool { return d.ID == id })
-		if i >= 0 && devices[i].Active && devices[i].Directory == vs.places[id] && devices[i].Name == v.Name() {
-			continue
+		stays := func(d handover.Device) bool { return d.ID == id && d.Active && d.Directory == vs.places[id] }
+		if !slices.ContainsFunc(devices, stays) {
+			gone[id] = v
+			delete(vs.open, id)
+			delete(vs.places, id)
 		}
-		if i < 0 || !devices[i].Active {
-			gone(id)
-		}
-		v.Close()
-		delete(vs.open, id)
-		delete(vs.places, id)
 	}
-	for _, d := range devices {
-		if vs.open[d.ID] != nil || !d.Active {
-			continue
-		}
-		v, err := volume.Open(d.ID, d.Name, filepath.Join(vs.state, d.Directory), sink.Whole)
-		if err != nil {
-			slog.Error("storage device", "id", d.ID, "error", err)
-			continue
-		}
-		vs.open[d.ID], vs.places[d.ID] = v, d.Directory
-	}
+	return gone
 }
 
 // get returns an active device by its id or its name; the only one if id is empty.

@@ -18,6 +18,7 @@ import (
 	"galvo/services/config"
 	"galvo/services/internal/disk"
 	"galvo/services/internal/handover"
+	"galvo/services/internal/volume"
 )
 
 // The states of a storage device, as api.Storage has them.
@@ -95,16 +96,19 @@ func newStorage(o Options, store *config.Store, m *disk.Machine) (*storage, erro
 	return s, nil
 }
 
-// run follows the disks and the configuration until ctx is done. Devices stay mounted then: the engine may go on without this process, and the next one takes
-// over what is mounted.
+// run follows the disks and the configuration until ctx is done. Then it unmounts what nobody uses: in an orderly end the engine has ended before. What is in use
+// stays mounted for an engine that goes on, and the next host service takes it over, as it does after this one was killed.
 func (s *storage) run(ctx context.Context) {
 	tick := time.NewTicker(storagePeriod)
 	defer tick.Stop()
-	defer s.jobs.Wait()
 	for {
 		s.look()
 		select {
 		case <-ctx.Done():
+			s.jobs.Wait()
+			s.working.Lock()
+			defer s.working.Unlock()
+			s.release(nil, false)
 			return
 		case <-tick.C:
 		case <-s.wake:
@@ -125,6 +129,7 @@ func (s *storage) look() {
 	disks, err := s.machine.Disks(kernelNames(wanted), filepath.Join(s.state, mountsName))
 	if err != nil {
 		slog.Error("list the disks", "error", err)
+		return // what was seen last still counts: to take every disk for gone would unmount them
 	}
 	seen := []*device{}
 	taken := map[string]bool{}
@@ -144,7 +149,7 @@ func (s *storage) look() {
 			seen = append(seen, s.disk(nil, d))
 		}
 	}
-	s.releaseOthers(seen)
+	s.release(seen, true)
 	s.note(seen)
 }
 
@@ -362,9 +367,9 @@ func (s *storage) mount(v *device) {
 	v.State, v.dir = active, dir
 }
 
-// releaseOthers unmounts what is mounted below the state directory and not among the active devices: a disk that is gone at once, another one as soon as the
-// engine has closed its files.
-func (s *storage) releaseOthers(seen []*device) {
+// release unmounts what is mounted below the state directory and not among the active devices: a disk that is gone at once, if that is allowed, another one as
+// soon as the engine has closed its files.
+func (s *storage) release(seen []*device, force bool) {
 	entries, err := os.ReadDir(filepath.Join(s.state, mountsName))
 	if err != nil {
 		return // nothing was ever mounted
@@ -375,11 +380,12 @@ func (s *storage) releaseOthers(seen []*device) {
 			continue
 		}
 		point := filepath.Join(s.state, mountsName, e.Name())
-		gone := i < 0 || seen[i].State == absent
+		gone := force && (i < 0 || seen[i].State == absent)
 		if s.machine.Mounted(point) != "" {
-			err := s.machine.Unmount(point, gone)
-			if err != nil && i >= 0 {
-				seen[i].Reason = "it is still in use: " + err.Error()
+			if err := s.machine.Unmount(point, gone); err != nil {
+				if i >= 0 {
+					seen[i].Reason = "it is still in use: " + err.Error()
+				}
 				continue
 			}
 		}
@@ -422,41 +428,13 @@ func (s *storage) show(d *device) api.Storage {
 	}
 	var fs unix.Statfs_t
 	if dir := filepath.Join(s.state, d.dir); d.dir != "" && unix.Statfs(dir, &fs) == nil {
-		v.FreeBytes = fs.Bavail * uint64(fs.Bsize)
 		if d.Kind == "directory" {
 			v.Bytes = fs.Blocks * uint64(fs.Bsize)
 		}
-		v.RingBytes = ringBytes(dir)
+		v.RingBytes = volume.RingBytes(dir)
+		v.FreeBytes = volume.ForFiles(fs.Blocks*uint64(fs.Bsize), fs.Bavail*uint64(fs.Bsize), v.RingBytes, d.RingShare)
 	}
 	return v
-}
-
-// ringsName is the directory of rings on a device, which belongs to the engine.
-const ringsName = ".galvo/rings"
-
-// ringBytes returns what the rings on a device take.
-func ringBytes(dir string) (sum uint64) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return 0
-	}
-	defer root.Close()
-	rings, err := root.OpenRoot(ringsName)
-	if err != nil {
-		return 0
-	}
-	defer rings.Close()
-	filepath.WalkDir(filepath.Join(dir, ringsName), func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		rel, _ := filepath.Rel(filepath.Join(dir, ringsName), path)
-		if info, err := rings.Lstat(rel); err == nil && info.Mode().IsRegular() {
-			sum += uint64(info.Size())
-		}
-		return nil
-	})
-	return sum
 }
 
 // get returns a device by its id or its name.

@@ -414,6 +414,27 @@ func TestStorageLoop(t *testing.T) {
 	if d := find(); d.State != "active" {
 		t.Errorf("%+v", d)
 	}
+	// An orderly end unmounts it, unless somebody has something open there.
+	point := filepath.Join(s.state, "storage", id)
+	orderly := func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.run(ctx)
+	}
+	open, err := os.Open(point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if orderly(); s.machine.Mounted(point) == "" {
+		t.Error("unmounted while it was in use")
+	}
+	open.Close()
+	if orderly(); s.machine.Mounted(point) != "" {
+		t.Error("mounted after the end")
+	}
+	if d := find(); d.State != "active" {
+		t.Errorf("%+v", d)
+	}
 	if d, err := s.deactivate(context.Background(), id); err != nil || d.State != "inactive" {
 		t.Errorf("%+v, %v", d, err)
 	}

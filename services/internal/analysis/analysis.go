@@ -36,10 +36,32 @@ const (
 // FileBytes is about what an open savefile takes beside what Options.Bytes is shared out to: the chunk of its reader, and the frames in hand.
 const FileBytes = 512 << 10
 
-// Options say what to analyse. Open opens a file by its name.
+// An Input is what is analysed: savefiles, or an interval of a ring.
+type Input struct {
+	pipeline.Source
+	Progress func() (done, total int64, packets uint64) // bytes; total is 0 if it is not known. It may be called by any goroutine
+	Close    func() error
+	Kind     string // for the end of a capture: "savefiles"
+}
+
+// Savefiles returns what opens savefiles, which are merged in the order of time. open opens one by its name.
+func Savefiles(open func(name string) (*os.File, error), names []string) func() (Input, error) {
+	return func() (Input, error) {
+		s, err := savefile.OpenWith(open, names, nil)
+		if err != nil {
+			return Input{}, err
+		}
+		progress := func() (done, total int64, packets uint64) {
+			p := s.Progress()
+			return p.Bytes, p.Total, p.Packets
+		}
+		return Input{s, progress, s.Close, "savefiles"}, nil
+	}
+}
+
+// Options say what to analyse. Open is called once for the analysis and once for each capture from it.
 type Options struct {
-	Names []string
-	Open  func(name string) (*os.File, error)
+	Open func() (Input, error)
 
 	Bytes  uint64     // of memory, for the analysis and a capture from it
 	L7     *l7.Config // how application protocols are recognised; nil is not at all
@@ -49,7 +71,7 @@ type Options struct {
 // An Analysis is one that runs or has ended. Its methods may be called from any goroutine.
 type Analysis struct {
 	options Options
-	source  *savefile.Source
+	input   Input
 	worker  *pipeline.Worker
 	stats   *stats.Stats
 	span    *span
@@ -89,13 +111,13 @@ func (o *Options) pipe(source pipeline.Source, stages ...pipeline.Stage) *pipeli
 
 // Start begins an analysis. It fails if a file cannot be opened or is no savefile.
 func Start(o Options) (*Analysis, error) {
-	source, err := savefile.OpenWith(o.Open, o.Names, nil)
+	input, err := o.Open()
 	if err != nil {
 		return nil, err
 	}
-	a := &Analysis{options: o, source: source, stats: stats.New(1), span: &span{}, began: time.Now(), done: make(chan struct{})}
+	a := &Analysis{options: o, input: input, stats: stats.New(1), span: &span{}, began: time.Now(), done: make(chan struct{})}
 	a.span.first.Store(math.MaxInt64)
-	a.worker = o.pipe(source, a.span, a.stats.Stage(0))
+	a.worker = o.pipe(input, a.span, a.stats.Stage(0))
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	a.running.Go(func() { a.run(ctx) })
@@ -104,7 +126,7 @@ func Start(o Options) (*Analysis, error) {
 
 // run analyses the files.
 func (a *Analysis) run(ctx context.Context) {
-	defer a.source.Close()
+	defer a.input.Close()
 	err := gently(func() error { return a.worker.Run(ctx) })
 	a.mu.Lock()
 	a.err, a.took = err, time.Since(a.began)
@@ -146,8 +168,8 @@ func (a *Analysis) Done() <-chan struct{} { return a.done }
 
 // Slot describes the state and the progress.
 func (a *Analysis) Slot() api.Slot {
-	p := a.source.Progress()
-	s := api.Slot{State: Running, Bytes: p.Bytes, TotalBytes: p.Total, Packets: p.Packets, SecondsLeft: -1}
+	done, total, packets := a.input.Progress()
+	s := api.Slot{State: Running, Bytes: done, TotalBytes: total, Packets: packets, SecondsLeft: -1}
 	if first := a.span.first.Load(); first != math.MaxInt64 {
 		s.StartTime, s.EndTime = first/1000, a.span.last.Load()/1000
 	}
@@ -165,10 +187,10 @@ func (a *Analysis) Slot() api.Slot {
 		took = time.Since(a.began)
 	}
 	if seconds := took.Seconds(); seconds > 0 {
-		s.Rate = uint64(float64(p.Bytes) / seconds)
+		s.Rate = uint64(float64(done) / seconds)
 	}
-	if s.State == Running && s.Rate > 0 && p.Total > 0 {
-		s.SecondsLeft = max(p.Total-p.Bytes, 0) / int64(s.Rate)
+	if s.State == Running && s.Rate > 0 && total > 0 {
+		s.SecondsLeft = max(total-done, 0) / int64(s.Rate)
 	}
 	return s
 }
@@ -193,7 +215,7 @@ func (a *Analysis) Protocols() []api.ProtocolCount { return a.stats.Protocols() 
 // Ports returns the interfaces of the savefiles, numbered through the files.
 func (a *Analysis) Ports() []api.Port {
 	list := []api.Port{}
-	for i, in := range a.source.Interfaces() {
+	for i, in := range a.input.Interfaces() {
 		id := i + 1
 		p := api.Port{ID: id, Name: in.Name, Driver: in.Description, Mode: "savefile", Direction: "both", State: "up",
 			SpeedMbps: int(in.SpeedBits / 1e6), Gaps: []api.Gap{}, Sizes: a.stats.Sizes(id)}
@@ -213,7 +235,7 @@ func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture
 	if a.latest != nil && !isClosed(a.latest.Done()) {
 		return nil, &api.Error{Kind: api.TooManyCaptures, Text: "a capture from " + a.options.Source + " runs already, and there is memory for one at a time: stop it, or wait for its end"}
 	}
-	source, err := savefile.OpenWith(a.options.Open, a.options.Names, nil)
+	input, err := a.options.Open()
 	if err != nil {
 		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
 	}
@@ -222,17 +244,17 @@ func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture
 			s.Start = 0
 		}
 	}
-	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: source.Interfaces})
+	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: input.Interfaces})
 	s.Source, s.Block = a.options.Source, true
 	c, err := captures.Start(s)
 	if err != nil {
-		source.Close()
+		input.Close()
 		return nil, err
 	}
 	a.latest = c
 	a.running.Go(func() {
-		defer source.Close()
-		a.feed(c, s.Feed.Stage(0), source)
+		defer input.Close()
+		a.feed(c, s.Feed.Stage(0), input)
 	})
 	return c, nil
 }
@@ -246,8 +268,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// feed runs the files through the pipeline of a capture as soon as somebody runs it, until one of them ends.
-func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, source *savefile.Source) {
+// feed runs the input through the pipeline of a capture as soon as somebody runs it, until one of them ends.
+func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
 	select {
 	case <-c.Attached():
 	case <-c.Done():
@@ -259,14 +281,14 @@ func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, source *savefi
 		<-c.Done()
 		cancel()
 	}()
-	worker := a.options.pipe(source, stage)
+	worker := a.options.pipe(input, stage)
 	err := gently(func() error { return worker.Run(ctx) })
 	stage.Finish()
 	if err != nil && ctx.Err() == nil {
-		c.Finish("the savefiles could not be read to their end: " + err.Error())
+		c.Finish("the " + input.Kind + " could not be read to the end: " + err.Error())
 		return
 	}
-	c.Finish("end of the savefiles")
+	c.Finish("end of the " + input.Kind)
 }
 
 // Close ends the analysis with its capture, and waits for both until ctx is done.

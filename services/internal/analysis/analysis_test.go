@@ -52,7 +52,7 @@ func captures(t *testing.T) *capture.Captures {
 
 func start(t *testing.T, names ...string) *Analysis {
 	t.Helper()
-	a, err := Start(Options{Names: names, Open: os.Open, Bytes: 32 << 20, L7: &l7.Config{}, Source: ":1"})
+	a, err := Start(Options{Open: Savefiles(os.Open, names), Bytes: 32 << 20, L7: &l7.Config{}, Source: ":1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestDamaged(t *testing.T) {
 }
 
 func TestNoSavefile(t *testing.T) {
-	if _, err := Start(Options{Names: []string{filepath.Join(t.TempDir(), "none")}, Open: os.Open, Bytes: 32 << 20}); err == nil {
+	if _, err := Start(Options{Open: Savefiles(os.Open, []string{filepath.Join(t.TempDir(), "none")}), Bytes: 32 << 20}); err == nil {
 		t.Error("a file that is not there was analysed")
 	}
 }

@@ -19,9 +19,9 @@ import (
 )
 
 // toDisk returns a sink that names files after the second of a time, and the directory that they are in.
-func toDisk(t *testing.T, dir string, start int64) *sink.Disk {
+func toDisk(t testing.TB, dir string, start int64) *sink.Disk {
 	t.Helper()
-	v, err := volume.Open("data", "data", dir, sink.Whole)
+	v, err := volume.Open("data", "data", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestStorageFull(t *testing.T) {
 	if err := unix.Statfs(dir, &st); err != nil || st.Bfree*uint64(st.Bsize) > 1<<20 {
 		t.Errorf("%d bytes are free, %v: the device is not full", st.Bfree*uint64(st.Bsize), err)
 	}
-	v2, err := volume.Open("data", "data", dir, sink.Whole)
+	v2, err := volume.Open("data", "data", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,5 +262,31 @@ func TestDiskGone(t *testing.T) {
 	<-c.Done()
 	if err := wait(); err == nil || cs.Finished()[0].State != Failed {
 		t.Errorf("%v, %+v", err, cs.Finished()[0])
+	}
+}
+
+// What a capture of everything to a storage device costs, as one file and in files of 100 MB. Each file is synced when it is complete.
+func BenchmarkEverythingToDisk(b *testing.B) {
+	for _, size := range []uint64{0, 100_000_000} {
+		b.Run(fmt.Sprint("files of ", size, " bytes"), func(b *testing.B) {
+			dir := b.TempDir()
+			cs := newCaptures(b, Options{Source: Source{Workers: 1, Live: true}})
+			c, wait := begin(b, cs, Spec{QueueBytes: 64_000_000, SplitBytes: size}, toDisk(b, dir, time.Now().UnixNano()))
+			batches := mixed(64)
+			batch := batchOf(0, batches[0].Packets...)
+			before := cpuTime()
+			for i := 0; b.Loop(); i++ {
+				for k, p := range batches[i%len(batches)].Packets {
+					batch.Packets[k].Data, batch.Packets[k].Len = p.Data, p.Len
+				}
+				cs.Stage(0).Process(batch)
+			}
+			c.Finish("end")
+			wait()
+			f := cs.Finished()[0]
+			b.ReportMetric(float64(cpuTime()-before)/float64(f.Captured), "cpu-ns/packet")
+			b.ReportMetric(float64(f.Bytes)/1e6/b.Elapsed().Seconds(), "MB/s")
+			b.ReportMetric(float64(f.Dropped)/float64(f.Captured+f.Dropped)*100, "%dropped")
+		})
 	}
 }

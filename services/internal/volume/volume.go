@@ -4,7 +4,7 @@
 // are checked before anything is done with them. The directory .galvo belongs to Galvo and is neither shown nor reached through paths.
 //
 // A file that a capture writes is complete at every moment but one: a process that is killed inside of write(2) leaves a part of a packet.
-// So each file that is being written has a note in .galvo/unfinished, and who opens the volume again cuts such a file behind its last whole packet.
+// So each file that is being written has a note in .galvo/unfinished, and Repair cuts such a file behind its last whole packet. FORMAT.md has the layout.
 package volume
 
 import (
@@ -15,9 +15,11 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unicode"
 	"unicode/utf8"
@@ -42,26 +44,30 @@ var reserved = []string{own, "lost+found"}
 // A Volume is an open device. Its methods may be called from any goroutine; their errors are *api.Error.
 type Volume struct {
 	id, name string
+	dir      string
 	root     *os.Root
+
+	share atomic.Int32 // percentage of the device that is for rings
+
+	left []note // what was not finished when the volume was opened
 
 	mu      sync.Mutex
 	writing map[string]bool // paths; guarded by mu
 }
 
-// Open opens the device whose files are below dir, and repairs what was not finished when it was last used. whole returns the length of the part of a
-// savefile, from the offset good on, that holds whole packets only.
-func Open(id, name, dir string, whole func(f *os.File, good int64) (int64, error)) (*Volume, error) {
+// Open opens the device whose files are below dir. Repair must be called after it.
+func Open(id, name, dir string) (*Volume, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the storage device %s: %w", name, err)
 	}
-	v := &Volume{id: id, name: name, root: root, writing: map[string]bool{}}
+	v := &Volume{id: id, name: name, dir: dir, root: root, writing: map[string]bool{}}
 	for _, dir := range []string{own, RingsPath, unfinished} {
 		if err := root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			slog.Warn("prepare the storage device", "device", name, "error", err) // one that is full or read-only can be read
 		}
 	}
-	v.repair(whole)
+	v.readNotes()
 	return v, nil
 }
 
@@ -70,6 +76,17 @@ func (v *Volume) ID() string { return v.id }
 
 // Name is what people call it.
 func (v *Volume) Name() string { return v.name }
+
+// Ring returns the directory of a ring on the device, which need not be there yet. It is a path as this process reaches it.
+func (v *Volume) Ring(name string) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	if strings.ContainsRune(name, '/') {
+		return "", bad("the name %q has a slash", name)
+	}
+	return filepath.Join(v.dir, RingsPath, name), nil
+}
 
 // Close gives the device up. Files that are open stay so.
 func (v *Volume) Close() error { return v.root.Close() }
@@ -204,7 +221,39 @@ func rank(f api.File) int {
 	return 1
 }
 
-// Space returns the size of the device and what can be written still, in bytes.
+// SetRingShare says what percentage of the device is for rings: files do not take it, whether a ring has it yet or not.
+func (v *Volume) SetRingShare(percent int) { v.share.Store(int32(percent)) }
+
+// RingBytes returns what the rings on a device take, whose files are below dir.
+func RingBytes(dir string) (sum uint64) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0
+	}
+	defer root.Close()
+	// What cannot be looked at does not count: a ring is being deleted, or there is none.
+	fs.WalkDir(root.FS(), RingsPath, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return nil
+		}
+		if info, err := e.Info(); err == nil {
+			sum += uint64(info.Size())
+		}
+		return nil
+	})
+	return sum
+}
+
+// ForFiles returns how much of the free bytes of a device files may take, when rings take some bytes and share percent of its size are for them.
+func ForFiles(size, free, rings uint64, share int) uint64 {
+	reserved := size / 100 * uint64(share)
+	if rings >= reserved {
+		return free
+	}
+	return free - min(reserved-rings, free)
+}
+
+// Space returns the size of the device and what files can take of it still, in bytes.
 func (v *Volume) Space() (size, free uint64, err error) {
 	dir, err := v.root.Open(".")
 	if err != nil {
@@ -215,7 +264,11 @@ func (v *Volume) Space() (size, free uint64, err error) {
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
 		return 0, 0, v.failed("", err)
 	}
-	return st.Blocks * uint64(st.Bsize), st.Bavail * uint64(st.Bsize), nil
+	size, free = st.Blocks*uint64(st.Bsize), st.Bavail*uint64(st.Bsize)
+	if share := int(v.share.Load()); share > 0 {
+		free = ForFiles(size, free, RingBytes(v.dir), share)
+	}
+	return size, free, nil
 }
 
 // Read opens a file for reading.

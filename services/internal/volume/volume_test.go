@@ -22,7 +22,7 @@ func half(f *os.File, good int64) (int64, error) {
 
 func open(t *testing.T, dir string) *Volume {
 	t.Helper()
-	v, err := Open("data", "data", dir, half)
+	v, err := Open("data", "data", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +228,10 @@ func TestCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := open(t, dir)
+	if info, err := again.Stat("a_2.pcapng"); err != nil || !info.Writing {
+		t.Errorf("a file that is to be repaired: %+v, %v", info, err)
+	}
+	again.Repair(half)
 	if b, err := os.ReadFile(filepath.Join(dir, "a_2.pcapng")); err != nil || string(b) != "0123456789ab" {
 		t.Errorf("repaired: %q, %v", b, err)
 	}
@@ -239,6 +243,54 @@ func TestCreate(t *testing.T) {
 	}
 	if err := again.Remove("a_2.pcapng", false); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is for rings is not for files.
+func TestRingShare(t *testing.T) {
+	for _, c := range []struct {
+		size, free, rings uint64
+		share             int
+		want              uint64
+	}{{1000, 900, 0, 0, 900}, {1000, 900, 0, 40, 500}, {1000, 600, 300, 40, 500}, {1000, 500, 500, 40, 500}, {1000, 900, 0, 100, 0}} {
+		if got := ForFiles(c.size, c.free, c.rings, c.share); got != c.want {
+			t.Errorf("ForFiles(%d, %d, %d, %d) = %d, want %d", c.size, c.free, c.rings, c.share, got, c.want)
+		}
+	}
+	dir := t.TempDir()
+	v := open(t, dir)
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, RingsPath, "r"), 0o700), os.WriteFile(filepath.Join(dir, RingsPath, "r", "s"), make([]byte, 12345), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if n := RingBytes(dir); n != 12345 {
+		t.Errorf("rings take %d bytes, want 12345", n)
+	}
+	f, err := v.Create("", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.SetRingShare(100)
+	if _, err := v.Create("", "b"); kindOf(err) != api.StorageFull {
+		t.Errorf("a file on a device for rings: %v", err)
+	}
+	if err := f.Write(make([]byte, 2*aheadBytes)); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a file that grows: %v", err)
+	}
+	if err := errors.Join(f.Complete([]byte("end")), f.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRing(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir)
+	if p, err := v.Ring("office"); err != nil || p != filepath.Join(dir, ".galvo/rings/office") {
+		t.Errorf("Ring() = %q, %v", p, err)
+	}
+	for _, name := range []string{"", "..", "a/b", "a\x00", strings.Repeat("x", 256)} {
+		if p, err := v.Ring(name); kindOf(err) != api.BadRequest {
+			t.Errorf("Ring(%q) = %q, %v", name, p, err)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type File struct {
 
 	size    int64
 	room    int64 // up to where the device has given room; -1 where it gives none ahead
+	asked   int64 // up to where there was room when that was last looked at
 	note    string
 	notedAt int64
 }
@@ -42,6 +43,8 @@ type File struct {
 type note struct {
 	Path string `json:"path"`
 	Good int64  `json:"good"`
+
+	name string // of the note's own file
 }
 
 // Create makes a file that is not there yet, with a number behind its name if that is taken: a.pcapng, a_1.pcapng, ... It returns its path.
@@ -123,7 +126,16 @@ func (f *File) append(b []byte) error {
 // ahead makes sure that there is room for n bytes and the end of the file.
 func (f *File) ahead(n int64) error {
 	need := f.size + n + endBytes
-	if f.room < 0 || need <= f.room {
+	if f.room >= 0 && need <= f.room || f.room < 0 && need-f.asked < aheadBytes {
+		return nil
+	}
+	if f.v.share.Load() > 0 {
+		if _, free, err := f.v.Space(); err == nil && free < uint64(need-max(f.room, f.size)) {
+			return unix.ENOSPC
+		}
+	}
+	f.asked = need
+	if f.room < 0 {
 		return nil
 	}
 	for _, more := range []int64{need + aheadBytes, need} {
@@ -146,7 +158,7 @@ func (f *File) ahead(n int64) error {
 // noteGood writes down up to where the file is whole. A note that cannot be written costs a repair at most.
 func (f *File) noteGood() {
 	f.notedAt = f.size
-	b, err := json.Marshal(note{f.path, f.size})
+	b, err := json.Marshal(note{Path: f.path, Good: f.size})
 	if err == nil {
 		err = f.v.root.WriteFile(f.note, b, 0o600)
 	}
@@ -179,38 +191,49 @@ func (f *File) release() {
 	delete(f.v.writing, f.path)
 }
 
-// repair cuts files that were being written when the volume was last used.
-func (v *Volume) repair(whole func(f *os.File, good int64) (int64, error)) {
+// readNotes finds the files that were being written when the volume was last used. Until they are repaired they count as being written.
+func (v *Volume) readNotes() {
 	dir, err := v.root.Open(unfinished)
 	if err != nil {
-		return
+		return // there is none where it could not be made
 	}
 	defer dir.Close()
-	notes, err := dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		slog.Warn("repair the storage device", "device", v.name, "error", err)
-		return
+		slog.Warn("find what was not finished", "device", v.name, "error", err)
 	}
-	for _, name := range notes {
-		name = unfinished + "/" + name
-		var n note
-		b, err := v.root.ReadFile(name)
-		if err == nil && json.Unmarshal(b, &n) == nil {
-			err = v.cut(n, whole)
+	for _, name := range names {
+		n := note{name: unfinished + "/" + name}
+		b, err := v.root.ReadFile(n.name)
+		if err == nil {
+			err = json.Unmarshal(b, &n)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			n.Path, err = v.clean(n.Path, false)
+		}
+		if err != nil {
+			v.root.Remove(n.name) // it was torn itself, so its file has hardly begun
+			continue
+		}
+		v.writing[n.Path] = true
+		v.left = append(v.left, n)
+	}
+}
+
+// Repair cuts the files that were being written when the volume was last used. It is called once; it may take as long as reading them does. whole returns the
+// length of the part of a savefile that holds whole packets only, and need not look at what is before good.
+func (v *Volume) Repair(whole func(f *os.File, good int64) (int64, error)) {
+	for _, n := range v.left {
+		if err := v.cut(n, whole); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			slog.Warn("repair a savefile", "device", v.name, "path", n.Path, "error", err)
 		}
-		v.root.Remove(name)
+		v.root.Remove(n.name)
+		v.unclaim(n.Path)
 	}
 }
 
 func (v *Volume) cut(n note, whole func(f *os.File, good int64) (int64, error)) error {
-	p, err := v.clean(n.Path, false)
-	if err != nil {
-		return err
-	}
-	f, err := v.root.OpenFile(p, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := v.root.OpenFile(n.Path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -226,7 +249,7 @@ func (v *Volume) cut(n note, whole func(f *os.File, good int64) (int64, error)) 
 	if err != nil {
 		return err
 	}
-	slog.Info("savefile that was not finished", "device", v.name, "path", p, "bytes", size, "cut", info.Size()-size)
+	slog.Info("savefile that was not finished", "device", v.name, "path", n.Path, "bytes", size, "cut", info.Size()-size)
 	return errors.Join(f.Truncate(size), f.Sync())
 }
 

@@ -171,7 +171,7 @@ export interface CaptureRequest {
   comment: string;
   fileName: string;
   source?: string;
-  sink: { type: string; device?: string; directory?: string };
+  sink: { type: string; device?: string; directory?: string; splitBytes?: number; splitSeconds?: number };
 }
 
 export interface CaptureCreated {

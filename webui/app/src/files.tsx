@@ -143,7 +143,11 @@ export function Files() {
       for (const p of here) await call("DELETE", `${url(p)}?everything=true`);
     });
   };
-  const analyse = () => change(() => call("POST", "/slots", { files: here.map((p) => ({ device: device.value, path: p })) }));
+  const analyse = () =>
+    change(async () => {
+      await call("POST", "/slots", { files: here.map((p) => ({ device: device.value, path: p })) });
+      chosen.value = new Set();
+    });
 
   const steps = path.value === "" ? [] : path.value.split("/");
   const side = (

@@ -71,11 +71,19 @@ function Text({ label, value, hint }: { label: string; value: Signal<string>; hi
   );
 }
 
-function Limit({ unit, value }: { unit: string; value: Signal<string> }) {
+// split says after what a new file begins; what is empty is as the configuration has it, and 0 is never.
+function split(megabytes: string, seconds: string): { splitBytes?: number; splitSeconds?: number } {
+  return {
+    ...(megabytes !== "" && { splitBytes: Math.round(Number(megabytes) * 1e6) }),
+    ...(seconds !== "" && { splitSeconds: Math.ceil(Number(seconds)) }),
+  };
+}
+
+function Limit({ what, none = "no limit", value }: { what: string; none?: string; value: Signal<string> }) {
   return (
     <label>
-      Stop after {unit}
-      <input type="number" min={0} step="any" placeholder="no limit" value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+      {what}
+      <input type="number" min={0} step="any" placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
     </label>
   );
 }
@@ -93,6 +101,8 @@ export function Start() {
   const device = useSignal("");
   const directory = useSignal("");
   const fileName = useSignal("");
+  const splitMegabytes = useSignal("");
+  const splitSeconds = useSignal("");
   const busy = useSignal(false);
 
   const c = check.value;
@@ -112,7 +122,7 @@ export function Start() {
     useSingleInterface: single.value,
     comment: comment.value,
     fileName: fileName.value,
-    sink: { type: onDisk ? "disk" : "http", ...(onDisk && { device: target, directory: directory.value }) },
+    sink: { type: onDisk ? "disk" : "http", ...(onDisk && { device: target, directory: directory.value, ...split(splitMegabytes.value, splitSeconds.value) }) },
     ...(view.value !== "" && { source: view.value }),
   };
 
@@ -172,13 +182,15 @@ export function Start() {
             {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
             {onDisk && active.length > 1 && <Select label="Storage device" value={device} options={active.map((d) => [d.id, d.name])} />}
             {onDisk && <Text label="Directory" value={directory} hint="top of the device" />}
+            {onDisk && <Limit what="New file after MB" none="as set" value={splitMegabytes} />}
+            {onDisk && <Limit what="New file after seconds" none="as set" value={splitSeconds} />}
             <Text label="File name" value={fileName} hint="galvo_%Y-%m-%d_%H-%M-%S and filter" />
             <Select label="Packet length" value={snap} options={[["65535", "full"], ["64", "64 bytes"], ["1500", "1500 bytes"]]} />
             <Select label="Unrecognised flows" value={undecided} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
             <Select label="Format" value={format} options={[["pcapng", "pcapng"], ["pcap", "pcap, \u00b5s"], ["pcap-ns", "pcap, ns"]]} />
-            <Limit unit="seconds" value={seconds} />
-            <Limit unit="MB" value={megabytes} />
-            <Limit unit="packets" value={maxPackets} />
+            <Limit what="Stop after seconds" value={seconds} />
+            <Limit what="Stop after MB" value={megabytes} />
+            <Limit what="Stop after packets" value={maxPackets} />
             <label>
               Comment
               <input value={comment.value} onInput={(e) => (comment.value = e.currentTarget.value)} />
