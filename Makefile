@@ -10,6 +10,9 @@ ARGS     ?=
 BOARD    ?=
 # With this key updates are signed; images trust its public part. The one for development is made at the first build.
 KEY      ?= $(BUILD)/keys/development
+# The owner's key and certificate for Secure Boot, both PEM.
+SIGN_KEY  ?=
+SIGN_CERT ?=
 # Once this firmware was confirmed, devices take none below that version.
 MINIMUM  ?= 0.0
 # Firmware versions are numbers that rise, so that a device can compare them.
@@ -36,7 +39,7 @@ $(BUILD)/keys/development.pub:
 	$(GO) run ./services/galvo firmware keygen -plain $(BUILD)/keys/development
 
 image: $(BUILD)/galvo-amd64 $(BUILD)/galvo-arm64 $(KEY).pub ## build the flashable images; BOARD="qemu-amd64 ..." names some
-	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)' -minimum '$(MINIMUM)' -key $(KEY)
+	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)' -minimum '$(MINIMUM)' -key $(KEY) -sign-key '$(SIGN_KEY)' -sign-cert '$(SIGN_CERT)'
 
 kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
 	$(GO) run ./firmware/mkimage -update firmware/lock/debian.toml
