@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"galvo/ci/need"
+	"galvo/firmware/gpt"
 	"galvo/services/api"
 )
 
@@ -168,6 +169,34 @@ func TestUpdateRefused(t *testing.T) {
 	v.PowerCut()
 }
 
+// clean asks fsck.fat about the system partition of a machine that is off, which UEFI, systemd-boot and we have written to.
+func clean(t *testing.T, m *Machine) {
+	t.Helper()
+	fsck := need.Tool(t, "fsck.fat")
+	f, err := os.Open(m.Disks[0].Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table, whole, err := gpt.Read(f, diskBytes)
+	if err != nil || !whole {
+		t.Fatalf("partition table: whole %v, %v", whole, err)
+	}
+	p := table.Partitions[0]
+	system := filepath.Join(t.TempDir(), "system")
+	out, err := os.Create(system)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := io.Copy(out, io.NewSectionReader(f, p.Offset(), p.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := exec.Command(fsck, "-n", "-v", system).CombinedOutput(); err != nil {
+		t.Errorf("fsck.fat: %v\n%s", err, said)
+	}
+}
+
 // A good update is confirmed, and stays.
 func TestUpdateConfirmed(t *testing.T) {
 	v, c := flashedWith(t, makeImage(t, imageOptions{version: "1.1.0"}))
@@ -184,6 +213,7 @@ func TestUpdateConfirmed(t *testing.T) {
 		t.Errorf("below the confirmed minimum: %d %q", status, e.Text)
 	}
 	v.PowerCut()
+	clean(t, v.Machine)
 }
 
 // A defect is a change of one of our files, by which an update does not work.
@@ -250,6 +280,7 @@ func TestUpdateFallsBack(t *testing.T) {
 			awaitFailed(t, v, c, 12*Patience())
 			t.Logf("fell back after %.0f s", time.Since(start).Seconds())
 			v.PowerCut()
+			clean(t, v.Machine)
 		})
 	}
 }
