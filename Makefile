@@ -10,6 +10,9 @@ ARGS     ?=
 BOARD    ?=
 # With this key updates are signed; images trust its public part. The one for development is made at the first build.
 KEY      ?= $(BUILD)/keys/development
+# The owner's key and certificate for Secure Boot, both PEM.
+SIGN_KEY  ?=
+SIGN_CERT ?=
 # Once this firmware was confirmed, devices take none below that version.
 MINIMUM  ?= 0.0
 # Firmware versions are numbers that rise, so that a device can compare them.
@@ -17,9 +20,9 @@ FIRMWARE ?= $(shell { git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's
 	echo 0.0.$$(git rev-list --count HEAD 2>/dev/null || echo 0)-g$$(git rev-parse --short=8 HEAD 2>/dev/null || echo none))
 export CGO_ENABLED = 0
 
-.PHONY: image kernel-update help run build web test lint bench soak clean tools
+.PHONY: image vm vmtest test-images kernel-update help run build web test lint bench soak clean tools
 help: ## say what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 build: web ## build the one binary, build/galvo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(GALVO) ./services/galvo
@@ -36,7 +39,18 @@ $(BUILD)/keys/development.pub:
 	$(GO) run ./services/galvo firmware keygen -plain $(BUILD)/keys/development
 
 image: $(BUILD)/galvo-amd64 $(BUILD)/galvo-arm64 $(KEY).pub ## build the flashable images; BOARD="qemu-amd64 ..." names some
-	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)' -minimum '$(MINIMUM)' -key $(KEY)
+	$(GO) run ./firmware/mkimage -version '$(FIRMWARE)' -galvo $(BUILD)/galvo- -out $(BUILD)/image -board '$(BOARD)' -minimum '$(MINIMUM)' -key $(KEY) -sign-key '$(SIGN_KEY)' -sign-cert '$(SIGN_CERT)'
+
+vm: tools ## boot an image in QEMU and print its URL; BOARD=generic-amd64 takes another one
+	$(MAKE) --no-print-directory image BOARD=$(or $(BOARD),qemu-amd64)
+	$(GO) run ./qemu/vm -board $(or $(BOARD),qemu-amd64) -images $(BUILD)/image -dir $(BUILD)/vm
+
+# What tests boot.
+test-images: tools
+	$(MAKE) --no-print-directory image BOARD='qemu-amd64 qemu-arm64'
+
+vmtest: test-images ## the sweeps that boot virtual machines
+	$(GO) test -count=1 -tags vmtest -timeout 4h -p 1 ./qemu ./firmware/...
 
 kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
 	$(GO) run ./firmware/mkimage -update firmware/lock/debian.toml
@@ -48,6 +62,7 @@ webui/bundle/index.html: webui/app/package-lock.json $(shell find webui/app -nam
 
 # The product as a whole is tested alone: it has to answer in time.
 test: tools web lint ## everything CI runs; ends with a table of skipped tests
+	@$(MAKE) --no-print-directory test-images || echo 'no images: what boots them is skipped'
 	ci/fuzz
 	{ $(GO) test -count=1 -json -timeout 14m $$($(GO) list ./... | grep -v '/ci/live$$\|/ci/page$$'); \
 	  $(GO) test -count=1 -json -timeout 14m -p 1 ./ci/live ./ci/page; } | $(GO) run ./ci/tally
@@ -67,5 +82,5 @@ bench: build tools ## print the benchmarks
 soak: build ## the slow sweeps
 	$(GO) test -count=1 -tags soak -timeout 3h ./...
 
-clean: ## remove what make made
-	rm -rf $(BUILD) webui/bundle/* webui/app/node_modules
+clean: ## remove what make made, but for the key that devices trust
+	rm -rf $(filter-out $(BUILD)/keys,$(wildcard $(BUILD)/*)) webui/bundle/* webui/app/node_modules

@@ -48,7 +48,7 @@ func (b *Board) Assign(nics []NIC) []Assignment {
 		out = append(out, matching...)
 	}
 	isManagement := func(a Assignment) bool { return a.Role == Management }
-	if b.ManagementDefault == "first" && len(sorted) > 0 && !slices.ContainsFunc(out, isManagement) {
+	if b.ManagementFallback == "first" && len(sorted) > 0 && !slices.ContainsFunc(out, isManagement) {
 		out = slices.DeleteFunc(out, func(a Assignment) bool { return a.NIC == sorted[0] })
 		out = slices.Insert(out, 0, Assignment{NIC: sorted[0], Role: Management})
 	}

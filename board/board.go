@@ -18,22 +18,22 @@ const Path = "/etc/galvo/board.toml"
 
 // A Board is one machine, or a family of machines that one image serves.
 type Board struct {
-	Name              string   `toml:"-"`                   // of the file, without .toml; also the family that an update must be for
-	Summary           string   `toml:"summary"`             // one line for a person
-	Architecture      string   `toml:"architecture"`        // amd64 or arm64
-	Kernel            string   `toml:"kernel"`              // Debian package that depends on the newest kernel
-	Consoles          []string `toml:"consoles"`            // tty devices without /dev/, with options as in ttyS0,115200; the last one is /dev/console
-	Arguments         []string `toml:"arguments"`           // kernel arguments beside the consoles
-	Modules           []string `toml:"modules"`             // kernel modules in the image; what they depend on comes with them
-	Load              []string `toml:"load"`                // modules that are loaded at boot, in order, whatever hardware there is
-	Firmware          []string `toml:"firmware"`            // files below /lib/firmware that drivers ask for; a pattern as of path.Match
-	MemoryFloorBytes  int64    `toml:"memory_floor_bytes"`  // with less, of what the kernel can give out, the device does not start
-	ImageBudgetBytes  int64    `toml:"image_budget_bytes"`  // at most so large is the disk image; 0 is no limit
-	SystemBytes       int64    `toml:"system_bytes"`        // size to which the system partition grows at the first boot
-	Ports             []Port   `toml:"port"`                // in this order
-	Watchdog          Watchdog `toml:"watchdog"`            // zero where there is none
-	Lamps             []Lamp   `toml:"led"`                 // LEDs that show the state
-	ManagementDefault string   `toml:"management_fallback"` // "first": if no rule finds a management port, the first NIC is one; "none": the device has none then
+	Name               string   `toml:"-"`                   // of the file, without .toml; also the family that an update must be for
+	Summary            string   `toml:"summary"`             // one line for a person
+	Architecture       string   `toml:"architecture"`        // amd64 or arm64
+	Kernel             string   `toml:"kernel"`              // Debian package that depends on the newest kernel
+	Consoles           []string `toml:"consoles"`            // tty devices without /dev/, with options as in ttyS0,115200; the last one is /dev/console
+	Arguments          []string `toml:"arguments"`           // kernel arguments beside the consoles
+	Modules            []string `toml:"modules"`             // kernel modules in the image; what they depend on comes with them
+	Load               []string `toml:"load"`                // modules that are loaded at boot, in order, whatever hardware there is
+	Firmware           []string `toml:"firmware"`            // files below /lib/firmware that drivers ask for; a pattern as of path.Match
+	MemoryFloorBytes   int64    `toml:"memory_floor_bytes"`  // with less, of what the kernel can give out, the device does not start
+	ImageBudgetBytes   int64    `toml:"image_budget_bytes"`  // at most so large is the disk image; 0 is no limit
+	SystemBytes        int64    `toml:"system_bytes"`        // size to which the system partition grows at the first boot
+	Ports              []Port   `toml:"port"`                // in this order
+	Watchdog           Watchdog `toml:"watchdog"`            // zero where there is none
+	Lamps              []Lamp   `toml:"led"`                 // LEDs that show the state
+	ManagementFallback string   `toml:"management_fallback"` // "first": if no rule finds a management port, the first NIC is one; "none": the device has none then
 }
 
 // A Port is a rule that says which NICs have a role. A NIC belongs to the first rule that names it; NICs without a rule are left alone.

@@ -158,7 +158,7 @@ func (b *Board) validate() *Error {
 		{"memory_floor_bytes", b.MemoryFloorBytes >= minMemory && b.MemoryFloorBytes <= maxMemory, fmt.Sprintf("%d is not between %d and %d", b.MemoryFloorBytes, minMemory, maxMemory)},
 		{"system_bytes", b.SystemBytes >= minSystem && b.SystemBytes <= maxSystem, fmt.Sprintf("%d is not between %d and %d", b.SystemBytes, minSystem, maxSystem)},
 		{"image_budget_bytes", b.ImageBudgetBytes >= 0, "it cannot be negative"},
-		{"management_fallback", slices.Contains([]string{"", "first", "none"}, b.ManagementDefault), fmt.Sprintf("%q is not first or none", b.ManagementDefault)},
+		{"management_fallback", slices.Contains([]string{"", "first", "none"}, b.ManagementFallback), fmt.Sprintf("%q is not first or none", b.ManagementFallback)},
 		{"watchdog.seconds", b.Watchdog.Seconds == 0 && len(b.Watchdog.Modules) == 0 || b.Watchdog.Seconds >= minWatchdog && b.Watchdog.Seconds <= maxWatchdog,
 			fmt.Sprintf("%d is not between %d and %d", b.Watchdog.Seconds, minWatchdog, maxWatchdog)},
 	} {

@@ -16,7 +16,6 @@ import (
 	"hash"
 	"maps"
 	"path"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -67,9 +66,9 @@ type Result struct {
 	Release   string // the kernel's
 	Modules   *kernel.Set
 	Packages  []lock.Package
-	GoModules []*debug.Module // of our binary
-	Firmware  []string        // files below /lib/firmware
-	PlainSize int64           // of the initramfs, before compression
+	GoModules []goModule // of our binary
+	Firmware  []string   // files below /lib/firmware
+	PlainSize int64      // of the initramfs, before compression
 }
 
 // Paths in the image.
@@ -129,7 +128,12 @@ func (b *builder) addBoard() error {
 	if err != nil {
 		return fmt.Errorf("read what our binary is made of: %w", err)
 	}
-	b.result.GoModules = info.Deps
+	b.result.GoModules = goModules(info)
+	for _, m := range b.result.GoModules {
+		if m.text != nil {
+			b.add("usr/share/doc/go/"+m.path+"/LICENSE", 0o644, m.text)
+		}
+	}
 	b.add("bin/galvo", 0o755, b.Galvo)
 	b.link("init", "bin/galvo")
 	b.link("sbin/modprobe", "../bin/galvo")
@@ -225,7 +229,11 @@ func (b *builder) addPrograms() error {
 	for _, p := range parts {
 		b.add(p.Path, 0o755, p.Content)
 	}
-	b.add("etc/mke2fs.conf", 0o644, files["etc/mke2fs.conf"])
+	conf, ok := files["etc/mke2fs.conf"]
+	if !ok {
+		return errors.New("no package has etc/mke2fs.conf")
+	}
+	b.add("etc/mke2fs.conf", 0o644, conf)
 	b.link("sbin/mkfs.ext4", "mke2fs")
 	b.link("sbin/fsck.ext4", "e2fsck")
 	return nil

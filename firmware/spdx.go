@@ -48,8 +48,8 @@ func (r *Result) spdx() ([]byte, error) {
 	}
 	for i, m := range r.GoModules {
 		id := fmt.Sprintf("SPDXRef-go-%d", i+1)
-		packages = append(packages, pkg{ID: id, Name: m.Path, Version: m.Version, Location: none, Concluded: none, Declared: none, Copyright: none,
-			External: []external{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + m.Path + "@" + m.Version}}})
+		packages = append(packages, pkg{ID: id, Name: m.path, Version: m.version, Location: none, Concluded: none, Declared: m.licence, Copyright: none,
+			External: []external{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + m.path + "@" + m.version}}})
 		relations = append(relations, relation{own, "CONTAINS", id})
 	}
 	text, err := json.MarshalIndent(struct {

@@ -111,20 +111,21 @@ var allowed = map[string][]string{
 	"qemu":         {"ci/need", "services/api"},
 
 	// Images and updates.
-	"board":                {},
-	"initramfs/image":      {},
-	"firmware/lock":        {},
-	"firmware/debian":      {"firmware/lock"},
-	"firmware/kernel":      {},
-	"firmware/program":     {},
-	"firmware/uki":         {},
-	"firmware/gpt":         {},
-	"firmware/fat":         {},
-	"firmware/disk":        {"firmware/fat", "firmware/gpt"},
-	"firmware/version":     {},
-	"firmware/bundle":      {"firmware/uki", "firmware/version"},
-	"firmware/slot":        {"firmware/bundle", "firmware/disk", "firmware/fat", "firmware/uki", "firmware/version"},
-	"firmware/uki/ukitest": {"firmware/uki"},
+	"board":                 {},
+	"initramfs/image":       {},
+	"firmware/lock":         {},
+	"firmware/debian":       {"firmware/lock"},
+	"firmware/kernel":       {},
+	"firmware/program":      {},
+	"firmware/uki":          {},
+	"firmware/gpt":          {},
+	"firmware/fat":          {},
+	"firmware/disk":         {"firmware/fat", "firmware/gpt"},
+	"firmware/version":      {},
+	"firmware/authenticode": {},
+	"firmware/bundle":       {"firmware/uki", "firmware/version"},
+	"firmware/slot":         {"firmware/bundle", "firmware/disk", "firmware/fat", "firmware/uki", "firmware/version"},
+	"firmware/uki/ukitest":  {"firmware/uki"},
 	"firmware": {"board", "firmware/bundle", "firmware/debian", "firmware/disk", "firmware/kernel", "firmware/lock", "firmware/program", "firmware/slot", "firmware/uki",
 		"firmware/version", "initramfs/image"},
 
@@ -134,7 +135,7 @@ var allowed = map[string][]string{
 }
 
 // mains only wire: they may import whatever Go lets them.
-var mains = []string{"services/galvo", "services/tool", "ci/bench", "ci/rig/play", "ci/tally", "firmware/mkimage"}
+var mains = []string{"services/galvo", "services/tool", "ci/bench", "ci/rig/play", "ci/tally", "firmware/mkimage", "qemu/vm"}
 
 func TestImportTable(t *testing.T) {
 	for _, p := range packages(t) {

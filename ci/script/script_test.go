@@ -2,6 +2,7 @@
 // and these are there:
 //
 //	galvo ARGS...        the binary under test
+//	image FILE VERSION   writes a unified kernel image for the board generic-amd64, which would not boot
 //	mix FILE SEED N      writes a savefile of N frames of mixed traffic that the seed decides
 //	lastline FILE REGEXP the last line of a file matches
 package script
@@ -18,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"galvo/ci/rig"
+	"galvo/firmware/uki/ukitest"
 )
 
 // binary is the folder of the binary under test.
@@ -50,6 +52,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"galvo":    galvo,
+			"image":    image,
 			"mix":      mix,
 			"lastline": lastLine,
 		},
@@ -61,6 +64,13 @@ func galvo(ts *testscript.TestScript, neg bool, args []string) {
 	if (err != nil) != neg {
 		ts.Fatalf("galvo %s: %v", strings.Join(args, " "), err)
 	}
+}
+
+func image(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: image FILE VERSION")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), ukitest.Image("generic-amd64", args[1], "1.0", "build of "+args[1], []byte("initramfs")), 0o600))
 }
 
 func mix(ts *testscript.TestScript, _ bool, args []string) {

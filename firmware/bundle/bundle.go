@@ -29,7 +29,7 @@ const (
 	// maxText is the largest manifest and signature.
 	maxText = 1 << 16
 	// MaxBytes is the largest bundle.
-	MaxBytes = 512 << 20
+	MaxBytes = 192 << 20
 	product  = "galvo"
 )
 

@@ -40,7 +40,7 @@ type Source struct {
 
 // FromEnvironment returns the source that this machine's settings say. The time is the lock's.
 func FromEnvironment(snapshot string) (*Source, error) {
-	s := &Source{Cache: os.Getenv(CacheVariable), Mirror: os.Getenv(MirrorVariable), Client: &http.Client{Timeout: 10 * time.Minute}}
+	s := &Source{Cache: os.Getenv(CacheVariable), Mirror: os.Getenv(MirrorVariable), Client: &http.Client{Timeout: time.Hour}}
 	if s.Cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {

@@ -180,6 +180,10 @@ func Open(d Device) (*Volume, error) {
 			return nil, err
 		}
 	}
+	// A size that is not the device's would make a table of any size.
+	if _, err := d.ReadAt(b, int64(g.totalSectors-1)*sectorSize); err != nil {
+		return nil, fmt.Errorf("the FAT32 file system is larger than its partition: %w", err)
+	}
 	v := &Volume{d: d, g: g, table: make([]byte, (g.clusters()+2)*4)}
 	if _, err := d.ReadAt(v.table, int64(g.reserved)*sectorSize); err != nil {
 		return nil, fmt.Errorf("read the file allocation table: %w", err)

@@ -253,7 +253,7 @@ func readAt(d io.ReaderAt, sector uint64) (*Table, error) {
 	if crc32.ChecksumIEEE(h[:size]) != sum {
 		return nil, errors.New("the check sum of the GPT's header is wrong")
 	}
-	if each < entrySize || each > 4096 || n > 4096 {
+	if each < entrySize || each > 1024 || n > 1024 {
 		return nil, errors.New("the GPT has entries of a size that is not known here")
 	}
 	b := make([]byte, n*each)

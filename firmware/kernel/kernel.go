@@ -21,7 +21,7 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// Wanted reports whether a file of the package is of use. Sound, pictures and others are never asked for, and half of it.
+// Wanted reports whether a file of the package is of use. Sound, pictures and the like are half of the package, and no board asks for them.
 func Wanted(file string) bool {
 	if strings.HasPrefix(file, "boot/vmlinuz-") || strings.HasPrefix(file, "usr/share/doc/") && path.Base(file) == "copyright" {
 		return true

@@ -17,6 +17,7 @@ import (
 
 	"galvo/board"
 	"galvo/firmware"
+	"galvo/firmware/authenticode"
 	"galvo/firmware/bundle"
 	"galvo/firmware/debian"
 	"galvo/firmware/lock"
@@ -40,6 +41,8 @@ func run(ctx context.Context, args []string) error {
 	out := f.String("out", "build/image", "`folder` of the images, one folder a board")
 	minimum := f.String("minimum", "0.0", "lowest `version` that a device takes once this one was confirmed")
 	key := f.String("key", "", "`path` of the key of updates, without .key and .pub: the public one goes into the image, and the update is signed if the private one is there")
+	signKey := f.String("sign-key", "", "private key `file` (PEM, RSA) for Secure Boot; empty leaves programs unsigned")
+	signCert := f.String("sign-cert", "", "its certificate `file` (PEM)")
 	arguments := f.String("arguments", "", "more kernel `arguments`")
 	f.Parse(args)
 	if *update != "" {
@@ -47,6 +50,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	o := firmware.Options{Version: *version, Minimum: *minimum, Arguments: *arguments}
 	if err := addKey(&o, *key); err != nil {
+		return err
+	}
+	if err := addSigner(&o, *signCert, *signKey); err != nil {
 		return err
 	}
 	return build(ctx, strings.Fields(*names), o, *binary, *out)
@@ -82,6 +88,27 @@ func addKey(o *firmware.Options, path string) error {
 	})
 	o.UpdateKey = &k
 	return err
+}
+
+// addSigner reads the owner's key for Secure Boot.
+func addSigner(o *firmware.Options, certificate, key string) error {
+	if certificate == "" && key == "" {
+		return nil
+	}
+	c, err := os.ReadFile(certificate)
+	if err != nil {
+		return fmt.Errorf("read the certificate for Secure Boot: %w", err)
+	}
+	k, err := os.ReadFile(key)
+	if err != nil {
+		return fmt.Errorf("read the key for Secure Boot: %w", err)
+	}
+	s, err := authenticode.Parse(c, k)
+	if err != nil {
+		return err
+	}
+	o.Sign = s.Sign
+	return nil
 }
 
 // keyPasswordVariable is the environment variable with the password of a private key.

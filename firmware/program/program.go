@@ -42,6 +42,7 @@ func Close(files map[string][]byte, programs []string) ([]Part, error) {
 		}
 	}
 	parts := map[string][]byte{}
+	loader := "" // the programs' interpreter, which libraries name as a library
 	var add func(name string) error
 	add = func(name string) error {
 		if parts[name] != nil {
@@ -56,22 +57,19 @@ func Close(files map[string][]byte, programs []string) ([]Part, error) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if interpreter != "" && parts[interpreter] == nil {
-			loader, ok := files[libraries[path.Base(interpreter)]]
-			if !ok {
+		if interpreter != "" {
+			// It must lie where the program says, wherever the package has it.
+			loader = path.Base(interpreter)
+			if parts[interpreter] = files[libraries[loader]]; parts[interpreter] == nil {
 				return fmt.Errorf("%s needs /%s, which no package has", name, interpreter)
 			}
-			parts[interpreter] = loader
 		}
 		for _, l := range needs {
-			if path.Base(interpreter) == l || libraries[l] == "" && strings.HasPrefix(l, "ld-linux") {
+			if l == loader {
 				continue
 			}
 			if libraries[l] == "" {
 				return fmt.Errorf("%s needs %s, which no package has", name, l)
-			}
-			if strings.HasPrefix(l, "ld-linux") {
-				continue // it is the interpreter
 			}
 			if err := add(libraries[l]); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,15 +83,33 @@ func (d Device) BootDisk() (*disk.Disk, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, candidate := range disks {
-			if has(candidate, r.Build) {
-				return &candidate, nil
-			}
+		disks = slices.DeleteFunc(disks, func(c disk.Disk) bool { return !has(c, r.Build) })
+		if len(disks) > 0 {
+			return d.loadedFrom(disks), nil
 		}
 		if time.Now().After(deadline) {
 			return nil, ErrElsewhere
 		}
 	}
+}
+
+// loaderPartition is the variable in which systemd-boot leaves the identifier of the partition that it was loaded from (systemd, Boot Loader Interface).
+const loaderPartition = "firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+// loadedFrom picks among disks with the same image, as the stick that a machine was installed from and its own disk: the one that systemd-boot names, or else
+// the first.
+func (d Device) loadedFrom(disks []disk.Disk) *disk.Disk {
+	text, err := os.ReadFile(filepath.Join(d.Sys, loaderPartition))
+	if err == nil && len(text) > 4 {
+		// Four bytes of attributes, then UTF-16.
+		id := strings.ReplaceAll(strings.Trim(string(text[4:]), "\x00"), "\x00", "")
+		for i := range disks {
+			if strings.EqualFold(disks[i].Table.Partitions[0].ID.String(), id) {
+				return &disks[i]
+			}
+		}
+	}
+	return &disks[0]
 }
 
 // has reports whether the disk has the image with a build.

@@ -1,7 +1,7 @@
 package api
 
-// MaxFirmwareBytes is the largest update that an appliance takes.
-const MaxFirmwareBytes = 512 << 20
+// MaxFirmwareBytes is the largest update that an appliance takes, in bytes. A device without a disk for its state keeps so much in memory meanwhile.
+const MaxFirmwareBytes = 192 << 20
 
 // Firmware is what an appliance runs, and what its disk holds.
 type Firmware struct {
