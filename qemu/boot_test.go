@@ -128,7 +128,7 @@ func TestBoot(t *testing.T) {
 
 // phases returns init's table.
 func phases(v *VM) string {
-	v.Console.Await(Patience(), "confirm the running image")
+	v.Console.Await(Patience(v.t), "confirm the running image")
 	return strings.Join(regexp.MustCompile(`(?m)^(phase |.* s  (ok|degraded|failed)).*$`).FindAllString(v.Console.String(), -1), "\n")
 }
 

@@ -24,10 +24,15 @@ type Client struct {
 	http     *http.Client
 }
 
+// answerTimeout is for a machine that is emulated on a busy one.
+const answerTimeout = 20 * time.Second
+
 // Client returns one for the forwarded port, with the password of a first start, or with another one.
 func (v *VM) Client(password string) *Client {
 	c := &Client{URL: v.URL, t: v.t, password: password}
-	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	c.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout,
+	}}
 	v.t.Cleanup(c.http.CloseIdleConnections)
 	return c
 }
@@ -80,7 +85,7 @@ func (c *Client) Must(method, path string, body, reply any) {
 // Wait waits until ok says yes.
 func (c *Client) Wait(what string, ok func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(Patience()); !ok(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(Patience(c.t)); !ok(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("it did not happen: %s", what)
 		}
@@ -91,11 +96,14 @@ func (c *Client) Wait(what string, ok func() bool) {
 func (c *Client) Answers() (s api.Status) {
 	c.t.Helper()
 	var last error
-	c.Wait("the device answers", func() bool {
-		last = c.Call(http.MethodGet, api.GetStatus.Path, nil, &s)
-		return last == nil
-	})
-	return s
+	for deadline := time.Now().Add(Patience(c.t)); ; time.Sleep(100 * time.Millisecond) {
+		if last = c.Call(http.MethodGet, api.GetStatus.Path, nil, &s); last == nil {
+			return s
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the device does not answer: %v", last)
+		}
+	}
 }
 
 // PutConfig replaces the configuration by TOML.
