@@ -58,6 +58,8 @@ type machine struct {
 
 	services chan error // supervise has ended
 	stop     context.CancelFunc
+
+	stopRescue context.CancelFunc
 }
 
 // phases is what init does at the start, in order.
@@ -83,6 +85,7 @@ func phases() []phase {
 		{"services", []step{
 			{"limit the services", degrade, (*machine).limit},
 			{"start the services", degrade, (*machine).startServices},
+			{"start the rescue console", degrade, (*machine).startRescue},
 			{"wait for the page", degrade, (*machine).awaitServices},
 		}},
 		{"confirm", []step{

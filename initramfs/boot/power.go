@@ -119,6 +119,9 @@ const (
 func (m *machine) end(r request) {
 	m.say("%s: %s", r.what, r.why)
 	m.watchdog.feed()
+	if m.stopRescue != nil {
+		m.stopRescue()
+	}
 	if m.stop != nil {
 		m.stop()
 		select {

@@ -74,7 +74,7 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel(nil)
 	server := &http.Server{
 		Handler: (&service{store: store, keeper: keeper, storage: storage, trial: trial, version: o.Version,
-			firmware: firmware{device: appliance()}, init: initCommand{api.InitPath}}).handler(),
+			firmware: firmware{device: appliance()}, init: api.InitPath}).handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
