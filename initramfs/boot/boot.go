@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"galvo/board"
@@ -58,6 +59,8 @@ type machine struct {
 
 	services chan error // supervise has ended
 	stop     context.CancelFunc
+	dataLost atomic.Bool   // the data partition cannot be written any more
+	homeless chan struct{} // a service ended after that
 
 	stopRescue context.CancelFunc
 }
@@ -120,7 +123,7 @@ func Run(ctx context.Context, o Options) error {
 func newMachine(o Options) *machine {
 	m := &machine{
 		options: o, started: kernelStart(), console: newConsole(o.Console), children: &supervise.Children{},
-		power: make(chan request, 4), services: make(chan error, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
+		power: make(chan request, 4), services: make(chan error, 1), homeless: make(chan struct{}, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
 	}
 	m.logs = newLogs()
 	m.report = &report{path: reportPath}

@@ -289,3 +289,28 @@ func TestMemoryTotal(t *testing.T) {
 		t.Error("no total is no error")
 	}
 }
+
+// The copy has the small files with their modes, and what was there before is replaced.
+func TestCopyState(t *testing.T) {
+	from, to := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	os.MkdirAll(filepath.Join(from, "web"), 0o711)
+	os.WriteFile(filepath.Join(from, "web", "users"), []byte("admin"), 0o640)
+	os.WriteFile(filepath.Join(from, "large"), make([]byte, shadowBytes+1), 0o600)
+	os.Symlink("/etc/passwd", filepath.Join(from, "link"))
+	for _, text := range []string{"admin", "admin and others"} {
+		os.WriteFile(filepath.Join(from, "web", "users"), []byte(text), 0o640)
+		if err := copyState(to, from); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(to, "web", "users"))
+		info, _ := os.Stat(filepath.Join(to, "web", "users"))
+		if string(got) != text || err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	for _, name := range []string{"large", "link"} {
+		if _, err := os.Lstat(filepath.Join(to, name)); err == nil {
+			t.Errorf("%s is copied", name)
+		}
+	}
+}

@@ -38,6 +38,9 @@ func (m *machine) attend(ctx context.Context) request {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	m.welcome()
+	if m.mounted != "" {
+		go guard("data", m.watchData)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,6 +48,10 @@ func (m *machine) attend(ctx context.Context) request {
 			return request{restart, "a signal asked for it"}
 		case r := <-m.power:
 			return r
+		case <-m.homeless:
+			if m.mounted != "" {
+				m.leaveDisk()
+			}
 		case err := <-m.services:
 			m.report.problem("supervision", fmt.Sprintf("The services cannot be started: %v.", err))
 			m.say("the services cannot be started: %v; trying again", err)
