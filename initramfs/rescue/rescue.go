@@ -110,12 +110,14 @@ func (o Options) shell(ctx context.Context, in *bufio.Reader) error {
 			fmt.Fprintln(o.Out, err)
 			continue
 		}
-		err = runner.Run(ctx, program)
-		if _, status := interp.IsExitStatus(err); err != nil && !status {
-			fmt.Fprintln(o.Out, err)
-		}
-		if runner.Exited() {
-			return nil
+		for _, statement := range program.Stmts {
+			err := runner.Run(ctx, statement)
+			if _, status := interp.IsExitStatus(err); err != nil && !status {
+				fmt.Fprintln(o.Out, err)
+			}
+			if runner.Exited() {
+				return nil
+			}
 		}
 	}
 	return nil
