@@ -63,6 +63,7 @@ tools: ## install what tests and benchmarks need from Debian, if this is root on
 
 bench: build tools ## print the benchmarks
 	$(GO) run ./ci/bench -galvo $(GALVO)
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./qemu
 
 soak: build ## the slow sweeps
 	$(GO) test -count=1 -tags soak -timeout 3h ./...

@@ -55,7 +55,7 @@ func TestFlashed(t *testing.T) {
 			v := m.Boot(t)
 			c := v.Client(v.Password())
 			c.Answers()
-			t.Logf("answers %.1f s after power on, with the machine's load at %s\n%s", time.Since(v.Started).Seconds(), load(), phases(v))
+			t.Logf("answers %.1f s after power on, with the machine's load at %.1f\n%s", time.Since(v.Started).Seconds(), load(), phases(v))
 			c.PortsUp(2)
 			frames := traffic(t, 20_000)
 			same(t, capture(t, c, v.Wires[0], frames), frames)
