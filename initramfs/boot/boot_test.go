@@ -214,6 +214,12 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%q: %q", line, got)
 		}
 	}
+	if got := ask("problem clock It runs backwards."); got != "ok\n" || len(m.report.list()) != 1 || m.report.list()[0] != "It runs backwards." {
+		t.Errorf("problem: %q, %q", got, m.report.list())
+	}
+	if got := ask("problem clock"); got != "ok\n" || len(m.report.list()) != 0 {
+		t.Errorf("no problem: %q, %q", got, m.report.list())
+	}
 	for range 10 { // more than anybody takes
 		if got := ask("reboot"); got != "ok\n" {
 			t.Errorf("reboot: %q", got)

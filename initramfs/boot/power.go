@@ -192,7 +192,7 @@ func (m *machine) listen() error {
 func (m *machine) answer(c net.Conn) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	line, err := bufio.NewReader(io.LimitReader(c, 256)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(c, 4096)).ReadString('\n')
 	if err != nil {
 		return
 	}
@@ -214,6 +214,9 @@ func (m *machine) command(words []string) (string, error) {
 		return "", nil
 	case len(words) == 2 && words[0] == "log":
 		return m.logs.text(words[1])
+	case len(words) > 1 && words[0] == "problem":
+		m.report.problem(words[1], strings.Join(words[2:], " ")) // no text: it is none any more
+		return "", nil
 	}
 	return "", fmt.Errorf("there is no command %q", strings.Join(words, " "))
 }

@@ -17,7 +17,7 @@ import (
 const (
 	// BootPath is the file with a Boot, as JSON, which init writes and everybody may read.
 	BootPath = "/run/galvo/boot.json"
-	// InitPath is the unix socket where init takes commands of root: one line, such as reboot, poweroff or log engine. It answers
+	// InitPath is the unix socket where init takes commands of root: one line, such as reboot, poweroff, log engine or problem ABOUT TEXT. It answers
 	// with a line that begins with ok or error, and then what was asked for.
 	InitPath = "/run/galvo/init"
 )

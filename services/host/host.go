@@ -18,7 +18,6 @@ import (
 
 	"galvo/board"
 	"galvo/services/api"
-	"galvo/services/config"
 	"galvo/services/internal/disk"
 	"galvo/services/internal/handover"
 )
@@ -43,7 +42,7 @@ type Options struct {
 
 // Run serves until ctx is done. A configuration file that cannot be understood is an error that names the line.
 func Run(ctx context.Context, o Options) error {
-	store, err := config.Open(o.Config)
+	store, err := openConfig(ctx, o)
 	if err != nil {
 		return err
 	}

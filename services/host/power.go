@@ -2,8 +2,11 @@ package host
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 
 	"galvo/services/api"
+	"galvo/services/config"
 )
 
 // askInit asks init on an appliance for something.
@@ -27,4 +30,19 @@ func (s *service) getLog(ctx context.Context, in *api.LogInput) (*api.TextReply,
 		return nil, err
 	}
 	return &api.TextReply{ContentType: "text/plain; charset=utf-8", Body: []byte(text)}, nil
+}
+
+// openConfig opens the configuration. An appliance must be reached whatever became of the file: it takes a former one in its place, and says so on the page.
+func openConfig(ctx context.Context, o Options) (*config.Store, error) {
+	if !o.Appliance {
+		return config.Open(o.Config)
+	}
+	store, why, err := config.Recover(o.Config)
+	if why != "" {
+		slog.Error("the configuration was damaged", "reason", why)
+		if _, err := api.AskInit(ctx, api.InitPath, "problem configuration The configuration was damaged: "+strings.Join(strings.Fields(why), " ")+"."); err != nil {
+			slog.Warn("init does not take the problem", "error", err)
+		}
+	}
+	return store, err
 }
