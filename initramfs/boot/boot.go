@@ -103,7 +103,6 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("init is the first process of an appliance; on a host that runs already, start `galvo run`")
 	}
 	m := newMachine(o)
-	defer m.console.Close()
 	defer func() {
 		// Nothing is left to save here but the disk.
 		if p := recover(); p != nil {

@@ -61,7 +61,7 @@ func TestPhases(t *testing.T) {
 	if got := m.report.list(); len(got) != 2 || !strings.Contains(got[0]+got[1], "could not find the disk: no disk") {
 		t.Errorf("problems: %q", got)
 	}
-	m.console.Close()
+	m.console.Flush()
 	for _, want := range []string{"find the disk", "degraded\n", "failed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the console does not say %q:\n%s", want, out.String())

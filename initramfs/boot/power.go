@@ -145,7 +145,7 @@ func (m *machine) end(r request) {
 	m.unmountData()
 	unix.Sync()
 	m.say("%s now", r.what)
-	m.console.Close()
+	m.console.Flush()
 	if err := unix.Reboot(commands[r.what]); err != nil {
 		m.say("%s: %v", r.what, err)
 	}
