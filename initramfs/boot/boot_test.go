@@ -118,6 +118,25 @@ func TestHealthForgetsEnds(t *testing.T) {
 	h.end("stranger", "", 0)
 }
 
+func TestHung(t *testing.T) {
+	now := time.Now()
+	long := now.Add(-patience - time.Second)
+	for _, test := range []struct {
+		name string
+		v    vital
+		want bool
+	}{
+		{"answers", vital{answered: now, began: long, pid: 7}, false},
+		{"silent", vital{answered: long, began: long, pid: 7}, true},
+		{"just started", vital{answered: long, began: now, pid: 7}, false},
+		{"not there", vital{answered: long, began: long}, false},
+	} {
+		if got := test.v.hung(now); got != test.want {
+			t.Errorf("%s: hung %t", test.name, got)
+		}
+	}
+}
+
 func TestContentOf(t *testing.T) {
 	disk := make([]byte, looked)
 	if got := contentOf(disk); got != blank {

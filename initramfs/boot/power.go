@@ -71,6 +71,12 @@ func (m *machine) look(now time.Time) *request {
 	if v.reboot != "" {
 		return &request{restart, v.reboot}
 	}
+	for _, hung := range []vital{web, engine} {
+		if hung.hung(now) {
+			m.say("process %d has not answered for %s and is killed", hung.pid, now.Sub(hung.answered).Round(time.Second))
+			unix.Kill(hung.pid, unix.SIGKILL)
+		}
+	}
 	for service, text := range v.problems {
 		if m.report.problem(service, text) && text != "" {
 			m.say("%s", text)

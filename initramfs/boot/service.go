@@ -66,6 +66,7 @@ func (m *machine) startServices() error {
 		State: m.state, Listen: listenHTTPS, Redirect: listenHTTP, Stdout: m.console, Stderr: m.console,
 		Init: &supervise.Init{
 			Children: m.children, Cgroups: cgroups,
+			Started: m.health.begin,
 			Ended:   m.serviceEnded,
 			Log:     m.logs.add,
 			Serving: func(p supervise.Probe) { probes <- p },
