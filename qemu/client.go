@@ -143,12 +143,14 @@ type Download struct {
 	Data []byte // when done is closed
 	Err  error
 	done chan struct{}
+
+	client *Client
 }
 
 // Capture fetches the capture URL with a query, and returns when the capture runs.
 func (c *Client) Capture(query url.Values) *Download {
 	c.t.Helper()
-	d := &Download{done: make(chan struct{})}
+	d := &Download{done: make(chan struct{}), client: c}
 	go func() {
 		defer close(d.done)
 		resp, err := c.Do(http.MethodGet, api.CaptureURLPath+"?"+strings.ReplaceAll(query.Encode(), "+", "%20"), "", nil)
@@ -175,8 +177,26 @@ func (c *Client) Capture(query url.Values) *Download {
 	return d
 }
 
-// Wait returns the savefile when the capture has ended.
+// Wait returns the savefile when the capture has ended. One that does not end is an error with what the device says of its ports and captures.
 func (d *Download) Wait() ([]byte, error) {
-	<-d.done
-	return d.Data, d.Err
+	select {
+	case <-d.done:
+		return d.Data, d.Err
+	case <-time.After(min(endTimeout, Patience(d.client.t))):
+	}
+	said := ""
+	for _, path := range []string{api.ListPorts.Path, api.ListCaptures.Path} {
+		resp, err := d.client.Do(http.MethodGet, path, "", nil)
+		if err != nil {
+			said += err.Error() + "\n"
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		said += string(text) + "\n"
+	}
+	return nil, fmt.Errorf("the capture does not end; the device says\n%s", said)
 }
+
+// endTimeout is how long a capture may take whose packets were all sent.
+const endTimeout = time.Minute
