@@ -210,13 +210,18 @@ func (m *machine) answer(c net.Conn) {
 	fmt.Fprintf(c, "ok\n%s", text)
 }
 
+// answerFirst is the time for the answer to reach whoever asked, before the services end that carry it.
+const answerFirst = 500 * time.Millisecond
+
 func (m *machine) command(words []string) (string, error) {
 	switch {
 	case len(words) == 1 && (words[0] == string(restart) || words[0] == string(poweroff)):
-		select {
-		case m.power <- request{power(words[0]), "asked for"}:
-		default: // others have asked
-		}
+		time.AfterFunc(answerFirst, func() {
+			select {
+			case m.power <- request{power(words[0]), "asked for"}:
+			default: // others have asked
+			}
+		})
 		return "", nil
 	case len(words) == 2 && words[0] == "log":
 		return m.logs.text(words[1])
