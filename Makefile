@@ -64,8 +64,8 @@ webui/bundle/index.html: webui/app/package-lock.json $(shell find webui/app -nam
 test: tools web lint ## everything CI runs; ends with a table of skipped tests
 	@$(MAKE) --no-print-directory test-images || echo 'no images: what boots them is skipped'
 	ci/fuzz
-	{ $(GO) test -count=1 -json -timeout 14m $$($(GO) list ./... | grep -v '/ci/live$$\|/ci/page$$'); \
-	  $(GO) test -count=1 -json -timeout 14m -p 1 ./ci/live ./ci/page; } | $(GO) run ./ci/tally
+	{ $(GO) test -count=1 -json -timeout 14m $$($(GO) list ./... | grep -v '/ci/live$$\|/ci/page$$\|galvo/qemu$$'); \
+	  $(GO) test -count=1 -json -timeout 14m -p 1 ./ci/live ./ci/page ./qemu; } | $(GO) run ./ci/tally
 
 lint: web ## gofmt, go vet, staticcheck, strict TypeScript
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -78,6 +78,7 @@ tools: ## install what tests and benchmarks need from Debian, if this is root on
 
 bench: build tools ## print the benchmarks
 	$(GO) run ./ci/bench -galvo $(GALVO)
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./qemu
 
 soak: build ## the slow sweeps
 	$(GO) test -count=1 -tags soak -timeout 3h ./...

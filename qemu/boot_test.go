@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,18 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"galvo/ci/need"
 	"galvo/ci/rig"
 )
-
-// ports is a configuration with the machine's first n capture ports.
-func ports(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "[[port]]\nmac = %q\n", mac(i+1))
-	}
-	return b.String()
-}
 
 // capture lets frames in through a wire and returns what the capture URL gives of them.
 func capture(t *testing.T, c *Client, w *Wire, frames [][]byte) []rig.Frame {
@@ -110,9 +99,10 @@ func TestBoot(t *testing.T) {
 			v := m.Boot(t)
 			c := v.Client(v.Password())
 			c.Answers()
-			t.Logf("answers %.1f s after power on, with the machine's load at %s\n%s", time.Since(v.Started).Seconds(), load(), phases(v))
-			if err := c.PutConfig(ports(2)); err != nil {
-				t.Fatal(err)
+			answered, busy := time.Since(v.Started), load()
+			t.Logf("answers %.1f s after power on, %.1f s after the kernel's start, with this machine's load at %.1f\n%s", answered.Seconds(), readyAfter(t, v), busy, phases(v))
+			if arch == "amd64" && busy < 1 && answered > 12*time.Second {
+				t.Errorf("the page answered %s after power on, on an idle machine; at most 12 s are allowed", answered)
 			}
 			c.PortsUp(2)
 			frames := data(rig.Mix(1, 1000))
@@ -128,19 +118,47 @@ func TestBoot(t *testing.T) {
 
 // phases returns init's table.
 func phases(v *VM) string {
-	v.Console.Await(Patience(), "confirm the running image")
+	v.Console.Await(Patience(v.t), "confirm the running image")
 	return strings.Join(regexp.MustCompile(`(?m)^(phase |.* s  (ok|degraded|failed)).*$`).FindAllString(v.Console.String(), -1), "\n")
 }
 
-func load() string {
+// load is how many processes want this machine's processors, over the last minute.
+func load() float64 {
 	text, _ := os.ReadFile("/proc/loadavg")
 	before, _, _ := strings.Cut(string(text), " ")
-	return before
+	n, _ := strconv.ParseFloat(before, 64)
+	return n
 }
 
-// Every program of QEMU that the tests need is there, or the test says so.
-func TestNeeds(t *testing.T) {
+// BenchmarkReady is the time from the start of the kernel to the line ready, by direct kernel boot.
+func BenchmarkReady(b *testing.B) {
 	for arch := range hardware {
-		need.QEMU(t, program(arch))
+		b.Run(arch, func(b *testing.B) {
+			m := Direct(b, arch)
+			m.Ports = 2
+			total := 0.0
+			for range b.N {
+				v := m.Boot(b)
+				if err := v.Console.Await(Patience(b), "\nready https://"); err != nil {
+					b.Fatalf("%v\n%s", err, v.Console.Tail())
+				}
+				total += readyAfter(b, v)
+				v.PowerCut()
+			}
+			b.ReportMetric(total/float64(b.N), "s/ready")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
+}
+
+// readyAfter returns when the page answered, in seconds since the kernel started, as init's table has it.
+func readyAfter(t testing.TB, v *VM) float64 {
+	t.Helper()
+	m := regexp.MustCompile(`wait for the page +([0-9.]+) s +([0-9.]+) s`).FindStringSubmatch(phases(v))
+	if m == nil {
+		t.Fatalf("init's table has no page:\n%s", v.Console.Tail())
+	}
+	begin, _ := strconv.ParseFloat(m[1], 64)
+	took, _ := strconv.ParseFloat(m[2], 64)
+	return begin + took
 }

@@ -24,10 +24,15 @@ type Client struct {
 	http     *http.Client
 }
 
+// answerTimeout is for a machine that is emulated on a busy one.
+const answerTimeout = 20 * time.Second
+
 // Client returns one for the forwarded port, with the password of a first start, or with another one.
 func (v *VM) Client(password string) *Client {
 	c := &Client{URL: v.URL, t: v.t, password: password}
-	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	c.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout,
+	}}
 	v.t.Cleanup(c.http.CloseIdleConnections)
 	return c
 }
@@ -80,7 +85,7 @@ func (c *Client) Must(method, path string, body, reply any) {
 // Wait waits until ok says yes.
 func (c *Client) Wait(what string, ok func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(Patience()); !ok(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(Patience(c.t)); !ok(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("it did not happen: %s", what)
 		}
@@ -91,11 +96,14 @@ func (c *Client) Wait(what string, ok func() bool) {
 func (c *Client) Answers() (s api.Status) {
 	c.t.Helper()
 	var last error
-	c.Wait("the device answers", func() bool {
-		last = c.Call(http.MethodGet, api.GetStatus.Path, nil, &s)
-		return last == nil
-	})
-	return s
+	for deadline := time.Now().Add(Patience(c.t)); ; time.Sleep(100 * time.Millisecond) {
+		if last = c.Call(http.MethodGet, api.GetStatus.Path, nil, &s); last == nil {
+			return s
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the device does not answer: %v", last)
+		}
+	}
 }
 
 // PutConfig replaces the configuration by TOML.
@@ -135,12 +143,14 @@ type Download struct {
 	Data []byte // when done is closed
 	Err  error
 	done chan struct{}
+
+	client *Client
 }
 
 // Capture fetches the capture URL with a query, and returns when the capture runs.
 func (c *Client) Capture(query url.Values) *Download {
 	c.t.Helper()
-	d := &Download{done: make(chan struct{})}
+	d := &Download{done: make(chan struct{}), client: c}
 	go func() {
 		defer close(d.done)
 		resp, err := c.Do(http.MethodGet, api.CaptureURLPath+"?"+strings.ReplaceAll(query.Encode(), "+", "%20"), "", nil)
@@ -167,8 +177,26 @@ func (c *Client) Capture(query url.Values) *Download {
 	return d
 }
 
-// Wait returns the savefile when the capture has ended.
+// Wait returns the savefile when the capture has ended. One that does not end is an error with what the device says of its ports and captures.
 func (d *Download) Wait() ([]byte, error) {
-	<-d.done
-	return d.Data, d.Err
+	select {
+	case <-d.done:
+		return d.Data, d.Err
+	case <-time.After(min(endTimeout, Patience(d.client.t))):
+	}
+	said := ""
+	for _, path := range []string{api.ListPorts.Path, api.ListCaptures.Path} {
+		resp, err := d.client.Do(http.MethodGet, path, "", nil)
+		if err != nil {
+			said += err.Error() + "\n"
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		said += string(text) + "\n"
+	}
+	return nil, fmt.Errorf("the capture does not end; the device says\n%s", said)
 }
+
+// endTimeout is how long a capture may take whose packets were all sent.
+const endTimeout = time.Minute

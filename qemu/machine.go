@@ -217,14 +217,20 @@ func (m *Machine) variables() string {
 	return path
 }
 
-// Patience is how long a boot may take on this machine: two and a half minutes where it is idle, and longer under load.
-func Patience() time.Duration {
+// Patience is how long something in a machine may take on this one: two and a half minutes where it is idle, longer under load, and never longer than the test may
+// take as a whole, so that it says what is wrong.
+func Patience(t testing.TB) time.Duration {
 	load := 0.0
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		if f := strings.Fields(string(text)); len(f) > 0 {
 			load, _ = strconv.ParseFloat(f[0], 64)
 		}
 	}
-	scale := min(4, max(1, load/float64(runtime.NumCPU())))
-	return time.Duration(scale * float64(150*time.Second))
+	patience := time.Duration(min(4, max(1, load/float64(runtime.NumCPU()))) * float64(150*time.Second))
+	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if deadline, ok := d.Deadline(); ok {
+			patience = min(patience, time.Until(deadline)-10*time.Second)
+		}
+	}
+	return patience
 }

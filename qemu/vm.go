@@ -43,7 +43,7 @@ func (m *Machine) Boot(t testing.TB) *VM {
 	t.Helper()
 	for try := 1; ; try++ {
 		v := m.PowerOn(t)
-		err := v.Console.Await(Patience(), initLine)
+		err := v.Console.Await(Patience(t), initLine)
 		if err == nil {
 			return v
 		}
@@ -122,7 +122,7 @@ func (v *VM) AwaitOff() {
 	v.t.Helper()
 	select {
 	case <-v.ended:
-	case <-time.After(Patience()):
+	case <-time.After(Patience(v.t)):
 		v.t.Fatalf("the machine does not switch itself off:\n%s", v.Console.Tail())
 	}
 }
@@ -157,7 +157,7 @@ func (v *VM) clean() {
 func (v *VM) Password() string {
 	v.t.Helper()
 	const before = "first login: user admin, password "
-	if err := v.Console.Await(Patience(), before); err != nil {
+	if err := v.Console.Await(Patience(v.t), before); err != nil {
 		v.t.Fatal(err)
 	}
 	m := regexp.MustCompile(before + `(\S+)\n`).FindStringSubmatch(v.Console.String())

@@ -15,6 +15,7 @@ import (
 // A Wire is the other end of a port's cable. Frames are from the Ethernet header on, without FCS. QEMU's framing of a stream is the frame's length as 4 bytes, the highest
 // first, and the frame.
 type Wire struct {
+	t        testing.TB
 	listener net.Listener
 
 	mu       sync.Mutex
@@ -31,7 +32,7 @@ func newWire(t testing.TB, path string) *Wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Wire{listener: l, there: make(chan struct{}), fresh: make(chan struct{})}
+	w := &Wire{t: t, listener: l, there: make(chan struct{}), fresh: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -80,7 +81,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 func (w *Wire) Send(frames ...[]byte) error {
 	select {
 	case <-w.there:
-	case <-time.After(Patience()):
+	case <-time.After(Patience(w.t)):
 		return errors.New("QEMU did not connect the wire")
 	}
 	out := bufio.NewWriterSize(w.conn, 64<<10)

@@ -102,6 +102,7 @@ var allowed = map[string][]string{
 
 	// What boots. init supervises as galvo run does.
 	"initramfs/module": {},
+	"initramfs/rescue": {},
 	"initramfs/boot":   {"board", "initramfs/module", "services/api", "services/supervise"},
 
 	"webui/server": {"services/api", "services/config", "services/durable", "webui", "webui/mdns"},

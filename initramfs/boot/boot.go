@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"galvo/board"
@@ -58,6 +59,10 @@ type machine struct {
 
 	services chan error // supervise has ended
 	stop     context.CancelFunc
+	dataLost atomic.Bool   // the data partition cannot be written any more
+	homeless chan struct{} // a service ended after that
+
+	stopRescue context.CancelFunc
 }
 
 // phases is what init does at the start, in order.
@@ -83,6 +88,7 @@ func phases() []phase {
 		{"services", []step{
 			{"limit the services", degrade, (*machine).limit},
 			{"start the services", degrade, (*machine).startServices},
+			{"start the rescue console", degrade, (*machine).startRescue},
 			{"wait for the page", degrade, (*machine).awaitServices},
 		}},
 		{"confirm", []step{
@@ -97,7 +103,6 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("init is the first process of an appliance; on a host that runs already, start `galvo run`")
 	}
 	m := newMachine(o)
-	defer m.console.Close()
 	defer func() {
 		// Nothing is left to save here but the disk.
 		if p := recover(); p != nil {
@@ -117,7 +122,7 @@ func Run(ctx context.Context, o Options) error {
 func newMachine(o Options) *machine {
 	m := &machine{
 		options: o, started: kernelStart(), console: newConsole(o.Console), children: &supervise.Children{},
-		power: make(chan request, 4), services: make(chan error, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
+		power: make(chan request, 4), services: make(chan error, 1), homeless: make(chan struct{}, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
 	}
 	m.logs = newLogs()
 	m.report = &report{path: reportPath}

@@ -31,6 +31,8 @@ type vital struct {
 	once     bool      // it has answered
 	ends     int       // in a row, without being steady in between
 	reason   string    // of the last end
+	pid      int       // 0 while there is no process
+	began    time.Time // the process
 }
 
 func newHealth(now time.Time) *health {
@@ -48,6 +50,14 @@ func (h *health) answer(service api.Service, now time.Time) {
 	v.answered, v.once = now, true
 }
 
+func (h *health) begin(service string, pid int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v := h.services[service]; v != nil {
+		v.pid, v.began = pid, time.Now()
+	}
+}
+
 func (h *health) end(service, reason string, ran time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,6 +65,7 @@ func (h *health) end(service, reason string, ran time.Duration) {
 	if v == nil {
 		return
 	}
+	v.pid = 0
 	if v.reason = reason; ran > patience/2 {
 		v.ends = 0
 	}
@@ -118,6 +129,11 @@ func judge(now time.Time, web, engine vital, onTrial bool) verdict {
 		v.problems[string(s.name)] = text + "."
 	}
 	return v
+}
+
+// hung reports whether a service has a process that should have answered long ago: it is better started anew.
+func (v vital) hung(now time.Time) bool {
+	return v.pid > 0 && now.Sub(v.began) > patience && now.Sub(v.answered) > patience
 }
 
 // well reports whether web and engine answer.

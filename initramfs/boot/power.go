@@ -38,6 +38,9 @@ func (m *machine) attend(ctx context.Context) request {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	m.welcome()
+	if m.mounted != "" {
+		go guard("data", m.watchData)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,6 +48,10 @@ func (m *machine) attend(ctx context.Context) request {
 			return request{restart, "a signal asked for it"}
 		case r := <-m.power:
 			return r
+		case <-m.homeless:
+			if m.mounted != "" {
+				m.leaveDisk()
+			}
 		case err := <-m.services:
 			m.report.problem("supervision", fmt.Sprintf("The services cannot be started: %v.", err))
 			m.say("the services cannot be started: %v; trying again", err)
@@ -63,6 +70,12 @@ func (m *machine) look(now time.Time) *request {
 	v := judge(now, web, engine, m.onTrial)
 	if v.reboot != "" {
 		return &request{restart, v.reboot}
+	}
+	for _, hung := range []vital{web, engine} {
+		if hung.hung(now) {
+			m.say("process %d has not answered for %s and is killed", hung.pid, now.Sub(hung.answered).Round(time.Second))
+			unix.Kill(hung.pid, unix.SIGKILL)
+		}
 	}
 	for service, text := range v.problems {
 		if m.report.problem(service, text) && text != "" {
@@ -119,6 +132,9 @@ const (
 func (m *machine) end(r request) {
 	m.say("%s: %s", r.what, r.why)
 	m.watchdog.feed()
+	if m.stopRescue != nil {
+		m.stopRescue()
+	}
 	if m.stop != nil {
 		m.stop()
 		select {
@@ -135,7 +151,7 @@ func (m *machine) end(r request) {
 	m.unmountData()
 	unix.Sync()
 	m.say("%s now", r.what)
-	m.console.Close()
+	m.console.Flush()
 	if err := unix.Reboot(commands[r.what]); err != nil {
 		m.say("%s: %v", r.what, err)
 	}
@@ -182,7 +198,7 @@ func (m *machine) listen() error {
 func (m *machine) answer(c net.Conn) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	line, err := bufio.NewReader(io.LimitReader(c, 256)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(c, 4096)).ReadString('\n')
 	if err != nil {
 		return
 	}
@@ -194,16 +210,24 @@ func (m *machine) answer(c net.Conn) {
 	fmt.Fprintf(c, "ok\n%s", text)
 }
 
+// answerFirst is the time for the answer to reach whoever asked, before the services end that carry it.
+const answerFirst = 500 * time.Millisecond
+
 func (m *machine) command(words []string) (string, error) {
 	switch {
 	case len(words) == 1 && (words[0] == string(restart) || words[0] == string(poweroff)):
-		select {
-		case m.power <- request{power(words[0]), "asked for"}:
-		default: // others have asked
-		}
+		time.AfterFunc(answerFirst, func() {
+			select {
+			case m.power <- request{power(words[0]), "asked for"}:
+			default: // others have asked
+			}
+		})
 		return "", nil
 	case len(words) == 2 && words[0] == "log":
 		return m.logs.text(words[1])
+	case len(words) > 1 && words[0] == "problem":
+		m.report.problem(words[1], strings.Join(words[2:], " ")) // no text: it is none any more
+		return "", nil
 	}
 	return "", fmt.Errorf("there is no command %q", strings.Join(words, " "))
 }

@@ -66,7 +66,8 @@ func (m *machine) startServices() error {
 		State: m.state, Listen: listenHTTPS, Redirect: listenHTTP, Stdout: m.console, Stderr: m.console,
 		Init: &supervise.Init{
 			Children: m.children, Cgroups: cgroups,
-			Ended:   m.health.end,
+			Started: m.health.begin,
+			Ended:   m.serviceEnded,
 			Log:     m.logs.add,
 			Serving: func(p supervise.Probe) { probes <- p },
 		},
@@ -87,6 +88,17 @@ func (m *machine) startServices() error {
 		}
 	})
 	return nil
+}
+
+// serviceEnded hears of every end of a service.
+func (m *machine) serviceEnded(service, reason string, ran time.Duration) {
+	m.health.end(service, reason, ran)
+	if m.dataLost.Load() {
+		select {
+		case m.homeless <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // awaitServices waits until web and engine answer. The watchdog is fed meanwhile as at any other time.

@@ -26,6 +26,8 @@ type Device struct {
 	// Name is the host name, which the page shows: letters, digits and hyphens, at most 63. Empty is galvo- with the last four digits of the
 	// management port's MAC address, and galvo on a plain host. A device with a management port is found as Name.local.
 	Name string `toml:"name" takes:"live"`
+	// RescueConsole lets a person with the password of admin in at the serial line of an appliance.
+	RescueConsole bool `toml:"rescueConsole" takes:"live"`
 }
 
 // Management is how the device is reached. On an appliance everything has its default; on a plain host nothing of the network is touched unless

@@ -41,6 +41,34 @@ func Open(path string) (*Store, error) {
 	return s, nil
 }
 
+// Recover is Open for a machine that must come up with whatever it has: a file that cannot be understood is kept as FILE.damaged, and the newest of the former
+// configurations that can be takes its place, or else the defaults. Why says what was done, and is empty where nothing was.
+func Recover(path string) (s *Store, why string, err error) {
+	s, damage := Open(path)
+	if damage == nil {
+		return s, "", nil
+	}
+	s = &Store{path: path, current: Default()}
+	instead := "the defaults"
+	for i := 1; i <= generations; i++ {
+		text, err := os.ReadFile(s.generation(i))
+		if err != nil {
+			continue
+		}
+		if c, err := Parse(text); err == nil {
+			s.current, instead = c, s.generation(i)
+			break
+		}
+	}
+	if err := os.Rename(path, path+".damaged"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("%w; and it cannot be replaced: %w", damage, err)
+	}
+	if err := durable.WriteFile(path, s.current.Encode()); err != nil {
+		return nil, "", err
+	}
+	return s, fmt.Sprintf("%v; %s is used in its place, and the file is kept as %s.damaged", damage, instead, path), nil
+}
+
 // Current returns the configuration, which must not be changed.
 func (s *Store) Current() *Config {
 	s.mu.Lock()

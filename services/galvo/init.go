@@ -5,11 +5,16 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path/filepath"
 
 	"galvo/board"
 	"galvo/firmware/slot"
 	"galvo/initramfs/boot"
 	"galvo/initramfs/module"
+	"galvo/initramfs/rescue"
+	"galvo/services/api"
+	"galvo/services/config"
+	"galvo/webui/server"
 )
 
 // runInit is PID 1 of the appliance. The kernel gives init the words of its command line that it does not know; they mean nothing here.
@@ -33,4 +38,31 @@ func modprobe(_ context.Context, args []string) error {
 		return errReported
 	}
 	return err
+}
+
+// runRescue is the console for a person at the serial line of an appliance.
+func runRescue(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("rescue", flag.ContinueOnError)
+	state := f.String("state", defaultState(), "state `directory`")
+	if err := noArguments(f, args); err != nil {
+		return err
+	}
+	return rescue.Run(ctx, rescue.Options{
+		In: os.Stdin, Out: os.Stdout,
+		Allowed: func() bool { return rescueAllowed(filepath.Join(*state, "config.toml")) },
+		Check: func(password string) (bool, error) {
+			return server.CheckPassword(filepath.Join(*state, "web"), password)
+		},
+		Init: func(command string) (string, error) { return api.AskInit(ctx, api.InitPath, command) },
+	})
+}
+
+// rescueAllowed reports whether the configuration has the console switched on. One that cannot be read is what it is for.
+func rescueAllowed(path string) bool {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return true
+	}
+	c, err := config.Parse(text)
+	return err != nil || c.Device.RescueConsole
 }

@@ -47,6 +47,7 @@ func roles() []role {
 		{"engine", "", "service: receives and captures; started by run", runEngine},
 		{"web", "", "service: the page and the API; started by run", runWeb},
 		{"init", "", "appliance: the first process", runInit},
+		{"rescue", "[-state DIR]", "appliance: the console at the serial line; started by init", runRescue},
 		{"modprobe", "[-q] NAME", "appliance: loads a kernel module with all that it needs", modprobe},
 	}
 }

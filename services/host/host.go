@@ -18,7 +18,6 @@ import (
 
 	"galvo/board"
 	"galvo/services/api"
-	"galvo/services/config"
 	"galvo/services/internal/disk"
 	"galvo/services/internal/handover"
 )
@@ -43,7 +42,7 @@ type Options struct {
 
 // Run serves until ctx is done. A configuration file that cannot be understood is an error that names the line.
 func Run(ctx context.Context, o Options) error {
-	store, err := config.Open(o.Config)
+	store, err := openConfig(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel(nil)
 	server := &http.Server{
 		Handler: (&service{store: store, keeper: keeper, storage: storage, trial: trial, version: o.Version,
-			firmware: firmware{device: appliance()}, init: initCommand{api.InitPath}}).handler(),
+			firmware: firmware{device: appliance()}, init: api.InitPath}).handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}

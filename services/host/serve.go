@@ -17,7 +17,7 @@ type service struct {
 	storage  *storage
 	trial    *trial
 	version  string
-	init     initCommand
+	init     string // path of the socket of an appliance's init
 	firmware firmware
 }
 

@@ -154,8 +154,9 @@ func announce(ctx context.Context, o Options, places *places, bound net.Addr) er
 	late, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	ports := places.portCount(o.Interfaces)
-	err := poll(late, func() error {
-		list, err := probe.Engine(late)
+	var list []api.Port
+	err := poll(late, func() (err error) {
+		list, err = probe.Engine(late)
 		if err == nil && len(list) < ports {
 			err = fmt.Errorf("the engine has %d of %d ports", len(list), ports)
 		}
@@ -167,7 +168,7 @@ func announce(ctx context.Context, o Options, places *places, bound net.Addr) er
 	if err != nil {
 		slog.Warn("not everything is there", "error", err)
 	}
-	if ports == 0 {
+	if ports == 0 && len(list) == 0 {
 		slog.Warn(noPorts(o.Init != nil))
 	}
 	_, err = fmt.Fprintf(o.Stdout, "ready https://%s\n", shown)

@@ -48,10 +48,17 @@ func total() (uint64, error) {
 	return min(machine, groupLimit("/sys/fs/cgroup", string(own), machine)), nil
 }
 
-// groupLimit returns the least limit of a process's control group and those above it (cgroups(7), version 2), or none.
+// services is the control group in which an appliance's init limits each service by itself.
+const services = "/galvo/"
+
+// groupLimit returns the least limit of a process's control group and those above it (cgroups(7), version 2), or none. What init allows one service is
+// no size of the machine: host, which has little, plans for the engine.
 func groupLimit(root, own string, none uint64) uint64 {
 	for line := range strings.Lines(own) {
 		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if strings.HasPrefix(path, services) {
+			path = filepath.Dir(path)
+		}
 		for ; ok && path != "/" && path != "."; path = filepath.Dir(path) {
 			text, err := os.ReadFile(filepath.Join(root, path, "memory.max"))
 			if err != nil {
