@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -53,7 +54,7 @@ func TestLaptopFindsDevice(t *testing.T) {
 		t.Errorf("%s is at %s", name, address)
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DialTLS: func(string, string) (net.Conn, error) {
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			var c net.Conn
 			err := laptop.Netns.Run(func() (err error) {
 				c, err = net.DialTimeout("tcp", net.JoinHostPort(address.String(), page.Port()), 5*time.Second)
