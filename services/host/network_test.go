@@ -26,6 +26,7 @@ import (
 	wires "galvo/ci/rig"
 	"galvo/services/api"
 	"galvo/services/internal/afpacket"
+	"galvo/services/internal/gate"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/pipeline"
 )
@@ -438,7 +439,7 @@ func sendMarked(name string, data []byte) error {
 		return err
 	}
 	defer syscall.Close(fd)
-	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_MARK, gateMark); err != nil {
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_MARK, gate.Mark); err != nil {
 		return err
 	}
 	return syscall.Sendto(fd, data, 0, &syscall.SockaddrLinklayer{Ifindex: l.Attrs().Index})
@@ -481,6 +482,50 @@ func TestSilence(t *testing.T) {
 				t.Errorf("the port sent %d frames: % x", len(heard), heard)
 			}
 		})
+	}
+}
+
+// A port gets its settings, says which ones its NIC cannot have, and is as it was when the service ends.
+func TestPortSettings(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, 1, "[[port]]\nname = \"eth0\"\nmtu = 4000\nfcs = true\n")
+	state := func() (s string) {
+		b.run(func() error {
+			l, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			ipv6, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+			closed, gateErr := gate.IsSet(l.Attrs().Index)
+			a := l.Attrs()
+			s = fmt.Sprintf("MTU %d, up %t, ARP %t, IPv6 off %s, closed %t", a.MTU, a.RawFlags&syscall.IFF_UP != 0, a.RawFlags&syscall.IFF_NOARP == 0, bytes.TrimSpace(ipv6), closed)
+			return errors.Join(err, gateErr)
+		})
+		return s
+	}
+	before := state()
+	b.start()
+	c := b.engine()
+	stop := time.AfterFunc(20*time.Second, func() { c.Close() })
+	defer stop.Stop()
+	var p *handover.Port
+	for p == nil {
+		m, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p = m.Port
+	}
+	closeAll(p.Sockets)
+	if p.CanFCS || !strings.Contains(p.Reason, "no rx-fcs") || p.Mode != "sink" {
+		t.Errorf("port %+v", p)
+	}
+	if got, want := state(), "MTU 4000, up true, ARP false, IPv6 off 1, closed true"; got != want {
+		t.Errorf("while it captures: %s, want %s", got, want)
+	}
+	b.end(syscall.SIGTERM)
+	if got := state(); got != before {
+		t.Errorf("afterwards: %s, want %s", got, before)
 	}
 }
 
