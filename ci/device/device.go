@@ -40,6 +40,12 @@ type Device struct {
 // Start runs a device in a namespace, with a configuration and with ports named by their interfaces, and waits until it answers.
 func Start(t testing.TB, netns *rig.Netns, config string, ports ...string) *Device {
 	t.Helper()
+	return StartAt(t, netns, "127.0.0.1:0", config, ports...)
+}
+
+// StartAt is Start with an address to listen at.
+func StartAt(t testing.TB, netns *rig.Netns, listen, config string, ports ...string) *Device {
+	t.Helper()
 	need.Root(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "galvo.toml")
@@ -51,7 +57,7 @@ func Start(t testing.TB, netns *rig.Netns, config string, ports ...string) *Devi
 		t.Fatal(err)
 	}
 	d := &Device{Galvo: binary, Netns: netns, State: filepath.Join(dir, "state"), t: t, said: &output{}}
-	args := []string{"run", "-config", file, "-state", d.State, "-listen", "127.0.0.1:0"}
+	args := []string{"run", "-config", file, "-state", d.State, "-listen", listen}
 	for _, p := range ports {
 		args = append(args, "-interface", p)
 	}

@@ -58,6 +58,7 @@ type Engine struct {
 	running  sync.WaitGroup // everything that run waits for
 	changing sync.Mutex     // held by who replaces settings
 	workers  []*pipeline.Worker
+	l7Bytes  uint64                        // of all workers' stores
 	flows    int                           // of all workers' tables
 	host     atomic.Pointer[handover.Conn] // nil while there is no host service
 	closing  chan struct{}                 // closed when the engine stops: streams of events end
@@ -139,6 +140,9 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
 	e.flows = plan.Plan.Flows
+	if plan.L7 {
+		e.l7Bytes = plan.L7Bytes
+	}
 	for w := range plan.Workers {
 		e.workers = append(e.workers, e.worker(w, plan))
 	}

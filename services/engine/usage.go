@@ -16,6 +16,8 @@ func (e *Engine) usage() *handover.Usage {
 		memory.CaptureQueues: captures * s.queueBytes,
 		memory.HeldPackets:   captures * s.holdBytes,
 		memory.FlowTable:     uint64(e.flows) * memory.FlowBytes,
+		memory.Layer7:        e.l7Bytes,
+		memory.Analysis:      uint64(len(e.slots.all())) * e.slots.bytes,
 	}}
 }
 

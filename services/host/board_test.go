@@ -17,7 +17,9 @@ func TestRolesOfNICs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nic := func(name, place string) board.NIC { return board.NIC{Name: name, Driver: "virtio_net", Path: "/sys/devices/pci0000:00/" + place} }
+	nic := func(name, place string) board.NIC {
+		return board.NIC{Name: name, Driver: "virtio_net", Path: "/sys/devices/pci0000:00/" + place}
+	}
 	got := rolesOf(b, []board.NIC{nic("eth2", "0000:00:04.0"), nic("eth0", "0000:00:02.0"), nic("eth1", "0000:00:03.0"), nic("eth3", "0000:00:05.0")})
 	want := &roles{management: "eth0", ports: []config.Port{{Name: "eth1", Link: 1}, {Name: "eth2", Link: 1}, {Name: "eth3"}}}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(roles{})); d != "" {

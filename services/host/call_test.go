@@ -4,8 +4,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-
-	"galvo/services/internal/gate"
 )
 
 func plainCall(t http.RoundTripper, method, path, body string) (int, string, error) {
@@ -24,5 +22,3 @@ func plainCall(t http.RoundTripper, method, path, body string) (int, string, err
 	b, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b), err
 }
-
-const gateMark = gate.Mark

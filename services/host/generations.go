@@ -95,15 +95,24 @@ func (s *service) replaceParts(parts []string, from *config.Config) (*api.Reply[
 
 // resetConfig brings everything back to how it was at a first start, but for the parts to keep.
 func (s *service) resetConfig(_ context.Context, in *api.Request[api.Reset]) (*api.Reply[api.ConfigCheck], error) {
-	c, err := config.Default().With(append([]string{}, in.Body.Keep...), s.store.Current())
-	if len(in.Body.Keep) == 0 {
-		c, err = config.Default(), nil
-	}
-	if err != nil {
-		return nil, &api.Error{Text: err.Error(), Kind: api.BadRequest, Expected: config.Parts()}
+	c := config.Default()
+	if len(in.Body.Keep) > 0 {
+		var err error
+		if c, err = c.With(in.Body.Keep, s.store.Current()); err != nil {
+			return nil, &api.Error{Text: err.Error(), Kind: api.BadRequest, Expected: config.Parts()}
+		}
 	}
 	if err := c.Validate(); err != nil {
 		return nil, badConfig(err)
 	}
-	return s.replace(c)
+	check, err := s.check(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.trial.settle(c); err != nil {
+		return nil, err
+	}
+	s.keeper.poke()
+	s.storage.poke()
+	return &api.Reply[api.ConfigCheck]{Body: *check}, nil
 }

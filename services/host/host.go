@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, engines.Close(), calls.Close())
 	}
 	storage.changed = keeper.poke
-	trial, err := openTrial(store, filepath.Join(o.State, "unconfirmed.toml"), keeper.poke)
+	trial, err := openTrial(store, filepath.Join(o.State, "unconfirmed.toml"), keeper.poke, keeper.managed)
 	if err != nil {
 		return errors.Join(err, engines.Close(), calls.Close())
 	}

@@ -23,6 +23,11 @@ func (k *keeper) managementSpec() string {
 	return cmp.Or(k.store.Current().Management.Port, k.options.Management, k.boardRoles().management)
 }
 
+// managed reports whether a configuration has a management port, its own or the machine's.
+func (k *keeper) managed(c *config.Config) bool {
+	return cmp.Or(c.Management.Port, k.options.Management, k.boardRoles().management) != ""
+}
+
 // isManagement reports whether the device is managed through a link.
 func (k *keeper) isManagement(l *link) bool {
 	spec := k.managementSpec()

@@ -26,6 +26,7 @@ import (
 	wires "galvo/ci/rig"
 	"galvo/services/api"
 	"galvo/services/internal/afpacket"
+	"galvo/services/internal/gate"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/pipeline"
 )
@@ -171,7 +172,8 @@ func serveDHCP(t *testing.T, end *wires.End) {
 		}
 		reply, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithMessageType(kind), dhcpv4.WithYourIP(net.IPv4(10, 9, 0, 77)),
 			dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 0, 1))), dhcpv4.WithNetmask(net.CIDRMask(24, 32)),
-			dhcpv4.WithRouter(net.IPv4(10, 9, 0, 1)), dhcpv4.WithDNS(net.IPv4(10, 9, 0, 1)), dhcpv4.WithLeaseTime(3600))
+			dhcpv4.WithRouter(net.IPv4(10, 9, 0, 1)), dhcpv4.WithDNS(net.IPv4(10, 9, 0, 1)), dhcpv4.WithLeaseTime(3600),
+			dhcpv4.WithOption(dhcpv4.OptNTPServers(net.IPv4(10, 9, 0, 1))))
 		if err == nil {
 			conn.WriteTo(reply.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 68})
 		}
@@ -252,9 +254,13 @@ func TestManagementPort(t *testing.T) {
 		n = b.network()
 		return slices.Contains(n.Addresses, "10.9.0.77") && !slices.ContainsFunc(n.Addresses, func(a string) bool { return strings.HasPrefix(a, "169.") })
 	})
-	if n.Router != "10.9.0.1" || !slices.Equal(n.DNS, []string{"10.9.0.1"}) || n.LeaseServer != "10.9.0.1" || len(n.Problems) != 0 || !reaches(lan, "10.9.0.77") {
+	if n.Router != "10.9.0.1" || !slices.Equal(n.DNS, []string{"10.9.0.1"}) || n.LeaseServer != "10.9.0.1" || !reaches(lan, "10.9.0.77") {
 		t.Errorf("network %+v", n)
 	}
+	b.await("a question to the time server that DHCP named, where nobody answers", func() bool {
+		n := b.network()
+		return len(n.Problems) == 1 && n.Problems[0] == n.Clock.Problem && strings.Contains(n.Clock.Problem, "ask 10.9.0.1") && !n.Clock.Synced
+	})
 	r, err := (&wires.Player{To: lan}).Play(t.Context(), []wires.Frame{{Data: routerAdvertisement()}})
 	if err != nil || r.Errors > 0 {
 		t.Fatal(r, err)
@@ -438,7 +444,7 @@ func sendMarked(name string, data []byte) error {
 		return err
 	}
 	defer syscall.Close(fd)
-	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_MARK, gateMark); err != nil {
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_MARK, gate.Mark); err != nil {
 		return err
 	}
 	return syscall.Sendto(fd, data, 0, &syscall.SockaddrLinklayer{Ifindex: l.Attrs().Index})
@@ -481,6 +487,50 @@ func TestSilence(t *testing.T) {
 				t.Errorf("the port sent %d frames: % x", len(heard), heard)
 			}
 		})
+	}
+}
+
+// A port gets its settings, says which ones its NIC cannot have, and is as it was when the service ends.
+func TestPortSettings(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, 1, "[[port]]\nname = \"eth0\"\nmtu = 4000\nfcs = true\n")
+	state := func() (s string) {
+		b.run(func() error {
+			l, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			ipv6, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+			closed, gateErr := gate.IsSet(l.Attrs().Index)
+			a := l.Attrs()
+			s = fmt.Sprintf("MTU %d, up %t, ARP %t, IPv6 off %s, closed %t", a.MTU, a.RawFlags&syscall.IFF_UP != 0, a.RawFlags&syscall.IFF_NOARP == 0, bytes.TrimSpace(ipv6), closed)
+			return errors.Join(err, gateErr)
+		})
+		return s
+	}
+	before := state()
+	b.start()
+	c := b.engine()
+	stop := time.AfterFunc(20*time.Second, func() { c.Close() })
+	defer stop.Stop()
+	var p *handover.Port
+	for p == nil {
+		m, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p = m.Port
+	}
+	closeAll(p.Sockets)
+	if p.CanFCS || !strings.Contains(p.Reason, "no rx-fcs") || p.Mode != "sink" {
+		t.Errorf("port %+v", p)
+	}
+	if got, want := state(), "MTU 4000, up true, ARP false, IPv6 off 1, closed true"; got != want {
+		t.Errorf("while it captures: %s, want %s", got, want)
+	}
+	b.end(syscall.SIGTERM)
+	if got := state(); got != before {
+		t.Errorf("afterwards: %s, want %s", got, before)
 	}
 }
 

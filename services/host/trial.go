@@ -22,7 +22,8 @@ const confirmTime = 60 * time.Second
 type trial struct {
 	store *config.Store
 	file  string
-	poke  func() // after an undoing
+	poke  func()                    // after an undoing
+	rules func(*config.Config) bool // whether a configuration has a management port; a plain host's way is its own
 
 	mu     sync.Mutex
 	before *config.Config // nil while there is no trial
@@ -31,8 +32,8 @@ type trial struct {
 }
 
 // openTrial undoes a change that nobody confirmed before the service ended.
-func openTrial(store *config.Store, file string, poke func()) (*trial, error) {
-	t := &trial{store: store, file: file, poke: poke}
+func openTrial(store *config.Store, file string, poke func(), rules func(*config.Config) bool) (*trial, error) {
+	t := &trial{store: store, file: file, poke: poke, rules: rules}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
@@ -55,7 +56,7 @@ func (t *trial) replace(c *config.Config) (time.Duration, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.store.Current()
-	if reflect.DeepEqual(normal(now), normal(c)) {
+	if reflect.DeepEqual(normal(now), normal(c)) || !t.rules(now) && !t.rules(c) {
 		return t.left(), t.store.Replace(c)
 	}
 	before := now
@@ -75,6 +76,21 @@ func (t *trial) replace(c *config.Config) (time.Duration, error) {
 	t.before, t.end = before, time.Now().Add(confirmTime)
 	t.timer = time.AfterFunc(confirmTime, t.expire)
 	return confirmTime, nil
+}
+
+// settle makes c the configuration without a trial: who resets a device wants it to be as it was, whoever reaches it then.
+func (t *trial) settle(c *config.Config) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.store.Replace(c); err != nil {
+		return err
+	}
+	t.stop()
+	t.before = nil
+	if err := os.Remove(t.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("settle the management settings: %w", err)
+	}
+	return nil
 }
 
 // normal is what counts as the same settings.

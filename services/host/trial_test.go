@@ -19,6 +19,7 @@ type trialRig struct {
 	trial *trial
 	file  string
 	poked int
+	plain bool // there is no management port
 }
 
 func newTrial(t *testing.T) *trialRig {
@@ -36,7 +37,7 @@ func newTrial(t *testing.T) *trialRig {
 func (r *trialRig) open() {
 	r.Helper()
 	var err error
-	if r.trial, err = openTrial(r.store, r.file, func() { r.poked++ }); err != nil {
+	if r.trial, err = openTrial(r.store, r.file, func() { r.poked++ }, func(*config.Config) bool { return !r.plain }); err != nil {
 		r.Fatal(err)
 	}
 }
@@ -136,6 +137,26 @@ func TestTrial(t *testing.T) {
 			r := newTrial(t)
 			if left := r.change(func(c *config.Config) { c.Captures.Max = 7 }); left != 0 {
 				t.Errorf("%s to confirm", left)
+			}
+		})
+	})
+	t.Run("plain host", func(t *testing.T) {
+		r := newTrial(t)
+		r.plain = true
+		if left := r.change(static("10.0.0.1/24")); left != 0 {
+			t.Errorf("%s to confirm what nothing depends on", left)
+		}
+	})
+	t.Run("settled", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newTrial(t)
+			r.change(static("10.0.0.1/24"))
+			if err := r.trial.settle(config.Default()); err != nil {
+				t.Fatal(err)
+			}
+			r.is("dhcp", "")
+			if r.change(static("10.0.0.2/24")); r.trial.Left() == 0 {
+				t.Error("no trial after a reset")
 			}
 		})
 	})

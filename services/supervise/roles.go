@@ -15,11 +15,18 @@ import (
 // PasswordVariable is the environment variable with the first password of the user admin. Only web gets it.
 const PasswordVariable = "GALVO_ADMIN_PASSWORD"
 
+// What the heaps of host and web are kept below, if that is possible: together what the memory plan sets aside for the program. The engine
+// has the plan's own number. Checking one password takes 19 MiB.
+const (
+	hostHeap = "24MiB"
+	webHeap  = "64MiB"
+)
+
 // roles returns the services in the order in which they are started. The flags are what package main reads for each role; a role's working
 // directory is its part of the state, so that it needs no right to pass through the directories above it.
 func roles(o Options, p *places, bound string, instance uint64, sockets []*os.File) []*service {
 	host := &service{
-		name: string(api.ServiceHost), essential: true, dir: filepath.Join(p.state, "host"), socket: api.SocketPath(p.run, api.ServiceHost),
+		name: string(api.ServiceHost), essential: true, heap: hostHeap, dir: filepath.Join(p.state, "host"), socket: api.SocketPath(p.run, api.ServiceHost),
 		args: []string{"-config", p.config, "-run", p.run, "-listen", bound, "-instance", fmt.Sprint(instance),
 			"-engine-user", fmt.Sprint(p.engine.user), "-web-user", fmt.Sprint(p.web.user)},
 	}
@@ -44,7 +51,7 @@ func roles(o Options, p *places, bound string, instance uint64, sockets []*os.Fi
 		engine.namespaces = syscall.CLONE_NEWNET
 	}
 	web := &service{
-		name: string(api.ServiceWeb), essential: true, dir: filepath.Join(p.state, "web"), files: sockets,
+		name: string(api.ServiceWeb), essential: true, heap: webHeap, dir: filepath.Join(p.state, "web"), files: sockets,
 		args: append(p.web.flags(), "-run", p.run),
 		env:  []string{PasswordVariable},
 	}
@@ -61,6 +68,9 @@ func roles(o Options, p *places, bound string, instance uint64, sockets []*os.Fi
 			s.binary = "/proc/self/exe"
 		}
 		s.environ = append(environ(s.env), o.env...)
+		if s.heap != "" {
+			s.environ = append(s.environ, "GOMEMLIMIT="+s.heap)
+		}
 	}
 	return all
 }

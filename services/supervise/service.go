@@ -44,6 +44,7 @@ type service struct {
 	files      []*os.File // inherited, from descriptor 3 on
 	env        []string   // names of variables that only some services get
 	environ    []string
+	heap       string // limit for the heap, as GOMEMLIMIT has it; empty is the service's own affair
 	namespaces uintptr
 	socket     string // accepts connections once the service is there; may be empty
 	after      string // must accept connections before a process is started; may be empty

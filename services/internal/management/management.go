@@ -12,7 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
+	"reflect"
 	"sync"
 	"time"
 
@@ -72,7 +72,7 @@ func New(file string, keep bool, changed func()) *Port {
 func (p *Port) Wish(w Wish) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if equal(p.wish, w) {
+	if reflect.DeepEqual(p.wish, w) {
 		return
 	}
 	p.wish = w
@@ -80,15 +80,6 @@ func (p *Port) Wish(w Wish) {
 	case p.wishes <- struct{}{}:
 	default:
 	}
-}
-
-func equal(a, b Wish) bool {
-	x, y := a.Settings, b.Settings
-	if !slices.Equal(x.DNS, y.DNS) {
-		return false
-	}
-	x.DNS, y.DNS = nil, nil
-	return fmt.Sprintf("%+v", x) == fmt.Sprintf("%+v", y) && a.Name == b.Name && a.Link == b.Link
 }
 
 // State returns what the port is.

@@ -59,7 +59,7 @@ type Plan struct {
 
 // Heap returns the limit for the engine's heap: what Galvo may use without the kernel rings, which are no heap, and without the other processes.
 func (p *Plan) Heap() uint64 {
-	heap := p.Share - program/2
+	heap := p.Share - program
 	for _, part := range p.Parts {
 		if part.Name == KernelRings {
 			heap -= part.Bytes

@@ -39,10 +39,13 @@ export interface Port {
   name: string;
   driver: string;
   link: number;
+  mode: "sink" | "bridge";
   direction: string;
   state: string;
   reason?: string;
   speedMbps: number;
+  duplex?: string;
+  mtu: number;
   rxPackets: number;
   rxBytes: number;
   lostNic: number;
@@ -141,7 +144,15 @@ export interface Status {
   name: string;
   version: string;
   state: "ok" | "degraded";
+  fingerprint: string;
+  network: Network;
   problems: string[] | null;
+}
+
+export interface Network {
+  addresses: string[] | null;
+  confirmSeconds?: number; // left to keep changed management settings
+  clock: { source: string; synced: boolean; offset: number };
 }
 
 export interface Failure {

@@ -1,5 +1,6 @@
 import { useEffect } from "preact/hooks";
 import { render } from "preact";
+import { call, type Status } from "./api";
 import { Captures, Finished } from "./captures";
 import { focusFilter } from "./filter";
 import { time, zone } from "./format";
@@ -9,7 +10,7 @@ import { Ports } from "./ports";
 import { Protocols } from "./protocols";
 import { Analyses, Viewed } from "./slots";
 import { Start } from "./start";
-import { access, begin, contact, lastSeen, logout, notice, snapshot, status } from "./state";
+import { access, begin, contact, lastSeen, logout, notice, say, snapshot, status } from "./state";
 import { StorageDevices } from "./storage";
 
 // Health is the state of the device in a word; never by colour alone.
@@ -27,11 +28,19 @@ function Health() {
   );
 }
 
+// identity is what tells this device from another one: how it is reached, and what its certificate and its clock are.
+function identity(s: Status | null): string | undefined {
+  if (s === null) return undefined;
+  const clock = s.network.clock;
+  const time = clock.synced ? `time from ${clock.source}, off by ${(clock.offset / 1000).toFixed(1)} ms` : "time of the machine's own clock";
+  return [...(s.network.addresses ?? []), time, `certificate SHA-256 ${s.fingerprint}`].join("\n");
+}
+
 function Bar() {
   return (
     <header class="bar">
       <img src="icon.svg" alt="" width="20" height="20" />
-      <h1>{status.value?.name ?? "Galvo"}</h1>
+      <h1 title={identity(status.value)}>{status.value?.name ?? "Galvo"}</h1>
       <Health />
       <span class="grow" />
       <span class="dim">{zone()}</span>
@@ -43,10 +52,27 @@ function Bar() {
   );
 }
 
+async function keepSettings(): Promise<void> {
+  try {
+    await call("POST", "/config/confirm");
+    status.value = await call<Status>("GET", "/status");
+  } catch (e) {
+    say(e);
+  }
+}
+
 function Problems() {
   const problems = status.value?.problems ?? [];
   return (
     <>
+      {(status.value?.network.confirmSeconds ?? 0) > 0 && (
+        <p class="note warn row" role="alert">
+          <span class="grow">You reach the device with its new management settings.</span>
+          <button type="button" onClick={keepSettings}>
+            Keep them
+          </button>
+        </p>
+      )}
       {problems.map((p) => (
         <p class="note warn" role="alert" key={p}>
           {p}

@@ -14,7 +14,13 @@ function gaps(p: Port): string | undefined {
 }
 
 function State({ p }: { p: Port }) {
-  const notes = [p.speedMbps > 0 && bits(p.speedMbps * 1e6), p.link > 0 && `link ${p.link}`, p.direction === "both" && "both directions", p.reason];
+  const notes = [
+    p.speedMbps > 0 && bits(p.speedMbps * 1e6),
+    p.duplex === "half" && "half duplex",
+    p.link > 0 && `link ${p.link}${p.mode === "bridge" ? ", bridged" : ""}`,
+    p.direction === "both" && "both directions",
+    p.reason,
+  ];
   return (
     <>
       <strong class={p.state === "up" ? "ok" : "warn"}>{p.state}</strong> <span class="dim">{notes.filter(Boolean).join(", ")}</span>
@@ -30,7 +36,7 @@ const columns: Column<Port>[] = [
         {p.id} <strong>{p.name}</strong>
       </>
     ),
-    exact: (p) => p.driver,
+    exact: (p) => `${p.driver}, MTU ${p.mtu}`,
   },
   { name: "State", cell: (p) => <State p={p} /> },
   { name: "Rate", kind: "num", cell: (p) => live(bits(p.bitRate)) },
