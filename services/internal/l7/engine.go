@@ -38,6 +38,7 @@ type Engine struct {
 	rows     *dispatch
 	view     payload           // of the packet that is being looked at
 	host     [MaxHost + 1]byte // scratch
+	low      [findWithin]byte  // scratch
 	hello    [slotBytes]byte   // scratch
 	header   [2048]byte        // scratch
 	plain    [2048]byte        // scratch

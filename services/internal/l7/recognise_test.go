@@ -396,6 +396,7 @@ func BenchmarkWorst(b *testing.B) {
 		{what: "HTTP of short lines", proto: 6, a: 1, b: 80, packets: []packetSpec{up("GET / HTTP/1.1\r\n" + strings.Repeat("a\r\n", 450))}},
 		{what: "TLS of short records", proto: 6, a: 1, b: 443, packets: []packetSpec{up(tlsRecordOf(22, clientHello("a", 1)[:20]) + strings.Repeat("\x16\x03\x01\x00\x01a", 220))}},
 		{what: "STUN of empty attributes", proto: 17, a: 1, b: 3478, packets: []packetSpec{up("\x00\x01" + u16(1380) + strings.Repeat("x", 16) + strings.Repeat("\x00\x01\x00\x00", 344) + "\x00\x00\x00\x00")}},
+		{what: "words that nearly begin everywhere", proto: 6, a: 1, b: 80, packets: []packetSpec{up("{" + strings.Repeat("\"", 200))}},
 		{what: "mvfst of wrong keys", proto: 17, a: 1, b: 443, packets: []packetSpec{up("\xc0\xfa\xce\xb0\x02\x08connecti\x00\x00\x44\x00" + strings.Repeat("x", 1200))}},
 	} {
 		b.Run(c.what, func(b *testing.B) {
