@@ -22,6 +22,7 @@ type payload struct {
 	base     uint32 // TCP: of data[0], where data is joined
 	now      int64  // ns since the epoch, of this packet
 	row      uint8  // of the dissector that is being asked
+	low      []byte // the beginning of data in lower case, once a signature has asked for it
 	flow     *flow.Record
 	engine   *Engine
 }

@@ -41,6 +41,7 @@ type Engine struct {
 	quic     quicKeys          // those that were used last
 	view     payload           // of the packet that is being looked at
 	host     [MaxHost + 1]byte // scratch
+	low      [findWithin]byte  // scratch
 	hello    [slotBytes]byte   // scratch
 	header   [2048]byte        // scratch
 	plain    [2048]byte        // scratch

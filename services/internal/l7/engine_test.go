@@ -93,9 +93,10 @@ func TestRecordFits(t *testing.T) {
 }
 
 func TestSignatures(t *testing.T) {
+	engine := New(Config{Bytes: 1})
 	for _, s := range signatureTable().rows {
 		for i, sample := range s.samples {
-			v := payload{data: sample, tcp: s.l4&tcp != 0, nth: 1}
+			v := payload{data: sample, tcp: s.l4&tcp != 0, nth: 1, engine: engine}
 			if s.ports != nil {
 				v.dst = s.ports[0]
 			}

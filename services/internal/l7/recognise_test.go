@@ -403,6 +403,7 @@ func BenchmarkWorst(b *testing.B) {
 		{what: "STUN of empty attributes", proto: 17, a: 1, b: 3478, packets: []packetSpec{up("\x00\x01" + u16(1380) + strings.Repeat("x", 16) + strings.Repeat("\x00\x01\x00\x00", 344) + "\x00\x00\x00\x00")}},
 		{what: "two Initial packets", proto: 17, a: 1, b: 443, packets: []packetSpec{up(twoInitials(b))}},
 		{what: "mvfst of wrong keys", proto: 17, a: 1, b: 443, packets: []packetSpec{up("\xc0\xfa\xce\xb0\x0f\x08connecti\x00\x00\x44\x00" + strings.Repeat("x", 1200))}},
+		{what: "words that nearly begin everywhere", proto: 6, a: 1, b: 80, packets: []packetSpec{up("{" + strings.Repeat("\"", 200))}},
 	} {
 		b.Run(c.what, func(b *testing.B) {
 			l := newLab(Config{})

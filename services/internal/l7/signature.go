@@ -148,7 +148,7 @@ func (s *signature) holds(v *payload) bool {
 	if s.text && !printable(b[:min(len(b), findWithin)]) {
 		return false
 	}
-	return s.find == nil || containsAny(b[:min(len(b), findWithin)], s.find)
+	return s.find == nil || containsAny(v.lowered(), s.find)
 }
 
 func (p *pattern) holds(b []byte, cut bool) bool {
@@ -217,25 +217,25 @@ func printable(b []byte) bool {
 	return true
 }
 
-// containsAny reports whether one of the words, which are in lower case, is in b, whatever its case.
+// lowered returns the beginning of the payload in lower case.
+func (v *payload) lowered() []byte {
+	if v.low == nil {
+		v.low = v.engine.low[:0]
+		for _, c := range v.data[:min(len(v.data), findWithin)] {
+			v.low = append(v.low, lower(c))
+		}
+	}
+	return v.low
+}
+
+// containsAny reports whether one of the words is in b.
 func containsAny(b []byte, words [][]byte) bool {
 	for _, w := range words {
-		for at := 0; at+len(w) <= len(b); at++ {
-			if lower(b[at]) == w[0] && foldEqual(b[at:at+len(w)], w) {
-				return true
-			}
+		if bytes.Contains(b, w) {
+			return true
 		}
 	}
 	return false
-}
-
-func foldEqual(b, w []byte) bool {
-	for i := range w {
-		if lower(b[i]) != w[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // weight counts the bits that a signature fixes: the chance that noise has them is one in 2^weight.
