@@ -113,6 +113,15 @@ type osFile struct{ *os.File }
 
 func (f *osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 
+// lock keeps other processes, and other openings, from writing the same ring, until the file is closed.
+func (f *osFile) lock() error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return errors.New("the ring is open for writing already, perhaps in another process")
+	}
+	return err
+}
+
 func (f *osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {

@@ -79,6 +79,11 @@ func (r *Ring) openDevice(d *device) error {
 	} else if err != nil {
 		return err
 	}
+	if locker, ok := f.(interface{ lock() error }); ok && !readOnly {
+		if err := locker.lock(); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
 	desc, entries, turns, err := readState(f)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", stateName, err), f.Close())

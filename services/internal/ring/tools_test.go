@@ -171,6 +171,9 @@ func TestExportAndVerify(t *testing.T) {
 	if err != nil || v.Found != 0 || v.Packets == 0 {
 		t.Fatalf("%+v, %v", v, err)
 	}
+	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "open for writing already") {
+		t.Errorf("opening a ring twice: %v", err)
+	}
 	have, _ := collect(t, r, everything)
 	var out bytes.Buffer
 	blocks, gaps, err := r.Export(context.Background(), math.MinInt64, math.MaxInt64, &out)
