@@ -49,6 +49,7 @@ type stage struct {
 	viewed   uint32                   // packets in view
 	mark     atomic.Int64             // every frame up to this time is in view, or in a finished block
 	finished atomic.Bool
+	part     atomic.Bool   // somebody asks for the end of the unfinished block
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
 
 	inside sync.Mutex // held by Process and by who ends the stage
@@ -204,6 +205,10 @@ func (r *Ring) droppedNow() (n [causes]uint64) {
 // tick ends a block that is old, and saves one that has waited. A clock that was set back counts as time that went by.
 func (s *stage) tick(now int64) {
 	b := s.builder
+	if s.part.Load() {
+		s.end()
+		s.part.Store(false)
+	}
 	if b.img == nil {
 		return
 	}

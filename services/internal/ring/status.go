@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // A State is what a ring is and how it does.
@@ -113,6 +114,7 @@ type Pin struct {
 // Protect keeps the packets of an interval (ns since the epoch, half-open) from being overwritten until a time; whole segments are kept. Recording goes on
 // in the others. A time that has passed ends the protection. It returns what is protected now; an error if so little would be left that recording stops soon.
 func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
+	r.settle()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -150,6 +152,41 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 		}
 	}
 	return r.pins(), nil
+}
+
+// settle has the unfinished blocks finished, and waits until what was recorded before lies on the devices, for a moment: a segment is chosen by what is in it.
+func (r *Ring) settle() {
+	for _, s := range r.stages {
+		s.part.Store(!s.finished.Load())
+	}
+	parted := func(s *stage) bool { return !s.part.Load() || s.finished.Load() }
+	end := time.Now().Add(settleTime)
+	for !allOf(r.stages, parted) && time.Now().Before(end) {
+		time.Sleep(settleTime / 200)
+	}
+	last := r.seq.Load()
+	for r.waitsFor(last) && time.Now().Before(end) {
+		time.Sleep(settleTime / 200)
+	}
+}
+
+// settleTime is longer than workers and devices take, unless something is wrong with them.
+const settleTime = time.Second
+
+func allOf(stages []*stage, is func(*stage) bool) bool {
+	return !slices.ContainsFunc(stages, func(s *stage) bool { return !is(s) })
+}
+
+// waitsFor reports whether a block up to a number was not written yet.
+func (r *Ring) waitsFor(last uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for seq := range r.waiting {
+		if seq <= last {
+			return true
+		}
+	}
+	return false
 }
 
 // minFree is how many segments of a device protection leaves to recording.
