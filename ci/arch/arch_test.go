@@ -96,7 +96,7 @@ var allowed = map[string][]string{
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
-		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis"},
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring"},
 	"webui":      {},
 	"webui/mdns": {},
 

@@ -86,6 +86,10 @@ func TestRing(t *testing.T) {
 		got := framesOf(t, d.past(url.Values{"expression": {expression}}))
 		sameFrames(t, expression, got, want)
 	}
+	for _, expression := range []string{"callId == \"" + callOf(t, frames) + "\"", "callIdMedia == \"" + callOf(t, frames) + "\""} {
+		sameFrames(t, expression, framesOf(t, d.past(url.Values{"expression": {expression}})), framesOf(t, d.read(expression, all)))
+	}
+	d.past(url.Values{"expression": {"ip == 203.0.113.9"}})
 	last := d.finished().Captures[0]
 	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end of the interval" {
 		t.Errorf("finished: %+v, scan %+v", last, last.Scan)
@@ -94,6 +98,18 @@ func TestRing(t *testing.T) {
 	d.must("POST", "/api/v1/rings/office/dryrun", api.DryRunRequest{Expression: "port == 53"}, &estimate)
 	if estimate.Packets == 0 || estimate.Blocks == 0 {
 		t.Errorf("dry run %+v", estimate)
+	}
+
+	var slot api.Slot
+	d.must("POST", "/api/v1/slots", api.SlotRequest{Ring: &api.RingInterval{Name: "office"}}, &slot)
+	d.wait("the interval is analysed", func() bool {
+		var list api.SlotList
+		d.must("GET", "/api/v1/slots", nil, &list)
+		slot = list.Slots[0]
+		return slot.State == "ready"
+	})
+	if slot.Packets != sent || slot.Ring == nil || slot.Flows == 0 {
+		t.Errorf("slot %+v", slot)
 	}
 
 	d.kill("engine")
@@ -126,6 +142,19 @@ func TestRing(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(d.State, "data", ".galvo", "rings", "*")); len(left) > 0 {
 		t.Errorf("left of a deleted ring: %v", left)
 	}
+}
+
+// callOf returns the Call-ID of a call.
+func callOf(t *testing.T, frames []rig.Frame) string {
+	t.Helper()
+	for _, f := range frames {
+		if _, after, ok := strings.Cut(string(f.Data), "\nCall-ID: "); ok {
+			id, _, _ := strings.Cut(after, "\r")
+			return id
+		}
+	}
+	t.Fatal("no call among the frames")
+	return ""
 }
 
 // read returns a file with what galvo read takes of a savefile.

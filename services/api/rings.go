@@ -61,6 +61,13 @@ type RingList struct {
 	Rings []Ring `json:"rings"`
 }
 
+// A RingInterval is a part of what a ring has.
+type RingInterval struct {
+	Name      string `json:"name" maxLength:"63"`
+	StartTime int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is the oldest packet."`
+	EndTime   int64  `json:"endTime,omitempty" doc:"0 is now."`
+}
+
 // A DryRunRequest asks what a capture from a ring would bring.
 type DryRunRequest struct {
 	Expression string `json:"expression,omitempty" maxLength:"65536"`

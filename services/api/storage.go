@@ -71,25 +71,27 @@ type StoredFile struct {
 
 // A SlotRequest asks for an analysis of savefiles, merged in the order of time.
 type SlotRequest struct {
-	Slot  int          `json:"slot,omitempty" minimum:"0" doc:"Which slot; 0 is the first one that is free."`
-	Files []StoredFile `json:"files" minItems:"1" maxItems:"1000"`
+	Slot  int           `json:"slot,omitempty" minimum:"0" doc:"Which slot; 0 is the first one that is free."`
+	Files []StoredFile  `json:"files,omitempty" maxItems:"1000"`
+	Ring  *RingInterval `json:"ring,omitempty" doc:"An interval of a ring instead of files."`
 }
 
 // A Slot is a place in which savefiles are analysed beside the live traffic. Other calls address it with mm-id=:ID.
 type Slot struct {
-	ID          int          `json:"id" doc:"From 1."`
-	State       string       `json:"state" doc:"free, running, ready, or failed"`
-	Reason      string       `json:"reason,omitempty" doc:"What is wrong with the files; what could be read of them was analysed."`
-	User        string       `json:"user,omitempty"`
-	Files       []StoredFile `json:"files"`
-	Bytes       int64        `json:"bytes" doc:"Read so far, of the files as they lie on disk."`
-	TotalBytes  int64        `json:"totalBytes"`
-	Packets     uint64       `json:"packets"`
-	Rate        uint64       `json:"rate" doc:"Bytes per second."`
-	SecondsLeft int64        `json:"secondsLeft" doc:"-1 is not known yet."`
-	StartTime   int64        `json:"startTime,omitempty" doc:"Of the first packet."`
-	EndTime     int64        `json:"endTime,omitempty" doc:"Of the latest packet."`
-	Flows       uint64       `json:"flows"`
+	ID          int           `json:"id" doc:"From 1."`
+	State       string        `json:"state" doc:"free, running, ready, or failed"`
+	Reason      string        `json:"reason,omitempty" doc:"What is wrong with the files; what could be read of them was analysed."`
+	User        string        `json:"user,omitempty"`
+	Files       []StoredFile  `json:"files"`
+	Ring        *RingInterval `json:"ring,omitempty"`
+	Bytes       int64         `json:"bytes" doc:"Read so far, of the files as they lie on disk."`
+	TotalBytes  int64         `json:"totalBytes"`
+	Packets     uint64        `json:"packets"`
+	Rate        uint64        `json:"rate" doc:"Bytes per second."`
+	SecondsLeft int64         `json:"secondsLeft" doc:"-1 is not known yet."`
+	StartTime   int64         `json:"startTime,omitempty" doc:"Of the first packet."`
+	EndTime     int64         `json:"endTime,omitempty" doc:"Of the latest packet."`
+	Flows       uint64        `json:"flows"`
 }
 
 // A SlotList is all slots.

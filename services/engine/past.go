@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"galvo/services/api"
+	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
+	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring"
 )
@@ -19,6 +21,9 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	_, from, err := e.rings.opened(s.Source)
 	if err != nil {
 		return nil, err
+	}
+	if s.Filter.NeedsCalls() {
+		return e.startReplay(s, from)
 	}
 	q := ring.Query{From: s.Start, To: s.End, Filter: s.Filter, Hold: s.Hold}
 	if q.To == 0 {
@@ -78,6 +83,75 @@ func (e *Engine) feedPast(ctx context.Context, c *capture.Capture, stage *captur
 	case ctx.Err() == nil:
 		c.Finish("the ring could not be read on: " + err.Error())
 	}
+}
+
+// callMargin is how long before a capture's start a replay begins, to meet the beginnings of calls.
+const callMargin = int64(10 * time.Minute)
+
+// startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it. It
+// ends with what the ring has now.
+func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
+	if s.Start == 0 {
+		s.Start = from.State().Oldest
+	}
+	to := s.End
+	if to == 0 {
+		to = math.MaxInt64
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	source, err := from.Source(ctx, s.Start-callMargin, to)
+	if err != nil {
+		cancel()
+		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
+	}
+	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: source.Interfaces})
+	s.Block = true
+	c, err := e.captures.Start(s)
+	if err != nil {
+		source.Close()
+		cancel()
+		return nil, err
+	}
+	e.running.Go(func() {
+		defer cancel()
+		defer source.Close()
+		e.feedReplay(ctx, c, s.Feed.Stage(0), source)
+	})
+	return c, nil
+}
+
+// feedReplay runs packets of a ring through the pipeline of a capture as soon as somebody runs it.
+func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capture.Stage, source *ring.Source) {
+	select {
+	case <-c.Attached():
+	case <-c.Done():
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		<-c.Over()
+		cancel()
+	}()
+	worker := analysis.NewWorker(max(e.slots.bytes/4, leastReplay), e.recognise(), source, stage)
+	err := worker.Run(ctx)
+	stage.Finish()
+	if err != nil && ctx.Err() == nil {
+		c.Finish("the ring could not be read on: " + err.Error())
+		return
+	}
+	c.Finish("end of the interval; what asks for calls does not go on into the present")
+}
+
+// leastReplay is the memory of a replay where there is no slot to take it from.
+const leastReplay = 8_000_000
+
+// recognise says how protocols of recorded packets are recognised; nil is not at all.
+func (e *Engine) recognise() *l7.Config {
+	if !e.settings.Load().config.Engine.L7 {
+		return nil
+	}
+	return &l7.Config{Guess: true, Hosts: e.hosts}
 }
 
 func scanOf(s ring.Scan) api.Scan {

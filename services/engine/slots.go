@@ -16,7 +16,6 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
-	"galvo/services/internal/l7"
 )
 
 // slots are the places in which savefiles are analysed beside the live traffic.
@@ -34,7 +33,8 @@ type slots struct {
 type slot struct {
 	id       int
 	user     string
-	files    []api.StoredFile // as was asked for
+	files    []api.StoredFile  // as was asked for
+	ring     *api.RingInterval // instead of files
 	analysis *analysis.Analysis
 }
 
@@ -71,7 +71,7 @@ func (ss *slots) find(address string) (*slot, error) {
 
 func (s *slot) view() api.Slot {
 	v := s.analysis.Slot()
-	v.ID, v.User, v.Files = s.id, s.user, s.files
+	v.ID, v.User, v.Files, v.Ring = s.id, s.user, s.files, s.ring
 	return v
 }
 
@@ -97,37 +97,86 @@ func (e *Engine) listSlots(context.Context, *api.Nothing) (*api.Reply[api.SlotLi
 
 // startSlot analyses files that are on storage devices.
 func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[api.Slot], error) {
-	files, err := e.savefiles(in.Body.Files)
+	ss := e.slots
+	o := analysis.Options{Bytes: ss.bytes / 4 * 3, L7: e.recognise()}
+	files := []api.StoredFile{}
+	var err error
+	switch r := in.Body.Ring; {
+	case r != nil && len(in.Body.Files) > 0:
+		return nil, badRequest("an analysis is of files or of a ring, not of both")
+	case r != nil:
+		o.Open, err = e.openInterval(r)
+	default:
+		files, o.Open, err = e.openFiles(in.Body.Files)
+	}
 	if err != nil {
 		return nil, err
 	}
-	ss := e.slots
 	ss.starting.Lock() // not mu, which whoever looks at the slots needs: opening many files takes a while
 	defer ss.starting.Unlock()
 	id, err := ss.choose(in.Body.Slot)
 	if err != nil {
 		return nil, err
 	}
-	if most := int(ss.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
-		return nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
+	o.Source = fmt.Sprintf(":%d", id)
+	a, err := analysis.Start(o)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	s := &slot{id: id, user: in.User, files: files, ring: in.Body.Ring, analysis: a}
+	ss.mu.Lock()
+	ss.taken[id-1] = s
+	ss.mu.Unlock()
+	return &api.Created[api.Slot]{Status: http.StatusCreated, Body: s.view()}, nil
+}
+
+// openFiles returns the savefiles that were asked for, and what opens them.
+func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (analysis.Input, error), error) {
+	files, err := e.savefiles(asked)
+	if err != nil {
+		return nil, nil, err
+	}
+	if most := int(e.slots.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
+		return nil, nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
 	}
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Device+"/"+f.Path)
 	}
-	o := analysis.Options{Open: analysis.Savefiles(e.openStored, names), Bytes: ss.bytes / 4 * 3, Source: fmt.Sprintf(":%d", id)}
-	if e.settings.Load().config.Engine.L7 {
-		o.L7 = &l7.Config{Guess: true, Hosts: e.hosts}
+	return files, analysis.Savefiles(e.openStored, names), nil
+}
+
+// openInterval returns what opens an interval of a ring.
+func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, error), error) {
+	if _, _, err := e.rings.opened(r.Name); err != nil {
+		return nil, err
 	}
-	a, err := analysis.Start(o)
-	if err != nil {
-		return nil, badRequest("%v", err)
+	from, to := r.StartTime*1000, r.EndTime*1000
+	if to == 0 {
+		to = time.Now().UnixNano() // fixed, so that captures from the slot are of what was analysed
 	}
-	s := &slot{id: id, user: in.User, files: files, analysis: a}
-	ss.mu.Lock()
-	ss.taken[id-1] = s
-	ss.mu.Unlock()
-	return &api.Created[api.Slot]{Status: http.StatusCreated, Body: s.view()}, nil
+	if to < from {
+		return nil, badRequest("endTime is before startTime")
+	}
+	return func() (analysis.Input, error) {
+		_, opened, err := e.rings.opened(r.Name)
+		if err != nil {
+			return analysis.Input{}, err
+		}
+		s, err := opened.Source(context.Background(), from, to)
+		if err != nil {
+			return analysis.Input{}, err
+		}
+		progress := func() (done, total int64, packets uint64) {
+			packets, share := s.Progress()
+			done = int64(s.Scan().Bytes)
+			if share > 0 {
+				total = int64(float64(done) / share)
+			}
+			return done, total, packets
+		}
+		return analysis.Input{Source: s, Progress: progress, Close: func() error { s.Close(); return nil }, Kind: "interval"}, nil
+	}, nil
 }
 
 // choose returns the slot that was asked for, or the first free one.
@@ -162,6 +211,9 @@ func (e *Engine) openStored(name string) (*os.File, error) {
 // savefiles returns the files that were asked for, with the ids of their devices, and every file of a directory.
 func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err error) {
 	const most = 1000
+	if len(asked) == 0 {
+		return nil, badRequest("name the files to analyse, or a ring")
+	}
 	for _, f := range asked {
 		v, err := e.volumes.get(f.Device)
 		if err != nil {

@@ -64,7 +64,7 @@ type Options struct {
 	Open func() (Input, error)
 
 	Bytes  uint64     // of memory, for the analysis and a capture from it
-	L7     *l7.Config // how application protocols are recognised; nil is not at all
+	L7     *l7.Config // how application protocols are recognisenised; nil is not at all
 	Source string     // what captures call it: ":1"
 }
 
@@ -98,11 +98,16 @@ const flowBytes = 168
 
 // pipe makes a worker for a source.
 func (o *Options) pipe(source pipeline.Source, stages ...pipeline.Stage) *pipeline.Worker {
+	return NewWorker(o.sixth()*3, o.L7, source, stages...)
+}
+
+// NewWorker returns a worker that finds flows and protocols anew in so many bytes of memory; without recognise no protocols.
+func NewWorker(bytes uint64, recognise *l7.Config, source pipeline.Source, stages ...pipeline.Stage) *pipeline.Worker {
 	var engine *l7.Engine
-	table := flow.Config{Flows: max(int(2*o.sixth()/flowBytes), 1024), Sparse: true}
-	if o.L7 != nil {
-		config := *o.L7
-		config.Bytes = int(o.sixth())
+	table := flow.Config{Flows: max(int(bytes/3*2/flowBytes), 1024), Sparse: true}
+	if recognise != nil {
+		config := *recognise
+		config.Bytes = int(bytes / 3)
 		engine = l7.New(config)
 		table.OnEnd = engine.End
 	}

@@ -3,6 +3,7 @@ package flow
 import (
 	"encoding/binary"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -274,6 +275,21 @@ func TestAheadOfItself(t *testing.T) {
 		}
 		if ids[0] != ids[2] || ids[3] != ids[4] || ids[0] == ids[3] {
 			t.Errorf("flows %d, want the second SYN to begin another one", ids)
+		}
+	}
+}
+
+// TestFindInto leaves nothing of the packet before in a Ref that is used again.
+func TestFindInto(t *testing.T) {
+	table := New(Config{Flows: 16})
+	for _, p := range []*packet.Packet{
+		decode(frame4(protoUDP, 1, 2, 3, 4, 0, 0), 0),
+		decode(packettest.Ethernet(0x0806, nil), 0),
+	} {
+		ref := Ref{Flow: &Record{}, Outer: &Record{}, From: 1, OuterFrom: 1, Call: &Call{}, Host: []byte("before")}
+		table.FindInto(&ref, p)
+		if want := table.Find(p); !reflect.DeepEqual(ref, want) {
+			t.Errorf("%+v, want %+v", ref, want)
 		}
 	}
 }
