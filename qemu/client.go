@@ -171,8 +171,14 @@ func (c *Client) Capture(query url.Values) *Download {
 			return true
 		default:
 		}
+		// Packets before its start time are not looked at, and a slow machine needs a while from the one to the other.
 		var list api.CaptureList
-		return c.Call(http.MethodGet, api.ListCaptures.Path, nil, &list) == nil && len(list.Captures) > 0
+		var status api.Status
+		if c.Call(http.MethodGet, api.ListCaptures.Path, nil, &list) != nil || len(list.Captures) == 0 || c.Call(http.MethodGet, api.GetStatus.Path, nil, &status) != nil {
+			return false
+		}
+		first := list.Captures[0]
+		return first.State == "running" && first.StartTime < status.Time
 	})
 	return d
 }
