@@ -147,7 +147,7 @@ var builtin = [countIDs]Protocol{
 	PROFINETPTCP:  {PROFINETPTCP, "PROFINET_PTCP", "IoT-Scada", LayerLink, PROFINET, []string{"PN-PTCP", "PTCP"}, nil},
 	GTP:           {GTP, "GTP", "Network", LayerApplication, 0, nil, nil},
 	GTPC:          {GTPC, "GTP_C", "Network", LayerApplication, GTP, []string{"GTP-C", "GTPv2"}, []string{"udp:2123"}},
-	GTPPrime:      {GTPPrime, "GTP_PRIME", "Network", LayerApplication, GTP, []string{"GTP'"}, []string{"udp:3386", "tcp:3386"}},
+	GTPPrime:      {GTPPrime, "GTP_PRIME", "Network", LayerApplication, GTP, []string{"GTP'"}, nil},
 	PFCP:          {PFCP, "PFCP", "Network", LayerApplication, 0, nil, []string{"udp:8805"}},
 	S7CommPlus:    {S7CommPlus, "S7CommPlus", "IoT-Scada", LayerApplication, 0, []string{"S7comm-plus", "S7+"}, nil},
 	MMS:           {MMS, "ISO9506-1-MMS", "IoT-Scada", LayerApplication, 0, []string{"MMS"}, nil},
