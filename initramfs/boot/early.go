@@ -33,8 +33,6 @@ func kernelMounts() []mount {
 		{kind: "tmpfs", at: "/dev/shm", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=1777,size=10%", optional: true},
 		{kind: "tmpfs", at: "/run", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=0755,size=10%"},
 		{kind: "tmpfs", at: "/tmp", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=1777,size=10%"},
-		// systemd-boot says there which partition it came from (package slot).
-		{kind: "efivarfs", at: "/sys/firmware/efi/efivars", flags: secure | unix.MS_RDONLY, optional: true},
 		{kind: "cgroup2", at: "/sys/fs/cgroup", flags: secure, optional: true},
 	}
 }
