@@ -125,6 +125,9 @@ func Nearest(name string, n int) []string {
 	})
 	var out []string
 	for _, g := range list[:min(n, len(list))] {
+		if g.far > list[0].far+1 {
+			break // next to a better one it is not what was meant
+		}
 		out = append(out, g.name)
 	}
 	return out

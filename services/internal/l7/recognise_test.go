@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -203,7 +204,7 @@ func TestCutOff(t *testing.T) {
 // TestPortDoesNotDecide sends noise and text to every port of the table.
 func TestPortDoesNotDecide(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for key := range portTable() {
+	for _, key := range slices.Sorted(maps.Keys(portTable())) {
 		proto := byte(17)
 		if key>>16 == 1 {
 			proto = 6
