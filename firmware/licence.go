@@ -3,9 +3,9 @@ package firmware
 import (
 	gobuild "go/build"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -22,7 +22,7 @@ type goModule struct {
 
 // goModules returns what a binary was linked of, the standard library first.
 func goModules(info *debug.BuildInfo) []goModule {
-	out := []goModule{module("std", strings.Fields(info.GoVersion)[0], runtime.GOROOT())}
+	out := []goModule{module("std", strings.Fields(info.GoVersion)[0], goRoot())}
 	for _, m := range info.Deps {
 		if m.Replace != nil {
 			m = m.Replace
@@ -30,6 +30,15 @@ func goModules(info *debug.BuildInfo) []goModule {
 		out = append(out, module(m.Path, m.Version, filepath.Join(moduleCache(), escape(m.Path)+"@"+escape(m.Version))))
 	}
 	return out
+}
+
+// goRoot returns where the go command has its standard library; empty if there is no go command.
+func goRoot() string {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func moduleCache() string {
