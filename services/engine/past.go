@@ -51,24 +51,13 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	e.running.Go(func() {
 		defer cancel()
 		defer results.Close()
-		e.feedPast(ctx, c, s.Feed.Stage(0), results)
+		c.WhenRun(ctx, func(ctx context.Context) { feedPast(ctx, c, s.Feed.Stage(0), results) })
 	})
 	return c, nil
 }
 
-// feedPast gives a capture what a query finds as soon as somebody runs it, until one of them ends.
-func (e *Engine) feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, results *ring.Results) {
-	select {
-	case <-c.Attached():
-	case <-c.Done():
-		return
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		<-c.Over()
-		cancel()
-	}()
+// feedPast gives a capture what a query finds, until one of them ends.
+func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, results *ring.Results) {
 	var b pipeline.Batch
 	var err error
 	for err == nil {
@@ -115,24 +104,13 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 	e.running.Go(func() {
 		defer cancel()
 		defer source.Close()
-		e.feedReplay(ctx, c, s.Feed.Stage(0), source)
+		c.WhenRun(ctx, func(ctx context.Context) { e.feedReplay(ctx, c, s.Feed.Stage(0), source) })
 	})
 	return c, nil
 }
 
-// feedReplay runs packets of a ring through the pipeline of a capture as soon as somebody runs it.
+// feedReplay runs packets of a ring through the pipeline of a capture.
 func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capture.Stage, source *ring.Source) {
-	select {
-	case <-c.Attached():
-	case <-c.Done():
-		return
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		<-c.Over()
-		cancel()
-	}()
 	worker := analysis.NewWorker(max(e.slots.bytes/4, leastReplay), e.recognise(), source, stage)
 	err := worker.Run(ctx)
 	stage.Finish()

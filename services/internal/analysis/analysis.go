@@ -275,25 +275,16 @@ func isClosed(c <-chan struct{}) bool {
 
 // feed runs the input through the pipeline of a capture as soon as somebody runs it, until one of them ends.
 func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
-	select {
-	case <-c.Attached():
-	case <-c.Done():
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		<-c.Done()
-		cancel()
-	}()
-	worker := a.options.pipe(input, stage)
-	err := gently(func() error { return worker.Run(ctx) })
-	stage.Finish()
-	if err != nil && ctx.Err() == nil {
-		c.Finish("the " + input.Kind + " could not be read to the end: " + err.Error())
-		return
-	}
-	c.Finish("end of the " + input.Kind)
+	c.WhenRun(context.Background(), func(ctx context.Context) {
+		worker := a.options.pipe(input, stage)
+		err := gently(func() error { return worker.Run(ctx) })
+		stage.Finish()
+		if err != nil && ctx.Err() == nil {
+			c.Finish("the " + input.Kind + " could not be read to the end: " + err.Error())
+			return
+		}
+		c.Finish("end of the " + input.Kind)
+	})
 }
 
 // Close ends the analysis with its capture, and waits for both until ctx is done.

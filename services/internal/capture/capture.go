@@ -139,9 +139,6 @@ func (c *Capture) Place() api.FilePlace { return c.spec.Place }
 // Attached is closed when Run was called and every later packet is looked at.
 func (c *Capture) Attached() <-chan struct{} { return c.seen }
 
-// Over is closed when no more packets are taken.
-func (c *Capture) Over() <-chan struct{} { return c.over }
-
 // Done is closed when the capture has ended and is in the list of finished ones.
 func (c *Capture) Done() <-chan struct{} { return c.done }
 

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"math"
 	"slices"
 	"sync"
@@ -49,6 +50,26 @@ func NewFeed(s Source) *Feed {
 
 // Stage returns the stage of a worker, from 0.
 func (f *Feed) Stage(worker int) *Stage { return f.stages[worker] }
+
+// WhenRun waits until somebody runs the capture, and then calls f with a context that ends when it takes no more packets. If nobody runs it f is never
+// called.
+func (c *Capture) WhenRun(ctx context.Context, f func(ctx context.Context)) {
+	select {
+	case <-c.Attached():
+	case <-c.Done():
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	f(ctx)
+}
 
 // attach gives c to the stages.
 func (f *Feed) attach(c *Capture) {
