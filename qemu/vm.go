@@ -156,13 +156,9 @@ func (v *VM) clean() {
 // Password returns that of the user admin, which a first start shows.
 func (v *VM) Password() string {
 	v.t.Helper()
-	const before = "first login: user admin, password "
-	if err := v.Console.Await(Patience(v.t), before); err != nil {
+	m, err := v.Console.Match(Patience(v.t), regexp.MustCompile(`first login: user admin, password (\S+)\n`))
+	if err != nil {
 		v.t.Fatal(err)
-	}
-	m := regexp.MustCompile(before + `(\S+)\n`).FindStringSubmatch(v.Console.String())
-	if m == nil {
-		v.t.Fatal("no password on the console")
 	}
 	return m[1]
 }
@@ -237,6 +233,17 @@ func (c *Console) Await(limit time.Duration, texts ...string) error {
 		}
 		return false
 	}, strings.Join(texts, " or "))
+}
+
+// Match waits until a pattern is met, and returns what it and its groups meet.
+func (c *Console) Match(limit time.Duration, pattern *regexp.Regexp) (found []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	err = c.await(ctx, func() bool {
+		found = pattern.FindStringSubmatch(c.text.String())
+		return found != nil
+	}, pattern.String())
+	return found, err
 }
 
 // AwaitCount waits until the text is there n times.
