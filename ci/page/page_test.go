@@ -56,6 +56,7 @@ func TestPage(t *testing.T) {
 		{"rings", useRings},
 		{"look", lookAround},
 		{"delete ring", deleteRing},
+		{"other rings", seeRings},
 		{"contact", loseContact},
 		{"logout", logOut},
 	}

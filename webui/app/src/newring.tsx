@@ -225,7 +225,7 @@ function RuleRow({ n, r, wrong, set, up, remove }: RuleProps) {
         )}
         <label class="check">
           <input type="checkbox" checked={r.negate} onChange={(e) => set({ negate: e.currentTarget.checked })} />
-          all others
+          all but these
         </label>
       </div>
       <div class="row wrap">

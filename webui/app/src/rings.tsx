@@ -58,6 +58,18 @@ function Rules({ r }: { r: Ring }) {
 
 const kinds: Record<Ring["state"], string> = { recording: "ok", creating: "dim", waiting: "warn", failed: "warn" };
 
+// Why packets are missing, by what the API calls it.
+const causes: Record<string, string> = {
+  queue: "the disks were too slow",
+  disk: "no disk took them",
+  pinned: "everything is protected from being overwritten",
+  format: "their interface could not be described",
+};
+
+const drops = (r: Ring) => Object.entries(r.dropped).filter(([, n]) => n > 0);
+const dropped = (r: Ring) => drops(r).reduce((sum, [, n]) => sum + n, 0);
+const copies = (r: Ring) => (r.replication ? ", each block twice" : "");
+
 function State({ r }: { r: Ring }) {
   return (
     <>
@@ -71,8 +83,13 @@ function State({ r }: { r: Ring }) {
           {deviceName(d.device)} <span class={d.state === "active" ? "dim" : "warn"}>{[d.state, d.reason].filter(Boolean).join(": ")}</span>
         </span>
       ))}
+      {drops(r).map(([cause, n]) => (
+        <span class="bad said" key={cause}>
+          {count(n)} dropped ({cause}): {causes[cause] ?? "unknown cause"}
+        </span>
+      ))}
       {r.problems.map((p, i) => (
-        <span class="warn problem" key={i}>
+        <span class="warn said" key={i}>
           {sentence(p)}
         </span>
       ))}
@@ -90,10 +107,6 @@ function Span({ r }: { r: Ring }) {
   );
 }
 
-const drops = (r: Ring) => Object.entries(r.dropped).filter(([, n]) => n > 0);
-const dropped = (r: Ring) => drops(r).reduce((sum, [, n]) => sum + n, 0);
-const copies = (r: Ring) => (r.replication ? ", each block twice" : "");
-
 const columns: Column<Ring>[] = [
   {
     name: "Ring",
@@ -102,7 +115,7 @@ const columns: Column<Ring>[] = [
         <strong class="line">{r.name}</strong>
         <Rules r={r} />
         {r.pins.map((p, i) => (
-          <span class="line dim" key={i} title={`${count(p.bytes ?? 0)} bytes`}>
+          <span class="dim said" key={i} title={`${count(p.bytes ?? 0)} bytes`}>
             kept until {time(p.until)}: {time(p.startTime)} to {time(p.endTime)}
           </span>
         ))}
@@ -136,19 +149,7 @@ const columns: Column<Ring>[] = [
     ),
     exact: (r) => `${count(r.totalBytes)} bytes since the ring was created; ${count(r.packets)} packets since the processing started`,
   },
-  {
-    ...counter("Dropped", "packets that are missing: the disks were too slow (queue), none took them (disk), or all is protected (pinned)", dropped, "loss"),
-    cell: (r) => (
-      <>
-        <span class="line">{count(dropped(r))}</span>
-        {drops(r).map(([cause, n]) => (
-          <span class="line" key={cause}>
-            {cause} {count(n)}
-          </span>
-        ))}
-      </>
-    ),
-  },
+  counter("Dropped", "packets that are missing; the state says why", dropped, "loss"),
 ];
 
 export function Rings({ rings }: { rings: Ring[] }) {

@@ -17,7 +17,11 @@ export function Scanned({ scan }: { scan: Scan }) {
     <details class="scan">
       <summary>
         {count(scan.read)} of {count(scan.blocks)} blocks read
-        {gaps.length > 0 && <strong class="bad">, {gaps.length === 1 ? "1 gap" : `${count(gaps.length)} gaps`}</strong>}
+        {gaps.length > 0 && (
+          <>
+            , <strong class="bad">{gaps.length === 1 ? "1 gap" : `${count(gaps.length)} gaps`}</strong>
+          </>
+        )}
         {scan.empty && ", nothing matched"}
       </summary>
       <dl>

@@ -3,7 +3,7 @@
 import { signal, useSignal } from "@preact/signals";
 import { call, type DryRun, type Ring } from "./api";
 import { Select } from "./fields";
-import { bytes, count, sentence, time, zone } from "./format";
+import { bytes, count, duration, sentence, time, zone } from "./format";
 import { snapshot } from "./state";
 
 const chosen = signal(""); // name of a ring; "" is the live traffic
@@ -187,5 +187,6 @@ function expected(d: DryRun): string {
   const about = d.exact ? "" : "About ";
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
   const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;
-  return `${about}${count(d.packets)} packets, ${bytes(d.bytes)}, in ${d.seconds.toFixed(d.seconds < 10 ? 2 : 0)} s${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.`;
+  const takes = d.seconds < 0.01 ? "less than 0.01 s" : duration(d.seconds * second);
+  return `${about}${count(d.packets)} packets, ${bytes(d.bytes)}, in ${takes}${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.`;
 }
