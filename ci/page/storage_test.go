@@ -26,6 +26,22 @@ func (p *tab) press(section, text string) {
 	})
 }
 
+// pick gives the field with a label, or what is labelled so, a value at once.
+func (p *tab) pick(label, value string) {
+	p.t.Helper()
+	device.Wait(p.t, "there is a field "+label, func() bool {
+		return eval[bool](p, fmt.Sprintf(`(() => {
+			const named = (e) => (e.getAttribute("aria-label") ?? e.closest("label")?.innerText ?? "").startsWith(%q);
+			const field = [...document.querySelectorAll("input, select")].findLast(named);
+			if (field === undefined) return false;
+			field.value = %q;
+			field.dispatchEvent(new Event("input", {bubbles: true}));
+			field.dispatchEvent(new Event("change", {bubbles: true}));
+			return true;
+		})()`, label, value))
+	})
+}
+
 // choose ticks the box of a file.
 func (p *tab) choose(name string) {
 	p.t.Helper()
@@ -79,12 +95,8 @@ func useStorage(p *tab, d *wired) {
 	// To the device, into the directory.
 	p.write("#expression", "macProtocol == ARP")
 	device.Wait(p.t, "the filter can be started", p.startable)
-	eval[chromedp.Void](p, `(() => {
-		document.querySelector("details").open = true;
-		const sink = [...document.querySelectorAll("details select")].find((s) => s.parentElement.innerText.startsWith("Capture to"));
-		sink.value = "disk";
-		sink.dispatchEvent(new Event("change", {bubbles: true}));
-	})()`)
+	eval[chromedp.Void](p, `document.querySelector("details").open = true`)
+	p.pick("Capture to", "disk")
 	p.write("details label:has(input[placeholder='top of the device']) input", "office")
 	if line := eval[string](p, "document.querySelector('.curl input').value"); !strings.Contains(line, "captureToMedia=true") || strings.Contains(line, "wireshark") {
 		p.t.Errorf("the curl line is %s", line)

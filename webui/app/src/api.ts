@@ -25,6 +25,22 @@ export interface Capture extends Counters {
   endTime?: number;
   bytes: number;
   bitRate: number;
+  scan?: Scan;
+}
+
+// A Scan says what a capture from a ring looked at.
+export interface Scan {
+  blocks: number;
+  read: number;
+  bytes: number;
+  packets: number;
+  matched: number;
+  undecided: number;
+  disorder: number;
+  startTime?: number;
+  endTime?: number;
+  gaps: { startTime: number; endTime: number; reason: string }[] | null;
+  empty?: string;
 }
 
 export interface Gap {
@@ -125,6 +141,53 @@ export interface Slot {
   flows: number;
 }
 
+export interface RingRule {
+  type: "all" | "mac" | "ip" | "port" | "l7" | "vlan" | "interface" | "sip" | "group" | "filter";
+  value?: string;
+  negate?: boolean;
+  action: "full" | "snap" | "l2" | "l3" | "l4" | "discard";
+  snapLength?: number;
+}
+
+export interface RingRequest {
+  name: string;
+  devices?: string[];
+  sizeBytes: number;
+  replication?: number;
+  rules?: RingRule[];
+}
+
+// A Ring is a packet ring buffer.
+export interface Ring extends RingRequest {
+  state: "creating" | "recording" | "waiting" | "failed";
+  reason?: string;
+  progress?: number;
+  usableBytes: number;
+  usedBytes: number;
+  totalBytes: number;
+  packets: number;
+  discarded: number;
+  dropped: Record<string, number>;
+  oldest?: number;
+  newest?: number;
+  byteRate: number;
+  deviceStates: { device: string; state: "active" | "absent" | "failed"; reason?: string; sizeBytes: number; usedBytes: number }[];
+  pins: { startTime: number; endTime: number; until: number; bytes?: number }[];
+  problems: string[];
+}
+
+// A DryRun is what a capture from a ring would bring, about.
+export interface DryRun {
+  blocks: number;
+  packets: number;
+  bytes: number;
+  seconds: number;
+  sampled: number;
+  exact: boolean;
+  startTime?: number;
+  endTime?: number;
+}
+
 export interface Snapshot {
   time: number;
   ports: Port[];
@@ -132,12 +195,13 @@ export interface Snapshot {
   finished: Capture[];
   protocols: Protocol[];
   slots: Slot[];
+  rings: Ring[];
 }
 
 // readSnapshot reads an event. The device writes an empty list as null.
 export function readSnapshot(text: string): Snapshot {
   const s = JSON.parse(text) as { [K in keyof Snapshot]: Snapshot[K] | null };
-  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [] };
+  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [], rings: s.rings ?? [] };
 }
 
 export interface Status {
@@ -182,6 +246,8 @@ export interface CaptureRequest {
   comment: string;
   fileName: string;
   source?: string;
+  startTime?: number;
+  endTime?: number;
   sink: { type: string; device?: string; directory?: string; splitBytes?: number; splitSeconds?: number };
 }
 

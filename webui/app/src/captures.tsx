@@ -1,6 +1,7 @@
 import { call, type Capture } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count, duration, time } from "./format";
+import { Scanned } from "./scan";
 import { say } from "./state";
 import { type Column, counter, Panel, Table } from "./table";
 
@@ -8,7 +9,7 @@ const id = (c: Capture) => c.id;
 
 // destination says where the packets go, and where they come from unless that is the live traffic.
 function destination(c: Capture): string {
-  const from = c.source === "live" ? "" : `slot ${c.source.slice(1)} to `;
+  const from = c.source === "live" ? "" : c.source.startsWith(":") ? `slot ${c.source.slice(1)} to ` : `ring ${c.source} to `;
   if (c.sink !== "disk") return from + c.sink;
   const path = [c.directory, c.fileName].filter(Boolean).join("/");
   return `${from}${path} on ${c.device}${(c.files ?? 1) > 1 ? `, file ${c.files}` : ""}`;
@@ -22,6 +23,7 @@ const filter: Column<Capture> = {
       <span class="line dim">
         {c.user} from {c.client}, {destination(c)}
       </span>
+      {c.scan && <Scanned scan={c.scan} />}
     </>
   ),
   exact: (c) => [c.expression, destination(c)].filter(Boolean).join("\n"),

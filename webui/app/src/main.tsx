@@ -9,6 +9,7 @@ import { Files } from "./files";
 import { Ports } from "./ports";
 import { Protocols } from "./protocols";
 import { Analyses, Viewed } from "./slots";
+import { Rings } from "./rings";
 import { Start } from "./start";
 import { access, begin, contact, lastSeen, logout, notice, say, snapshot, status } from "./state";
 import { StorageDevices } from "./storage";
@@ -118,6 +119,7 @@ function Main() {
             <Protocols protocols={s.protocols} />
             <Finished captures={s.finished} />
             <Analyses slots={s.slots} />
+            <Rings rings={s.rings} />
             <StorageDevices />
             <Files />
           </>

@@ -1,11 +1,13 @@
-import { type Signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { call, type CaptureCreated, type CaptureRequest } from "./api";
+import { Limit, Select, Text } from "./fields";
 import { check, expression } from "./filter";
 import { sentence } from "./format";
-import { contact, say, user, view } from "./state";
+import { contact, say, snapshot, user, view } from "./state";
 import { devices } from "./storage";
 import { Panel } from "./table";
+import { Times, type When, when } from "./when";
 
 // Verdict says what the filter means or where it is wrong. Positions are bytes of UTF-8.
 function Verdict({ undecided }: { undecided: string }) {
@@ -41,36 +43,6 @@ function Verdict({ undecided }: { undecided: string }) {
   );
 }
 
-interface Choice {
-  label: string;
-  value: Signal<string>;
-  options: [value: string, text: string][];
-}
-
-function Select({ label, value, options }: Choice) {
-  return (
-    <label>
-      {label}
-      <select value={value.value} onChange={(e) => (value.value = e.currentTarget.value)}>
-        {options.map(([v, text]) => (
-          <option value={v} key={v}>
-            {text}
-          </option>
-        ))}
-      </select>
-    </label>
-  );
-}
-
-function Text({ label, value, hint }: { label: string; value: Signal<string>; hint: string }) {
-  return (
-    <label>
-      {label}
-      <input value={value.value} placeholder={hint} onInput={(e) => (value.value = e.currentTarget.value)} />
-    </label>
-  );
-}
-
 // split says after what a new file begins; what is empty is as the configuration has it, and 0 is never.
 function split(megabytes: string, seconds: string): { splitBytes?: number; splitSeconds?: number } {
   return {
@@ -79,17 +51,8 @@ function split(megabytes: string, seconds: string): { splitBytes?: number; split
   };
 }
 
-function Limit({ what, none = "no limit", value }: { what: string; none?: string; value: Signal<string> }) {
-  return (
-    <label>
-      {what}
-      <input type="number" min={0} step="any" placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
-    </label>
-  );
-}
-
 export function Start() {
-  const undecided = useSignal("skip");
+  const undecided = useSignal("");
   const snap = useSignal("65535");
   const format = useSignal("pcapng");
   const seconds = useSignal("");
@@ -107,13 +70,17 @@ export function Start() {
 
   const c = check.value;
   const wrong = Boolean(c?.error);
-  const ready = c?.of === expression.value && !wrong;
+  const valid = c?.of === expression.value && !wrong;
+  const w: When = view.value === "" ? when() : {};
+  const ready = valid && w.wrong === undefined;
+  const source = view.value || w.ring?.name;
+  const fate = undecided.value || usual(source);
   const active = devices.value.filter((d) => d.state === "active");
   const onDisk = sink.value === "disk" && active.length > 0;
   const target = active.some((d) => d.id === device.value) ? device.value : (active[0]?.id ?? "");
   const request: CaptureRequest = {
     expression: expression.value,
-    undecided: undecided.value,
+    undecided: fate,
     snapLength: Number(snap.value),
     format: format.value,
     maxSeconds: Math.ceil(Number(seconds.value)),
@@ -123,7 +90,9 @@ export function Start() {
     comment: comment.value,
     fileName: fileName.value,
     sink: { type: onDisk ? "disk" : "http", ...(onDisk && { device: target, directory: directory.value, ...split(splitMegabytes.value, splitSeconds.value) }) },
-    ...(view.value !== "" && { source: view.value }),
+    ...(source && { source }),
+    ...(w.startTime !== undefined && { startTime: w.startTime }),
+    ...(w.endTime !== undefined && { endTime: w.endTime }),
   };
 
   const start = async (e: Event) => {
@@ -174,8 +143,9 @@ export function Start() {
           </button>
         </div>
         <div id="verdict" aria-live="polite">
-          <Verdict undecided={undecided.value} />
+          <Verdict undecided={fate} />
         </div>
+        {view.value === "" && <Times w={w} expression={expression.value} startable={valid} />}
         <details>
           <summary>More</summary>
           <div class="fields">
@@ -186,7 +156,7 @@ export function Start() {
             {onDisk && <Limit what="New file after seconds" none="as set" value={splitSeconds} />}
             <Text label="File name" value={fileName} hint="galvo_%Y-%m-%d_%H-%M-%S and filter" />
             <Select label="Packet length" value={snap} options={[["65535", "full"], ["64", "64 bytes"], ["1500", "1500 bytes"]]} />
-            <Select label="Unrecognised flows" value={undecided} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
+            <Select label="Unrecognised flows" value={undecided} shown={fate} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
             <Select label="Format" value={format} options={[["pcapng", "pcapng"], ["pcap", "pcap, \u00b5s"], ["pcap-ns", "pcap, ns"]]} />
             <Limit what="Stop after seconds" value={seconds} />
             <Limit what="Stop after MB" value={megabytes} />
@@ -201,7 +171,7 @@ export function Start() {
             </label>
           </div>
         </details>
-        <Curl line={curl(request)} valid={ready} />
+        <Curl line={curl(request, w)} valid={ready} />
       </form>
     </Panel>
   );
@@ -215,17 +185,30 @@ function download(path: string): void {
   a.click();
 }
 
+// usual is what happens to packets that come before their flow is recognised: what is past can wait for that.
+function usual(source: string | undefined): string {
+  return source === undefined ? "skip" : "hold";
+}
+
 // curl is the command that captures the same into Wireshark.
-function curl(r: CaptureRequest): string {
+function curl(r: CaptureRequest, { ring }: When): string {
+  const start = r.startTime ?? ring?.oldest;
+  const timed = r.maxSeconds > 0 && start !== undefined; // then the URL has a place for it
+  const end = Math.min(r.endTime ?? Infinity, timed ? start + r.maxSeconds * 1e6 : Infinity);
+  const several = (snapshot.value?.rings.length ?? 0) > 1;
   const all: [name: string, value: string | number | boolean, plain: string | number | boolean][] = [
     ["expression", r.expression.trim(), ""],
+    ["fromCaptureBuffer", ring !== undefined, false],
+    ["ring", ring && several ? ring.name : "", ""],
+    ["startTime", r.startTime ?? 0, 0],
+    ["endTime", end, Infinity],
     ["snapPacketLength", r.snapLength, 65535],
-    ["undecided", r.undecided, "skip"],
+    ["undecided", r.undecided, usual(r.source)],
     ["format", r.format, "pcapng"],
     ["maxBytes", r.maxBytes, 0],
     ["maxPackets", r.maxPackets, 0],
     ["useSingleInterface", r.useSingleInterface, false],
-    ["mm-id", r.source ?? "", ""],
+    ["mm-id", r.source !== ring?.name ? (r.source ?? "") : "", ""],
     ["captureToMedia", r.sink.type === "disk", false],
     ["device", r.sink.device ?? "", ""],
   ];
@@ -233,7 +216,7 @@ function curl(r: CaptureRequest): string {
   const query = all.filter(([, value, plain]) => value !== plain).map(([name, value]) => `${name}=${quoted(value)}`);
   const url = [`${location.origin}/API/data/modules/capture`, ...(query.length > 0 ? [query.join("&")] : [])].join("?");
   if (r.sink.type === "disk") return `curl -sk -u ${user.value} '${url}'`;
-  const limit = r.maxSeconds > 0 ? `--max-time ${r.maxSeconds} ` : "";
+  const limit = r.maxSeconds > 0 && !timed ? `--max-time ${r.maxSeconds} ` : "";
   return `curl -skN ${limit}-u ${user.value} '${url}' | wireshark -k -i -`;
 }
 

@@ -1,0 +1,193 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/chromedp/chromedp"
+
+	"galvo/ci/device"
+	"galvo/ci/rig"
+)
+
+// useRings creates a ring, with a rule that is wrong at first, and captures from the past.
+func useRings(p *tab, d *wired) {
+	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
+	p.pick("Start time", "2020-01-01T00:00:00")
+	p.shows("#when", "The start is in the past: create a packet ring buffer")
+	if p.startable() {
+		p.t.Error("the past can be captured without a ring")
+	}
+	p.pick("Start time", "")
+
+	p.press("Packet ring buffers", "Create ring\u2026")
+	p.write("#ringname", "office")
+	p.write("#ringsize", "1000000")
+	p.shows("#ringroom", "There is room for")
+	if eval[bool](p, "!document.querySelector('dialog button.primary').disabled") {
+		p.t.Error("a ring can be larger than its device")
+	}
+	p.write("#ringsize", "64")
+	p.pick("Unit", "MB")
+	p.press("Packet ring buffers", "Add rule")
+	p.pick("For", "vlan")
+	p.pick("Value", "40000")
+	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
+	p.shows(".rule [role=alert]", "Rule 1")
+	for _, look := range []struct {
+		scheme string
+		width  int64
+	}{{"light", 1280}, {"dark", 400}} {
+		p.look(look.scheme, look.width)
+		p.accessible()
+		p.picture(fmt.Sprintf("ring-%s-%d", look.scheme, look.width))
+	}
+	p.look("light", 1280)
+	p.pick("Value", "4000")
+	p.pick("Action", "snap")
+	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
+	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.shows("table[aria-label='Packet ring buffers']", "recording")
+	p.quiet("400")
+
+	traffic := rig.Mix(7, 4000)
+	var want []string
+	for _, f := range traffic {
+		if etherType(f.Data) == 0x0806 {
+			want = append(want, string(f.Data))
+		}
+	}
+	before := number(p.cell("Ports", 2, "Packets"))
+	if err := d.play(context.Background(), 2, 0, traffic); err != nil {
+		p.t.Fatal(err)
+	}
+	device.Wait(p.t, "the frames are received", func() bool { return number(p.cell("Ports", 2, "Packets")) == before+len(traffic) })
+	p.shows("table[aria-label='Packet ring buffers'] td[data-name='Oldest and newest']", "to 2")
+
+	p.write("#expression", "interface == 2 and macProtocol == ARP")
+	p.press("Capture", "5 min")
+	p.shows("#when", "From ring office from its oldest packet")
+	p.pick("Start time", "2020-01-01T00:00:00")
+	p.shows("#when", "The oldest packet of office is of")
+	if p.startable() {
+		p.t.Error("what the ring does not have can be captured")
+	}
+	p.accessible()
+	p.press("Capture", "All recorded")
+	device.Wait(p.t, "the capture can be started", p.startable)
+	line := eval[string](p, "document.querySelector('.curl input').value")
+	if !strings.Contains(line, "&fromCaptureBuffer=true&endTime=") || strings.Contains(line, "ring=") || strings.Contains(line, "undecided") {
+		p.t.Errorf("the curl line is %s", line)
+	}
+	p.press("Capture", "Dry run")
+	p.shows("#dryrun", " packets, ")
+	p.picture("dry-run")
+	if said := p.text("#dryrun"); !strings.HasPrefix(said, "About ") && !strings.HasPrefix(said, fmt.Sprintf("%d packets", len(want))) {
+		p.t.Errorf("the dry run says %q of %d packets", said, len(want))
+	}
+	eval[chromedp.Void](p, `document.querySelector("details").open = true`)
+	p.pick("Capture to", "http")
+	p.pick("File name", "past")
+	p.do(chromedp.Click(chromedp.CSS(startButton)))
+	p.shows("table[aria-label='Finished captures'] tbody", "ring office to http")
+	p.shows("table[aria-label='Finished captures'] tbody", "end of the interval")
+	if n := number(p.cell("Finished captures", 1, "Captured")); n != len(want) {
+		p.t.Errorf("the capture from the past has %d packets, want %d", n, len(want))
+	}
+	p.expect("past", want)
+	p.pick("File name", "")
+	p.shows("table[aria-label='Finished captures'] tbody tr:first-child summary", "blocks read")
+	eval[chromedp.Void](p, `document.querySelector("table[aria-label='Finished captures'] details").open = true`)
+	p.shows("table[aria-label='Finished captures'] dl", fmt.Sprintf("of which %d matched", len(want)))
+	eval[chromedp.Void](p, `document.querySelector("table[aria-label='Finished captures']").scrollIntoView()`)
+	p.picture("scan")
+
+	p.press("Capture", "Live")
+	p.shows("#when", "Live from now")
+	p.write("#expression", "vlan == 4000")
+	device.Wait(p.t, "the filter can be started", p.startable)
+	p.quiet()
+}
+
+// deleteRing deletes the ring, after its name is typed.
+func deleteRing(p *tab, _ *wired) {
+	p.press("Packet ring buffers", "Delete\u2026")
+	p.shows("dialog", "will be gone")
+	p.accessible()
+	p.picture("delete-ring")
+	p.write("#confirm", "offic")
+	if eval[bool](p, "!document.querySelector('dialog button.primary').disabled") {
+		p.t.Error("a ring can be deleted without its name")
+	}
+	p.write("#confirm", "office")
+	p.do(chromedp.KeyEvent("\r"))
+	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
+	p.quiet()
+}
+
+// seeRings shows the page rings that are hard to come by.
+func seeRings(p *tab, _ *wired) {
+	eval[chromedp.Void](p, `(() => {
+		const parse = JSON.parse;
+		window.parseBefore = parse;
+		const t = Date.now() * 1000;
+		const ring = {devices: ["data"], sizeBytes: 64e9, usableBytes: 60e9, usedBytes: 60e9, totalBytes: 3e12, packets: 5e9, discarded: 12, dropped: {queue: 0, disk: 0},
+			byteRate: 120e6, deviceStates: [{device: "data", state: "active", sizeBytes: 64e9, usedBytes: 60e9}], pins: [], problems: []};
+		const rings = [
+			{...ring, name: "branch", state: "recording", oldest: t - 7200e6, newest: t, replication: 1, dropped: {queue: 1234567, disk: 2, pinned: 0},
+				deviceStates: [...ring.deviceStates, {device: "usb-1", state: "absent", reason: "it was pulled", sizeBytes: 64e9, usedBytes: 60e9}],
+				pins: [{startTime: t - 600e6, endTime: t - 60e6, until: t + 3600e6, bytes: 1e9}], problems: ["block 17: its checksum is wrong"],
+				rules: [{type: "ip", value: "10.0.0.0/8", negate: true, action: "snap", snapLength: 128}, {type: "all", action: "l4"}]},
+			{...ring, name: "new", state: "creating", progress: 42, usableBytes: 0, usedBytes: 0, totalBytes: 0, byteRate: 0},
+			{...ring, name: "broken", state: "failed", reason: "create ring: no space left on device"},
+		];
+		const capture = {id: "x", user: "admin", client: "127.0.0.1:1", sink: "http", source: "branch", expression: "port == 9", state: "finished", reason: "end of the interval",
+			startTime: t, endTime: t, captured: 0, dropped: 0, ignored: 7, held: 0, lost: 0, bytes: 0, bitRate: 0, scan: {blocks: 4096, read: 0, bytes: 0, packets: 0, matched: 0,
+			undecided: 3, disorder: 2, startTime: t - 7200e6, endTime: t, gaps: [{startTime: t - 60e6, endTime: t - 50e6, reason: "damaged"}], empty: "none of the ring's blocks has it"}};
+		JSON.parse = (text) => {
+			const v = parse(text);
+			return v?.ports && v.rings ? {...v, rings, finished: [capture]} : v;
+		};
+	})()`)
+	for _, text := range []string{"creating 42 %", "no space left on device", "absent: it was pulled", "Block 17: its checksum is wrong", "1\u202f234\u202f567 dropped (queue)", "2 dropped (disk)", "2 rules", "kept until"} {
+		p.shows("table[aria-label='Packet ring buffers']", text)
+	}
+	if n := number(p.cell("Packet ring buffers", 1, "Dropped")); n != 1234569 {
+		p.t.Errorf("the ring dropped %d in all", n)
+	}
+	if said := p.cell("Packet ring buffers", 1, "State"); strings.Contains(said, "pinned") {
+		p.t.Errorf("%q names a cause of which there is nothing", said)
+	}
+	p.shows("table[aria-label='Finished captures'] summary", "1 gap")
+	p.pick("Source", "new")
+	p.shows("#when", "The ring new cannot be read: it is creating")
+	if p.startable() {
+		p.t.Error("a ring that is not there yet can be captured from")
+	}
+	p.pick("Source", "branch")
+	device.Wait(p.t, "the curl line names the ring", func() bool {
+		return strings.Contains(eval[string](p, "document.querySelector('.curl input').value"), "&fromCaptureBuffer=true&ring=branch'")
+	})
+	eval[chromedp.Void](p, `(() => { for (const d of document.querySelectorAll("td details")) d.open = true; })()`)
+	for _, text := range []string{"all but IP 10.0.0.0/8: first 128 bytes", "all packets: up to the layer 4 header"} {
+		p.shows("table[aria-label='Packet ring buffers'] ol", text)
+	}
+	p.shows("table[aria-label='Finished captures'] dl", "damaged")
+	for _, width := range []int64{1280, 400} {
+		for _, scheme := range []string{"light", "dark"} {
+			p.look(scheme, width)
+			p.accessible()
+			eval[chromedp.Void](p, `document.querySelector("section[aria-label='Finished captures']").scrollIntoView()`)
+			p.picture(fmt.Sprintf("rings-%s-%d", scheme, width))
+			if wide := eval[int64](p, "document.documentElement.scrollWidth"); wide > width {
+				p.t.Errorf("the page is %d wide in a window of %d", wide, width)
+			}
+		}
+	}
+	p.look("light", 1280)
+	p.pick("Source", "")
+	eval[chromedp.Void](p, "(() => { JSON.parse = window.parseBefore; })()")
+	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
+	p.quiet()
+}

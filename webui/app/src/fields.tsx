@@ -1,0 +1,43 @@
+// The fields of forms.
+
+import type { Signal } from "@preact/signals";
+
+interface Choice {
+  label: string;
+  value: Signal<string>;
+  options: [value: string, text: string][];
+  shown?: string; // what stands there while nothing was chosen
+}
+
+export function Select({ label, value, options, shown = "" }: Choice) {
+  return (
+    <label>
+      {label}
+      <select value={value.value || shown} onChange={(e) => (value.value = e.currentTarget.value)}>
+        {options.map(([v, text]) => (
+          <option value={v} key={v}>
+            {text}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+export function Text({ label, value, hint }: { label: string; value: Signal<string>; hint: string }) {
+  return (
+    <label>
+      {label}
+      <input value={value.value} placeholder={hint} onInput={(e) => (value.value = e.currentTarget.value)} />
+    </label>
+  );
+}
+
+export function Limit({ what, none = "no limit", value }: { what: string; none?: string; value: Signal<string> }) {
+  return (
+    <label>
+      {what}
+      <input type="number" min={0} step="any" placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+    </label>
+  );
+}

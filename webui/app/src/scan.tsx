@@ -1,0 +1,49 @@
+import type { Scan } from "./api";
+import { bytes, count, time } from "./format";
+
+const found = (s: Scan): [name: string, value: string][] => [
+  ["Blocks read", `${count(s.read)} of ${count(s.blocks)}, ${bytes(s.bytes)}`],
+  ["Packets looked at", `${count(s.packets)}, of which ${count(s.matched)} matched`],
+  ["Interval covered", s.startTime !== undefined && s.endTime !== undefined ? `${time(s.startTime)} to ${time(s.endTime)}` : "none"],
+  ["Never recognised", s.undecided > 0 ? `${count(s.undecided)} packets were left out, since the filter could not decide on their flows` : ""],
+  ["Out of order", s.disorder > 0 ? `${count(s.disorder)} packets, since the reorder buffer was too small` : ""],
+  ["Nothing matched", s.empty ?? ""],
+];
+
+// Scanned says, unfolded, what a capture from a ring looked at. What is missing is said always.
+export function Scanned({ scan }: { scan: Scan }) {
+  const gaps = scan.gaps ?? [];
+  return (
+    <details class="scan">
+      <summary>
+        {count(scan.read)} of {count(scan.blocks)} blocks read
+        {gaps.length > 0 && (
+          <>
+            , <strong class="bad">{gaps.length === 1 ? "1 gap" : `${count(gaps.length)} gaps`}</strong>
+          </>
+        )}
+        {scan.empty && ", nothing matched"}
+      </summary>
+      <dl>
+        {found(scan)
+          .filter(([, value]) => value !== "")
+          .map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{value}</dd>
+            </div>
+          ))}
+        {gaps.length > 0 && (
+          <div>
+            <dt>Packets may be missing</dt>
+            {gaps.map((g, i) => (
+              <dd class="bad" key={i}>
+                {time(g.startTime)} to {time(g.endTime)}: {g.reason}
+              </dd>
+            ))}
+          </div>
+        )}
+      </dl>
+    </details>
+  );
+}

@@ -1,0 +1,192 @@
+// What a capture is of: the live traffic or a packet ring buffer, and from when to when. Other parts of the page may choose a ring.
+
+import { signal, useSignal } from "@preact/signals";
+import { call, type DryRun, type Ring } from "./api";
+import { Select } from "./fields";
+import { bytes, count, duration, sentence, time, zone } from "./format";
+import { snapshot } from "./state";
+
+const chosen = signal(""); // name of a ring; "" is the live traffic
+const from = signal(""); // as the field writes it, in the browser's zone; "" is now, or the oldest packet of a ring
+const until = signal(""); // likewise; "" is until it is stopped
+
+const second = 1e6; // microseconds, as all times of the device
+
+const rings = () => snapshot.value?.rings ?? [];
+const field = (us: number) => time(us).replace(" ", "T");
+const whole = (us: number) => Math.floor(us / second) * second;
+
+function micros(text: string): number | undefined {
+  return text === "" ? undefined : Date.parse(text) * 1000;
+}
+
+// A When is what the fields say, and what is wrong with that.
+export interface When {
+  ring?: Ring;
+  startTime?: number;
+  endTime?: number;
+  wrong?: { field: "source" | "start" | "end"; text: string };
+}
+
+// when reads the fields. now is the device's time, since the browser's may be another.
+export function when(): When {
+  const ring = rings().find((r) => r.name === chosen.value);
+  const startTime = micros(from.value);
+  const endTime = micros(until.value);
+  const wrong = refused(ring, startTime, endTime, snapshot.value?.time ?? 0);
+  return { ...(ring && { ring }), ...(startTime !== undefined && { startTime }), ...(endTime !== undefined && { endTime }), ...(wrong && { wrong }) };
+}
+
+function refused(ring: Ring | undefined, start: number | undefined, end: number | undefined, now: number): When["wrong"] {
+  if (ring && ring.state !== "recording") {
+    return { field: "source", text: `The ring ${ring.name} cannot be read: it is ${ring.state}${ring.reason ? `, ${ring.reason}` : ""}.` };
+  }
+  if (ring?.oldest !== undefined && start !== undefined && start < whole(ring.oldest)) {
+    return { field: "start", text: `The oldest packet of ${ring.name} is of ${time(ring.oldest)}. Without a start time the capture begins there.` };
+  }
+  if (!ring && start !== undefined && start < whole(now)) {
+    const way = rings().length > 0 ? "choose a ring as the source" : "create a packet ring buffer to keep it from now on";
+    return { field: "start", text: `The start is in the past: ${way}, or leave the start empty.` };
+  }
+  if (end !== undefined && end <= (start ?? -Infinity)) return { field: "end", text: "The end is not after the start." };
+  if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past." };
+  return undefined;
+}
+
+// capturePast puts the last seconds of a ring into the form. The end is the next whole second, so that nothing of the last one is left out.
+export function capturePast(r: Ring, seconds: number): void {
+  const now = snapshot.value?.time ?? 0;
+  const start = whole(now - Math.min(seconds * second, now));
+  chosen.value = r.name;
+  from.value = r.oldest === undefined || start > r.oldest ? field(start) : "";
+  until.value = field(whole(now) + second);
+}
+
+function captureLive(): void {
+  chosen.value = from.value = until.value = "";
+}
+
+const steps: [text: string, seconds: number][] = [
+  ["1 min", 60],
+  ["5 min", 300],
+  ["15 min", 900],
+  ["1 h", 3600],
+  ["6 h", 21600],
+  ["24 h", 86400],
+];
+
+function Quick({ ring }: { ring: Ring }) {
+  return (
+    <div class="row wrap" role="group" aria-label="Times">
+      <span class="dim">Last</span>
+      {steps.map(([text, seconds]) => (
+        <button type="button" aria-label={`Last ${text}`} key={text} onClick={() => capturePast(ring, seconds)}>
+          {text}
+        </button>
+      ))}
+      <button type="button" onClick={() => capturePast(ring, Infinity)}>
+        All recorded
+      </button>
+      <button type="button" onClick={captureLive}>
+        Live
+      </button>
+    </div>
+  );
+}
+
+interface TimeProps {
+  label: string;
+  value: typeof from;
+  min?: number | undefined;
+  wrong: boolean;
+}
+
+function Time({ label, value, min, wrong }: TimeProps) {
+  return (
+    <label>
+      {label}
+      <input
+        type="datetime-local"
+        step={1}
+        min={min === undefined ? undefined : field(min)}
+        class={wrong ? "invalid" : undefined}
+        aria-invalid={wrong}
+        aria-describedby="when"
+        value={value.value}
+        onInput={(e) => (value.value = e.currentTarget.value)}
+      />
+    </label>
+  );
+}
+
+// words say what the times mean.
+function words({ ring, startTime, endTime }: When): string {
+  const end = endTime === undefined ? "until it is stopped" : `until ${time(endTime)}`;
+  if (startTime !== undefined) return `${ring ? `From ring ${ring.name}` : "Live"} from ${time(startTime)} ${end}.`;
+  if (!ring) return `Live from now ${end}.`;
+  return `From ring ${ring.name} from its oldest packet${ring.oldest === undefined ? "" : `, of ${time(ring.oldest)},`} ${end}.`;
+}
+
+// Times asks for the source and the times of a capture. startable says whether the filter is right.
+export function Times({ w, expression, startable }: { w: When; expression: string; startable: boolean }) {
+  const all = rings();
+  const readable = w.ring ?? all.find((r) => r.state === "recording");
+  const options: [string, string][] = all.map((r) => [r.name, `ring ${r.name}${r.state === "recording" ? "" : ` (${r.state})`}`]);
+  return (
+    <>
+      <div class="row wrap times">
+        {all.length > 0 && <Select label="Source" value={chosen} options={[["", "live traffic"], ...options]} />}
+        <Time label={`Start time, ${zone()}`} value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} />
+        <Time label="End time" value={until} wrong={w.wrong?.field === "end"} />
+        {readable && <Quick ring={readable} />}
+      </div>
+      <div class="row wrap" id="when">
+        {w.wrong ? (
+          <p class="bad" role="alert">
+            {w.wrong.text}
+          </p>
+        ) : (
+          <p class="dim">{words(w)}</p>
+        )}
+        {w.ring && <Trial ring={w.ring} w={w} expression={expression} startable={startable} />}
+      </div>
+    </>
+  );
+}
+
+// Trial is the dry run: what a capture from a ring would bring.
+function Trial({ ring, w, expression, startable }: { ring: Ring; w: When; expression: string; startable: boolean }) {
+  const answer = useSignal({ to: "", text: "", refused: false });
+  const question = { expression, startTime: w.startTime ?? 0, endTime: w.endTime ?? 0 };
+  const asked = JSON.stringify([ring.name, question]);
+  const ask = async () => {
+    answer.value = { to: asked, text: "Looking\u2026", refused: false };
+    let said: { text: string; refused: boolean };
+    try {
+      const d = await call<DryRun>("POST", `/rings/${encodeURIComponent(ring.name)}/dryrun`, question);
+      said = { text: expected(d), refused: false };
+    } catch (e) {
+      said = { text: sentence(e instanceof Error ? e.message : String(e)), refused: true };
+    }
+    if (answer.value.to === asked) answer.value = { to: asked, ...said };
+  };
+  return (
+    <>
+      <button type="button" disabled={!startable || w.wrong !== undefined} onClick={ask}>
+        Dry run
+      </button>
+      <p class={answer.value.refused ? "bad" : "tabular"} role="status" id="dryrun">
+        {answer.value.to === asked && answer.value.text}
+      </p>
+    </>
+  );
+}
+
+function expected(d: DryRun): string {
+  if (d.packets === 0) return `No packet matches: ${d.blocks === 0 ? "no block has what is asked for" : `${count(d.blocks)} blocks would be read for nothing`}.`;
+  const about = d.exact ? "" : "About ";
+  const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
+  const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;
+  const takes = d.seconds < 0.01 ? "less than 0.01 s" : duration(d.seconds * second);
+  return `${about}${count(d.packets)} packets, ${bytes(d.bytes)}, in ${takes}${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.`;
+}
