@@ -205,7 +205,7 @@ func TestUpdateConfirmed(t *testing.T) {
 		t.Fatalf("%d %q %+v", status, e.Text, f)
 	}
 	reboot(t, c)
-	f = awaitVersion(t, v, c, 2*Patience(), "1.2.0", api.FirmwareConfirmed)
+	f = awaitVersion(t, v, c, 2*Patience(t), "1.2.0", api.FirmwareConfirmed)
 	if f.Minimum != "1.1.5" {
 		t.Errorf("the lowest version is %s", f.Minimum)
 	}
@@ -277,7 +277,7 @@ func TestUpdateFallsBack(t *testing.T) {
 			}
 			reboot(t, c)
 			start := time.Now()
-			awaitFailed(t, v, c, 12*Patience())
+			awaitFailed(t, v, c, 12*Patience(t))
 			t.Logf("fell back after %.0f s", time.Since(start).Seconds())
 			v.PowerCut()
 			clean(t, v.Machine)
