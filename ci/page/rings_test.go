@@ -147,6 +147,7 @@ func seeRings(p *tab, _ *wired) {
 			undecided: 3, disorder: 2, startTime: t - 7200e6, endTime: t, gaps: [{startTime: t - 60e6, endTime: t - 50e6, reason: "damaged"}], empty: "none of the ring's blocks has it"}};
 		JSON.parse = (text) => {
 			const v = parse(text);
+			if (v?.fingerprint) return {...v, role: "capture"};
 			return v?.ports && v.rings ? {...v, rings, finished: [capture]} : v;
 		};
 	})()`)
@@ -187,6 +188,9 @@ func seeRings(p *tab, _ *wired) {
 	}
 	p.look("light", 1280)
 	p.pick("Source", "")
+	device.Wait(p.t, "who is no admin is not offered to create and delete rings", func() bool {
+		return !strings.Contains(p.text("section[aria-label='Packet ring buffers']"), "\u2026")
+	})
 	eval[chromedp.Void](p, "(() => { JSON.parse = window.parseBefore; })()")
 	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
 	p.quiet()
