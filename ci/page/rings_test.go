@@ -74,6 +74,9 @@ func useRings(p *tab, d *wired) {
 		p.t.Error("what the ring does not have can be captured")
 	}
 	p.accessible()
+	p.pick("Start time", "")
+	p.pick("End time", "2020-01-01T00:00:00")
+	p.shows("#when", "has nothing from before the end")
 	p.press("Capture", "All recorded")
 	device.Wait(p.t, "the capture can be started", p.startable)
 	line := eval[string](p, "document.querySelector('.curl input').value")
