@@ -187,6 +187,6 @@ function expected(d: DryRun): string {
   const about = d.exact ? "" : "About ";
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
   const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;
-  const takes = d.seconds < 0.01 ? "less than 0.01 s" : duration(d.seconds * second);
+  const takes = d.seconds < 0.1 ? "less than 0.1 s" : duration(d.seconds * second);
   return `${about}${count(d.packets)} packets, ${bytes(d.bytes)}, in ${takes}${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.`;
 }
