@@ -168,6 +168,7 @@ type Status struct {
 	Fingerprint string          `json:"fingerprint" doc:"SHA-256 of the device's certificate, as browsers show it."`
 	Services    []ServiceStatus `json:"services"`
 	Problems    []string        `json:"problems" doc:"What is wrong, and what to do about it."`
+	Role        Role            `json:"role" doc:"Of who asks: viewer, capture, or admin."`
 }
 
 // A ServiceStatus is the state of one process.

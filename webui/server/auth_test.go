@@ -103,6 +103,11 @@ func TestTokens(t *testing.T) {
 	if a := w.do("GET", "/api/v1/captures", "", "Authorization", "Bearer "+made.Secret); a.status != 200 || !strings.Contains(a.body, `"user":"token probe"`) {
 		t.Errorf("with the token: %d %s", a.status, a.body)
 	}
+	for authorization, role := range map[string]string{admin: "admin", "Bearer " + made.Secret: "capture"} {
+		if a := w.do("GET", "/api/v1/status", "", "Authorization", authorization); !strings.Contains(a.body, `"role":"`+role+`"`) {
+			t.Errorf("the status does not say that one has the role %s: %s", role, a.body)
+		}
+	}
 	if a := w.do("DELETE", "/api/v1/tokens/"+made.ID, "", "Authorization", admin); a.status/100 != 2 {
 		t.Errorf("revoke: %d %s", a.status, a.body)
 	}

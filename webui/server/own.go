@@ -158,7 +158,7 @@ func (d *device) name() string {
 	return cmp.Or(d.network.Name, d.config.Device.Name, "galvo")
 }
 
-func (s *server) status(context.Context, *api.Nothing) (*api.Reply[api.Status], error) {
+func (s *server) status(ctx context.Context, _ *api.Nothing) (*api.Reply[api.Status], error) {
 	d := s.device
 	d.mu.Lock()
 	d.look()
@@ -168,6 +168,8 @@ func (s *server) status(context.Context, *api.Nothing) (*api.Reply[api.Status], 
 	now := time.Now()
 	status.Name, status.Version, status.Time, status.Uptime = d.name(), s.options.Version, now.UnixMicro(), int64(now.Sub(s.started).Seconds())
 	status.Fingerprint = s.certificates.fingerprint()
+	c, _ := ctx.Value(callerKey{}).(caller)
+	status.Role = c.role
 	return &api.Reply[api.Status]{Body: status}, nil
 }
 

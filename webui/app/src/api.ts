@@ -211,6 +211,7 @@ export interface Status {
   fingerprint: string;
   network: Network;
   problems: string[] | null;
+  role: "viewer" | "capture" | "admin"; // of who asks
 }
 
 export interface Network {

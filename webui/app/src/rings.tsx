@@ -3,7 +3,7 @@ import { call, type Ring, type RingRule } from "./api";
 import { focusFilter } from "./filter";
 import { bytes, count, sentence, time } from "./format";
 import { NewRing } from "./newring";
-import { live } from "./state";
+import { live, status } from "./state";
 import { devices, Dialog, refreshDevices } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
 import { capturePast } from "./when";
@@ -154,6 +154,7 @@ const columns: Column<Ring>[] = [
 
 export function Rings({ rings }: { rings: Ring[] }) {
   const asked = useSignal<Ring | "new" | null>(null);
+  const admin = status.value?.role === "admin";
   const close = () => (asked.value = null);
   const look = (r: Ring) => {
     capturePast(r, Infinity);
@@ -168,13 +169,15 @@ export function Rings({ rings }: { rings: Ring[] }) {
         <button type="button" aria-label={`PCAP of ring ${r.name}`} disabled={r.state !== "recording"} onClick={() => look(r)}>
           PCAP
         </button>
-        <button type="button" aria-label={`Delete ring ${r.name}`} onClick={() => (asked.value = r)}>
-          {"Delete\u2026"}
-        </button>
+        {admin && (
+          <button type="button" aria-label={`Delete ring ${r.name}`} onClick={() => (asked.value = r)}>
+            {"Delete\u2026"}
+          </button>
+        )}
       </>
     ),
   };
-  const side = (
+  const side = admin && (
     <button type="button" onClick={() => (asked.value = "new")}>
       {"Create ring\u2026"}
     </button>

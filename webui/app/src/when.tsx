@@ -48,7 +48,7 @@ function refused(ring: Ring | undefined, start: number | undefined, end: number 
     const way = rings().length > 0 ? "choose a ring as the source" : "create a packet ring buffer to keep it from now on";
     return { field: "start", text: `The start is in the past: ${way}, or leave the start empty.` };
   }
-  if (end !== undefined && end <= (start ?? -Infinity)) return { field: "end", text: "The end is not after the start." };
+  if (end !== undefined && end <= (start ?? ring?.oldest ?? -Infinity)) return { field: "end", text: start === undefined ? `The ring ${ring?.name} has nothing from before the end.` : "The end is not after the start." };
   if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past." };
   return undefined;
 }
@@ -58,7 +58,7 @@ export function capturePast(r: Ring, seconds: number): void {
   const now = snapshot.value?.time ?? 0;
   const start = whole(now - Math.min(seconds * second, now));
   chosen.value = r.name;
-  from.value = r.oldest === undefined || start > r.oldest ? field(start) : "";
+  from.value = start > (r.oldest ?? 0) ? field(start) : "";
   until.value = field(whole(now) + second);
 }
 
@@ -187,6 +187,6 @@ function expected(d: DryRun): string {
   const about = d.exact ? "" : "About ";
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
   const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;
-  const takes = d.seconds < 0.01 ? "less than 0.01 s" : duration(d.seconds * second);
+  const takes = d.seconds < 0.1 ? "less than 0.1 s" : duration(d.seconds * second);
   return `${about}${count(d.packets)} packets, ${bytes(d.bytes)}, in ${takes}${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.`;
 }
