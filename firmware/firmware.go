@@ -102,7 +102,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		return nil, fmt.Errorf("version %s is below its own minimum %s", o.Version, o.Minimum)
 	}
 	b := &builder{Options: o, ctx: ctx, result: &Result{Board: o.Board, Version: o.Version}}
-	for _, step := range []func() error{b.addBoard, b.addKernel, b.addPrograms, b.addFirmware, b.assemble} {
+	for _, step := range []func() error{b.addBoard, b.addKernel, b.addPrograms, b.addCountries, b.addFirmware, b.assemble} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("build an image for %s: %w", o.Board.Name, err)
 		}
@@ -236,6 +236,24 @@ func (b *builder) addPrograms() error {
 	b.add("etc/mke2fs.conf", 0o644, conf)
 	b.link("sbin/mkfs.ext4", "mke2fs")
 	b.link("sbin/fsck.ext4", "e2fsck")
+	return nil
+}
+
+// addCountries adds the table of the countries of addresses where the engine looks for it.
+func (b *builder) addCountries() error {
+	deb, _, err := b.fetch("tor-geoipdb")
+	if err != nil {
+		return err
+	}
+	files, err := debian.ReadFiles(deb, func(file string) bool {
+		return strings.HasPrefix(file, "usr/share/tor/geoip") || strings.HasSuffix(file, "/copyright")
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		b.add(name, 0o644, files[name])
+	}
 	return nil
 }
 

@@ -45,6 +45,9 @@ func (m *Machine) Boot(t testing.TB) *VM {
 		v := m.PowerOn(t)
 		err := v.Console.Await(Patience(t), initLine)
 		if err == nil {
+			for _, w := range v.Wires {
+				w.forget() // the firmware's own network stack has looked for a server to boot from
+			}
 			return v
 		}
 		early := v.Console.Has("double fault") || v.Console.Has("Kernel panic")

@@ -92,7 +92,14 @@ func (w *Wire) Send(frames ...[]byte) error {
 	return out.Flush()
 }
 
-// Received returns all frames that the machine has sent so far.
+// forget drops the frames that the machine has sent so far.
+func (w *Wire) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.received, w.taken = nil, 0
+}
+
+// Received returns all frames that the machine has sent since init started.
 func (w *Wire) Received() [][]byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -60,6 +60,7 @@ func Wanted() []Want {
 		{"libblkid1", stable, main, "", "LGPL-2.1-or-later", "for e2fsprogs"},
 		{"libuuid1", stable, main, "", "BSD-3-Clause", "for e2fsprogs"},
 		{"libc6", stable, main, "", "LGPL-2.1-or-later", "for e2fsprogs"},
+		{"tor-geoipdb", stable, main, "", "CC-BY-SA-4.0", "countries of addresses, for the filter's countryCode"},
 		{"firmware-misc-nonfree", stable, nonfree, "", redistributable, "what runs in the NICs of Intel (ice), Broadcom (tg3) and Chelsio"},
 		{"firmware-realtek", stable, nonfree, "", redistributable, "what runs in Realtek's NICs"},
 		{"firmware-bnx2", stable, nonfree, "amd64", redistributable, "what runs in old NICs of Broadcom"},
