@@ -31,6 +31,7 @@ type rings struct {
 	workers      []*recording
 
 	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
+	closed   bool       // nothing is opened any more; guarded by changing
 
 	mu   sync.Mutex
 	list []*recorder // in the order of their creation; guarded by mu
@@ -149,6 +150,9 @@ func (rs *rings) set(r *recorder, state, reason string) {
 func (rs *rings) follow() {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
+	if rs.closed {
+		return
+	}
 	rs.mu.Lock()
 	list := slices.Clone(rs.list)
 	rs.mu.Unlock()
@@ -431,97 +435,8 @@ func (rs *rings) close() {
 	}
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
+	rs.closed = true
 	for _, r := range list {
 		rs.shut(r)
 	}
-}
-
-// views shows all rings.
-func (rs *rings) views() []api.Ring {
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
-	all := []api.Ring{}
-	for _, r := range list {
-		all = append(all, rs.view(r))
-	}
-	return all
-}
-
-// view shows a ring.
-func (rs *rings) view(r *recorder) api.Ring {
-	rs.mu.Lock()
-	v := api.Ring{RingRequest: r.RingRequest, State: r.state, Reason: r.reason, Dropped: map[string]uint64{}, DeviceStates: []api.RingDevice{}, Pins: []api.RingPin{}, Problems: []string{}}
-	opened := r.ring
-	if r.state == ringCreating {
-		v.Progress = int(r.progress.Load())
-	}
-	rs.mu.Unlock()
-	if opened == nil {
-		for _, id := range r.Devices {
-			v.DeviceStates = append(v.DeviceStates, api.RingDevice{Device: id, State: "absent"})
-		}
-		return v
-	}
-	s := opened.State()
-	v.UsableBytes, v.UsedBytes, v.TotalBytes = uint64(s.Size), uint64(s.Used), s.Bytes
-	v.Packets, v.Discarded, v.Dropped, v.ByteRate = s.Packets, s.Discarded, s.Dropped, uint64(s.Rate)
-	v.Oldest, v.Newest = s.Oldest/1000, s.Newest/1000
-	for i, d := range s.Devices {
-		state := api.RingDevice{Device: r.Devices[i], State: "active", Reason: d.Failed, SizeBytes: uint64(d.Size), UsedBytes: uint64(d.Used)}
-		switch {
-		case d.Missing:
-			state.State = "absent"
-		case d.Failed != "":
-			state.State = "failed"
-		}
-		v.DeviceStates = append(v.DeviceStates, state)
-	}
-	v.Pins = pinsOf(s.Pins)
-	v.Problems = append(v.Problems, s.Problems...)
-	return v
-}
-
-func pinsOf(pins []ring.Pin) []api.RingPin {
-	list := []api.RingPin{}
-	for _, p := range pins {
-		list = append(list, api.RingPin{StartTime: p.From / 1000, EndTime: p.To / 1000, Until: p.Until / 1000, Bytes: uint64(p.Bytes)})
-	}
-	return list
-}
-
-func (e *Engine) listRings(context.Context, *api.Nothing) (*api.Reply[api.RingList], error) {
-	return &api.Reply[api.RingList]{Body: api.RingList{Rings: e.rings.views()}}, nil
-}
-
-func (e *Engine) makeRing(_ context.Context, in *api.Request[api.RingRequest]) (*api.Created[api.Ring], error) {
-	r, err := e.rings.create(in.Body)
-	if err != nil {
-		return nil, err
-	}
-	return &api.Created[api.Ring]{Status: 201, Body: e.rings.view(r)}, nil
-}
-
-func (e *Engine) getRing(_ context.Context, in *api.NameInput) (*api.Reply[api.Ring], error) {
-	r, err := e.rings.find(in.Name)
-	if err != nil {
-		return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", in.Name)}
-	}
-	return &api.Reply[api.Ring]{Body: e.rings.view(r)}, nil
-}
-
-func (e *Engine) deleteRing(_ context.Context, in *api.NameInput) (*api.Nothing, error) {
-	return nil, e.rings.delete(in.Name)
-}
-
-func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.RingPin], error) {
-	_, opened, err := e.rings.opened(in.Name)
-	if err != nil {
-		return nil, err
-	}
-	pins, err := opened.Protect(in.Body.StartTime*1000, in.Body.EndTime*1000, in.Body.Until*1000)
-	if err != nil {
-		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
-	}
-	return &api.Reply[[]api.RingPin]{Body: pinsOf(pins)}, nil
 }
