@@ -222,7 +222,7 @@ func TestPowerCutDuringChange(t *testing.T) {
 	c := v.Client(v.Password())
 	c.Answers()
 	password := c.password
-	answered := "galvo" // the name that a call answered for
+	answered := c.Answers().Name // the name that a call answered for
 	for i := range 20 {
 		next := fmt.Sprintf("cut-%d", i)
 		done := make(chan error, 1)

@@ -33,7 +33,7 @@ func (m *machine) rescue(ctx context.Context) {
 	}
 	defer tty.Close()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{"galvo", "rescue", "-state", m.state}
+	cmd.Args = []string{"galvo", "rescue", "-state", m.state, "-copy", ramState}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	if err := m.children.Start(cmd); err != nil {
 		m.say("start the rescue console: %v", err)

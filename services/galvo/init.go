@@ -44,25 +44,39 @@ func modprobe(_ context.Context, args []string) error {
 func runRescue(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("rescue", flag.ContinueOnError)
 	state := f.String("state", defaultState(), "state `directory`")
+	spare := f.String("copy", "", "`directory` with a copy of the small files of the state, for when its disk is gone")
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
+	places := []string{*state}
+	if *spare != "" {
+		places = append(places, *spare)
+	}
 	return rescue.Run(ctx, rescue.Options{
 		In: os.Stdin, Out: os.Stdout,
-		Allowed: func() bool { return rescueAllowed(filepath.Join(*state, "config.toml")) },
-		Check: func(password string) (bool, error) {
-			return server.CheckPassword(filepath.Join(*state, "web"), password)
+		Allowed: func() bool { return rescueAllowed(places) },
+		Check: func(password string) (ok bool, err error) {
+			for _, place := range places {
+				if ok, err = server.CheckPassword(filepath.Join(place, "web"), password); err == nil {
+					break
+				}
+			}
+			return ok, err
 		},
 		Init: func(command string) (string, error) { return api.AskInit(ctx, api.InitPath, command) },
 	})
 }
 
-// rescueAllowed reports whether the configuration has the console switched on. One that cannot be read is what it is for.
-func rescueAllowed(path string) bool {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return true
+// rescueAllowed reports whether the configuration, in the first of the places that has one, has the console switched on. One that cannot be read is what it
+// is for.
+func rescueAllowed(places []string) bool {
+	for _, place := range places {
+		text, err := os.ReadFile(filepath.Join(place, "config.toml"))
+		if err != nil {
+			continue
+		}
+		c, err := config.Parse(text)
+		return err != nil || c.Device.RescueConsole
 	}
-	c, err := config.Parse(text)
-	return err != nil || c.Device.RescueConsole
+	return true
 }
