@@ -26,6 +26,12 @@ const (
 func (m *machine) watchData() {
 	copied := time.Time{}
 	for {
+		if time.Since(copied) > shadowEvery {
+			if err := copyState(ramState, diskState); err != nil {
+				m.report.problem("shadow", fmt.Sprintf("The state cannot be copied into memory: %v.", err))
+			}
+			copied = time.Now()
+		}
 		time.Sleep(tryEvery)
 		if err := tryDisk(filepath.Join(m.state, ".alive")); err != nil {
 			m.dataLost.Store(true)
@@ -33,12 +39,6 @@ func (m *machine) watchData() {
 			m.report.problem("data", text)
 			m.say("%s", text)
 			return
-		}
-		if time.Since(copied) > shadowEvery {
-			if err := copyState(ramState, diskState); err != nil {
-				m.report.problem("shadow", fmt.Sprintf("The state cannot be copied into memory: %v.", err))
-			}
-			copied = time.Now()
 		}
 	}
 }
