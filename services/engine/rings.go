@@ -410,10 +410,8 @@ func (rs *rings) lost(byInterface []uint64) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.list {
-		for w, s := range r.stages {
-			if w == 0 { // of all workers together, so one of them tells it
-				s.Lost(frames)
-			}
+		if len(r.stages) > 0 {
+			r.stages[0].Lost(frames) // of all workers together, so one of them tells it
 		}
 	}
 }

@@ -368,7 +368,7 @@ func TestStorageLoop(t *testing.T) {
 	}
 	out, err := exec.Command(losetup, "--find", "--show", image).CombinedOutput()
 	if err != nil {
-		t.Skipf("needs loop devices: %v: %s", err, out)
+		need.Missing(t, "loop", fmt.Sprintf("no loop device is to be had: %v: %s", err, out))
 	}
 	loop := strings.TrimSpace(string(out))
 	defer exec.Command(losetup, "-d", loop).Run()
