@@ -43,7 +43,7 @@ type Slots interface {
 type machine struct {
 	options  Options
 	started  time.Time // when the kernel started
-	console  *console
+	console  *consoles
 	report   *report
 	logs     *logs
 	children *supervise.Children
@@ -70,6 +70,7 @@ func phases() []phase {
 	return []phase{
 		{"early", []step{
 			{"mount the kernel's file systems", must, (*machine).mountKernel},
+			{"open the consoles", degrade, (*machine).openConsoles},
 			{"read the description of the board", degrade, (*machine).readBoard},
 			{"look at the memory", must, (*machine).checkMemory},
 			{"set the kernel's parameters", degrade, (*machine).setParameters},
@@ -121,7 +122,7 @@ func Run(ctx context.Context, o Options) error {
 
 func newMachine(o Options) *machine {
 	m := &machine{
-		options: o, started: kernelStart(), console: newConsole(o.Console), children: &supervise.Children{},
+		options: o, started: kernelStart(), console: newConsoles(o.Console), children: &supervise.Children{},
 		power: make(chan request, 4), services: make(chan error, 1), homeless: make(chan struct{}, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
 	}
 	m.logs = newLogs()
