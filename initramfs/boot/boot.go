@@ -56,6 +56,7 @@ type machine struct {
 	onTrial  bool // the image was not confirmed, and falls back by itself after so many boots
 	power    chan request
 	shown    string // the console's first page as it is shown
+	lamps    []*lamp
 
 	services chan error // supervise has ended
 	stop     context.CancelFunc
@@ -81,9 +82,11 @@ func phases() []phase {
 			{"load the modules of all devices", degrade, (*machine).coldplug},
 			{"start the watchdog", degrade, (*machine).startWatchdog},
 			{"watch the power button", degrade, (*machine).watchButtons},
+			{"find the LEDs", degrade, (*machine).findLamps},
 		}},
 		{"storage", []step{
 			{"find the data partition", degrade, (*machine).mountData},
+			{"seed the random generator", degrade, (*machine).stirSeed},
 			{"see whether the image is on trial", degrade, (*machine).lookAtSlot},
 		}},
 		{"services", []step{
