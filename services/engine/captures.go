@@ -275,7 +275,6 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request, c *capture.Captu
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", sink.Disposition(c.FileName()))
-	h.Set("Cache-Control", "no-store")
 	h.Set("Galvo-Capture", c.ID())
 	stall := time.Duration(e.settings.Load().config.Captures.StallSeconds) * time.Second
 	if err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, stall)); err != nil {
