@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -312,7 +313,7 @@ func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, er
 }
 
 func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply[api.FilterCheck], error) {
-	env, _, err := e.source(&api.CaptureRequest{Source: in.Slot}, e.settings.Load())
+	env, _, err := e.source(&api.CaptureRequest{Source: cmp.Or(in.Slot, in.Body.Source)}, e.settings.Load())
 	if err != nil {
 		return nil, err
 	}
