@@ -68,7 +68,7 @@ func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, res
 	stage.Finish()
 	switch {
 	case errors.Is(err, io.EOF):
-		c.Finish("end of the interval")
+		c.Finish("end time")
 	case ctx.Err() == nil:
 		c.Fail(unreadable(err))
 	}
@@ -132,7 +132,7 @@ func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capt
 		c.Fail(unreadable(err))
 		return
 	}
-	c.Finish("end of the interval")
+	c.Finish("end time")
 }
 
 // leastReplay is the memory of a replay where there is no slot to take it from.
