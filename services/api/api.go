@@ -24,11 +24,14 @@ type Sink struct {
 	SplitSeconds *uint64 `json:"splitSeconds,omitempty" maximum:"1000000000" doc:"disk: begin a new file every so many seconds from the start on; 0 is never. The setting captures.splitSeconds if left out."`
 }
 
+// AnyRing as a capture's source is the only ring that there is.
+const AnyRing = "*"
+
 // A CaptureRequest asks for a capture. The zero value captures everything, live, to an HTTP stream, until it is stopped.
 type CaptureRequest struct {
 	Expression         string `json:"expression,omitempty" maxLength:"65536" doc:"Expert filter; empty for everything."`
 	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
-	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, or a slot as :1."`
+	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, * for the only ring there is, or a slot as :1."`
 	Sink               Sink   `json:"sink,omitzero"`
 	StartTime          int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is now."`
 	EndTime            int64  `json:"endTime,omitempty" doc:"Microseconds since the epoch; 0 is no end."`

@@ -77,7 +77,14 @@ func WriteError(w http.ResponseWriter, e *Error) {
 	if e.Expected == nil {
 		e.Expected = []string{}
 	}
+	Write(w, e.GetStatus(), e)
+}
+
+// Write answers a request with a value as JSON. Characters that matter in HTML only stay as they are: people read what curl prints.
+func Write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(e.GetStatus())
-	json.NewEncoder(w).Encode(e)
+	w.WriteHeader(status)
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false)
+	out.Encode(v) // a client that is gone needs no answer
 }

@@ -84,6 +84,7 @@ type (
 		InSlot
 		Body struct {
 			Expression string `json:"expression" maxLength:"65536"`
+			Source     string `json:"source,omitempty" maxLength:"63" doc:"What would be captured from, as in POST /captures."`
 		}
 	}
 
@@ -213,9 +214,9 @@ func Routes() []Route {
 		GetNetwork.Route, FactoryReset.Route,
 		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route, Reboot.Route, Poweroff.Route, GetLog.Route,
 		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
-		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
-		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},
-		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events",
+		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL", Stream: true},
+		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture", Stream: true},
+		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events", Stream: true,
 			Query: []string{"mm-id: :1 has the ports and protocols of slot 1"}},
 		{Method: http.MethodGet, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "List a directory, or download a file"},
 		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true,

@@ -133,7 +133,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, e.ports.live.Source(0).Interfaces)
+	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if err != nil {
 		return nil, err
 	}
@@ -349,6 +349,7 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 
 // renewEnv takes over what expressions depend on beside the configuration.
 func (e *Engine) renewEnv() {
+	defer e.running.Go(e.rings.renew) // which may take a while
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	s := *e.settings.Load()
@@ -376,6 +377,7 @@ func (e *Engine) reconfigure(c *handover.Config) {
 	}
 	e.captures.SetMax(plan.Plan.Captures)
 	e.configure(c, plan)
+	e.running.Go(e.rings.renew)
 }
 
 // handler answers the engine's part of the route table.

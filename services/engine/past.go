@@ -41,7 +41,7 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: results.Interfaces})
 	s.Block = true
-	s.Scan = func() api.Scan { return scanOf(results.Scan()) }
+	s.Scan, s.Sifted = func() api.Scan { return scanOf(results.Scan()) }, true
 	c, err := e.captures.Start(s)
 	if err != nil {
 		results.Close()
@@ -68,17 +68,24 @@ func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, res
 	stage.Finish()
 	switch {
 	case errors.Is(err, io.EOF):
-		c.Finish("end of the interval")
+		c.Finish("end time")
 	case ctx.Err() == nil:
-		c.Finish("the ring could not be read on: " + err.Error())
+		c.Fail(unreadable(err))
 	}
+}
+
+// unreadable says why a capture from a ring does not have the rest of its interval.
+func unreadable(err error) string {
+	if errors.Is(err, ring.ErrClosed) {
+		return "the ring was closed: it was deleted, or a storage device of its own came or went"
+	}
+	return "the ring could not be read on: " + err.Error()
 }
 
 // callMargin is how long before a capture's start a replay begins, to meet the beginnings of calls.
 const callMargin = int64(10 * time.Minute)
 
-// startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it. It
-// ends with what the ring has now.
+// startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
 	if s.Start == 0 {
 		s.Start = from.State().Oldest
@@ -88,13 +95,20 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 		to = math.MaxInt64
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	source, err := from.Source(ctx, s.Start-callMargin, to)
+	source, err := from.Source(ctx, s.Start-callMargin, to, to > time.Now().UnixNano())
 	if err != nil {
 		cancel()
 		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: source.Interfaces})
 	s.Block = true
+	s.Scan = func() api.Scan {
+		v := scanOf(source.Scan())
+		if v.StartTime != 0 {
+			v.StartTime = min(max(v.StartTime, s.Start/1000), v.EndTime)
+		}
+		return v
+	}
 	c, err := e.captures.Start(s)
 	if err != nil {
 		source.Close()
@@ -115,10 +129,10 @@ func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capt
 	err := worker.Run(ctx)
 	stage.Finish()
 	if err != nil && ctx.Err() == nil {
-		c.Finish("the ring could not be read on: " + err.Error())
+		c.Fail(unreadable(err))
 		return
 	}
-	c.Finish("end of the interval; what asks for calls does not go on into the present")
+	c.Finish("end time")
 }
 
 // leastReplay is the memory of a replay where there is no slot to take it from.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,21 +60,43 @@ func remoteCapture(ctx context.Context, args []string) error {
 		return wrongUsage("-duration is a time such as 30s or 5m")
 	}
 	r, err := newRemote(*device, *user, *insecure)
-	if err != nil {
+	var wrong usageError
+	if errors.As(err, &wrong) {
 		return err
 	}
-	return r.capture(ctx, *out, *duration, api.CaptureRequest{
-		Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
-		MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
-	})
+	var c api.Capture
+	begin := time.Now()
+	if err == nil {
+		c, err = r.capture(ctx, *out, *duration, api.CaptureRequest{
+			Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
+			MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
+		})
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%sgalvo capture: %v\n", lineStart(), err)
+		err = errReported
+	case c.Reason != "":
+		fmt.Fprintf(os.Stderr, "%s%s\n", lineStart(), c.Reason)
+	}
+	printCounters(os.Stderr, c.Counters, c.Bytes, time.Since(begin))
+	return err
 }
 
-// source is where packets of a start time are: the past is in a ring.
+// source is where packets of a start time are: the past is in the device's ring.
 func source(start int64, now time.Time) string {
 	if start != 0 && start < now.UnixMicro() {
-		return "ring"
+		return api.AnyRing
 	}
 	return "live"
+}
+
+// lineStart overwrites the progress where there is one.
+func lineStart() string {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		return "\r\x1b[K"
+	}
+	return ""
 }
 
 // parseTime returns microseconds since the epoch, or 0 for no time.
@@ -178,17 +201,18 @@ func (r *remote) do(ctx context.Context, method, path string, body any) (*http.R
 	return resp, nil
 }
 
-// capture takes a capture to a file. The device ends it after whole seconds; a duration in between is cut here.
-func (r *remote) capture(ctx context.Context, out string, duration time.Duration, request api.CaptureRequest) error {
+// capture takes a capture to a file, and returns what the device says of it in the end. The device ends it after whole seconds; a duration in between is
+// cut here.
+func (r *remote) capture(ctx context.Context, out string, duration time.Duration, request api.CaptureRequest) (c api.Capture, err error) {
 	resp, err := r.do(ctx, http.MethodPost, "/api/v1/captures", request)
 	if err != nil {
-		return explain(err, request.Expression)
+		return c, explain(err, request.Expression)
 	}
 	var made api.CaptureCreated
 	err = json.NewDecoder(resp.Body).Decode(&made)
 	resp.Body.Close()
 	if err != nil {
-		return fmt.Errorf("read the answer of the device: %w", err)
+		return c, fmt.Errorf("read the answer of the device: %w", err)
 	}
 	begin := time.Now()
 	if duration%time.Second != 0 {
@@ -198,12 +222,12 @@ func (r *remote) capture(ctx context.Context, out string, duration time.Duration
 	}
 	stream, err := r.do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, nil)
 	if err != nil {
-		return err
+		return c, err
 	}
 	defer stream.Body.Close()
 	file, err := create(out)
 	if err != nil {
-		return err
+		return c, err
 	}
 
 	// Ctrl-C stops the capture on the device, so that the file ends with its statistics.
@@ -215,15 +239,16 @@ func (r *remote) capture(ctx context.Context, out string, duration time.Duration
 	}()
 	r.attend(ctx, made.ID, &received, begin, done)
 	err = errors.Join(err, file.Close())
-	c := r.finished(made.ID)
-	if c.Reason != "" {
-		fmt.Fprintf(os.Stderr, "\r\x1b[K%s\n", c.Reason)
+	stream.Body.Close() // where the file was what failed, this ends the capture
+	c, known := r.finished(made.ID)
+	switch {
+	case err != nil:
+	case !known:
+		err = errors.New("the device does not say how the capture ended, so its counters are not known")
+	case c.State == "failed":
+		err = fmt.Errorf("the capture failed: %s", c.Reason)
 	}
-	printCounters(os.Stderr, c.Counters, c.Bytes, time.Since(begin))
-	if err == nil && c.State == "failed" {
-		return fmt.Errorf("the capture failed: %s", c.Reason)
-	}
-	return err
+	return c, err
 }
 
 // attend shows the progress until done, and asks the device to stop when ctx is done.
@@ -251,31 +276,35 @@ func (r *remote) attend(ctx context.Context, id string, received *atomic.Uint64,
 }
 
 // finished returns the entry of a capture in the list of finished ones, which it enters at once when its stream ends.
-func (r *remote) finished(id string) (c api.Capture) {
+func (r *remote) finished(id string) (api.Capture, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		resp, err := r.do(ctx, http.MethodGet, "/api/v1/captures/finished", nil)
-		if err != nil {
-			return c
+		list, err := r.listFinished(ctx)
+		if i := slices.IndexFunc(list, func(c api.Capture) bool { return c.ID == id }); i >= 0 {
+			return list[i], true
 		}
-		var list api.CaptureList
-		err = json.NewDecoder(resp.Body).Decode(&list)
-		resp.Body.Close()
+		wait := 50 * time.Millisecond
 		if err != nil {
-			return c
-		}
-		for _, c := range list.Captures {
-			if c.ID == id {
-				return c
-			}
+			wait = time.Second // an engine that starts again
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
-	return c
+	return api.Capture{}, false
+}
+
+func (r *remote) listFinished(ctx context.Context) ([]api.Capture, error) {
+	resp, err := r.do(ctx, http.MethodGet, "/api/v1/captures/finished", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var list api.CaptureList
+	err = json.NewDecoder(resp.Body).Decode(&list)
+	return list.Captures, err
 }
 
 // create makes the file of -w.
@@ -305,12 +334,11 @@ func printCounters(w io.Writer, c api.Counters, bytes uint64, took time.Duration
 	b.Flush()
 }
 
-// explain shows where in the expression the device found an error.
+// explain makes an error of the device that is about the expression one that shows where.
 func explain(err error, expression string) error {
 	var e *api.Error
 	if !errors.As(err, &e) || e.Kind != api.BadExpression {
 		return err
 	}
-	fmt.Fprint(os.Stderr, point(expression, e.Text, e.Pos, e.Len, e.Expected))
-	return errReported
+	return errors.New(strings.TrimSpace(point(expression, e.Text, e.Pos, e.Len, e.Expected)))
 }

@@ -161,10 +161,11 @@ func readConfig(name string) (*config.Config, error) {
 	return c, nil
 }
 
-// readHosts reads the user's names of servers.
+// readHosts reads the user's names of servers. Without a file it is nil, which stands for the program's own: they take a moment to load, and not every
+// filter needs them.
 func readHosts(name string) (*l7.Hosts, error) {
 	if name == "" {
-		return l7.BuiltinHosts(), nil
+		return nil, nil
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -230,8 +231,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		table.OnEnd = list.end
 	}
 	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine}
-	counts := stats.New(1)
+	var counts *stats.Stats
 	if summary {
+		counts = stats.New(1)
 		worker.Stages = append(worker.Stages, counts.Stage(0))
 	}
 	worker.Stages = append(worker.Stages, captures.Stage(0))

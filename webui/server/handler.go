@@ -100,10 +100,14 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // endpoint answers the requests of one path.
 func (s *server) endpoint(methods map[string]api.Route) http.Handler {
+	if get, ok := methods[http.MethodGet]; ok && !get.Stream {
+		methods[http.MethodHead] = get
+	}
 	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		route, ok := methods[r.Method]
+		defer takeBody(r).drain(w)
 		if !route.Upload {
 			r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
 		}

@@ -331,7 +331,7 @@ func (r *Ring) restore(h header, b []byte) {
 	h.flags = h.flags&^flagTail | flagPartial // its keys are not known
 	h.total = r.total.Add(uint64(h.bytes))
 	pad(b[h.flowsEnd:trailerAt])
-	finishBlock(b, &h)
+	finishBlock(b, &h, begun{})
 	if r.cfg.ReadOnly {
 		r.waiting[h.seq] = &image{buf: b, h: h, refs: 1}
 		return
@@ -392,9 +392,7 @@ func (r *Ring) start() error {
 	if r.memory, err = newPages((n + 2*r.cfg.Workers) * blockSize); err != nil {
 		return err
 	}
-	for at := 0; at < len(r.memory); at += pageSize {
-		r.memory[at] = 0 // so that the kernel gives it now, not packet by packet
-	}
+	touch(r.memory)
 	r.queue, r.tails = make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
 	image := func(i int) *image {
 		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
@@ -493,6 +491,7 @@ func (r *Ring) Close() error {
 	go func() {
 		r.readers.Wait() // somebody may still read what he was given
 		freePages(r.memory)
+		r.sorter.free()
 		r.buffers.close()
 	}()
 	return err
