@@ -173,14 +173,14 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 	case User:
 		args = append(args, "-netdev", fmt.Sprintf("user,id=m0,hostfwd=tcp:127.0.0.1:%d-:443", forward))
 	case Wired:
-		args = append(args, "-netdev", stream("m0", filepath.Join(dir, "m0")))
+		args = append(args, "-netdev", streamNetdev("m0", filepath.Join(dir, "m0")))
 	}
 	if m.Network != Unplugged {
 		args = append(args, "-device", m.Model.arguments("m0", 3, 0))
 	}
 	for i := range m.Ports {
 		id := fmt.Sprintf("c%d", i+1)
-		args = append(args, "-netdev", stream(id, filepath.Join(dir, id)),
+		args = append(args, "-netdev", streamNetdev(id, filepath.Join(dir, id)),
 			"-device", m.model(i).arguments(id, 8+i, i+1))
 	}
 	for i, d := range m.Disks {
@@ -192,8 +192,8 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 	return args
 }
 
-// stream is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
-func stream(id, path string) string {
+// streamNetdev is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
+func streamNetdev(id, path string) string {
 	return fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s", id, path)
 }
 
