@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -249,11 +250,15 @@ func (l *Laptop) hearNames(message []byte) {
 	defer l.mu.Unlock()
 	for _, r := range append(m.Answers, m.Additionals...) {
 		name := r.Header.Name.String()
+		var a netip.Addr
 		switch body := r.Body.(type) {
 		case *dnsmessage.AResource:
-			l.names[name] = append(l.names[name], netip.AddrFrom4(body.A))
+			a = netip.AddrFrom4(body.A)
 		case *dnsmessage.AAAAResource:
-			l.names[name] = append(l.names[name], netip.AddrFrom16(body.AAAA))
+			a = netip.AddrFrom16(body.AAAA)
+		}
+		if a.IsValid() && !slices.Contains(l.names[name], a) {
+			l.names[name] = append(l.names[name], a)
 		}
 	}
 	l.news()

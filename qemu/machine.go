@@ -33,6 +33,7 @@ type Machine struct {
 	Model      Model   // of the management port's NIC
 	PortModels []Model // of the capture ports' NICs, by turns; none is virtio's
 	Watchdog   bool    // i6300esb, which resets the machine
+	Clock      string  // what it shows at power on, as 2001-02-03T04:05:06; empty is the time
 	NoReboot   bool    // QEMU ends where the machine would start again
 	Dir        string
 }
@@ -157,6 +158,9 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 		"-display", "none", "-serial", "stdio", "-monitor", "none", "-nodefaults",
 		"-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
+	}
+	if m.Clock != "" {
+		args = append(args, "-rtc", "base="+m.Clock)
 	}
 	if m.NoReboot {
 		args = append(args, "-no-reboot")
