@@ -3,7 +3,9 @@ SHELL := /bin/bash
 
 GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS   = -s -w -X main.version=$(VERSION)
+# No clock is right that is before it.
+COMMIT    = $(shell git log -1 --format=%ct 2>/dev/null)
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 BUILD     = build
 GALVO     = $(BUILD)/galvo
 ARGS     ?=
@@ -32,7 +34,7 @@ run: build ## run the product on this host; ARGS="-interface eth1" names what to
 
 # The two binaries of the images.
 $(BUILD)/galvo-%: web FORCE
-	GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(FIRMWARE)' -o $@ ./services/galvo
+	GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(FIRMWARE) -X main.commit=$(COMMIT)' -o $@ ./services/galvo
 FORCE:
 
 $(BUILD)/keys/development.pub:

@@ -2,11 +2,14 @@ package qemu
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -29,9 +32,18 @@ const answerTimeout = 20 * time.Second
 
 // Client returns one for the forwarded port, with the password of a first start, or with another one.
 func (v *VM) Client(password string) *Client {
-	c := &Client{URL: v.URL, t: v.t, password: password}
+	return v.client(v.URL, password, nil)
+}
+
+// Client returns one that reaches the device at a host, by name or address, and asks for what is at an address.
+func (l *Laptop) Client(v *VM, host, password string, to netip.AddrPort) *Client {
+	return v.client("https://"+host, password, func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, to) })
+}
+
+func (v *VM) client(url, password string, dial func(context.Context, string, string) (net.Conn, error)) *Client {
+	c := &Client{URL: url, t: v.t, password: password}
 	c.http = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout, DialContext: dial,
 	}}
 	v.t.Cleanup(c.http.CloseIdleConnections)
 	return c

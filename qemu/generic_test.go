@@ -38,8 +38,8 @@ func TestHardware(t *testing.T) {
 	}{
 		{"virtio", "amd64", VirtioNet, []Model{VirtioNet}, VirtioBlk, []Bus{VirtioSCSI}},
 		{"e1000e and NVMe", "amd64", E1000e, []Model{E1000e}, NVMe, []Bus{MegaRAID}},
-		{"e1000, VMXNET3 and AHCI", "amd64", E1000, []Model{VMXNET3, E1000}, AHCI, []Bus{UAS, MPTSAS, PVSCSI}},
-		{"USB", "amd64", E1000e, []Model{VirtioNet, VMXNET3}, USB, nil},
+		{"VMXNET3 and AHCI", "amd64", VMXNET3, []Model{VMXNET3, E1000e}, AHCI, []Bus{UAS, MPTSAS, PVSCSI}},
+		{"e1000 and USB", "amd64", E1000, []Model{E1000, VirtioNet}, USB, nil},
 		{"igb", "amd64", IGB, []Model{IGB}, NVMe, nil},
 		{"virtio", "arm64", VirtioNet, []Model{VirtioNet}, VirtioBlk, []Bus{VirtioSCSI}},
 		{"e1000e and NVMe", "arm64", E1000e, []Model{E1000e, E1000}, NVMe, []Bus{MegaRAID}},

@@ -33,6 +33,7 @@ type Machine struct {
 	Model      Model   // of the management port's NIC
 	PortModels []Model // of the capture ports' NICs, by turns; none is virtio's
 	Watchdog   bool    // i6300esb, which resets the machine
+	Clock      string  // what it shows at power on, as 2001-02-03T04:05:06; empty is the time
 	NoReboot   bool    // QEMU ends where the machine would start again
 	Dir        string
 }
@@ -158,6 +159,9 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 		"-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
 	}
+	if m.Clock != "" {
+		args = append(args, "-rtc", "base="+m.Clock)
+	}
 	if m.NoReboot {
 		args = append(args, "-no-reboot")
 	}
@@ -173,14 +177,14 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 	case User:
 		args = append(args, "-netdev", fmt.Sprintf("user,id=m0,hostfwd=tcp:127.0.0.1:%d-:443", forward))
 	case Wired:
-		args = append(args, "-netdev", stream("m0", filepath.Join(dir, "m0")))
+		args = append(args, "-netdev", streamNetdev("m0", filepath.Join(dir, "m0")))
 	}
 	if m.Network != Unplugged {
 		args = append(args, "-device", m.Model.arguments("m0", 3, 0))
 	}
 	for i := range m.Ports {
 		id := fmt.Sprintf("c%d", i+1)
-		args = append(args, "-netdev", stream(id, filepath.Join(dir, id)),
+		args = append(args, "-netdev", streamNetdev(id, filepath.Join(dir, id)),
 			"-device", m.model(i).arguments(id, 8+i, i+1))
 	}
 	for i, d := range m.Disks {
@@ -192,8 +196,8 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 	return args
 }
 
-// stream is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
-func stream(id, path string) string {
+// streamNetdev is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
+func streamNetdev(id, path string) string {
 	return fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s", id, path)
 }
 

@@ -26,6 +26,9 @@ type offload struct {
 }
 
 var offloads = []offload{
+	// Some NICs and drivers keep the number of a tag that they take off, and lose its priority or kind (e1000, VMXNET3). The kernel takes it off as a whole.
+	{"rx-vlan-hw-parse", false, "VLAN tags may lose their priority or their kind"},
+	{"rx-vlan-stag-hw-parse", false, "802.1ad tags may lose their priority"},
 	{"rx-gro", false, "received segments may be merged (GRO)"},
 	{"rx-lro", false, "received segments may be merged (LRO)"},
 	{"rx-gro-hw", false, "received segments may be merged (GRO in hardware)"},
