@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -94,7 +94,7 @@ func (b *bench) engine(name string, goal float64, config string, filters ...stri
 // measured is not the first touch of code and tables.
 //
 // A receiver that was stopped has other things to do as well when it goes on: timers that are due. So each is also stopped for as long without any
-// frame, and that is taken off. It empties several rings one after the other; the least of a round counts, because what else runs on the machine only adds.
+// frame, and that is taken off. It empties several rings one after the other, and the least of a round counts, because what else runs on the machine only adds.
 func live(ctx context.Context, b *bench) error {
 	// The receive path without the rest of the engine is a mode of its package's test binary.
 	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(b.dir, "receive"), "galvo/services/internal/afpacket").CombinedOutput(); err != nil {
@@ -189,21 +189,23 @@ func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *r
 	if err := b.warm(ctx, tx); err != nil {
 		return 0, err
 	}
-	least, filling := time.Duration(math.MaxInt64), time.Duration(0)
+	var full, empty []time.Duration
 	for range b.drains {
-		begin := time.Now()
-		full, err := stopped(ctx, pid, func() error { return b.play(ctx, tx) })
+		begin, filling := time.Now(), time.Duration(0)
+		cost, err := stopped(ctx, pid, func() error {
+			defer func() { filling = time.Since(begin) }()
+			return b.play(ctx, tx)
+		})
 		if err != nil {
 			return 0, err
 		}
-		filling = time.Since(begin)
-		empty, err := stopped(ctx, pid, func() error { time.Sleep(filling); return nil })
-		if err != nil {
+		full = append(full, cost)
+		if cost, err = stopped(ctx, pid, func() error { time.Sleep(filling); return nil }); err != nil {
 			return 0, err
 		}
-		least = min(least, full-empty)
+		empty = append(empty, cost)
 	}
-	return least / time.Duration(len(b.frames)), nil
+	return (slices.Min(full) - slices.Min(empty)) / time.Duration(len(b.frames)), nil
 }
 
 // retire is longer than any receiver's ring keeps the last frames back: tcpdump's does for a second.
