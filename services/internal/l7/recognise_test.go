@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -60,6 +61,15 @@ func conversations(t testing.TB) []conversation {
 		{"QUIC 1", 17, 40000, 443, []packetSpec{up(quicInitial(t, 1, "\x83\x94\xc8\xf0\x3e\x51\x57\x08", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC 2, out of order, over two datagrams", 17, 40000, 443, []packetSpec{
 			up(quicInitial(t, 0x6b3343cf, "connection", 0, cryptoFrame(100, quic[100:]))), up(quicInitial(t, 0x6b3343cf, "connection", 1, cryptoFrame(50, quic[50:100])+"\x01"+cryptoFrame(0, quic[:50]))),
+		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC with another connection id after the server's answer", 17, 40000, 443, []packetSpec{
+			up(quicInitial(t, 1, "connection", 0, cryptoFrame(0, quic[:50]))), up(quicInitialTo(t, 1, "serverid", "connection", "", 1, cryptoFrame(50, quic[50:]))),
+		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC with other keys after a Retry", 17, 40000, 443, []packetSpec{
+			up(quicInitial(t, 1, "connection", 0, cryptoFrame(0, quic[:50]))), up(quicInitialTo(t, 1, "retry id", "retry id", "token", 1, cryptoFrame(0, quic))),
+		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC with a token of an earlier connection, and another connection id after the server's answer", 17, 40000, 443, []packetSpec{
+			up(quicInitialTo(t, 1, "connection", "connection", "token", 0, cryptoFrame(0, quic[:50]))), up(quicInitialTo(t, 1, "serverid", "connection", "token", 1, cryptoFrame(50, quic[50:]))),
 		}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC draft 29", 17, 40000, 4433, []packetSpec{up(quicInitial(t, 0xff00001d, "connection", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC after version negotiation", 17, 40000, 443, []packetSpec{
@@ -353,6 +363,49 @@ func BenchmarkFirst(b *testing.B) {
 			l.measure(b, &ref)
 		})
 	}
+}
+
+// BenchmarkCrafted is Initial packets whose headers seem to fit wrong keys, which are found out only by using them: two in one datagram, in a flow that began with
+// another connection id, and one of a version that may have two salts. The goal is 5 us.
+func BenchmarkCrafted(b *testing.B) {
+	hello := clientHello("quic.example.com", 400)
+	b.Run("another connection", func(b *testing.B) {
+		l := newLab(Config{})
+		l.send(17, 1, 443, up(quicInitial(b, 1, "connection", 0, cryptoFrame(0, hello[:100]))))
+		crafted := ""
+		for i := 0; !l.seemsToFit(crafted, 1, "connection", saltV1); i++ {
+			id := fmt.Sprintf("other %04d", i)
+			crafted = quicInitial(b, 1, id, 1, cryptoFrame(100, hello[100:200])) + quicInitial(b, 1, id, 2, cryptoFrame(200, hello[200:300]))
+		}
+		sl := l.engine.slotOf(&payload{flow: l.last})
+		state, before := l.last.L7, *sl
+		l.send(17, 1, 443, up(crafted))
+		ref := flow.Ref{Flow: l.last}
+		l.again(b, &ref, func() { l.last.L7, *sl = state, before })
+	})
+	b.Run("two salts", func(b *testing.B) {
+		l := newLab(Config{})
+		const version = 0xfaceb00f
+		crafted := ""
+		for i := 0; !l.seemsToFit(crafted, version, "connecti", saltDraft29) || !l.seemsToFit(crafted, version, "connecti", saltV1); i++ {
+			crafted = "\xc0\xfa\xce\xb0\x0f\x08connecti\x00\x00\x44\x00" + fmt.Sprintf("%08d", i) + strings.Repeat("x", 1100)
+		}
+		l.send(17, 1, 443, up(crafted))
+		ref := flow.Ref{Flow: l.last}
+		l.measure(b, &ref)
+	})
+}
+
+// seemsToFit reports whether the first byte of an Initial packet allows the keys of a connection id.
+func (l *lab) seemsToFit(packet string, version uint32, id, salt string) bool {
+	h, ok := readLongHeader([]byte(packet))
+	if !ok {
+		return false
+	}
+	number, _, _, _ := initialBody([]byte(packet), h.end)
+	var m [16]byte
+	l.engine.keys(&initial{ver: quicVersionOf(version), dcid: []byte(id)}, salt).header.Encrypt(m[:], []byte(packet[number+4:number+20]))
+	return (packet[0]^m[0])&0x0c == 0
 }
 
 // TestInterleaved plays all conversations at once, in random order of packets of different flows: each flow's verdict is its own affair.
