@@ -77,7 +77,7 @@ func run() error {
 	}
 	// One worker, because the others have one thread.
 	const common = "[captures]\nmax = 64\n[engine]\nworkers = 1\n"
-	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n"} {
+	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n", "pwrite.toml": "[rings]\nioUring = false\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(common+more), 0o644); err != nil {
 			return err
 		}

@@ -141,6 +141,8 @@ type Rings struct {
 	QueueBytes uint64 `toml:"queueBytes" takes:"restart" limit:"1000000..1000000000000"`
 	// ReorderBytes is the room in which a reader of rings restores the order of packets, at least 1 MB.
 	ReorderBytes uint64 `toml:"reorderBytes" takes:"live" limit:"1000000..1000000000000"`
+	// IOUring says that rings are written through io_uring, which takes less of the processors, where the kernel has it; else with pwrite.
+	IOUring bool `toml:"ioUring" takes:"restart"`
 }
 
 // Analysis are the settings of the slots in which savefiles are analysed beside the live traffic.
@@ -181,7 +183,7 @@ func Default() *Config {
 
 		Storage:  []Storage{{Name: "data", Directory: "data"}},
 		Captures: Captures{Max: 4, QueueBytes: 64_000_000, HoldBytes: 16_000_000, StallSeconds: 600},
-		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000},
+		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000, IOUring: true},
 		Analysis: Analysis{Slots: 1, MemoryPercent: 10},
 		Engine:   Engine{L7: true},
 	}

@@ -29,6 +29,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
@@ -39,6 +40,7 @@ type Options struct {
 	Callers []int  // users who may call the API
 	State   string // directory for finished captures and the accounts of the ports
 	Version string
+	Uring   *ring.Uring // that rings are written through; nil where there is none
 }
 
 // An Engine is the running process.
@@ -136,6 +138,9 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if err != nil {
 		return nil, err
+	}
+	if o.Uring != nil && c.Config.Rings.IOUring {
+		e.rings.store = o.Uring.Directory
 	}
 	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)

@@ -15,6 +15,7 @@ import (
 	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
+	"galvo/services/internal/ring"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
 	"galvo/webui"
@@ -127,7 +128,13 @@ func runEngine(ctx context.Context, args []string) error {
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
-	if err := sandbox.Enter(sandbox.Unprivileged(*user, *group)); err != nil {
+	// From within the sandbox none can be made.
+	uring, err := ring.NewUring(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
+	if err != nil {
+		slog.Info("rings are written with pwrite", "reason", err)
+	}
+	o.Uring = uring
+	if err := sandbox.Enter(sandbox.Engine(*user, *group)); err != nil {
 		return err
 	}
 	return engine.Run(ctx, o)

@@ -85,7 +85,18 @@ func benchDir(b *testing.B) string {
 
 // BenchmarkWrite overwrites a ring on the disk with full blocks as fast as the writers take them.
 func BenchmarkWrite(b *testing.B) {
-	c := Config{Name: "bench", Dirs: []string{filepath.Join(benchDir(b), "ring")}, Bytes: 2 << 30, SegmentBytes: 256 << 20}
+	b.Run("pwrite", func(b *testing.B) { benchWrite(b, OpenDirectory) })
+	b.Run("io_uring", func(b *testing.B) {
+		u, err := NewUring(func(err error) { b.Error(err) })
+		if err != nil {
+			b.Skip(err)
+		}
+		benchWrite(b, u.Directory)
+	})
+}
+
+func benchWrite(b *testing.B, store func(string) Store) {
+	c := Config{Store: store, Report: func(err error) { b.Error(err) }, Name: "bench", Dirs: []string{filepath.Join(benchDir(b), "ring")}, Bytes: 2 << 30, SegmentBytes: 256 << 20}
 	if err := Create(context.Background(), c); err != nil {
 		b.Fatal(err)
 	}

@@ -393,6 +393,7 @@ func (r *Ring) start() error {
 		return err
 	}
 	touch(r.memory)
+	r.pin()
 	r.queue, r.tails = make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
 	image := func(i int) *image {
 		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
@@ -413,6 +414,19 @@ func (r *Ring) start() error {
 	go r.writeTails()
 	go r.keepSynced()
 	return nil
+}
+
+// pin tells the devices from where they will be asked to write.
+func (r *Ring) pin() {
+	for _, d := range r.devices {
+		if p, ok := d.store.(pinner); ok {
+			unpin, err := p.Pin(r.memory)
+			r.unpin = append(r.unpin, unpin)
+			if err != nil {
+				r.report(fmt.Errorf("device %d is written with pwrite: %w", d.number, err))
+			}
+		}
+	}
 }
 
 // closeLeft closes segments that were full, or left, when the ring was cut off.
@@ -473,6 +487,9 @@ func (r *Ring) Close() error {
 		close(r.stop)
 	}
 	r.stopped.Wait()
+	for _, unpin := range r.unpin {
+		unpin()
+	}
 	r.sync()
 	var err error
 	r.mu.Lock()
