@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,12 +26,13 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.Filter.NeedsCalls() {
 		return e.startReplay(s, from)
 	}
-	q := ring.Query{From: s.Start, To: s.End, Filter: s.Filter, Hold: s.Hold}
+	oldest := from.State().Oldest
+	q := ring.Query{From: cmp.Or(s.Start, oldest), To: s.End, Filter: s.Filter, Hold: s.Hold}
 	if q.To == 0 {
 		q.To = math.MaxInt64
 	}
 	if s.MaxDuration != 0 && s.Start == 0 {
-		s.Start = from.State().Oldest
+		s.Start = oldest
 	}
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -170,7 +172,7 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 	if err != nil {
 		return nil, filterError(err)
 	}
-	q := ring.Query{From: in.Body.StartTime * 1000, To: in.Body.EndTime * 1000, Filter: f, Hold: true}
+	q := ring.Query{From: cmp.Or(in.Body.StartTime*1000, from.State().Oldest), To: in.Body.EndTime * 1000, Filter: f, Hold: true}
 	if q.To == 0 {
 		q.To = time.Now().UnixNano()
 	}

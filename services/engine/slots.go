@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -148,10 +149,11 @@ func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (an
 
 // openInterval returns what opens an interval of a ring.
 func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, error), error) {
-	if _, _, err := e.rings.opened(r.Name); err != nil {
+	_, opened, err := e.rings.opened(r.Name)
+	if err != nil {
 		return nil, err
 	}
-	from, to := r.StartTime*1000, r.EndTime*1000
+	from, to := cmp.Or(r.StartTime*1000, opened.State().Oldest), r.EndTime*1000
 	if to == 0 {
 		to = time.Now().UnixNano() // fixed, so that captures from the slot are of what was analysed
 	}

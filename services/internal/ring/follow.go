@@ -40,6 +40,11 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	bound = r.show(q.ctx.Done())
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
+	if !f.begun {
+		for _, g := range q.holes() {
+			q.gap(g.From, g.To, g.Why)
+		}
+	}
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed

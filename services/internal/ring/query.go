@@ -64,7 +64,8 @@ type Results struct {
 	joined  sync.WaitGroup
 	resolve resolver
 	held    waitingRoom
-	rounds  atomic.Int64 // of naming blocks
+	recent  chan struct{} // done of the last task whose packets may wait for verdicts; feed's own
+	rounds  atomic.Int64  // of naming blocks
 
 	active  []*view // with packets to deliver
 	coming  *task   // the next one
@@ -86,9 +87,10 @@ type task struct {
 	shown  *snapshot // or a copy of it while it is unfinished
 	from   uint32    // ordinal of the first packet that was not looked at before
 	done   chan struct{}
-	v      *view // nil if nothing matched
-	held   *view // packets that waited for what this block says; nil if there are none
-	bound  int64 // before this time nothing is recorded any more; what comes next in time may still be recorded after it
+	after  chan struct{} // done of the one that must be looked at before; nil if there is none
+	v      *view         // nil if nothing matched
+	held   *view         // packets that waited for what this block says; nil if there are none
+	bound  int64         // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
 	final  bool
 }
@@ -278,6 +280,10 @@ func (q *Results) feed() {
 
 func (q *Results) send(t *task) bool {
 	t.done = make(chan struct{})
+	t.after = q.recent
+	if q.mayWait(t, t.last) {
+		q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
+	}
 	select {
 	case q.tokens <- struct{}{}:
 	case <-q.ctx.Done():
@@ -297,6 +303,9 @@ func (q *Results) send(t *task) bool {
 func (q *Results) read() {
 	defer q.joined.Done()
 	for t := range q.work {
+		if t.after != nil {
+			<-t.after // who has it took it before, and ends
+		}
 		if q.ctx.Err() == nil {
 			t.v = q.look(t)
 		}
@@ -481,7 +490,7 @@ func (q *Results) match(t *task, v *view) error {
 		verdict := known.verdict
 		result := q.q.Filter.Match(w.p, &w.ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
-			result, verdict = q.later(w, i, verdict)
+			result, verdict = q.later(t, w, i, verdict)
 		}
 		switch result {
 		case filter.Yes:
@@ -501,7 +510,7 @@ func (q *Results) match(t *task, v *view) error {
 }
 
 // later asks the filter again about a packet whose result is unknown, with what became known of its flow after it.
-func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
+func (q *Results) later(t *task, w *walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
 	e := w.entry
 	for k := range e.events {
 		if ev := &e.events[k]; ev.packet > packet {
@@ -523,7 +532,7 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 			}
 		}
 	}
-	if q.hold(w, v) {
+	if q.hold(t, w, v) {
 		return filter.No, v
 	}
 	v = lastVerdict(v)
