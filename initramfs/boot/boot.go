@@ -85,6 +85,7 @@ func phases() []phase {
 			{"find the LEDs", degrade, (*machine).findLamps},
 		}},
 		{"storage", []step{
+			{"mount the firmware's variables", degrade, (*machine).mountVariables},
 			{"find the data partition", degrade, (*machine).mountData},
 			{"seed the random generator", degrade, (*machine).stirSeed},
 			{"see whether the image is on trial", degrade, (*machine).lookAtSlot},
