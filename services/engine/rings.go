@@ -254,6 +254,9 @@ func (rs *rings) shut(r *recorder) {
 	rs.mu.Lock()
 	opened := r.ring
 	r.ring, r.stages, r.dirs = nil, nil, nil
+	if opened != nil {
+		r.state, r.reason = ringWaiting, "it is opened anew, because a storage device of its own comes or goes: ask again in a moment"
+	}
 	rs.mu.Unlock()
 	if opened == nil {
 		return
