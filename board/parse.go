@@ -29,7 +29,7 @@ func Parse(name string, text []byte) (*Board, error) {
 		}
 	}
 	for i := range b.Lamps {
-		b.Lamps[i].Line = lineOf(text, fmt.Sprintf("led.%d.name", i+1))
+		b.Lamps[i].Line = tomltext.LineOf(text, fmt.Sprintf("led.%d.name", i+1))
 	}
 	if e := b.validate(); e != nil {
 		e.Line = tomltext.LineOf(text, e.Key)
