@@ -71,6 +71,7 @@ type Results struct {
 	coming  *task   // the next one
 	bound   int64   // packets before this time may be delivered
 	ended   bool
+	end     error // what Next returns then: io.EOF, or ErrClosed if the ring was closed before the interval was over; set before ordered is closed
 	last    int64
 	current []*view // whose packets the last batch borrows
 
@@ -138,7 +139,7 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	}
 	r.readers.Add(1)
 	window := max(int(r.cfg.ReorderBytes/blockSize/2), 4)
-	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64}
+	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
 	res.ctx, res.cancel = context.WithCancelCause(ctx)
 	r.queries[res] = struct{}{}
@@ -577,7 +578,7 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 			return nil
 		}
 		if q.ended {
-			return io.EOF
+			return q.end
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {
 			b.Now = q.ring.now()
