@@ -174,7 +174,14 @@ func TestServicesKilled(t *testing.T) {
 			killed, said := time.Now(), len(v.Console.String())
 			p.run(fmt.Sprintf("kill -KILL %d", before))
 			c.Wait(s+" is back", func() bool { now := p.pid(s); return now != 0 && now != before })
-			c.PortsUp(1) // all three have their part in this answer
+			c.Wait("host answers", func() bool {
+				resp, err := c.Do(http.MethodGet, api.GetConfig.Path, "", nil)
+				if err == nil {
+					resp.Body.Close()
+				}
+				return err == nil && resp.StatusCode == http.StatusOK
+			})
+			c.PortsUp(1)
 			if took := time.Since(killed); took > longest {
 				longest = took
 				t.Logf("%s: %s\n%s", s, took, v.Console.String()[said:])

@@ -9,7 +9,7 @@ const (
 	steady       = 10 * time.Second
 	// An appliance has nobody who would end it: a service that ends without having been there is tried less often, up to this, and for ever. One that is there between its
 	// ends does its work meanwhile, and comes back as soon as elsewhere.
-	longestAbsence = 30 * time.Second
+	longestAbsence = 10 * time.Second
 )
 
 // A backoff says how long to wait before a service is started again. It is ready for use as its zero value.
