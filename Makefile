@@ -51,7 +51,7 @@ vm: tools ## boot an image in QEMU and print its URL; BOARD=generic-amd64 takes 
 test-images: tools
 	$(MAKE) --no-print-directory image BOARD='qemu-amd64 qemu-arm64'
 
-vmtest: test-images ## the sweeps that boot virtual machines
+vmtest: tools image ## the sweeps that boot virtual machines
 	$(GO) test -count=1 -tags vmtest -timeout 4h -p 1 ./qemu ./firmware/...
 
 kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
@@ -79,7 +79,7 @@ lint: web ## gofmt, go vet, staticcheck, strict TypeScript
 tools: ## install what tests and benchmarks need from Debian, if this is root on Debian
 	@ci/tools
 
-bench: build tools ## print the benchmarks
+bench: build test-images ## print the benchmarks
 	$(GO) run ./ci/bench -galvo $(GALVO)
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./qemu
 
