@@ -33,11 +33,11 @@ type CaptureRequest struct {
 	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
 	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, * for the only ring there is, or a slot as :1."`
 	Sink               Sink   `json:"sink,omitzero"`
-	StartTime          int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is now."`
-	EndTime            int64  `json:"endTime,omitempty" doc:"Microseconds since the epoch; 0 is no end."`
+	StartTime          int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is now."`
+	EndTime            int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is no end."`
 	MaxBytes           uint64 `json:"maxBytes,omitempty" doc:"Ends the capture before the output would exceed so many bytes of packets; 0 is no limit."`
 	MaxPackets         uint64 `json:"maxPackets,omitempty" doc:"Ends the capture after so many matching packets; 0 is no limit."`
-	MaxSeconds         uint64 `json:"maxSeconds,omitempty" doc:"Ends the capture so many seconds after its start; 0 is no limit."`
+	MaxSeconds         uint64 `json:"maxSeconds,omitempty" maximum:"1000000000" doc:"Ends the capture so many seconds after its start; 0 is no limit."`
 	SnapLength         uint32 `json:"snapLength,omitempty" maximum:"65535" doc:"Bytes kept of each packet, on layer 2 without FCS; 0 or 65535 is all."`
 	Profile            string `json:"profile,omitempty" doc:"Capture profile that decides the snap length; none is defined yet, so only empty is accepted."`
 	Format             string `json:"format,omitempty" enum:"pcapng,pcap,pcap-ns" default:"pcapng"`

@@ -2,8 +2,11 @@ package engine
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+
+	"galvo/services/api"
 )
 
 func TestCaptureQueryExpression(t *testing.T) {
@@ -69,6 +72,25 @@ func TestCaptureQueryErrors(t *testing.T) {
 		_, err := parseCaptureQuery(c.raw, 1_000_000)
 		if err == nil || !strings.Contains(err.Text, c.want) {
 			t.Errorf("parseCaptureQuery(%q) = %v, want an error that says %q", c.raw, err, c.want)
+		}
+	}
+}
+
+// The description of the API names the parameters that there are.
+func TestCaptureQueryIsDescribed(t *testing.T) {
+	for _, r := range api.Routes() {
+		if r.Path != api.CaptureURLPath {
+			continue
+		}
+		var names []string
+		for _, q := range r.Query {
+			name, _, _ := strings.Cut(q, ": ")
+			names = append(names, name)
+		}
+		want := slices.Clone(captureParameterNames)
+		slices.Sort(want)
+		if slices.Sort(names); !slices.Equal(names, want) {
+			t.Errorf("described are %v, want %v", names, want)
 		}
 	}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -126,11 +124,7 @@ func parseTime(s string, now time.Time) (int64, error) {
 }
 
 // A remote is a device that is reached over its API.
-type remote struct {
-	base   string
-	http   *http.Client
-	header http.Header
-}
+type remote struct{ *api.Client }
 
 func newRemote(device, user string, insecure bool) (*remote, error) {
 	if !strings.Contains(device, "://") {
@@ -140,21 +134,27 @@ func newRemote(device, user string, insecure bool) (*remote, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, wrongUsage("-d %q is not a URL such as https://galvo-1234", device)
 	}
-	r := &remote{base: u.Scheme + "://" + u.Host, header: http.Header{}}
-	r.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: insecure}, DisableCompression: true}}
+	login, err := credentials(user)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: insecure}, DisableCompression: true}
+	return &remote{api.Remote(u.Scheme+"://"+u.Host, &http.Client{Transport: transport}, login)}, nil
+}
+
+// credentials returns the header of the token, or else of the password.
+func credentials(user string) (http.Header, error) {
 	if token := os.Getenv("GALVO_TOKEN"); token != "" {
-		r.header.Set("Authorization", "Bearer "+token)
-		return r, nil
+		return http.Header{"Authorization": {"Bearer " + token}}, nil
 	}
 	password, ok := os.LookupEnv("GALVO_PASSWORD")
 	if !ok {
+		var err error
 		if password, err = askPassword(user); err != nil {
 			return nil, err
 		}
 	}
-	basic := http.Request{Header: r.header}
-	basic.SetBasicAuth(user, password)
-	return r, nil
+	return api.BasicLogin(user, password), nil
 }
 
 // askPassword asks on the terminal, whatever standard input and output are.
@@ -170,49 +170,12 @@ func askPassword(user string) (string, error) {
 	return string(b), err
 }
 
-// do sends a request and returns a reply with status 2xx.
-func (r *remote) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var in io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return nil, fmt.Errorf("encode the request: %w", err)
-		}
-		in = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, r.base+path, in)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = r.header.Clone()
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := r.http.Do(req)
-	if err != nil {
-		var unknown *tls.CertificateVerificationError
-		if errors.As(err, &unknown) {
-			return nil, fmt.Errorf("%w (the device's certificate is self-made unless you gave it one: -k does not check it)", err)
-		}
-		return nil, err
-	}
-	if resp.StatusCode/100 != 2 {
-		defer resp.Body.Close()
-		return nil, api.ReadError(resp)
-	}
-	return resp, nil
-}
-
 // capture takes a capture to a file, and returns what the device says of it in the end. The device ends it after whole seconds; a duration in between is
 // cut here.
 func (r *remote) capture(ctx context.Context, out string, duration time.Duration, request api.CaptureRequest) (c api.Capture, err error) {
-	resp, err := r.do(ctx, http.MethodPost, "/api/v1/captures", request)
-	if err != nil {
-		return c, explain(err, request.Expression)
-	}
 	var made api.CaptureCreated
-	err = json.NewDecoder(resp.Body).Decode(&made)
-	resp.Body.Close()
-	if err != nil {
-		return c, fmt.Errorf("read the answer of the device: %w", err)
+	if err := r.Call(ctx, http.MethodPost, api.StartCapture.Path, request, &made); err != nil {
+		return c, explain(err, request.Expression)
 	}
 	begin := time.Now()
 	if duration%time.Second != 0 {
@@ -220,7 +183,7 @@ func (r *remote) capture(ctx context.Context, out string, duration time.Duration
 		ctx, cancel = context.WithTimeout(ctx, duration)
 		defer cancel()
 	}
-	stream, err := r.do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, nil)
+	stream, err := r.Do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, "", nil)
 	if err != nil {
 		return c, err
 	}
@@ -263,9 +226,7 @@ func (r *remote) attend(ctx context.Context, id string, received *atomic.Uint64,
 		case <-cancelled:
 			cancelled = nil
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			if resp, err := r.do(stop, http.MethodDelete, "/api/v1/captures/"+id, nil); err == nil {
-				resp.Body.Close()
-			}
+			r.Call(stop, http.MethodDelete, "/api/v1/captures/"+id, nil, nil) // a capture that has ended needs no stop
 			cancel()
 		case <-tick.C:
 			if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -280,9 +241,10 @@ func (r *remote) finished(id string) (api.Capture, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		list, err := r.listFinished(ctx)
-		if i := slices.IndexFunc(list, func(c api.Capture) bool { return c.ID == id }); i >= 0 {
-			return list[i], true
+		var list api.CaptureList
+		err := r.Call(ctx, http.MethodGet, api.ListFinished.Path, nil, &list)
+		if i := slices.IndexFunc(list.Captures, func(c api.Capture) bool { return c.ID == id }); i >= 0 {
+			return list.Captures[i], true
 		}
 		wait := 50 * time.Millisecond
 		if err != nil {
@@ -294,17 +256,6 @@ func (r *remote) finished(id string) (api.Capture, bool) {
 		}
 	}
 	return api.Capture{}, false
-}
-
-func (r *remote) listFinished(ctx context.Context) ([]api.Capture, error) {
-	resp, err := r.do(ctx, http.MethodGet, "/api/v1/captures/finished", nil)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	var list api.CaptureList
-	err = json.NewDecoder(resp.Body).Decode(&list)
-	return list.Captures, err
 }
 
 // create makes the file of -w.
@@ -334,11 +285,15 @@ func printCounters(w io.Writer, c api.Counters, bytes uint64, took time.Duration
 	b.Flush()
 }
 
-// explain makes an error of the device that is about the expression one that shows where.
+// explain makes an error of the device that is about the expression one that shows where, and says what to do about a certificate that is not known.
 func explain(err error, expression string) error {
 	var e *api.Error
-	if !errors.As(err, &e) || e.Kind != api.BadExpression {
-		return err
+	var unknown *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &e) && e.Kind == api.BadExpression:
+		return errors.New(strings.TrimSpace(point(expression, e.Text, e.Pos, e.Len, e.Expected)))
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w (the device's certificate is self-made unless you gave it one: -k does not check it)", err)
 	}
-	return errors.New(strings.TrimSpace(point(expression, e.Text, e.Pos, e.Len, e.Expected)))
+	return err
 }
