@@ -54,6 +54,7 @@ type Engine struct {
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
+	panics   panics
 	calls    *l7.Calls                     // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
@@ -200,6 +201,8 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 		Source: e.ports.live.Source(index),
 		Flows:  flow.New(config),
 		L7:     engine,
+
+		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
 			e.stats.Stage(index),

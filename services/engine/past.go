@@ -128,6 +128,7 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 // feedReplay runs packets of a ring through the pipeline of a capture.
 func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capture.Stage, source *ring.Source) {
 	worker := analysis.NewWorker(max(e.slots.bytes/4, leastReplay), e.recognise(), source, stage)
+	worker.OnPanic = e.panics.note
 	err := worker.Run(ctx)
 	stage.Finish()
 	if err != nil && ctx.Err() == nil {

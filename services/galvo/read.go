@@ -230,7 +230,10 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		list = &flowList{file: filepath.Base(files[0]), engine: engine, byKey: make(map[flowKey]int)}
 		table.OnEnd = list.end
 	}
-	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine}
+	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine, OnPanic: func(p *pipeline.Panic) {
+		fmt.Fprintf(os.Stderr, "galvo read: %v; this is a fault in Galvo, please report it. The packet goes on without its application protocol.\nflow: %s\nframe: %s\n%s\n",
+			p, p.Flow, p.Frame, p.Stack)
+	}}
 	var counts *stats.Stats
 	if summary {
 		counts = stats.New(1)

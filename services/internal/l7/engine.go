@@ -339,6 +339,21 @@ func (e *Engine) Finish(r *flow.Record) Verdict {
 	return verdict(&r.L7)
 }
 
+// Abandon ends the search for a flow whose last packet was too much for a dissector, and forgets what it kept of the flow: that may be half written. The flow is
+// Unknown from now on, whatever it was.
+func (e *Engine) Abandon(r *flow.Record) Verdict {
+	if r == nil {
+		return Verdict{}
+	}
+	s := &r.L7
+	e.releaseSlot(s, r.ID)
+	e.store.dropName(hostBlock(s))
+	*s = state{}
+	setState(s, Unknown)
+	s[0] |= settled
+	return verdict(s)
+}
+
 // End gives up on a flow like Finish, and gives back what the engine keeps for it. The flow table calls it when it is about to recycle the record,
 // whose verdict stays readable until then.
 func (e *Engine) End(r *flow.Record) {
