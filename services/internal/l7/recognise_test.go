@@ -90,6 +90,8 @@ func conversations(t testing.TB) []conversation {
 		{"SNMP", 17, 40000, 161, []packetSpec{up("\x30\x26\x02\x01\x01\x04\x06public\xa0\x19\x02\x01\x01\x02\x01\x00\x02\x01\x00\x30\x0e\x30\x0c\x06\x08\x2b\x06\x01\x02\x01\x01\x01\x00\x05\x00")}, SNMP, 0, "", 1},
 		{"PTP", 17, 319, 319, []packetSpec{up(ptp)}, PTPv2, 0, "", 1},
 		{"PROFINET CM", 17, 49152, 34964, []packetSpec{up(pnio)}, DCERPC, PROFINETIO, "", 1},
+		{"DCE/RPC over TCP", 6, 40000, 49668, []packetSpec{syn, synAck, up(unhex("05000b0310000000480000000100000 0b810b810000000000100000000000100") + strings.Repeat("\x01", 40))}, DCERPC, 0, "", 3},
+		{"DHCPv6", 17, 546, 547, []packetSpec{up(unhex("01123456 0001000a 00030001020000000001 00080002 0000"))}, DHCPv6, 0, "", 1},
 		{"ICMP", 1, 0, 0, []packetSpec{up("\x08\x00\x00\x00\x00\x01\x00\x01ping")}, ICMP, 0, "", 1},
 		{"IGMP", 2, 0, 0, []packetSpec{up("\x16\x00\x00\x00\xe0\x00\x00\xfb")}, IGMP, 0, "", 1},
 		{"SSDP", 17, 40000, 1900, []packetSpec{up("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n")}, SSDP, 0, "", 1},
