@@ -37,6 +37,9 @@ func (v *VM) Client(password string) *Client {
 	return c
 }
 
+// Password is the one that the client logs in with.
+func (c *Client) Password() string { return c.password }
+
 // Do sends a request and returns the answer, whatever its status is.
 func (c *Client) Do(method, path, contentType string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequest(method, c.URL+path, body)
