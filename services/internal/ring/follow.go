@@ -49,7 +49,11 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	r.mu.Lock()
 	closed := r.closed
 	r.mu.Unlock()
-	final = !q.q.Live || closed || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	final = !q.q.Live || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	if closed && !final {
+		q.cut.Store(true)
+		final = true
+	}
 	if final {
 		bound = math.MaxInt64
 	}

@@ -66,6 +66,7 @@ type Results struct {
 	held    waitingRoom
 	recent  chan struct{} // done of the last task whose packets may wait for verdicts; feed's own
 	rounds  atomic.Int64  // of naming blocks
+	cut     atomic.Bool   // the ring was closed before the end of the interval
 
 	active  []*view // with packets to deliver
 	coming  *task   // the next one
@@ -333,7 +334,9 @@ func (q *Results) look(t *task) *view {
 		return nil
 	}
 	q.count(func(s *Scan) {
-		s.Read++
+		if t.from == 0 { // else it is what was added to one that was not finished
+			s.Read++
+		}
 		s.Packets += uint64(v.looked)
 	})
 	if len(v.packets) == 0 {
@@ -576,7 +579,10 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 			q.count(func(s *Scan) { s.Matched += n })
 			return nil
 		}
-		if q.ended {
+		switch {
+		case q.ended && q.cut.Load():
+			return ErrClosed
+		case q.ended:
 			return io.EOF
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {
