@@ -210,11 +210,17 @@ func (b *builder) addKernel() error {
 }
 
 // programs are what init calls. mkfs.ext4 and fsck.ext4 are other names of theirs.
-var programs = []string{"sbin/mke2fs", "sbin/e2fsck", "sbin/resize2fs"}
+var programs = []string{"sbin/mke2fs", "sbin/e2fsck", "sbin/resize2fs", "sbin/cryptsetup"}
+
+// programPackages have these programs, and the libraries that they need.
+var programPackages = []string{
+	"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6",
+	"cryptsetup-bin", "libcryptsetup12", "libdevmapper1.02.1", "libargon2-1", "libjson-c5", "libpopt0", "libssl3", "libselinux1", "libpcre2-8-0", "libudev1",
+}
 
 func (b *builder) addPrograms() error {
 	files := map[string][]byte{}
-	for _, want := range []string{"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6"} {
+	for _, want := range programPackages {
 		deb, _, err := b.fetch(want)
 		if err != nil {
 			return err

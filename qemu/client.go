@@ -46,6 +46,9 @@ func (v *VM) client(url, password string, dial func(context.Context, string, str
 	return &Client{URL: url, t: v.t, password: password, api: api.Remote(url, direct, api.BasicLogin("admin", password))}
 }
 
+// Password is the one that the client logs in with.
+func (c *Client) Password() string { return c.password }
+
 // Do sends a request and returns the answer, whatever its status is.
 func (c *Client) Do(method, path, contentType string, body io.Reader) (*http.Response, error) {
 	return c.api.Raw(context.Background(), method, path, contentType, body)

@@ -26,13 +26,10 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.Filter.NeedsCalls() {
 		return e.startReplay(s, from)
 	}
-	oldest := from.State().Oldest
-	q := ring.Query{From: cmp.Or(s.Start, oldest), To: s.End, Filter: s.Filter, Hold: s.Hold}
-	if q.To == 0 {
-		q.To = math.MaxInt64
-	}
+	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
+	q.From = since(s.Start, q.To, from)
 	if s.MaxDuration != 0 && s.Start == 0 {
-		s.Start = oldest
+		s.Start = from.State().Oldest
 	}
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -56,6 +53,14 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 		c.WhenRun(ctx, func(ctx context.Context) { feedPast(ctx, c, s.Feed.Stage(0), results) })
 	})
 	return c, nil
+}
+
+// since returns where an interval of a ring begins: without a start at the oldest packet from which on nothing was overwritten, if that is before the end.
+func since(start, end int64, from *ring.Ring) int64 {
+	if oldest := from.State().Oldest; start == 0 && oldest < end {
+		return oldest
+	}
+	return start
 }
 
 // feedPast gives a capture what a query finds, until one of them ends.
@@ -89,13 +94,8 @@ const callMargin = int64(10 * time.Minute)
 
 // startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
-	if s.Start == 0 {
-		s.Start = from.State().Oldest
-	}
-	to := s.End
-	if to == 0 {
-		to = math.MaxInt64
-	}
+	to := cmp.Or(s.End, math.MaxInt64)
+	s.Start = since(s.Start, to, from)
 	ctx, cancel := context.WithCancel(context.Background())
 	source, err := from.Source(ctx, s.Start-callMargin, to, to > time.Now().UnixNano())
 	if err != nil {
@@ -173,12 +173,9 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 	if err != nil {
 		return nil, filterError(err)
 	}
-	q := ring.Query{From: cmp.Or(in.Body.StartTime*1000, from.State().Oldest), To: in.Body.EndTime * 1000, Filter: f, Hold: true}
-	if q.To == 0 {
-		q.To = time.Now().UnixNano()
-	}
-	if q.To < q.From {
-		return nil, badRequest("endTime is before startTime")
+	q := ring.Query{To: cmp.Or(in.Body.EndTime*1000, time.Now().UnixNano()), Filter: f, Hold: true}
+	if q.From = since(in.Body.StartTime*1000, q.To, from); q.To <= q.From {
+		return nil, badRequest("endTime is not after startTime")
 	}
 	x, err := from.Estimate(ctx, q)
 	if err != nil {

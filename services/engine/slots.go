@@ -153,12 +153,10 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 	if err != nil {
 		return nil, err
 	}
-	from, to := cmp.Or(r.StartTime*1000, opened.State().Oldest), r.EndTime*1000
-	if to == 0 {
-		to = time.Now().UnixNano() // fixed, so that captures from the slot are of what was analysed
-	}
-	if to < from {
-		return nil, badRequest("endTime is before startTime")
+	to := cmp.Or(r.EndTime*1000, time.Now().UnixNano()) // fixed, so that captures from the slot are of what was analysed
+	from := since(r.StartTime*1000, to, opened)
+	if to <= from {
+		return nil, badRequest("endTime is not after startTime")
 	}
 	return func() (analysis.Input, error) {
 		_, opened, err := e.rings.opened(r.Name)

@@ -334,7 +334,9 @@ func (q *Results) look(t *task) *view {
 		return nil
 	}
 	q.count(func(s *Scan) {
-		s.Read++
+		if t.from == 0 { // else it is what was added to one that was not finished
+			s.Read++
+		}
 		s.Packets += uint64(v.looked)
 	})
 	if len(v.packets) == 0 {
