@@ -77,8 +77,11 @@ lint: web ## gofmt, go vet, staticcheck, strict TypeScript
 tools: ## install what tests and benchmarks need from Debian, if this is root on Debian
 	@ci/tools
 
-bench: build tools ## print the benchmarks
+bench: build ## print the benchmarks
+	@ci/tools bench
 	$(GO) run ./ci/bench -galvo $(GALVO)
+	GALVO_BENCH_DIR=$(CURDIR)/$(BUILD) $(GO) test -run '^$$' -bench Write -benchtime 12000x ./services/internal/ring
+	GALVO_BENCH_DIR=$(CURDIR)/$(BUILD) $(GO) test -run '^$$' -bench 'Query|IndexSize' -benchtime 5x -timeout 30m ./services/internal/ring
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./qemu
 
 soak: build ## the slow sweeps

@@ -1,6 +1,6 @@
 // Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet.
 //
-//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-only live|record|offline]
+//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-only live|record|retrieve|offline]
 //
 // Wall-clock rates say little on a machine where the sender is slower than the receivers, and absolute times move by a third from one run to the
 // next. So every program does the same work in each round, in turn, and what counts is the ratio to tcpdump in the same round; the table has medians.
@@ -41,7 +41,7 @@ func run() error {
 	galvo := flag.String("galvo", "build/galvo", "the binary to measure")
 	frames := flag.Int("frames", 200_000, "frames per measurement; they must fit into three quarters of the engine's ring")
 	rounds := flag.Int("rounds", 3, "how often everything is measured")
-	only := flag.String("only", "", "measure one part: live, record or offline")
+	only := flag.String("only", "", "measure one part: live, record, retrieve or offline")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it makes network namespaces: run it as root")
@@ -83,7 +83,7 @@ func run() error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *bench) error
-	}{{"live", live}, {"record", record}, {"offline", offline}} {
+	}{{"live", live}, {"record", record}, {"retrieve", retrieve}, {"offline", offline}} {
 		if *only != "" && *only != part.name {
 			continue
 		}
