@@ -80,7 +80,10 @@ tools: ## install what tests and benchmarks need from Debian, if this is root on
 	@ci/tools
 
 bench: build test-images ## print the benchmarks
+	@ci/tools bench
 	$(GO) run ./ci/bench -galvo $(GALVO)
+	GALVO_BENCH_DIR=$(CURDIR)/$(BUILD) $(GO) test -run '^$$' -bench Write -benchtime 12000x ./services/internal/ring
+	GALVO_BENCH_DIR=$(CURDIR)/$(BUILD) $(GO) test -run '^$$' -bench 'Query|IndexSize' -benchtime 5x -timeout 30m ./services/internal/ring
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./qemu
 
 soak: build ## the slow sweeps

@@ -1,6 +1,6 @@
 // Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet.
 //
-//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-drains 3] [-only live|record|offline] [-rows REGEXP]
+//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-drains 3] [-only live|record|retrieve|offline] [-rows REGEXP]
 //
 // Wall-clock rates say little on a machine where the sender is slower than the receivers, and times move by a third from one run to the
 // next, upwards: something else was running. So every program does the same work in each round, in turn, and what counts is the ratio of the least
@@ -47,7 +47,7 @@ func run() error {
 	rounds := flag.Int("rounds", 3, "how often everything is measured")
 	drains := flag.Int("drains", 3, "rings that a receiver empties in each round")
 	named := flag.String("rows", "", "measure the rows whose name matches this `regexp`, and tcpdump")
-	only := flag.String("only", "", "measure one part: live, record or offline")
+	only := flag.String("only", "", "measure one part: live, record, retrieve or offline")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it makes network namespaces: run it as root")
@@ -93,7 +93,7 @@ func run() error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *bench) error
-	}{{"live", live}, {"record", record}, {"offline", offline}} {
+	}{{"live", live}, {"record", record}, {"retrieve", retrieve}, {"offline", offline}} {
 		if *only != "" && *only != part.name {
 			continue
 		}
