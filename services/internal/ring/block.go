@@ -220,8 +220,6 @@ func packetSize(captured int, flags packet.Flags) int { return pcapng.PacketSize
 // A bloom filter has bloomSize bytes; 4 bits stand for a key. With 1100 keys, as a block of real traffic has, one of 5000 blocks is read in vain.
 type bloom []byte
 
-func (b bloom) add(key uint64) { b.addHash(bloomHash(key)) }
-
 func (b bloom) addHash(h uint64) {
 	for range 4 {
 		b[h>>3&(bloomSize-1)] |= 1 << (h & 7)
