@@ -151,7 +151,7 @@ func TestServicesKilled(t *testing.T) {
 	stop, sent := make(chan struct{}), make(chan int)
 	go func() {
 		n := 0
-		for frames := data(rig.Mix(5, 500)); ; n += len(frames) {
+		for frames := data(rig.Mix(5, 200)); ; n += len(frames) {
 			select {
 			case <-stop:
 				sent <- n

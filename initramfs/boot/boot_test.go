@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -116,6 +117,19 @@ func TestHealthForgetsEnds(t *testing.T) {
 		t.Errorf("%d ends after a long life", got)
 	}
 	h.end("stranger", "", 0)
+}
+
+// A web that hangs does not make the engine look as if it stayed away.
+func TestAskedForItself(t *testing.T) {
+	h := newHealth(time.Now())
+	ctx, stop := context.WithCancel(t.Context())
+	h.ask(ctx, map[api.Service]func(context.Context) error{
+		api.ServiceWeb:    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		api.ServiceEngine: func(context.Context) error { stop(); return nil },
+	})
+	if !h.get(api.ServiceEngine).once || h.get(api.ServiceWeb).once {
+		t.Errorf("engine %+v, web %+v", h.get(api.ServiceEngine), h.get(api.ServiceWeb))
+	}
 }
 
 func TestHung(t *testing.T) {
