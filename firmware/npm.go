@@ -42,8 +42,11 @@ func ReadNPM(dir string, bundle fs.FS) ([]NPMPackage, error) {
 			Link     bool   `json:"link"`
 		} `json:"packages"`
 	}
-	if err := json.Unmarshal(text, &lock); err != nil || lock.Version != 3 {
-		return nil, fmt.Errorf("read what the page is made of: version %d of package-lock.json, want 3: %w", lock.Version, err)
+	if err := json.Unmarshal(text, &lock); err != nil {
+		return nil, fmt.Errorf("read what the page is made of: package-lock.json: %w", err)
+	}
+	if lock.Version != 3 {
+		return nil, fmt.Errorf("read what the page is made of: package-lock.json has version %d of its format, and 3 is understood", lock.Version)
 	}
 	var out []NPMPackage
 	for _, at := range slices.Sorted(maps.Keys(lock.Packages)) {
@@ -73,8 +76,11 @@ func (p *NPMPackage) look() error {
 		Version string `json:"version"`
 		License any    `json:"license"`
 	}
-	if err := json.Unmarshal(text, &about); err != nil || about.Version != p.Version {
-		return fmt.Errorf("the page's package %s is installed in version %q, the lock file has %s: `npm ci` puts that right (%w)", p.Name, about.Version, p.Version, err)
+	if err := json.Unmarshal(text, &about); err != nil {
+		return fmt.Errorf("the page's package %s: package.json: %w", p.Name, err)
+	}
+	if about.Version != p.Version {
+		return fmt.Errorf("the page's package %s is installed in version %q, and the lock file has %s: `npm ci` puts that right", p.Name, about.Version, p.Version)
 	}
 	own, _ := about.License.(string)
 	p.Text = licenceText(p.dir)
