@@ -70,7 +70,7 @@ func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, res
 	case errors.Is(err, io.EOF):
 		c.Finish("end of the interval")
 	case ctx.Err() == nil:
-		c.Finish("the ring could not be read on: " + err.Error())
+		c.Fail("the ring could not be read on: " + err.Error())
 	}
 }
 
@@ -115,7 +115,7 @@ func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capt
 	err := worker.Run(ctx)
 	stage.Finish()
 	if err != nil && ctx.Err() == nil {
-		c.Finish("the ring could not be read on: " + err.Error())
+		c.Fail("the ring could not be read on: " + err.Error())
 		return
 	}
 	c.Finish("end of the interval; what asks for calls does not go on into the present")

@@ -146,6 +146,10 @@ func (c *Capture) Done() <-chan struct{} { return c.done }
 // at the speed of its sink.
 func (c *Capture) Finish(reason string) { c.stop(Finished, reason, nil) }
 
+// Fail is Finish for a source that cannot keep its promise: the stream is broken off after what the queue holds, so that its reader knows that it is not
+// complete.
+func (c *Capture) Fail(reason string) { c.stop(Failed, reason, nil) }
+
 // Interrupt ends the capture for a reason in plain words, if it has not ended yet. Its sink has 2 seconds to take what waits.
 func (c *Capture) Interrupt(reason string) { c.stop(Interrupted, reason, within(stopTime)) }
 
