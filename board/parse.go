@@ -28,6 +28,9 @@ func Parse(name string, text []byte) (*Board, error) {
 			return nil, unknownKey(text, k)
 		}
 	}
+	for i := range b.Lamps {
+		b.Lamps[i].Line = tomltext.LineOf(text, fmt.Sprintf("led.%d.name", i+1))
+	}
 	if e := b.validate(); e != nil {
 		e.Line = tomltext.LineOf(text, e.Key)
 		return nil, e
@@ -131,11 +134,14 @@ func (b *Board) validate() *Error {
 		}
 	}
 	for i, l := range b.Lamps {
-		if l.Name == "" || strings.Contains(l.Name, "/") {
+		if l.Name == "" || l.Name == "." || l.Name == ".." || strings.Contains(l.Name, "/") {
 			return &Error{Key: fmt.Sprintf("led.%d.name", i+1), Text: fmt.Sprintf("%q is not the name of an LED below /sys/class/leds", l.Name)}
 		}
-		if !slices.Contains(lampStates, l.Shows) {
-			return &Error{Key: fmt.Sprintf("led.%d.shows", i+1), Text: fmt.Sprintf("%q is none of %s", l.Shows, strings.Join(lampStates, ", "))}
+		if !slices.Contains(LampStates(), l.Shows) {
+			return &Error{Key: fmt.Sprintf("led.%d.shows", i+1), Text: fmt.Sprintf("%q is none of %q", l.Shows, LampStates())}
+		}
+		if slices.ContainsFunc(b.Lamps[:i], func(other Lamp) bool { return other.Name == l.Name }) {
+			return &Error{Key: fmt.Sprintf("led.%d.name", i+1), Text: fmt.Sprintf("the LED %q shows something already", l.Name)}
 		}
 	}
 	return b.validatePorts()

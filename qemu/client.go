@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -28,12 +30,24 @@ const answerTimeout = 20 * time.Second
 
 // Client returns one for the forwarded port, with the password of a first start, or with another one.
 func (v *VM) Client(password string) *Client {
+	return v.client(v.URL, password, nil)
+}
+
+// Client returns one that reaches the device at a host, by name or address, and asks for what is at an address.
+func (l *Laptop) Client(v *VM, host, password string, to netip.AddrPort) *Client {
+	return v.client("https://"+host, password, func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, to) })
+}
+
+func (v *VM) client(url, password string, dial func(context.Context, string, string) (net.Conn, error)) *Client {
 	direct := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout, DialContext: dial,
 	}}
 	v.t.Cleanup(direct.CloseIdleConnections)
-	return &Client{URL: v.URL, t: v.t, password: password, api: api.Remote(v.URL, direct, api.BasicLogin("admin", password))}
+	return &Client{URL: url, t: v.t, password: password, api: api.Remote(url, direct, api.BasicLogin("admin", password))}
 }
+
+// Password is the one that the client logs in with.
+func (c *Client) Password() string { return c.password }
 
 // Do sends a request and returns the answer, whatever its status is.
 func (c *Client) Do(method, path, contentType string, body io.Reader) (*http.Response, error) {

@@ -95,7 +95,7 @@ func TestRing(t *testing.T) {
 	}
 	d.past(url.Values{"expression": {"ip == 203.0.113.9"}})
 	last := d.finished().Captures[0]
-	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end of the interval" {
+	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end time" {
 		t.Errorf("finished: %+v, scan %+v", last, last.Scan)
 	}
 	var estimate api.DryRun

@@ -207,6 +207,7 @@ type Snapshot struct {
 	Protocols []ProtocolCount `json:"protocols"`
 	Rings     []Ring          `json:"rings"`
 	Slots     []Slot          `json:"slots"`
+	Panics    uint64          `json:"panics" doc:"Packets whose application protocol was not looked for, because of a fault in Galvo that is in its log."`
 }
 
 // A ConfigChange is one field that a new configuration changes.

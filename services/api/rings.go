@@ -31,7 +31,7 @@ type Ring struct {
 	Packets      uint64            `json:"packets" doc:"Recorded since the processing started."`
 	Discarded    uint64            `json:"discarded" doc:"Left out by rules, since the ring was created."`
 	Dropped      map[string]uint64 `json:"dropped" doc:"Frames that are missing, by cause: queue, the disks were too slow; disk, none took them."`
-	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet."`
+	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet from which on nothing was overwritten."`
 	Newest       int64             `json:"newest,omitempty"`
 	ByteRate     uint64            `json:"byteRate" doc:"Bytes per second over the last seconds."`
 	DeviceStates []RingDevice      `json:"deviceStates"`

@@ -84,6 +84,7 @@ type (
 		InSlot
 		Body struct {
 			Expression string `json:"expression" maxLength:"65536"`
+			Source     string `json:"source,omitempty" maxLength:"63" doc:"What would be captured from, as in POST /captures."`
 		}
 	}
 

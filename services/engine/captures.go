@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,8 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
 	case r.Profile != "":
 		return capture.Spec{}, badRequest("there is no capture profile %q; use snapLength", r.Profile)
-	case r.EndTime != 0 && r.StartTime > r.EndTime:
-		return capture.Spec{}, badRequest("endTime is before startTime: the capture would be empty")
+	case r.EndTime != 0 && r.StartTime >= r.EndTime:
+		return capture.Spec{}, badRequest("endTime is not after startTime: the capture would be empty")
 	case source == "live" && e.ports.count() == 0:
 		return capture.Spec{}, &api.Error{Kind: api.NoPorts, Text: "there is no port to capture from: name one with -interface, or with [[port]] in the configuration"}
 	}
@@ -312,7 +313,7 @@ func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, er
 }
 
 func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply[api.FilterCheck], error) {
-	env, _, err := e.source(&api.CaptureRequest{Source: in.Slot}, e.settings.Load())
+	env, _, err := e.source(&api.CaptureRequest{Source: cmp.Or(in.Slot, in.Body.Source)}, e.settings.Load())
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ func (e *Engine) snapshot(in *slot) api.Snapshot {
 		Protocols: e.protocolsOf(in),
 		Slots:     e.slots.list(),
 		Rings:     e.rings.views(),
+		Panics:    e.panics.n.Load(),
 	}
 }
 

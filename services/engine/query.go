@@ -108,8 +108,8 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 			q.FormExpression, _ = url.QueryUnescape(encoded)
 		}
 	}
-	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime < q.StartTime {
-		return nil, badRequest("endTime is before startTime: the capture would be empty")
+	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime <= q.StartTime {
+		return nil, badRequest("endTime is not after startTime: the capture would be empty")
 	}
 	return q, nil
 }

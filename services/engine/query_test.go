@@ -57,7 +57,7 @@ func TestCaptureQueryErrors(t *testing.T) {
 		{"nonsense=1", "unknown parameter"},
 		{"nonsense", "unknown parameter"},
 		{"startTime=yesterday", "microseconds"},
-		{"startTime=20&endTime=10", "before"},
+		{"startTime=20&endTime=10", "not after"},
 		{"snapPacketLength=0", "1 to 65535"},
 		{"snapPacketLength=65536", "1 to 65535"},
 		{"fromCaptureBuffer=maybe", "neither"},

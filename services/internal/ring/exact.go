@@ -89,14 +89,17 @@ func (w *indexWriter) seal(id uint64) {
 
 // write writes the index of a segment whose blocks are in slots.
 func (x *index) write(r *Ring, s *segment, slots []slot) error {
-	size := indexBlocks(r.d.segment) * blockSize
-	b, err := newPages(size)
-	if err != nil {
-		return err
-	}
-	defer freePages(b)
 	r.sorting.Lock()
 	defer r.sorting.Unlock()
+	size := indexBlocks(r.d.segment) * blockSize
+	if r.sorter.blocks == nil {
+		b, err := newPages(size)
+		if err != nil {
+			return err
+		}
+		r.sorter.blocks = b
+	}
+	b := r.sorter.blocks
 	covered := len(slots)
 	for !r.sorter.encode(b, r.d.ring, s.number, slots, covered) {
 		covered /= 2 // the keys of the others are found by their bloom filters
@@ -109,7 +112,20 @@ func (x *index) write(r *Ring, s *segment, slots []slot) error {
 }
 
 // A sorter makes exact indexes. Its memory is used again: a segment of 256 blocks has 270,000 pairs.
-type sorter struct{ pairs, other []pair }
+type sorter struct {
+	pairs, other []pair
+	count        [digits][1 << digitBits]int32
+	blocks       []byte // the index blocks, outside of Go's heap
+}
+
+// free gives back what is outside of Go's heap.
+func (o *sorter) free() { freePages(o.blocks) }
+
+// A key is sorted by its digits.
+const (
+	digitBits = 11
+	digits    = (64 + digitBits - 1) / digitBits
+)
 
 // encode makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
 func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int) bool {
@@ -173,13 +189,17 @@ func (o *sorter) sort(a []pair) []pair {
 	}
 	o.other = slices.Grow(o.other[:0], len(a))[:len(a)]
 	b := o.other
-	var count [1 << 11]int32
-	for shift := 0; shift < 64; shift += 11 {
-		clear(count[:])
-		for i := range a {
-			count[a[i].key>>shift&(1<<11-1)]++
+	o.count = [digits][1 << digitBits]int32{}
+	for i := range a {
+		k := a[i].key
+		for d := range o.count {
+			o.count[d][k&(1<<digitBits-1)]++
+			k >>= digitBits
 		}
-		if count[a[0].key>>shift&(1<<11-1)] == int32(len(a)) {
+	}
+	for d := range o.count {
+		count, shift := &o.count[d], d*digitBits
+		if count[a[0].key>>shift&(1<<digitBits-1)] == int32(len(a)) {
 			continue
 		}
 		at := int32(0)
@@ -187,9 +207,9 @@ func (o *sorter) sort(a []pair) []pair {
 			at, count[i] = at+count[i], at
 		}
 		for i := range a {
-			d := a[i].key >> shift & (1<<11 - 1)
-			b[count[d]] = a[i]
-			count[d]++
+			p := &count[a[i].key>>shift&(1<<digitBits-1)]
+			b[*p] = a[i]
+			*p++
 		}
 		a, b = b, a
 	}

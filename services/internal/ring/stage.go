@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -29,7 +30,7 @@ type stage struct {
 	ring       *Ring
 	worker     uint16
 	interfaces func() []pipeline.Interface
-	rules      *rules
+	rules      atomic.Pointer[rules]
 	builder    *builder
 	lost       atomic.Uint64
 
@@ -72,10 +73,22 @@ func (r *Ring) Stage(worker int, interfaces func() []pipeline.Interface) Stage {
 }
 
 func newStage(r *Ring, worker int) *stage {
-	s := &stage{ring: r, worker: uint16(worker), rules: newRules(r.cfg.Rules), builder: newBuilder(), saved: make(chan *image, 2)}
+	s := &stage{ring: r, worker: uint16(worker), builder: newBuilder(), saved: make(chan *image, 2)}
+	s.rules.Store(newRules(r.cfg.Rules))
 	s.finished.Store(true)
 	s.mark.Store(math.MinInt64)
 	return s
+}
+
+// SetRules has other rules decide about what comes from the next batch on.
+func (r *Ring) SetRules(list []Rule) error {
+	if err := checkRules(list); err != nil {
+		return fmt.Errorf("ring %q: %w", r.d.name, err)
+	}
+	for _, s := range r.stages {
+		s.rules.Store(newRules(list))
+	}
+	return nil
 }
 
 func (s *stage) Lost(frames uint64) { s.lost.Store(frames) }
@@ -87,10 +100,10 @@ func (s *stage) Process(b *pipeline.Batch) {
 	if s.finished.Load() {
 		return
 	}
-	packets := uint64(0)
+	packets, rules := uint64(0), s.rules.Load()
 	for i := range b.Packets {
 		p, m := &b.Packets[i], &b.Meta[i]
-		n := s.rules.keep(p, m)
+		n := rules.keep(p, m)
 		if n < 0 {
 			s.ring.discarded.Add(1)
 			continue

@@ -84,7 +84,7 @@ func (r *Ring) State() State {
 		}
 	}
 	if oldest <= newest {
-		s.Oldest, s.Newest = oldest, newest
+		s.Oldest, s.Newest = min(r.covered(oldest), newest), newest
 	}
 	s.Size, s.Used = s.SizeRaw/int64(s.Copies+1), s.Used/int64(s.Copies+1)
 	s.Pins = r.pins()
