@@ -65,6 +65,8 @@ func useRings(p *tab, d *wired) {
 	device.Wait(p.t, "the frames are received", func() bool { return number(p.cell("Ports", 2, "Packets")) == before+len(traffic) })
 	p.shows("table[aria-label='Packet ring buffers'] td[data-name='Oldest and newest']", "to 2")
 
+	keepPackets(p)
+
 	p.write("#expression", "interface == 2 and macProtocol == ARP")
 	p.press("Capture", "5 min")
 	p.shows("#when", "From ring office from its oldest packet")
@@ -111,6 +113,25 @@ func useRings(p *tab, d *wired) {
 	p.write("#expression", "vlan == 4000")
 	device.Wait(p.t, "the filter can be started", p.startable)
 	p.quiet()
+}
+
+// keepPackets protects what the ring has, and lets it go again.
+func keepPackets(p *tab) {
+	p.press("Packet ring buffers", "Keep\u2026")
+	p.accessible()
+	p.picture("keep")
+	until := eval[string](p, "document.querySelectorAll('dialog input')[2].value")
+	p.pick("Keep until", "2020-01-01T00:00:00")
+	p.shows("#kept", "over already")
+	p.pick("Keep until", until)
+	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
+	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.shows("table[aria-label='Packet ring buffers']", "kept until "+strings.Replace(until, "T", " ", 1))
+	eval[chromedp.Void](p, `document.querySelector("table[aria-label='Packet ring buffers']").scrollIntoView()`)
+	p.accessible()
+	p.picture("kept")
+	p.press("Packet ring buffers", "Release")
+	device.Wait(p.t, "nothing is kept any more", func() bool { return !strings.Contains(p.text("table[aria-label='Packet ring buffers']"), "kept until") })
 }
 
 // deleteRing deletes the ring, after its name is typed.
@@ -192,7 +213,8 @@ func seeRings(p *tab, _ *wired) {
 	p.look("light", 1280)
 	p.pick("Source", "")
 	device.Wait(p.t, "who is no admin is not offered to create and delete rings", func() bool {
-		return !strings.Contains(p.text("section[aria-label='Packet ring buffers']"), "\u2026")
+		text := p.text("section[aria-label='Packet ring buffers']")
+		return strings.Contains(text, "Keep\u2026") && !strings.Contains(text, "Delete\u2026") && !strings.Contains(text, "Create ring\u2026")
 	})
 	eval[chromedp.Void](p, "(() => { JSON.parse = window.parseBefore; })()")
 	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
