@@ -134,13 +134,17 @@ func (w *Worker) process(b *Batch) {
 		}
 	}
 	table := w.Source.Interfaces()
-	for from := 0; from < len(b.Packets); from += flow.AheadMax {
-		to := min(from+flow.AheadMax, len(b.Packets))
-		packets, meta := b.Packets[from:to], b.Meta[from:to]
-		for i := 0; i < len(packets); i++ {
-			i += w.decode(packets[i:], table)
+	// The memory that a run of packets needs comes while the run after it is decoded and the one before it is recognised.
+	for from := 0; from < len(b.Packets)+flow.AheadMax; from += flow.AheadMax {
+		if packets, _ := run(b, from); len(packets) > 0 {
+			for i := 0; i < len(packets); i++ {
+				i += w.decode(packets[i:], table)
+			}
+			if w.Flows != nil {
+				w.Flows.Ahead(packets)
+			}
 		}
-		w.follow(packets, meta)
+		w.follow(run(b, from-flow.AheadMax))
 	}
 	for _, stage := range w.Stages {
 		stage.Process(b)
@@ -173,16 +177,25 @@ func (w *Worker) decode(packets []packet.Packet, table []Interface) (i int) {
 	return i
 }
 
-// follow finds the flows of packets and what is known about them.
+// run returns the packets of a batch that are looked at together from index at on: none before the first and after the last.
+func run(b *Batch, at int) ([]packet.Packet, []Meta) {
+	if at < 0 || at >= len(b.Packets) {
+		return nil, nil
+	}
+	to := min(at+flow.AheadMax, len(b.Packets))
+	return b.Packets[at:to], b.Meta[at:to]
+}
+
+// follow finds the flows of packets and what is known about them, and goes on to the next ones.
 func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
 		clear(meta) // nothing is ever written to it
 		return
 	}
-	w.Flows.Ahead(packets)
 	for i := 0; i < len(packets); i++ {
 		i += w.recognise(packets[i:], meta[i:])
 	}
+	w.Flows.Advance()
 }
 
 // recognise is follow for the packets up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot be trusted
