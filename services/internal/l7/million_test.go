@@ -47,6 +47,7 @@ func (w *worker) take(frames [][]byte, now int64) (v l7.Verdict) {
 	for len(frames) > 0 {
 		n := min(len(frames), len(w.batch))
 		w.table.Begin()
+		w.engine.Begin()
 		some := w.batch[:n]
 		for i, f := range frames[:n] {
 			some[i].Frame = packet.Frame{Data: f, Len: uint32(len(f)), Time: now}

@@ -31,7 +31,6 @@ type Worker struct {
 	OnPanic func(*Panic)
 
 	batch   Batch
-	hosts   []byte // names of the batch's flows: l7 gives them away before the batch ends
 	request atomic.Pointer[request]
 
 	asking sync.Mutex // held by Do: one request at a time
@@ -110,7 +109,6 @@ func (w *Worker) start() {
 	if cap(w.batch.Packets) < BatchSize {
 		w.batch.Packets = make([]packet.Packet, 0, BatchSize)
 		w.batch.Meta = make([]Meta, 0, BatchSize)
-		w.hosts = make([]byte, 0, BatchSize*l7.MaxHost)
 	}
 }
 
@@ -128,7 +126,9 @@ func (w *Worker) process(b *Batch) {
 	b.Meta = b.Meta[:len(b.Packets)]
 	if w.Flows != nil {
 		w.Flows.Begin()
-		w.hosts = w.hosts[:0]
+		if w.L7 != nil {
+			w.L7.Begin()
+		}
 		if len(b.Packets) == 0 {
 			w.Flows.Expire(b.Now, expireBudget)
 		}
@@ -149,16 +149,6 @@ func (w *Worker) process(b *Batch) {
 	for _, stage := range w.Stages {
 		stage.Process(b)
 	}
-}
-
-// keep copies a name for the rest of the batch.
-func (w *Worker) keep(name []byte) []byte {
-	if len(name) == 0 {
-		return nil
-	}
-	from := len(w.hosts)
-	w.hosts = append(w.hosts, name...)
-	return w.hosts[from:]
 }
 
 // decode locates the headers of packets, and returns how many there are, or the index of the one that it panicked at.
@@ -219,7 +209,7 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
 			found = i
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
 			if m.Flow != nil {
-				m.Host = w.keep(w.L7.HostName(m.Flow))
+				m.Host = w.L7.HostName(m.Flow)
 			}
 		}
 	}
