@@ -31,7 +31,7 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 	var r *Record
 	var from Endpoint
 	if at >= 0 {
-		r, from = t.settle(&t.probes[at&(AheadMax-1)], p)
+		r, from = t.settle(&t.probes[t.bank&1][at&(AheadMax-1)], p)
 	} else {
 		r, from = t.find(p)
 	}
@@ -47,20 +47,29 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 // in the first-level cache until Find.
 const AheadMax = 16
 
-// Ahead says which packets Find will be called with next, in this order. It changes nothing but time: it fetches the memory that they need at once.
-// The packets must not change before their Find. Those after the first AheadMax are left out.
+// Ahead says which packets Find will be called with after the next Advance, in this order. Ahead and Advance change nothing but time: Ahead begins to fetch the buckets
+// of the packets, Advance the records. What is done between the two, and between Advance and Find, is time in which the memory comes: decode and announce the
+// next packets before this ones' Find. The packets must not change before their Find. Those after the first AheadMax are left out.
 func (t *Table) Ahead(packets []packet.Packet) {
-	packets = packets[:min(len(packets), AheadMax)]
-	t.ahead, t.next = packets, 0
+	t.coming = packets[:min(len(packets), AheadMax)]
+	probes := &t.probes[t.bank^1&1]
 	var lines [AheadMax]*uint64
-	for i := range packets {
-		pr := &t.probes[i&(AheadMax-1)]
-		pr.set(t, &packets[i])
+	for i := range t.coming {
+		pr := &probes[i&(AheadMax-1)]
+		pr.set(t, &t.coming[i])
 		lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
 	}
 	prefetch(&lines)
-	for i := range packets {
-		pr := &t.probes[i&(AheadMax-1)]
+}
+
+// Advance goes on to the packets of the last Ahead.
+func (t *Table) Advance() {
+	t.ahead, t.next, t.coming = t.coming, 0, nil
+	t.bank ^= 1
+	probes := &t.probes[t.bank&1]
+	var lines [AheadMax]*uint64
+	for i := range t.ahead {
+		pr := &probes[i&(AheadMax-1)]
 		b := &t.index[t.first(pr.hash)]
 		if m := b.candidates(tagOf(pr.hash)); m != 0 {
 			pr.guess = b.record(m)

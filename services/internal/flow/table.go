@@ -67,9 +67,11 @@ type Table struct {
 	count   Counters
 	frags   fragments
 	inner   *packet.Packet
-	ahead   []packet.Packet // of the last Ahead, of which those from next on are still to be found
+	ahead   []packet.Packet // of the last Advance, of which those from next on are still to be found
 	next    int
-	probes  [AheadMax]probe         // of ahead
+	coming  []packet.Packet         // of the last Ahead
+	probes  [2][AheadMax]probe      // of ahead and of coming
+	bank    uint8                   // of ahead's: its lowest bit
 	levels  [maxDepth]packet.Packet // what is inside inner's frame, outermost first
 	depth   int                     // how many of them were decoded
 }
@@ -158,7 +160,7 @@ func (t *Table) grow() {
 // Begin starts a batch: records handed out before it may be used again.
 func (t *Table) Begin() {
 	t.batch++
-	t.ahead = nil
+	t.ahead, t.coming = nil, nil
 	t.free.release()
 }
 

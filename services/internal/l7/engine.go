@@ -54,6 +54,9 @@ func New(c Config) *Engine {
 	return &Engine{config: c, store: newStore(c.Bytes - 2*part), expected: newExpectTable(part), caller: newCaller(c.Calls, part), rows: dispatchTable()}
 }
 
+// Begin starts a batch of at most 256 packets: names that were handed out before it may be used again.
+func (e *Engine) Begin() { e.store.begin() }
+
 // Inspect takes the next packet of the worker and returns what is known about its flow, this packet included. inner is p decoded down to its
 // innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself. It sets ref.Call,
 // which is valid for CallRoom packets.
@@ -293,8 +296,8 @@ func (e *Engine) keepHost(s *state, host []byte) {
 	if len(host) == 0 {
 		return
 	}
-	e.store.dropName(hostBlock(s))
-	setHostBlock(s, e.store.keepName(host))
+	e.store.dropName(hostOf(s))
+	setHost(s, e.store.keepName(host))
 }
 
 // settle ends the search with a state.
@@ -347,7 +350,7 @@ func (e *Engine) Abandon(r *flow.Record) Verdict {
 	}
 	s := &r.L7
 	e.releaseSlot(s, r.ID)
-	e.store.dropName(hostBlock(s))
+	e.store.dropName(hostOf(s))
 	*s = state{}
 	setState(s, Unknown)
 	s[0] |= settled
@@ -358,14 +361,14 @@ func (e *Engine) Abandon(r *flow.Record) Verdict {
 // whose verdict stays readable until then.
 func (e *Engine) End(r *flow.Record) {
 	e.Finish(r)
-	e.store.dropName(hostBlock(&r.L7))
+	e.store.dropName(hostOf(&r.L7))
 	r.L7[0] &^= hasName
 }
 
 // HostName returns the name of the server that the flow told: TLS or QUIC server name, HTTP host, the name asked for in DNS; empty if there is none,
-// or no room was left to keep it. The bytes are valid until the engine is used again.
+// or no room was left to keep it. The bytes are valid until the next Begin.
 func (e *Engine) HostName(r *flow.Record) []byte {
-	return e.store.nameAt(hostBlock(&r.L7))
+	return e.store.nameAt(hostOf(&r.L7))
 }
 
 // rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.

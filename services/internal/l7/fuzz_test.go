@@ -207,6 +207,7 @@ func FuzzEngine(f *testing.F) {
 
 // checkStore checks that all slots and blocks are back, each once.
 func (l *lab) checkStore(t *testing.T) {
+	l.engine.Begin()
 	t.Helper()
 	s := &l.engine.store
 	at, n := s.newest, 0

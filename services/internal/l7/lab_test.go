@@ -90,6 +90,7 @@ func (l *lab) take(frame []byte) Verdict {
 	l.pkt = packet.Packet{Frame: packet.Frame{Data: frame, Len: uint32(full), Time: l.now}}
 	l.pkt.Decode(packet.LinkEthernet)
 	l.table.Begin()
+	l.engine.Begin()
 	ref := l.table.Find(&l.pkt)
 	l.last = ref.Flow
 	v := l.engine.Inspect(&l.pkt, l.table.Innermost(), &ref)

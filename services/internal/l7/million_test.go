@@ -1,8 +1,10 @@
 package l7_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -15,6 +17,7 @@ import (
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/packet/packettest"
+	"galvo/services/internal/pipeline"
 )
 
 // cpuTime returns the processor time of this thread: on a shared machine it says more than the clock on the wall.
@@ -44,12 +47,14 @@ func (w *worker) take(frames [][]byte, now int64) (v l7.Verdict) {
 	for len(frames) > 0 {
 		n := min(len(frames), len(w.batch))
 		w.table.Begin()
+		w.engine.Begin()
 		some := w.batch[:n]
 		for i, f := range frames[:n] {
 			some[i].Frame = packet.Frame{Data: f, Len: uint32(len(f)), Time: now}
 			some[i].Decode(packet.LinkEthernet)
 		}
 		w.table.Ahead(some)
+		w.table.Advance()
 		for i := range some {
 			ref := w.table.Find(&some[i])
 			v = w.engine.Inspect(&some[i], w.table.Innermost(), &ref)
@@ -135,7 +140,10 @@ func BenchmarkConcurrent(b *testing.B) {
 	for b.Loop() {
 		for _, c := range all {
 			start := cpuTime(b)
-			c.worker.take(c.frames, 1e18)
+			c.at = 0
+			if err := c.pipe.Run(b.Context()); err != nil {
+				b.Fatal(err)
+			}
 			c.least = min(c.least, float64(cpuTime(b)-start)/float64(len(c.frames)))
 		}
 	}
@@ -150,9 +158,30 @@ func BenchmarkConcurrent(b *testing.B) {
 // A crowd is a worker that has met many flows, and packets of theirs.
 type crowd struct {
 	worker *worker
+	pipe   *pipeline.Worker // with the worker's table and engine, and the crowd as its source
 	frames [][]byte
+	at     int     // of the next frame
 	bytes  float64 // that the worker takes, per flow
 	least  float64 // ns
+}
+
+// Next implements pipeline.Source.
+func (c *crowd) Next(_ context.Context, b *pipeline.Batch) error {
+	some := c.frames[c.at:min(c.at+pipeline.BatchSize, len(c.frames))]
+	if len(some) == 0 {
+		return io.EOF
+	}
+	c.at += len(some)
+	b.Now, b.Packets = 1e18, b.Packets[:len(some)]
+	for i, f := range some {
+		b.Packets[i].Frame = packet.Frame{Data: f, Len: uint32(len(f)), Time: b.Now}
+	}
+	return nil
+}
+
+// Interfaces implements pipeline.Source.
+func (c *crowd) Interfaces() []pipeline.Interface {
+	return []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}}
 }
 
 func newCrowd(b *testing.B, flows int) *crowd {
@@ -171,6 +200,7 @@ func newCrowd(b *testing.B, flows int) *crowd {
 	if active := c.worker.table.Counters().Active; active != flows {
 		b.Fatalf("%d flows of %d are in the table", active, flows)
 	}
+	c.pipe = &pipeline.Worker{Source: c, Flows: c.worker.table, L7: c.worker.engine}
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range c.frames {
 		c.frames[i] = append([]byte(nil), tcpFlow(r.IntN(flows), 1)[4][:14+20+20+64]...)

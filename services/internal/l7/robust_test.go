@@ -55,6 +55,7 @@ func (f traffic) play(skip func(from flow.Endpoint) bool) map[string]l7.Verdict 
 	for i := range f {
 		p := f[i]
 		table.Begin()
+		engine.Begin()
 		p.Decode(p.Link)
 		ref := table.Find(&p)
 		if skip == nil || ref.Flow == nil || !skip(ref.From) {
