@@ -142,6 +142,7 @@ type ProtocolCount struct {
 	Filter   string `json:"filter" doc:"Expert filter that captures it."`
 
 	PacketRate uint64   `json:"packetRate" doc:"Packets a second."`
+	OSILayer   int      `json:"osiLayer,omitempty" doc:"Where a protocol of l7 is at home: 2 the link, 3 the network, 7 the application."`
 	By         []string `json:"by,omitempty" doc:"How it is recognised, of layer 7: link, ip protocol, signature, dissector, host name, port guess."`
 }
 

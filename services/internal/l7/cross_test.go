@@ -3,7 +3,12 @@ package l7
 import (
 	"fmt"
 	"maps"
+	"os"
+	"reflect"
+	"regexp"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -54,7 +59,22 @@ var shared = map[[2]string]bool{
 	{"Mining", "JSON-RPC"}: true, // Stratum is JSON-RPC
 }
 
-// TestEverySignature asks all the rows about each one's sample: a sample belongs to its own protocol alone, or the table of shared says why not.
+// TestEveryDissectorFuzzed wants a fuzz target of each row's own.
+func TestEveryDissectorFuzzed(t *testing.T) {
+	targets, err := os.ReadFile("fuzz_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dissectors {
+		name := runtime.FuncForPC(reflect.ValueOf(d.inspect).Pointer()).Name()
+		name = name[strings.LastIndexByte(name, '.')+1:]
+		if !regexp.MustCompile(`fuzzDissector\(f, \w+, ` + name + `\b`).Match(targets) {
+			t.Errorf("no fuzz target has %s", name)
+		}
+	}
+}
+
+// TestEverySignature asks all the rows about each one's sample, whole and cut off: a sample belongs to its own protocol alone, or the table of shared says why not.
 func TestEverySignature(t *testing.T) {
 	table := signatureTable()
 	l := newLab(Config{})
@@ -74,13 +94,16 @@ func TestEverySignature(t *testing.T) {
 			if s.l4&l4 == 0 {
 				continue
 			}
-			v := payload{engine: l.engine, flow: l.last, data: s.samples[0], packet: s.samples[0], tcp: stream, nth: 1, dst: port, begun: true}
-			for j := range table.rows {
-				o := &table.rows[j]
-				if o.l4&l4 == 0 || o.both || s.both || o.proto == s.proto || !o.holds(&v) || shared[[2]string{Name(s.proto), Name(o.proto)}] {
-					continue
+			for n := 1; n <= len(s.samples[0]); n++ { // cut off, and at last whole
+				b := s.samples[0][:n]
+				v := payload{engine: l.engine, flow: l.last, data: b, packet: b, cut: n < len(s.samples[0]), wire: len(s.samples[0]), tcp: stream, nth: 1, dst: port, begun: true}
+				for j := range table.rows {
+					o := &table.rows[j]
+					if o.l4&l4 == 0 || o.both || s.both || o.proto == s.proto || !o.holds(&v) || shared[[2]string{Name(s.proto), Name(o.proto)}] {
+						continue
+					}
+					clashes[fmt.Sprintf("%s is also %s, of %d bytes", Name(s.proto), Name(o.proto), n)] = true
 				}
-				clashes[fmt.Sprintf("%s is also %s", Name(s.proto), Name(o.proto))] = true
 			}
 		}
 	}

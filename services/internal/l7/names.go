@@ -89,6 +89,9 @@ func Name(id ID) string { return rowOf(id).Name }
 // Category returns the category of id, or "".
 func Category(id ID) string { return rowOf(id).Category }
 
+// LayerOf returns where id is at home, or 0.
+func LayerOf(id ID) Layer { return rowOf(id).Layer }
+
 // Lookup finds a protocol by name or alias, whatever the case.
 func Lookup(name string) (ID, bool) {
 	id, ok := byName()[strings.ToLower(name)]

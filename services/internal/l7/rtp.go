@@ -2,6 +2,9 @@ package l7
 
 import "encoding/binary"
 
+// srtp is the number of SRTP in hosts.txt.
+const srtp ID = 1201
+
 // inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on, or by one where
 // SDP announced it.
 func inspectRTP(v *payload) answer {
@@ -14,7 +17,7 @@ func inspectRTP(v *payload) answer {
 		return answer{}
 	case isRTP(v.data):
 		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == RTP {
-			return answer{outcome: final}
+			return answer{outcome: final, app: x.app}
 		}
 		return rtpStream(v, hint)
 	case *hint != [4]byte{} && isFeedback(v.data):
