@@ -216,7 +216,11 @@ var programs = []string{"sbin/mke2fs", "sbin/e2fsck", "sbin/resize2fs", "sbin/cr
 var programPackages = []string{
 	"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6",
 	"cryptsetup-bin", "libcryptsetup12", "libdevmapper1.02.1", "libargon2-1", "libjson-c5", "libpopt0", "libssl3", "libselinux1", "libpcre2-8-0", "libudev1",
+	"libgcc-s1",
 }
+
+// loaded is a library that no program names, because libc loads it when a thread ends.
+const loaded = "libgcc_s.so.1"
 
 func (b *builder) addPrograms() error {
 	files := map[string][]byte{}
@@ -236,7 +240,13 @@ func (b *builder) addPrograms() error {
 			}
 		}
 	}
-	parts, err := program.Close(files, programs)
+	wanted := slices.Clone(programs)
+	for name := range files {
+		if path.Base(name) == loaded {
+			wanted = append(wanted, name)
+		}
+	}
+	parts, err := program.Close(files, wanted)
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,7 @@ func Wanted() []Want {
 		{"libselinux1", stable, main, "", "LicenseRef-Debian-public-domain", "for cryptsetup-bin"},
 		{"libpcre2-8-0", stable, main, "", "BSD-3-Clause", "for cryptsetup-bin"},
 		{"libudev1", stable, main, "", "LGPL-2.1-or-later", "for cryptsetup-bin"},
+		{"libgcc-s1", stable, main, "", "GPL-3.0-or-later WITH GCC-exception-3.1", "for cryptsetup-bin, whose threads libc ends with it"},
 		{"tor-geoipdb", stable, main, "", "CC-BY-SA-4.0", "countries of addresses, for the filter's countryCode"},
 		{"firmware-misc-nonfree", stable, nonfree, "", redistributable, "what runs in the NICs of Intel (ice), Broadcom (tg3) and Chelsio"},
 		{"firmware-realtek", stable, nonfree, "", redistributable, "what runs in Realtek's NICs"},

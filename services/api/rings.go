@@ -96,6 +96,7 @@ type Scan struct {
 	Matched   uint64    `json:"matched"`
 	Undecided uint64    `json:"undecided" doc:"Left out because their flow never got a verdict on which the filter could decide."`
 	Disorder  uint64    `json:"disorder" doc:"Delivered after a later one, because the reorder buffer was too small."`
+	Dropped   uint64    `json:"dropped" doc:"That the ring did not take in the interval, about, because the disk or the queue was full; whether they would have matched is not known."`
 	StartTime int64     `json:"startTime,omitempty" doc:"Of the first packet that the ring has in the interval."`
 	EndTime   int64     `json:"endTime,omitempty" doc:"Of the last one."`
 	Gaps      []ScanGap `json:"gaps" doc:"Times of which packets may be missing."`

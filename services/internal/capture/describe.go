@@ -72,6 +72,9 @@ func scanWords(s api.Scan) string {
 	if s.Disorder != 0 {
 		words += fmt.Sprintf(" %d packets come after a later one, because the reorder buffer was too small.", s.Disorder)
 	}
+	if s.Dropped != 0 {
+		words += fmt.Sprintf(" About %d packets of the interval are not in the ring, because its disks or its queue could not take them.", s.Dropped)
+	}
 	for _, g := range s.Gaps[:min(len(s.Gaps), 100)] {
 		words += fmt.Sprintf(" From %s to %s packets may be missing: %s.", moment(g.StartTime), moment(g.EndTime), g.Reason)
 	}

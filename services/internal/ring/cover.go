@@ -2,6 +2,7 @@ package ring
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -124,4 +125,54 @@ func (q *Results) holes() (gaps []Gap) {
 		}
 	}
 	return gaps
+}
+
+// drops is how many packets the ring had not taken when blocks ended: the least and the most of those that were asked.
+type drops struct {
+	known       bool
+	least, most uint64
+}
+
+func (d *drops) add(n uint64) {
+	if !d.known {
+		*d = drops{true, n, n}
+	}
+	d.least, d.most = min(d.least, n), max(d.most, n)
+}
+
+// askEnds asks the first and the last block of the interval what the ring had not taken by then: a query may read neither.
+func (q *Results) askEnds() {
+	r := q.ring
+	var first, last place
+	lo, hi := uint64(math.MaxUint64), uint64(0)
+	r.mu.Lock()
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			for i := range s.slots {
+				switch b := &s.slots[i]; {
+				case b.seq == 0 || !q.in(b.first, b.last):
+					continue
+				case b.seq < lo:
+					first, lo = place{s, i}, b.seq
+				}
+				if s.slots[i].seq > hi {
+					last, hi = place{s, i}, s.slots[i].seq
+				}
+			}
+		}
+	}
+	r.mu.Unlock()
+	b, err := r.buffers.get()
+	if err != nil || hi == 0 {
+		return
+	}
+	defer r.buffers.put(b)
+	for _, p := range []place{first, last} {
+		if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.seq >= lo && h.seq <= hi {
+			q.count(func(s *Scan) {
+				s.Bytes += trailerPages
+				s.drops.add(h.dropped)
+			})
+		}
+	}
 }

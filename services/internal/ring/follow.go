@@ -44,6 +44,7 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 		for _, g := range q.holes() {
 			q.gap(g.From, g.To, g.Why)
 		}
+		q.askEnds()
 	}
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()

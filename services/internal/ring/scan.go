@@ -21,9 +21,12 @@ type Scan struct {
 	Matched   uint64 // of these, delivered
 	Undecided uint64 // of these, left out because their flow never got a verdict that the filter could decide on
 	Disorder  uint64 // delivered after a later one, because the reorder memory was too small
+	Dropped   uint64 // that the ring did not take in the interval, about: from the first of its blocks to the last one
 	From, To  int64  // times of the first and the last packet that the ring has in the interval; From > To if it has none
 	Gaps      []Gap
 	Empty     string // why nothing matched; empty if something did
+
+	drops drops
 }
 
 // Scan says what was looked at so far. It may be called from any goroutine.
@@ -32,6 +35,7 @@ func (q *Results) Scan() Scan {
 	defer q.scanMu.Unlock()
 	s := q.scan
 	s.Gaps = slices.Clone(s.Gaps)
+	s.Dropped = s.drops.most - s.drops.least
 	if s.Matched == 0 {
 		s.Empty = s.why()
 	}

@@ -51,6 +51,7 @@ func (q *Results) look(t *task) *view {
 			s.Read++
 		}
 		s.Packets += uint64(v.looked)
+		s.drops.add(v.h.dropped)
 	})
 	if len(v.packets) == 0 {
 		q.drop(v)

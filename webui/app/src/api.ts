@@ -37,6 +37,7 @@ export interface Scan {
   matched: number;
   undecided: number;
   disorder: number;
+  dropped: number;
   startTime?: number;
   endTime?: number;
   gaps: { startTime: number; endTime: number; reason: string }[] | null;
