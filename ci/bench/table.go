@@ -34,7 +34,7 @@ func (t *table) add(i int, name string, goal float64, cost time.Duration) {
 func (t *table) print() {
 	fmt.Printf("\n%s\n", t.title)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\t%s\tratio\tgoal\t\t\n", t.unit)
+	fmt.Fprintf(w, "\t%s\tratio\tof minima\tgoal\t\t\n", t.unit)
 	for _, r := range t.rows {
 		if len(r.costs) == 0 {
 			continue
@@ -50,7 +50,8 @@ func (t *table) print() {
 				verdict = "MISSED"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%s\t%s\t\n", r.name, float64(median(r.costs))/float64(t.per), median(ratios), goal, verdict)
+		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%.2f\t%s\t%s\t\n", r.name, float64(median(r.costs))/float64(t.per), median(ratios),
+			float64(slices.Min(r.costs))/float64(max(slices.Min(t.rows[0].costs), 1)), goal, verdict)
 	}
 	_ = w.Flush() // to standard output
 }
