@@ -34,29 +34,27 @@ func (t *table) add(i int, name string, goal float64, cost time.Duration) {
 func (t *table) print() {
 	fmt.Printf("\n%s\n", t.title)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\t%s\tratio\tof minima\tgoal\t\t\n", t.unit)
+	fmt.Fprintf(w, "\t%s\tratio\tof single rounds\tgoal\t\t\n", t.unit)
 	for _, r := range t.rows {
 		if len(r.costs) == 0 {
 			continue
 		}
 		var ratios []float64
 		for round, cost := range r.costs {
-			ratios = append(ratios, float64(cost)/float64(max(t.rows[0].costs[round], 1)))
+			ratios = append(ratios, over(cost, t.rows[0].costs[round]))
 		}
+		least := slices.Min(r.costs)
+		ratio := over(least, slices.Min(t.rows[0].costs))
 		goal, verdict := "", ""
-		if ratio := median(ratios); r.goal > 0 {
+		if r.goal > 0 {
 			goal, verdict = fmt.Sprintf("<= %.2f", r.goal), "reached"
 			if ratio > r.goal {
 				verdict = "MISSED"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%.2f\t%s\t%s\t\n", r.name, float64(median(r.costs))/float64(t.per), median(ratios),
-			float64(slices.Min(r.costs))/float64(max(slices.Min(t.rows[0].costs), 1)), goal, verdict)
+		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%.2f to %.2f\t%s\t%s\t\n", r.name, float64(least)/float64(t.per), ratio, slices.Min(ratios), slices.Max(ratios), goal, verdict)
 	}
 	_ = w.Flush() // to standard output
 }
 
-func median[T float64 | time.Duration](list []T) T {
-	sorted := slices.Sorted(slices.Values(list))
-	return sorted[len(sorted)/2]
-}
+func over(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }

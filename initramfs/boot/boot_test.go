@@ -215,6 +215,32 @@ func TestSlowConsole(t *testing.T) {
 	}
 }
 
+// Every console shows everything, also what was said before it was there, and one that cannot be opened costs nothing but itself.
+func TestConsoles(t *testing.T) {
+	first, second := &screen{}, &screen{}
+	c := newConsoles(first)
+	io.WriteString(c, "early\n")
+	err := c.add([]string{"ttyS0", "ttyS1"}, func(path string) (io.Writer, error) {
+		if path == "/dev/ttyS1" {
+			return nil, os.ErrNotExist
+		}
+		return second, nil
+	})
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a console that does not exist: %v", err)
+	}
+	io.WriteString(c, "late\n")
+	c.Flush()
+	for _, s := range []*screen{first, second} {
+		if got := s.String(); got != "early\nlate\n" {
+			t.Errorf("a console shows %q", got)
+		}
+	}
+	if got := strings.Join(c.devices(), " "); got != "/dev/console /dev/ttyS0" {
+		t.Errorf("consoles %s", got)
+	}
+}
+
 func TestCommands(t *testing.T) {
 	m, _ := testMachine(t)
 	m.logs.add("engine", "said something")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galvo/services/api"
@@ -23,6 +24,9 @@ const (
 type health struct {
 	mu       sync.Mutex
 	services map[string]*vital
+
+	capturesWanted bool        // somebody wants to know of captures; set before watch
+	capturing      atomic.Bool // a capture runs
 }
 
 // A vital is what is known of one service.
@@ -88,6 +92,9 @@ func (h *health) watch(ctx context.Context, p supervise.Probe) {
 		}
 		if _, err := p.Engine(ctx); err == nil {
 			h.answer(api.ServiceEngine, time.Now())
+		}
+		if h.capturesWanted {
+			h.capturing.Store(p.Capturing(ctx))
 		}
 		select {
 		case <-ctx.Done():

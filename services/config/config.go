@@ -26,7 +26,7 @@ type Device struct {
 	// Name is the host name, which the page shows: letters, digits and hyphens, at most 63. Empty is galvo- with the last four digits of the
 	// management port's MAC address, and galvo on a plain host. A device with a management port is found as Name.local.
 	Name string `toml:"name" takes:"live"`
-	// RescueConsole lets a person with the password of admin in at the serial line of an appliance.
+	// RescueConsole lets a person with the password of admin in at the consoles of an appliance, its serial line and its screen.
 	RescueConsole bool `toml:"rescueConsole" takes:"live"`
 }
 
@@ -177,6 +177,7 @@ type Engine struct {
 // Default returns the configuration of a first start.
 func Default() *Config {
 	return &Config{
+		Device:     Device{RescueConsole: true},
 		Management: Management{IPv4: "dhcp", IPv6: "auto"},
 		Clock:      Clock{NTP: true},
 

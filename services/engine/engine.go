@@ -54,6 +54,7 @@ type Engine struct {
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
+	panics   panics
 	calls    *l7.Calls                     // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
@@ -135,7 +136,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, e.ports.live.Source(0).Interfaces)
+	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +201,8 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 		Source: e.ports.live.Source(index),
 		Flows:  flow.New(config),
 		L7:     engine,
+
+		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
 			e.stats.Stage(index),
@@ -354,6 +357,7 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 
 // renewEnv takes over what expressions depend on beside the configuration.
 func (e *Engine) renewEnv() {
+	defer e.running.Go(e.rings.renew) // which may take a while
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	s := *e.settings.Load()
@@ -381,6 +385,7 @@ func (e *Engine) reconfigure(c *handover.Config) {
 	}
 	e.captures.SetMax(plan.Plan.Captures)
 	e.configure(c, plan)
+	e.running.Go(e.rings.renew)
 }
 
 // handler answers the engine's part of the route table.

@@ -53,7 +53,7 @@ func flowsOf(t *testing.T, files []string) string {
 func TestHoldGivesWholeFlows(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7/pcap/*"))
 	for i, file := range files {
-		if i%24 != 0 {
+		if i%holdFiles != 0 {
 			continue
 		}
 		want := make(map[string]int)
@@ -69,12 +69,17 @@ func TestHoldGivesWholeFlows(t *testing.T) {
 		}
 		for name, n := range want {
 			_, said := readInto(t, "-filter", fmt.Sprintf("l7Protocol == %q", name), "-w", "/dev/null", file)
+			n -= endedBySilence[filepath.Base(file)]
 			if !strings.Contains(said, fmt.Sprintf("captured=%d dropped=0 ", n)) {
 				t.Errorf("%s: flows of %s have %d packets, and the filter gives %s", filepath.Base(file), name, n, said)
 			}
 		}
 	}
 }
+
+// endedBySilence are packets of flows without a verdict, because they came so long after the others of their 5-tuple that they began a flow of their own: the list of flows has
+// one row for both.
+var endedBySilence = map[string]int{"kafka.pcapng": 1}
 
 // TestFlowsOnce wants one row for a 5-tuple that was silent for so long that the flow table has ended it, and the verdict of the part that had one.
 func TestFlowsOnce(t *testing.T) {

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"galvo/board"
 	"galvo/services/engine"
@@ -83,7 +85,7 @@ func defaultState() string {
 }
 
 func runHost(ctx context.Context, args []string) error {
-	o := host.Options{State: ".", Storage: "..", Version: version} // it runs in its own part of the state
+	o := host.Options{State: ".", Storage: "..", Version: version, Built: built()} // it runs in its own part of the state
 	f := flag.NewFlagSet("host", flag.ContinueOnError)
 	f.StringVar(&o.Config, "config", "", "configuration `file`")
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
@@ -201,4 +203,22 @@ func inheritNames(o *server.Options, fd int) error {
 // identity adds the flags that say as whom a service runs.
 func identity(f *flag.FlagSet) (user, group *int) {
 	return f.Int("user", -1, "`uid` to run as; negative is as before"), f.Int("group", -1, "`gid` to run as; negative is as before")
+}
+
+// built returns the time of the program's commit, or none if it was built without one.
+func built() time.Time {
+	if seconds, err := strconv.ParseInt(commit, 10, 64); err == nil {
+		return time.Unix(seconds, 0)
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			t, _ := time.Parse(time.RFC3339, s.Value)
+			return t
+		}
+	}
+	return time.Time{}
 }

@@ -38,7 +38,7 @@ func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
 // scanned says why there is no packet in the output; and of a ring in any case what was looked at.
 func (c *Capture) scanned() string {
 	if c.spec.Scan != nil {
-		return scanWords(c.spec.Scan())
+		return scanWords(c.scan())
 	}
 	total := c.counts()
 	what := "no filter"

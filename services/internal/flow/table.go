@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"galvo/services/internal/hugepage"
 	"galvo/services/internal/packet"
 )
 
@@ -69,7 +70,6 @@ type Table struct {
 	ahead   []packet.Packet // of the last Ahead, of which those from next on are still to be found
 	next    int
 	probes  [AheadMax]probe         // of ahead
-	touched int64                   // makes the compiler read what Ahead fetches
 	levels  [maxDepth]packet.Packet // what is inside inner's frame, outermost first
 	depth   int                     // how many of them were decoded
 }
@@ -114,14 +114,13 @@ func New(cfg Config) *Table {
 		cfg:     cfg,
 		patient: int64(min(cfg.IdleTCP, cfg.IdleOther, cfg.IdleDone)),
 		seed:    newSeed(),
-		index:   make([]bucket, buckets(cfg.Flows)),
-		records: make([]Record, cfg.Flows),
+		index:   hugepage.Make[bucket](buckets(cfg.Flows)),
+		records: hugepage.Make[Record](cfg.Flows),
 		free:    newQueue(cfg.Flows),
 		frags:   newFragments(cfg.Fragments),
 	}
-	t.mask = len(t.index) - 1
+	t.mask = buckets(1024) - 1
 	if cfg.Sparse {
-		t.mask = buckets(1024) - 1
 		return t
 	}
 	clear(t.index)

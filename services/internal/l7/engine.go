@@ -115,7 +115,9 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		}
 		return verdict(s)
 	default:
-		e.byProtocol(r)
+		if e.byProtocol(p, r); s[0]&settled == 0 && e.exhausted(s) {
+			e.giveUp(r)
+		}
 		return verdict(s)
 	}
 	if flags, ok := p.TCPFlags(); ok && flags&2 != 0 {
@@ -139,11 +141,14 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 	return verdict(s)
 }
 
-// byProtocol names a flow that is neither TCP nor UDP.
-func (e *Engine) byProtocol(r *flow.Record) {
+// byProtocol names a flow that is neither TCP nor UDP by the packet's IP protocol number and, where there is something to look at, by what follows.
+func (e *Engine) byProtocol(p *packet.Packet, r *flow.Record) {
 	id := named(byIPProtocol, uint64(r.Proto))
 	if id == 0 {
 		e.settle(r, Unknown)
+		return
+	}
+	if !headOf(p, r.Proto) {
 		return
 	}
 	e.name(r, id, 0)
@@ -332,6 +337,21 @@ func (e *Engine) Finish(r *flow.Record) Verdict {
 		e.giveUp(r)
 	}
 	return verdict(&r.L7)
+}
+
+// Abandon ends the search for a flow whose last packet was too much for a dissector, and forgets what it kept of the flow: that may be half written. The flow is
+// Unknown from now on, whatever it was.
+func (e *Engine) Abandon(r *flow.Record) Verdict {
+	if r == nil {
+		return Verdict{}
+	}
+	s := &r.L7
+	e.releaseSlot(s, r.ID)
+	e.store.dropName(hostBlock(s))
+	*s = state{}
+	setState(s, Unknown)
+	s[0] |= settled
+	return verdict(s)
 }
 
 // End gives up on a flow like Finish, and gives back what the engine keeps for it. The flow table calls it when it is about to recycle the record,

@@ -138,6 +138,14 @@ func (v Verdict) Is(id ID) bool {
 	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id) || int(v.Proto) < len(carriers()) && carriers()[v.Proto] == id)
 }
 
+// Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then on.
+func (v Verdict) Listed() (carrier, app ID) {
+	if v.Proto == STUN && v.App == DTLS {
+		return DTLS, STUN
+	}
+	return v.Proto, v.App
+}
+
 func belongs(member, family ID) bool {
 	for member != family {
 		if member = rowOf(member).Master; member == 0 {

@@ -1,6 +1,10 @@
 package l7
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"galvo/services/internal/hugepage"
+)
 
 // slotBytes is what a slot keeps of a stream: a ClientHello with post-quantum key shares, or the headers of a request up to Host.
 const slotBytes = 4096
@@ -46,7 +50,7 @@ type block struct {
 func newStore(bytes int) store {
 	slots := min(max(bytes/4*3, 0)/(slotBytes+slotHead), 1<<16-2)
 	blocks := max(bytes/4, 0) / 64
-	s := store{slots: make([]slot, slots), blocks: make([]block, blocks)}
+	s := store{slots: make([]slot, slots), blocks: hugepage.Make[block](blocks)}
 	data := make([]byte, slots*slotBytes)
 	for i := range s.slots {
 		s.slots[i].data = data[i*slotBytes:][:slotBytes:slotBytes]

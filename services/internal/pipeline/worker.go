@@ -26,6 +26,10 @@ type Worker struct {
 	L7     *l7.Engine  // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
 	Stages []Stage     // in the order in which they see a batch
 
+	// OnPanic is told when decoding or recognising a packet panicked, on the worker's goroutine. The packet goes on without what was not found out, its flow
+	// has no more to do with l7, and all others are not concerned. If it is nil the panic goes on.
+	OnPanic func(*Panic)
+
 	batch   Batch
 	hosts   []byte // names of the batch's flows: l7 gives them away before the batch ends
 	request atomic.Pointer[request]
@@ -133,9 +137,8 @@ func (w *Worker) process(b *Batch) {
 	for from := 0; from < len(b.Packets); from += flow.AheadMax {
 		to := min(from+flow.AheadMax, len(b.Packets))
 		packets, meta := b.Packets[from:to], b.Meta[from:to]
-		for i := range packets {
-			p := &packets[i]
-			p.Decode(table[p.Iface].Link)
+		for i := 0; i < len(packets); i++ {
+			i += w.decode(packets[i:], table)
 		}
 		w.follow(packets, meta)
 	}
@@ -154,6 +157,22 @@ func (w *Worker) keep(name []byte) []byte {
 	return w.hosts[from:]
 }
 
+// decode locates the headers of packets, and returns how many there are, or the index of the one that it panicked at.
+func (w *Worker) decode(packets []packet.Packet, table []Interface) (i int) {
+	defer func() {
+		if cause := w.caught(recover()); cause != nil {
+			p := &packets[i]
+			w.OnPanic(newPanic(cause, p, nil))
+			p.Headers = packet.Headers{Link: p.Link, End: uint32(len(p.Data))}
+		}
+	}()
+	for ; i < len(packets); i++ {
+		p := &packets[i]
+		p.Decode(table[p.Iface].Link)
+	}
+	return i
+}
+
 // follow finds the flows of packets and what is known about them.
 func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
@@ -161,14 +180,43 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 		return
 	}
 	w.Flows.Ahead(packets)
-	for i := range packets {
+	for i := 0; i < len(packets); i++ {
+		i += w.recognise(packets[i:], meta[i:])
+	}
+}
+
+// recognise is follow for the packets up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot be trusted
+// any more.
+func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
+	found := -1
+	defer func() {
+		if i != found {
+			return
+		}
+		if cause := w.caught(recover()); cause != nil {
+			m := &meta[i]
+			w.OnPanic(newPanic(cause, &packets[i], m.Flow))
+			m.L7 = w.L7.Abandon(m.Flow)
+		}
+	}()
+	for ; i < len(packets); i++ {
 		p, m := &packets[i], &meta[i]
 		w.Flows.FindInto(&m.Ref, p)
 		if w.L7 != nil { // else m.L7 is as empty as it was made
+			found = i
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
 			if m.Flow != nil {
 				m.Host = w.keep(w.L7.HostName(m.Flow))
 			}
 		}
 	}
+	return i
+}
+
+// caught returns what was recovered, if somebody is to be told; else it panics on.
+func (w *Worker) caught(cause any) any {
+	if cause != nil && w.OnPanic == nil {
+		panic(cause)
+	}
+	return cause
 }

@@ -262,8 +262,8 @@ func drain(b *testing.B, r *Ring, q Query) (n uint64, scan Scan) {
 	}
 }
 
-// forget makes the ring like one that was just opened: nothing is known of its closed segments.
-func (r *Ring) forget() {
+// dropIndexes makes the ring like one that was just opened: nothing is known of its closed segments.
+func (r *Ring) dropIndexes() {
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			s.index.drop()
@@ -289,7 +289,7 @@ func BenchmarkQuery(b *testing.B) {
 					var scan Scan
 					query, raw, used := time.Hour, time.Hour, time.Duration(0)
 					for b.Loop() {
-						r.forget()
+						r.dropIndexes()
 						began, before := time.Now(), cpu()
 						n, scan = drain(b, r, q)
 						query, used = min(query, time.Since(began)), used+cpu()-before

@@ -40,11 +40,19 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	bound = r.show(q.ctx.Done(), q.q.To <= r.now()-endSlack)
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
+	if !f.begun {
+		for _, g := range q.holes() {
+			q.gap(g.From, g.To, g.Why)
+		}
+	}
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed
 	r.mu.Unlock()
-	final = !q.q.Live || closed || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	final = !q.q.Live || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	if closed && !final {
+		final, q.end = true, ErrClosed
+	}
 	if final {
 		bound = math.MaxInt64
 	}

@@ -35,7 +35,7 @@ func (q *Results) match(t *task, v *view) error {
 		verdict := known.verdict
 		result := q.q.Filter.Match(w.p, &w.ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
-			result, verdict = q.later(w, i, verdict)
+			result, verdict = q.later(t, w, i, verdict)
 		}
 		switch result {
 		case filter.Yes:
@@ -55,7 +55,7 @@ func (q *Results) match(t *task, v *view) error {
 }
 
 // later asks the filter again about a packet whose result is unknown, with what became known of its flow after it.
-func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
+func (q *Results) later(t *task, w *walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
 	e := w.entry
 	for k := range e.events {
 		if ev := &e.events[k]; ev.packet > packet {
@@ -77,7 +77,7 @@ func (q *Results) later(w *walker, packet int, v l7.Verdict) (filter.Result, l7.
 			}
 		}
 	}
-	if q.hold(w, v) {
+	if q.hold(t, w, v) {
 		return filter.No, v
 	}
 	v = lastVerdict(v)

@@ -2,7 +2,6 @@ package ring
 
 import (
 	"context"
-	"io"
 	"math"
 	"slices"
 	"time"
@@ -38,7 +37,7 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 			return nil
 		}
 		if q.ended {
-			return io.EOF
+			return q.end
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {
 			b.Now = q.ring.now()

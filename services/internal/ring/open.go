@@ -25,7 +25,8 @@ func open(c Config) (*Ring, error) {
 		return nil, err
 	}
 	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
-		queries: make(map[*Results]struct{})}
+		overwritten: math.MinInt64,
+		queries:     make(map[*Results]struct{})}
 	r.buffers.size = blockSize
 	var errs []error
 	for i, dir := range c.Dirs {
@@ -51,6 +52,7 @@ func open(c Config) (*Ring, error) {
 	}
 	r.mu.Lock()
 	r.recover()
+	r.forgotten()
 	r.mu.Unlock()
 	if c.ReadOnly {
 		return r, nil

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	"math"
 	"runtime"
@@ -38,12 +39,14 @@ type Results struct {
 	joined  sync.WaitGroup
 	resolve resolver
 	held    waitingRoom
-	rounds  atomic.Int64 // of naming blocks
+	recent  chan struct{} // done of the last task whose packets may wait for verdicts; feed's own
+	rounds  atomic.Int64  // of naming blocks
 
 	active  []*view // with packets to deliver
 	coming  *task   // the next one
 	bound   int64   // packets before this time may be delivered
 	ended   bool
+	end     error // what Next returns then: io.EOF, or ErrClosed if the ring was closed before the interval was over; set before ordered is closed
 	last    int64
 	current []*view // whose packets the last batch borrows
 
@@ -89,7 +92,7 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	}
 	r.readers.Add(1)
 	window := max(int(r.cfg.ReorderBytes/blockSize/2), 4)
-	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64}
+	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
 	res.ctx, res.cancel = context.WithCancelCause(ctx)
 	r.queries[res] = struct{}{}
@@ -188,6 +191,10 @@ func (q *Results) feed() {
 
 func (q *Results) send(t *task) bool {
 	t.done = make(chan struct{})
+	t.after = q.recent
+	if q.mayWait(t, t.last) {
+		q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
+	}
 	select {
 	case q.tokens <- struct{}{}:
 	case <-q.ctx.Done():
@@ -207,6 +214,9 @@ func (q *Results) send(t *task) bool {
 func (q *Results) read() {
 	defer q.joined.Done()
 	for t := range q.work {
+		if t.after != nil {
+			<-t.after // who has it took it before, and ends
+		}
 		if q.ctx.Err() == nil {
 			t.v = q.look(t)
 		}

@@ -278,6 +278,8 @@ type Ring struct {
 	closed   bool
 	problems []string
 
+	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
+
 	rate    rate
 	stop    chan struct{}
 	stopped sync.WaitGroup

@@ -13,9 +13,10 @@ type task struct {
 	shown  *snapshot // or a copy of it while it is unfinished
 	from   uint32    // ordinal of the first packet that was not looked at before
 	done   chan struct{}
-	v      *view // nil if nothing matched
-	held   *view // packets that waited for what this block says; nil if there are none
-	bound  int64 // before this time nothing is recorded any more; what comes next in time may still be recorded after it
+	after  chan struct{} // done of the one that must be looked at before; nil if there is none
+	v      *view         // nil if nothing matched
+	held   *view         // packets that waited for what this block says; nil if there are none
+	bound  int64         // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
 	final  bool
 }
@@ -46,7 +47,9 @@ func (q *Results) look(t *task) *view {
 		return nil
 	}
 	q.count(func(s *Scan) {
-		s.Read++
+		if t.from == 0 { // else it is what was added to one that was not finished
+			s.Read++
+		}
 		s.Packets += uint64(v.looked)
 	})
 	if len(v.packets) == 0 {

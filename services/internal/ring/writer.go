@@ -105,6 +105,7 @@ func (r *Ring) slotOn(d *device) (*segment, int, error) {
 	at := s.used
 	s.used++
 	s.inFlight++
+	r.forget(&s.slots[at])
 	s.slots[at] = slot{}
 	return s, at, nil
 }

@@ -279,6 +279,9 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if _, err := v.root.Lstat(p); err == nil {
 		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
 	}
+	if _, err := v.root.Lstat(path.Dir(p)); err != nil {
+		return api.File{}, v.failed(path.Dir(p), err)
+	}
 	part := p + partSuffix
 	if !v.claim(part) {
 		return api.File{}, conflict("%s is being uploaded", p)

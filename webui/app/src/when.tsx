@@ -1,6 +1,6 @@
 // What a capture is of: the live traffic or a packet ring buffer, and from when to when. Other parts of the page may choose a ring.
 
-import { signal, useSignal } from "@preact/signals";
+import { computed, signal, useSignal } from "@preact/signals";
 import { call, type DryRun, type Ring } from "./api";
 import { Select } from "./fields";
 import { bytes, count, duration, sentence, time, zone } from "./format";
@@ -27,6 +27,9 @@ export interface When {
   endTime?: number;
   wrong?: { field: "source" | "start" | "end"; text: string };
 }
+
+// source is the ring to capture from; "" is the live traffic.
+export const source = computed(() => rings().find((r) => r.name === chosen.value && r.state === "recording")?.name ?? "");
 
 // when reads the fields. now is the device's time, since the browser's may be another.
 export function when(): When {
