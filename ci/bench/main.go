@@ -1,4 +1,5 @@
-// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet.
+// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet, and next to Stenographer, by the time that an
+// answer takes.
 //
 //	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-drains 3] [-only live|record|retrieve|offline] [-rows REGEXP]
 //

@@ -7,8 +7,8 @@ import (
 	"regexp"
 )
 
-// ringBytes is the size of the ring that the engine records into: what one receiver gets fills a seventh of it, and several of its segments.
-const ringBytes = 1_000_000_000
+// ringBytes is the size of the ring that the engine records into: its segments have 62 MB, about as much as one receiver gets, so each run closes some.
+const ringBytes = 4_000_000_000
 
 // record is the drain test for receivers that keep everything on the same disk.
 func record(ctx context.Context, b *bench) error {

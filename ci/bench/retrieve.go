@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -424,24 +425,28 @@ func (b *bench) stenographer() (*archive, error) {
 	return &archive{
 		name: "stenographer", files: dir, argv: []string{"stenographer", "-config", file, "-syslog=false"},
 		tls: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{client}},
-		ready: func(c *http.Client) error { // a host that nobody is
-			r, err := query("host 192.0.2.1")
-			if err != nil {
-				return err
-			}
-			reply, err := c.Do(r)
+		ready: func(c *http.Client) error { // once it has opened the files; a question would read their indexes
+			reply, err := c.Get(url + "/debug/stats")
 			if err != nil {
 				return err
 			}
 			defer reply.Body.Close()
-			if _, err = io.Copy(io.Discard, reply.Body); err == nil && reply.StatusCode != http.StatusOK {
-				err = errors.New(reply.Status)
+			text, err := io.ReadAll(reply.Body)
+			if err != nil {
+				return err
 			}
-			return err
+			files, _ := filepath.Glob(filepath.Join(dir, "PKT0", "[0-9]*"))
+			if m := openFiles.FindSubmatch(text); m == nil || string(m[1]) != fmt.Sprint(len(files)) {
+				return fmt.Errorf("it has not opened %d files: %s", len(files), text)
+			}
+			return nil
 		},
 		ask: func(q question) (*http.Request, error) { return query(q.steno) },
 	}, nil
 }
+
+// openFiles finds in Stenographer's statistics how many files it has.
+var openFiles = regexp.MustCompile(`(?m)^current_files\s+(\d+)`)
 
 // certificates makes what Stenographer wants for TLS: an authority, and a certificate of it for the server and for its client.
 func certificates(dir string) (client tls.Certificate, err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,8 +25,7 @@ type Uring struct {
 	sqeMem []byte
 	sqes   []sqe
 
-	submitting     sync.Mutex // guards what follows
-	sqTail, sqMask *uint32
+	sqTail, sqMask *uint32 // the thread of serve has them
 	sqArray        []uint32
 
 	cqHead, cqTail, cqMask *uint32 // the goroutine of reap has them
@@ -34,8 +34,9 @@ type Uring struct {
 	refused sync.Once
 	report  func(error)
 
-	free    chan uint32 // requests that are not in use
-	pending [uringDepth]chan int32
+	free    chan uint32            // requests that are not in use
+	asked   chan uint32            // those that are to be submitted
+	pending [uringDepth]chan int32 // what came of each: bytes, or less than 0 an error number
 
 	pinning sync.Mutex
 	pinned  [uringBuffers][]byte
@@ -102,7 +103,7 @@ func NewUring(report func(error)) (*Uring, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("io_uring_setup: %w", errno)
 	}
-	u := &Uring{fd: int(fd), report: report, free: make(chan uint32, uringDepth)}
+	u := &Uring{fd: int(fd), report: report, free: make(chan uint32, uringDepth), asked: make(chan uint32, uringDepth)}
 	for i := range uringDepth {
 		u.free <- uint32(i)
 		u.pending[i] = make(chan int32, 1)
@@ -114,6 +115,7 @@ func NewUring(report func(error)) (*Uring, error) {
 		freePages(u.sqeMem)
 		return nil, err
 	}
+	go u.serve()
 	go u.reap()
 	return u, nil
 }
@@ -293,40 +295,60 @@ func (f *uringFile) WriteAt(b []byte, at int64) (int, error) {
 
 // write writes b and waits; it returns how many bytes were written.
 func (u *Uring) write(f *osFile, b []byte, at int64, buffer int) (int, error) {
-	i := <-u.free
-	if err := u.submit(i, sqe{
-		op: opWriteFixed, fd: int32(f.Fd()), off: uint64(at), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b)), data: uint64(i), buffer: uint16(buffer),
-	}); err != nil {
-		u.free <- i
-		return 0, err
-	}
-	n := <-u.pending[i]
-	u.free <- i
+	n := u.do(sqe{op: opWriteFixed, fd: int32(f.Fd()), off: uint64(at), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b)), buffer: uint16(buffer)})
 	if n < 0 {
 		return 0, syscall.Errno(-n)
 	}
 	return int(n), nil
 }
 
-// submit hands a request to the kernel. There are as many requests as places in the queue, so it has room.
-func (u *Uring) submit(i uint32, request sqe) error {
-	u.submitting.Lock()
-	defer u.submitting.Unlock()
+// do has a request done, and returns what came of it.
+func (u *Uring) do(request sqe) int32 {
+	i := <-u.free
+	request.data = uint64(i)
 	u.sqes[i] = request
+	u.asked <- i
+	n := <-u.pending[i]
+	u.free <- i
+	return n
+}
+
+// serve hands requests to the kernel, those that wait together. The kernel completes them on the thread that has submitted them, so that thread must not
+// wait for a disk: it does nothing else.
+func (u *Uring) serve() {
+	runtime.LockOSThread()
+	batch := make([]uint32, 0, uringDepth)
+	for i := range u.asked {
+		batch = append(batch[:0], i)
+		for len(u.asked) > 0 {
+			batch = append(batch, <-u.asked)
+		}
+		done, errno := u.submit(batch)
+		for _, i := range batch[done:] {
+			u.pending[i] <- -int32(errno)
+		}
+	}
+}
+
+// submit hands requests to the kernel, and returns how many it took. There are as many requests as places in the queue, so it has room.
+func (u *Uring) submit(batch []uint32) (done int, errno syscall.Errno) {
 	tail := *u.sqTail
-	u.sqArray[tail&*u.sqMask] = i
-	atomic.StoreUint32(u.sqTail, tail+1)
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(u.fd), 1, 0, 0, 0, 0)
+	for n, i := range batch {
+		u.sqArray[(tail+uint32(n))&*u.sqMask] = i
+	}
+	atomic.StoreUint32(u.sqTail, tail+uint32(len(batch)))
+	for done < len(batch) {
+		n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(u.fd), uintptr(len(batch)-done), 0, 0, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 			continue
-		case errno != 0 || n != 1:
-			atomic.StoreUint32(u.sqTail, tail) // the kernel has not looked at it
-			return fmt.Errorf("io_uring_enter: %w", errno)
+		case errno != 0:
+			atomic.StoreUint32(u.sqTail, tail+uint32(done)) // the kernel has not looked at the others
+			return done, errno
 		}
-		return nil
+		done += int(n)
 	}
+	return done, 0
 }
 
 // reap tells who waits that his request was completed.

@@ -22,7 +22,7 @@ func newUring(t *testing.T, report func(error)) (*Uring, Store) {
 	if err != nil {
 		need.Missing(t, "io_uring", err.Error())
 	}
-	t.Cleanup(func() { unix.Close(u.fd); u.done.Close() })
+	t.Cleanup(func() { close(u.asked); unix.Close(u.fd); u.done.Close() })
 	dir := filepath.Join(t.TempDir(), "ring")
 	f, err := OpenDirectory(dir).Create("x", pageSize)
 	if err != nil {
@@ -151,14 +151,9 @@ func TestUringRestricted(t *testing.T) {
 	u, _ := newUring(t, func(error) {})
 	const opNop, opOpenat, registerFiles = 0, 18, 2
 	for _, op := range []uint8{opNop, opOpenat} {
-		i := <-u.free
-		if err := u.submit(i, sqe{op: op, data: uint64(i)}); err != nil {
-			t.Fatal(err)
-		}
-		if n := <-u.pending[i]; n != -int32(unix.EACCES) {
+		if n := u.do(sqe{op: op}); n != -int32(unix.EACCES) {
 			t.Errorf("request %d: %d", op, n)
 		}
-		u.free <- i
 	}
 	if err := u.register(registerFiles, nil, 0); !errors.Is(err, unix.EACCES) {
 		t.Errorf("registering files: %v", err)
@@ -197,5 +192,7 @@ func TestUringRing(t *testing.T) {
 	if len(have) == 0 || len(have) == len(frames) {
 		t.Fatalf("%d of %d packets: it did not wrap", len(have), len(frames))
 	}
-	sameFrames(t, frames[len(frames)-len(have):], have)
+	// At the old end blocks may be missing between others: they were written at once, and overwritten in the order in which they came to the disk.
+	n := len(have) / 2
+	sameFrames(t, frames[len(frames)-n:], have[len(have)-n:])
 }
