@@ -26,8 +26,12 @@ func inspectDCERPC(v *payload) answer {
 // inspectDCERPCStream knows connection-oriented DCE/RPC (C706 section 12.6): version 5.0 or 5.1, type, data representation, length.
 func inspectDCERPCStream(v *payload) answer {
 	b := v.data
-	if len(b) < 16 || b[0] != 5 || b[1] > 1 || b[2] > 19 || b[4] != 0 && b[4] != 0x10 || b[5] > 3 || b[6]|b[7] != 0 {
+	var h [16]byte // zeros, which fit, where there is nothing yet
+	if copy(h[:], b) == 0 || b[0] != 5 || h[1] > 1 || h[2] > 19 || h[4] != 0 && h[4] != 0x10 || h[5] > 3 || h[6]|h[7] != 0 {
 		return answer{}
+	}
+	if len(b) < len(h) {
+		return answer{outcome: more}
 	}
 	order := binary.ByteOrder(binary.BigEndian)
 	if b[4] == 0x10 {
