@@ -25,7 +25,8 @@ type NPMPackage struct {
 // fontSuffixes are what files of fonts are called.
 var fontSuffixes = []string{".woff", ".woff2", ".ttf", ".otf", ".eot"}
 
-// ReadNPM returns the packages that the page is made of, by name: those of the lock file (package-lock.json, version 3) of the project in dir that are not for development only. They must be installed, since their
+// ReadNPM returns the packages that the page is made of, by name: those of the lock file (package-lock.json, version 3) of the project in dir that are not
+// for development only. They must be installed, since their
 // licences go into the image. Every font in the bundle must come from one of them: nobody would know its licence otherwise.
 func ReadNPM(dir string, bundle fs.FS) ([]NPMPackage, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))

@@ -53,7 +53,6 @@ const (
 	USB        Bus = "usb"
 	UAS        Bus = "uas"
 	MegaRAID   Bus = "megaraid"
-	MPTSAS     Bus = "mptsas"
 	PVSCSI     Bus = "pvscsi"
 )
 
@@ -66,7 +65,6 @@ var buses = map[Bus][]string{
 	USB:        {"qemu-xhci,id=bus-DRIVE", "usb-storage,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 	UAS:        {"qemu-xhci,id=xhci-DRIVE", "usb-uas,id=bus-DRIVE,bus=xhci-DRIVE.0", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 	MegaRAID:   {"megasas,id=bus-DRIVE", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
-	MPTSAS:     {"mptsas1068,id=bus-DRIVE", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 	PVSCSI:     {"pvscsi,id=bus-DRIVE", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 }
 

@@ -38,7 +38,7 @@ func TestHardware(t *testing.T) {
 	}{
 		{"virtio", "amd64", VirtioNet, []Model{VirtioNet}, VirtioBlk, []Bus{VirtioSCSI}},
 		{"e1000e and NVMe", "amd64", E1000e, []Model{E1000e}, NVMe, []Bus{MegaRAID}},
-		{"VMXNET3 and AHCI", "amd64", VMXNET3, []Model{VMXNET3, E1000e}, AHCI, []Bus{UAS, MPTSAS, PVSCSI}},
+		{"VMXNET3 and AHCI", "amd64", VMXNET3, []Model{VMXNET3, E1000e}, AHCI, []Bus{UAS, PVSCSI}},
 		{"e1000 and USB", "amd64", E1000, []Model{E1000, VirtioNet}, USB, nil},
 		{"igb", "amd64", IGB, []Model{IGB}, NVMe, nil},
 		{"virtio", "arm64", VirtioNet, []Model{VirtioNet}, VirtioBlk, []Bus{VirtioSCSI}},

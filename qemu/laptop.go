@@ -16,7 +16,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// A Laptop is a host on the wire of the management port (Network Wired) with link-local addresses and nothing else: no DHCP server, no router. It answers ARP (RFC 826) and neighbour solicitations
+// A Laptop is a host on the wire of the management port (Network Wired) with link-local addresses and nothing else: no DHCP server, no router. It answers ARP
+// (RFC 826) and neighbour solicitations
 // (RFC 4861), asks for names by multicast (RFC 6762), and opens TCP connections.
 type Laptop struct {
 	wire *Wire

@@ -21,7 +21,8 @@ import (
 	"galvo/services/api"
 )
 
-// A laptop is all that there is on the network of the management port. It finds the device by its name, and reaches it at the addresses that both families give themselves; the certificate has the name.
+// A laptop is all that there is on the network of the management port. It finds the device by its name, and reaches it at the addresses that both families
+// give themselves; the certificate has the name.
 func TestNoDHCP(t *testing.T) {
 	m := Direct(t, "amd64")
 	m.Ports, m.Network = 1, Wired
@@ -123,7 +124,8 @@ func linkSettings(mode string) string {
 	return fmt.Sprintf("[[port]]\nmac = %q\nlink = 1\nmtu = 9000\n[[port]]\nmac = %q\nlink = 1\nmtu = 9000\n[[link]]\nnumber = 1\nmode = %q\n", mac(1), mac(2), mode)
 }
 
-// What comes in at one port of a link leaves through the other one, unchanged, in both directions, and is captured once, with the port where it came in. The mode is switched while the
+// What comes in at one port of a link leaves through the other one, unchanged, in both directions, and is captured once, with the port where it came in. The
+// mode is switched while the
 // device runs; in sink mode nothing leaves.
 func TestBridge(t *testing.T) {
 	for _, model := range []Model{VirtioNet, E1000e} {

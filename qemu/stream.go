@@ -98,6 +98,9 @@ func (s *stream) hear(t *layers.TCP) {
 		s.opened, s.next, s.want = true, t.Ack, t.Seq+1
 		s.emit(s.next, plain, nil)
 		return
+	case t.SYN: // it has not heard our answer
+		s.emit(s.next, plain, nil)
+		return
 	case !s.opened:
 		return
 	}

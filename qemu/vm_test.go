@@ -75,6 +75,9 @@ func TestFlashed(t *testing.T) {
 			if again.Console.Has("first login") {
 				t.Error("the state did not outlive the power")
 			}
+			if !again.Console.Has("the random generator has the seed of the last run") {
+				t.Error("the random generator has no seed")
+			}
 		})
 	}
 }

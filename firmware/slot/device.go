@@ -97,7 +97,8 @@ func (d Device) BootDisk() (*disk.Disk, error) {
 // loaderPartition is the variable in which systemd-boot leaves the identifier of the partition that it was loaded from (systemd, Boot Loader Interface).
 const loaderPartition = "firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
-// loadedFrom picks among disks with the same image, as the stick that a machine was installed from and its own disk: the one whose data is in use, which was picked before and has got identifiers of its own
+// loadedFrom picks among disks with the same image, as the stick that a machine was installed from and its own disk: the one whose data is in use, which was
+// picked before and has got identifiers of its own
 // since; the one that systemd-boot names; or else the first.
 func (d Device) loadedFrom(disks []disk.Disk) *disk.Disk {
 	mounts, _ := os.ReadFile(d.Mounts)

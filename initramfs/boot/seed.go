@@ -19,9 +19,11 @@ const (
 	seedMark = "user.random-seed-creditable"
 )
 
-// A seed is a file with randomness from one run of the machine for the next: one without a hardware generator would otherwise wait for its first random numbers, or take bad ones.
+// A seed is a file with randomness from one run of the machine for the next: one without a hardware generator would otherwise wait for its first random
+// numbers, or take bad ones.
 //
-// It is done as systemd-random-seed does it (systemd-random-seed.service(8), src/random-seed/random-seed.c, and systemd.io/RANDOM_SEEDS): a seed counts as entropy only if it carries the mark, and the mark is
+// It is done as systemd-random-seed does it (systemd-random-seed.service(8), src/random-seed/random-seed.c, and systemd.io/RANDOM_SEEDS): a seed counts as
+// entropy only if it carries the mark, and the mark is
 // gone from the disk before it does, so that it never counts twice, whenever the power is cut. The new seed is made of the old one and of fresh randomness, at
 // once and again at the end. An image has no seed, so that no two devices share one; of a copied disk with a seed both would count it, once.
 type seed struct {

@@ -185,7 +185,8 @@ func (x *Index) Load(name string) error {
 	return errs
 }
 
-// LoadFor loads the drivers of a device by its alias. A device without a driver is no error, and neither is a driver that finds nothing to drive (ENODEV): firmware names devices that a machine does not have.
+// LoadFor loads the drivers of a device by its alias. A device without a driver is no error, and neither is a driver that finds nothing to drive (ENODEV):
+// firmware names devices that a machine does not have.
 func (x *Index) LoadFor(alias string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -123,7 +123,8 @@ func (s *server) port() uint16 {
 // maxCertificateNames keeps a machine with very many addresses from a certificate that no client reads.
 const maxCertificateNames = 40
 
-// certificateNames returns the device's names and addresses: IPv6 link-local ones only of a management port, since a plain host has many, one a link. Who compares leaves their zone out.
+// certificateNames returns the device's names and addresses: IPv6 link-local ones only of a management port, since a plain host has many, one a link. Who
+// compares leaves their zone out.
 func (d *device) certificateNames() []string {
 	name := d.name()
 	names := []string{name, name + ".local", "localhost", "127.0.0.1", "::1"}

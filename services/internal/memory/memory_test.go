@@ -55,7 +55,7 @@ func TestPlan(t *testing.T) {
 		}, ""},
 		{"an appliance", 4 * gb, func(s *memory.Settings) { s.Percent = 90 }, func(p *memory.Plan) bool { return p.Share == 3_600_000_000 }, ""},
 		{"the system keeps its least", 512e6, func(s *memory.Settings) { s.Percent = 90 }, func(p *memory.Plan) bool {
-			return p.Share == 320_000_000
+			return p.Share == 256_000_000
 		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, statistics"},
 	}
 	for _, c := range cases {
@@ -101,7 +101,7 @@ func TestTooSmall(t *testing.T) {
 		change func(*memory.Settings)
 		want   string
 	}{
-		{128e6, func(*memory.Settings) {}, "share out 128 MB of memory: the system and the program itself need 288 MB"},
+		{128e6, func(*memory.Settings) {}, "share out 128 MB of memory: the system and the program itself need 352 MB"},
 		{512e6, func(s *memory.Settings) { s.Ports, s.Workers = 16, 8 },
 			"share out 512 MB of memory, of which Galvo may use 256 MB: 668 MB are needed at least, 537 MB of them for the kernel rings: " +
 				"lower engine.workers, or raise engine.memoryPercent"},
