@@ -31,12 +31,15 @@ async function ask(): Promise<void> {
       check.value = { ...about, ...(await call<FilterCheck>("POST", "/filter/check", { expression: about.of, ...(about.from && { source: about.from }) })) };
     } catch (e) {
       check.value = null;
-      if (!(e instanceof Refusal && e.failure.kind === "unavailable")) say(e); // the page says already that the device is away
+      if (!(e instanceof Refusal && known(e, about.from))) say(e);
       await new Promise((done) => setTimeout(done, 2000));
     }
   }
   asking = false;
 }
+
+// known says whether the page says already why there is no answer: the device is away, or the ring or slot has just gone.
+const known = (e: Refusal, from: string) => e.failure.kind === "unavailable" || (from !== "" && (e.status === 404 || e.status === 409));
 
 // narrow puts an expression into the form, to be looked at and started.
 export function narrow(text: string): void {
