@@ -52,7 +52,7 @@ const AheadMax = 16
 // next packets before this ones' Find. The packets must not change before their Find. Those after the first AheadMax are left out.
 func (t *Table) Ahead(packets []packet.Packet) {
 	t.coming = packets[:min(len(packets), AheadMax)]
-	probes := &t.probes[t.bank^1&1]
+	probes := &t.probes[(t.bank^1)&1]
 	var lines [AheadMax]*uint64
 	for i := range t.coming {
 		pr := &probes[i&(AheadMax-1)]
