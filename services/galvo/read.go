@@ -42,7 +42,7 @@ type readFlags struct {
 	snap                                       uint
 	flows                                      bool
 	files                                      []string
-	hosts                                      *l7.Hosts // of the configuration
+	hosts                                      *l7.Hosts // of the configuration; nil are the built-in ones
 }
 
 func readArguments(args []string) (*readFlags, error) {
@@ -202,6 +202,19 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		return api.Capture{}, err
 	}
 	defer source.Close()
+	var engine *l7.Engine
+	table := flow.Config{Flows: readFlows, Sparse: true}
+	var list *flowList
+	summary := r.out == "" && !r.flows
+	if f.NeedsL7() || r.flows || summary {
+		engine = l7.New(l7.Config{Guess: true, Hosts: r.hosts})
+		table.OnEnd = engine.End
+	}
+	if r.flows {
+		list = &flowList{file: filepath.Base(files[0]), engine: engine, byKey: make(map[flowKey]int)}
+		table.OnEnd = list.end
+	}
+	flows := flow.New(table) // the largest part comes early: each later part would let the garbage collector look for what it can free, in vain
 	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: source.Interfaces}, Max: 1, Application: "Galvo " + version})
 	if err != nil {
 		return api.Capture{}, err
@@ -218,19 +231,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	if err != nil {
 		return api.Capture{}, err
 	}
-	var engine *l7.Engine
-	table := flow.Config{Flows: readFlows, Sparse: true}
-	var list *flowList
-	summary := r.out == "" && !r.flows
-	if f.NeedsL7() || r.flows || summary {
-		engine = l7.New(l7.Config{Guess: true, Hosts: r.hosts})
-		table.OnEnd = engine.End
-	}
-	if r.flows {
-		list = &flowList{file: filepath.Base(files[0]), engine: engine, byKey: make(map[flowKey]int)}
-		table.OnEnd = list.end
-	}
-	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine, OnPanic: func(p *pipeline.Panic) {
+	worker := &pipeline.Worker{Source: source, Flows: flows, L7: engine, OnPanic: func(p *pipeline.Panic) {
 		fmt.Fprintf(os.Stderr, "galvo read: %v; this is a fault in Galvo, please report it. The packet goes on without its application protocol.\nflow: %s\nframe: %s\n%s\n",
 			p, p.Flow, p.Frame, p.Stack)
 	}}
