@@ -26,6 +26,9 @@ func inspectDCERPC(v *payload) answer {
 // inspectDCERPCStream knows connection-oriented DCE/RPC (C706 section 12.6): version 5.0 or 5.1, type, data representation, length.
 func inspectDCERPCStream(v *payload) answer {
 	b := v.data
+	if len(b) < 16 && v.begun && v.nth <= 2 && !v.cut && (len(b) < 2 || b[1] <= 1) && (len(b) < 3 || b[2] <= 19) {
+		return answer{outcome: more}
+	}
 	if len(b) < 16 || b[0] != 5 || b[1] > 1 || b[2] > 19 || b[4] != 0 && b[4] != 0x10 || b[5] > 3 || b[6]|b[7] != 0 {
 		return answer{}
 	}
