@@ -24,9 +24,7 @@ var ipHeads = map[uint8]func(b []byte) bool{
 	136: func(b []byte) bool { return len(b) >= 8 && (b[4]|b[5] == 0 || binary.BigEndian.Uint16(b[4:]) >= 8) }, // UDP-Lite (RFC 3828): coverage
 	137: func(b []byte) bool { return len(b) >= 4 && b[3] != 0 },                                               // MPLS: time to live
 	139: func(b []byte) bool { return len(b) >= 40 && b[2]&0x80 == 0 && b[3]&1 == 1 },                          // HIP (RFC 7401): fixed bits
-	140: func(b []byte) bool {
-		return len(b) >= 8 && b[2]&0x80 != 0 || len(b) >= 8 && b[2]&0x7f <= 65 && b[3]&1 == 0
-	}, // SHIM6 (RFC 5533)
+	140: func(b []byte) bool { return len(b) >= 8 && (b[2]&0x80 != 0 || b[2] <= 65 && b[3]&1 == 0) },           // SHIM6 (RFC 5533): payload, or type
 }
 
 // lengthAt reports whether the 16 bits at b[at:] can be the length of the message that b is, whole or cut off.
