@@ -35,11 +35,12 @@ import (
 // Options are the inputs of a build.
 type Options struct {
 	Board     *board.Board
-	Version   string // of the firmware, as 1.2.3 or 0.0.345-gabc1234
-	Minimum   string // once this was confirmed, a device takes no version below; empty is 0.0
-	Galvo     []byte // the binary for the board's architecture
-	Keys      []Key  // with which updates may be signed
-	Arguments string // more kernel arguments, for tests
+	Version   string       // of the firmware, as 1.2.3 or 0.0.345-gabc1234
+	Minimum   string       // once this was confirmed, a device takes no version below; empty is 0.0
+	Galvo     []byte       // the binary for the board's architecture
+	NPM       []NPMPackage // that the binary's page is made of
+	Keys      []Key        // with which updates may be signed
+	Arguments string       // more kernel arguments, for tests
 	Source    *debian.Source
 	Lock      *lock.Lock
 	Sign      func(efi []byte) ([]byte, error) // for Secure Boot; nil leaves programs unsigned
@@ -67,8 +68,9 @@ type Result struct {
 	Modules   *kernel.Set
 	Packages  []lock.Package
 	GoModules []goModule // of our binary
-	Firmware  []string   // files below /lib/firmware
-	PlainSize int64      // of the initramfs, before compression
+	NPM       []NPMPackage
+	Firmware  []string // files below /lib/firmware
+	PlainSize int64    // of the initramfs, before compression
 }
 
 // Paths in the image.
@@ -132,6 +134,12 @@ func (b *builder) addBoard() error {
 	for _, m := range b.result.GoModules {
 		if m.text != nil {
 			b.add("usr/share/doc/go/"+m.path+"/LICENSE", 0o644, m.text)
+		}
+	}
+	b.result.NPM = b.NPM
+	for _, p := range b.NPM {
+		if p.Text != nil {
+			b.add("usr/share/doc/npm/"+p.Name+"-"+p.Version+"/LICENSE", 0o644, p.Text)
 		}
 	}
 	b.add("bin/galvo", 0o755, b.Galvo)

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -52,6 +53,24 @@ func NewNBD(t testing.TB, size int64) *NBD {
 	n.Serve()
 	t.Cleanup(func() { n.stop(); os.RemoveAll(dir) })
 	return n
+}
+
+// Load makes the disk hold what is in a file, from the beginning.
+func (n *NBD) Load(path string) {
+	n.t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.flushed, n.cached = map[int64][]byte{}, map[int64][]byte{}
+	zero := make([]byte, sectorBytes)
+	for at := 0; at+sectorBytes <= len(content); at += sectorBytes {
+		if sector := content[at : at+sectorBytes]; !bytes.Equal(sector, zero) {
+			n.flushed[int64(at)] = sector
+		}
+	}
 }
 
 // Disk returns the disk for a machine.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -25,6 +27,7 @@ type receiver struct {
 	process string         // which process is measured, by a word of its command line; empty means the one that is started
 	first   [][]string     // programs that are run before the frames come, once it receives
 	ask     []string       // a program that asks it for its counters, and succeeds once it receives; empty means that it prints them when it ends
+	up      *regexp.Regexp // what it says then, before first is run; nil means counts
 	counts  *regexp.Regexp // finds captured and lost frames in what it said
 }
 
@@ -91,18 +94,26 @@ func (b *bench) engine(name string, goal float64, config string, filters ...stri
 // live is the drain test: each receiver is stopped while its ring fills, and what counts is the processor time that it takes to empty it. So no
 // receiver is helped by a sender that cannot keep it busy. Before that it gets the same frames once at a rate that all receivers keep up with: what is
 // measured is not the first touch of code and tables.
+//
+// A receiver that was stopped has other things to do as well when it goes on: timers that are due. So each is also stopped for as long without any
+// frame, and that is taken off. It empties several rings one after the other, and the least of a round counts, because what else runs on the machine only adds.
 func live(ctx context.Context, b *bench) error {
 	// The receive path without the rest of the engine is a mode of its package's test binary.
 	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(b.dir, "receive"), "galvo/services/internal/afpacket").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the receive path: %w\n%s", err, out)
 	}
+	return b.compare(ctx, "live, drain test: processor time of the receiver", receivers(b))
+}
+
+// compare measures receivers by turns.
+func (b *bench) compare(ctx context.Context, title string, all []receiver) error {
 	var rows []receiver
-	for _, r := range receivers(b) {
-		if present(r.name, r.argv[0]) {
+	for i, r := range all {
+		if (i == 0 || b.rows.MatchString(r.name)) && present(r.name, r.argv[0]) {
 			rows = append(rows, r)
 		}
 	}
-	t := newTable("live, drain test: processor time of the receiver", len(rows))
+	t := newTable(title, len(rows))
 	for round := range b.rounds {
 		for i, r := range rows {
 			cost, err := b.drain(ctx, r)
@@ -135,10 +146,7 @@ func (b *bench) drain(ctx context.Context, r receiver) (time.Duration, error) {
 	if err := receiver.Start(cmd); err != nil {
 		return 0, err
 	}
-	p, cost, sent, err := b.measure(ctx, cmd, r, receiver, tx)
-	if p != 0 {
-		_ = syscall.Kill(p, syscall.SIGCONT)
-	}
+	cost, err := b.measure(ctx, cmd, r, receiver, tx)
 	said := ""
 	if err == nil && r.ask != nil {
 		said, err = r.answer(receiver)
@@ -152,10 +160,11 @@ func (b *bench) drain(ctx context.Context, r receiver) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if captured+lost != 2*sent || lost > sent/1000 { // the warming up too; the kernel may drop a frame when a ring is rather full
-		return 0, fmt.Errorf("it captured %d of %d frames and lost %d: its ring is too small for a comparison", captured, 2*sent, lost)
+	sent := len(b.frames) * (1 + b.drains)         // the warming up too
+	if captured+lost != sent || lost > sent/1000 { // the kernel may drop a frame when a ring is rather full
+		return 0, fmt.Errorf("it captured %d of %d frames and lost %d: its ring is too small for a comparison", captured, sent, lost)
 	}
-	return cost / time.Duration(sent), nil
+	return cost, nil
 }
 
 func network() (sender, receiver *rig.Netns, err error) {
@@ -169,67 +178,92 @@ func network() (sender, receiver *rig.Netns, err error) {
 	return sender, receiver, nil
 }
 
-// measure returns the process that it stopped, what emptying its ring cost, and the number of frames.
-func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *rig.Netns, tx *rig.End) (pid int, cost time.Duration, sent int, err error) {
-	if err := r.ready(ctx, where, cmd.Process.Pid); err != nil {
-		return 0, 0, 0, err
+// measure returns what a frame costs the receiver.
+func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *rig.Netns, tx *rig.End) (time.Duration, error) {
+	if err := r.ready(ctx, where, cmd.Process.Pid, cmp.Or(r.up, r.counts)); err != nil {
+		return 0, err
 	}
 	for _, argv := range r.first {
 		program := exec.Command(argv[0], argv[1:]...)
 		if err := errors.Join(where.Start(program), program.Wait()); err != nil {
-			return 0, 0, 0, fmt.Errorf("run %v: %w", argv, err)
+			return 0, fmt.Errorf("run %v: %w", argv, err)
 		}
 	}
-	if pid, err = find(cmd.Process.Pid, r.process); err != nil {
-		return 0, 0, 0, err
-	}
-	idle, err := b.warm(ctx, pid, tx)
-	if err != nil {
-		return pid, 0, 0, err
-	}
-	before, err := settled(ctx, pid, idle)
-	if err != nil {
-		return pid, 0, 0, err
-	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return pid, 0, 0, err
-	}
-	report, err := (&rig.Player{To: tx, CPU: 1}).Play(ctx, b.frames)
-	if err != nil {
-		return pid, 0, 0, err
-	}
-	if report.Errors != 0 || report.Dropped != 0 {
-		return pid, 0, 0, fmt.Errorf("the sender could not play everything: %v", report)
-	}
-	awake := time.Now()
-	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-		return pid, 0, 0, err
-	}
-	after, err := settled(ctx, pid, idle)
-	return pid, after - before - time.Duration(idle*float64(time.Since(awake))), report.Sent, err
-}
-
-// warm plays everything once, and returns the share of a processor that the process takes when it has nothing to do after that.
-func (b *bench) warm(ctx context.Context, pid int, tx *rig.End) (idle float64, err error) {
-	time.Sleep(time.Second) // for what a process does at its start
-	if _, err := (&rig.Player{To: tx, CPU: 1, Rate: warmRate}).Play(ctx, b.frames); err != nil {
+	if err := r.ready(ctx, where, cmd.Process.Pid, r.counts); err != nil {
 		return 0, err
 	}
-	time.Sleep(2 * time.Second) // for what tcpdump's ring keeps back
-	return idleShare(ctx, pid)
+	pid, err := find(cmd.Process.Pid, r.process)
+	if err != nil {
+		return 0, err
+	}
+	if err := b.warm(ctx, tx); err != nil {
+		return 0, err
+	}
+	var full, empty []time.Duration
+	for range b.drains {
+		begin, filling := time.Now(), time.Duration(0)
+		cost, err := stopped(ctx, pid, func() error {
+			defer func() { filling = time.Since(begin) }()
+			return b.play(ctx, tx)
+		})
+		if err != nil {
+			return 0, err
+		}
+		full = append(full, cost)
+		if cost, err = stopped(ctx, pid, func() error { time.Sleep(filling); return nil }); err != nil {
+			return 0, err
+		}
+		empty = append(empty, cost)
+	}
+	return (slices.Min(full) - slices.Min(empty)) / time.Duration(len(b.frames)), nil
 }
 
-// ready waits until a receiver that can be asked answers.
-func (r receiver) ready(ctx context.Context, where *rig.Netns, pid int) error {
+// retire is longer than any receiver's ring keeps the last frames back: tcpdump's does for a second.
+const retire = 1200 * time.Millisecond
+
+// stopped stops a process, does something, and returns the processor time that the process takes until it has caught up.
+func stopped(ctx context.Context, pid int, do func() error) (time.Duration, error) {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return 0, err
+	}
+	err := do()
+	time.Sleep(retire)
+	before, _, gone := processorTime(pid)
+	if err := errors.Join(err, gone, syscall.Kill(pid, syscall.SIGCONT)); err != nil {
+		return 0, err
+	}
+	after, err := settled(ctx, pid)
+	return after - before, err
+}
+
+// play fills the receiver's ring.
+func (b *bench) play(ctx context.Context, tx *rig.End) error {
+	report, err := (&rig.Player{To: tx, CPU: 1}).Play(ctx, b.frames)
+	if err == nil && (report.Errors != 0 || report.Dropped != 0) {
+		err = fmt.Errorf("the sender could not play everything: %v", report)
+	}
+	return err
+}
+
+// warm plays everything once.
+func (b *bench) warm(ctx context.Context, tx *rig.End) error {
+	time.Sleep(time.Second) // for what a process does at its start
+	_, err := (&rig.Player{To: tx, CPU: 1, Rate: warmRate}).Play(ctx, b.frames)
+	time.Sleep(2 * retire)
+	return err
+}
+
+// ready waits until a receiver that can be asked answers what is wanted.
+func (r receiver) ready(ctx context.Context, where *rig.Netns, pid int, want *regexp.Regexp) error {
 	if r.ask == nil {
 		return nil
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		said, err := r.answer(where)
-		if err == nil && r.counts.MatchString(said) {
+		if err == nil && want.MatchString(said) {
 			return nil
 		}
-		if _, gone := processorTime(pid); gone != nil || ctx.Err() != nil || time.Now().After(deadline) {
+		if _, _, gone := processorTime(pid); gone != nil || ctx.Err() != nil || time.Now().After(deadline) {
 			return errors.Join(fmt.Errorf("it does not answer %v: %s", r.ask, said), err, gone, ctx.Err())
 		}
 	}

@@ -1,9 +1,11 @@
-// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet.
+// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet, and next to Stenographer, by the time that an
+// answer takes.
 //
-//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-only live|offline]
+//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-drains 3] [-only live|record|retrieve|offline] [-rows REGEXP]
 //
-// Wall-clock rates say little on a machine where the sender is slower than the receivers, and absolute times move by a third from one run to the
-// next. So every program does the same work in each round, in turn, and what counts is the ratio to tcpdump in the same round; the table has medians.
+// Wall-clock rates say little on a machine where the sender is slower than the receivers, and times move by a third from one run to the
+// next, upwards: something else was running. So every program does the same work in each round, in turn, and what counts is the ratio of the least
+// that each took to the least that tcpdump took. How far the ratios of single rounds were apart is printed beside it.
 // The traffic is rig.Mix. It needs root, two processors and a quiet machine.
 package main
 
@@ -15,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"time"
 
@@ -26,6 +29,8 @@ type bench struct {
 	galvo  string // the binary; may not exist
 	dir    string // for files
 	rounds int
+	drains int            // rings emptied per round and receiver
+	rows   *regexp.Regexp // which are measured, beside the first
 	frames []rig.Frame
 	file   string // the same frames, times times
 }
@@ -41,13 +46,19 @@ func run() error {
 	galvo := flag.String("galvo", "build/galvo", "the binary to measure")
 	frames := flag.Int("frames", 200_000, "frames per measurement; they must fit into three quarters of the engine's ring")
 	rounds := flag.Int("rounds", 3, "how often everything is measured")
-	only := flag.String("only", "", "measure one part: live or offline")
+	drains := flag.Int("drains", 3, "rings that a receiver empties in each round")
+	named := flag.String("rows", "", "measure the rows whose name matches this `regexp`, and tcpdump")
+	only := flag.String("only", "", "measure one part: live, record, retrieve or offline")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it makes network namespaces: run it as root")
 	}
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("sender and receiver need a processor each, and this machine has one")
+	}
+	rows, err := regexp.Compile(*named)
+	if err != nil {
+		return fmt.Errorf("-rows: %w", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -61,13 +72,13 @@ func run() error {
 		return err
 	}
 	_ = os.WriteFile("/proc/self/autogroup", []byte("-20"), 0) // only makes the figures steadier
-	b := &bench{dir: dir, rounds: *rounds, frames: rig.Mix(1, *frames), file: filepath.Join(dir, "mix.pcap")}
+	b := &bench{dir: dir, rounds: *rounds, drains: *drains, rows: rows, frames: rig.Mix(1, *frames), file: filepath.Join(dir, "mix.pcap")}
 	if b.galvo, err = filepath.Abs(*galvo); err != nil {
 		return err
 	}
 	// One worker, because the others have one thread.
 	const common = "[captures]\nmax = 64\n[engine]\nworkers = 1\n"
-	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n"} {
+	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n", "pwrite.toml": "[rings]\nioUring = false\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(common+more), 0o644); err != nil {
 			return err
 		}
@@ -83,7 +94,7 @@ func run() error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *bench) error
-	}{{"live", live}, {"offline", offline}} {
+	}{{"live", live}, {"record", record}, {"retrieve", retrieve}, {"offline", offline}} {
 		if *only != "" && *only != part.name {
 			continue
 		}

@@ -41,8 +41,8 @@ func offline(ctx context.Context, b *bench) error {
 		return err
 	}
 	var rows []reader
-	for _, r := range readers(b, few) {
-		if present(r.name, r.argv[0]) {
+	for i, r := range readers(b, few) {
+		if (i == 0 || b.rows.MatchString(r.name)) && present(r.name, r.argv[0]) {
 			rows = append(rows, r)
 		}
 	}

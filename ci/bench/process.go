@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,73 +13,52 @@ import (
 	"time"
 )
 
-// settled waits until a process has had nothing to do for 1.5 s, and returns the processor time that it had taken by then. tcpdump's ring keeps its
-// last frames back for a second. Nothing to do is less than a 50th of a processor above idle, the share of one that it takes for looking at its clocks.
-func settled(ctx context.Context, pid int, idle float64) (time.Duration, error) {
-	const step, steps = 50 * time.Millisecond, 30
-	limit := step/50 + time.Duration(2*idle*float64(step))
-	last, err := processorTime(pid)
-	if err != nil {
-		return 0, err
-	}
+// settled waits until a process has nothing to do any more, and returns the processor time that it had taken by then. Nothing to do is less than a 10th of a
+// processor for 50 ms, with no thread that waits for one: on a busy machine that may take longer.
+func settled(ctx context.Context, pid int) (time.Duration, error) {
+	const step, steps = 10 * time.Millisecond, 5
+	last, _, err := processorTime(pid)
 	quiet := last
-	for n := 0; n < steps; {
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(step):
-		}
-		now, err := processorTime(pid)
-		if err != nil {
-			return 0, err
-		}
-		if n++; now-last > limit {
+	for n := 0; n < steps && err == nil; {
+		time.Sleep(step)
+		var now time.Duration
+		var runnable bool
+		if now, runnable, err = processorTime(pid); runnable || now-last > step/10 {
 			n, quiet = 0, now
+		} else {
+			n++
 		}
 		last = now
+		err = errors.Join(err, ctx.Err())
 	}
-	return quiet, nil
+	return quiet, err
 }
 
-// idleShare returns the share of a processor that a process takes while nothing is asked of it.
-func idleShare(ctx context.Context, pid int) (float64, error) {
-	const long = 2 * time.Second
-	before, err := processorTime(pid)
+// processorTime adds up what all threads of a process have run (proc(5), schedstat: ns), and says whether one of them runs or could.
+func processorTime(pid int) (ran time.Duration, runnable bool, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	select {
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-time.After(long):
+	if len(threads) == 0 {
+		return 0, false, fmt.Errorf("process %d has ended", pid)
 	}
-	after, err := processorTime(pid)
-	return float64(after-before) / float64(long), err
-}
-
-// processorTime adds up what all threads of a process have taken (proc(5), schedstat: ns on the processor).
-func processorTime(pid int) (time.Duration, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil {
-		return 0, err
-	}
-	if len(files) == 0 {
-		return 0, fmt.Errorf("process %d has ended", pid)
-	}
-	var sum time.Duration
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
+	for _, t := range threads {
+		stat, err1 := os.ReadFile(t + "/stat")
+		sched, err2 := os.ReadFile(t + "/schedstat")
+		if err1 != nil || err2 != nil {
 			continue // the thread has just ended
 		}
-		first, _, _ := strings.Cut(string(text), " ")
+		_, state, _ := bytes.Cut(stat, []byte(") ")) // behind the name of the program
+		runnable = runnable || bytes.HasPrefix(state, []byte("R"))
+		first, _, _ := strings.Cut(string(sched), " ")
 		n, err := strconv.ParseInt(first, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", f, err)
+			return 0, false, fmt.Errorf("%s: %w", t, err)
 		}
-		sum += time.Duration(n)
+		ran += time.Duration(n)
 	}
-	return sum, nil
+	return ran, runnable, nil
 }
 
 // find returns the process below pid, or pid itself, that has a word in its command line; pid if the word is empty.

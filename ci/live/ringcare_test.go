@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"galvo/ci/need"
 	"galvo/ci/rig"
@@ -81,7 +82,8 @@ func TestRingDeletedWithoutDevice(t *testing.T) {
 	sent := play(t, tx, frames, 40_000)
 	d.settle(sent)
 	d.wait("everything is recorded", func() bool { return d.ring("both").Packets == sent })
-	reader := d.curl(url.Values{"fromCaptureBuffer": {"true"}}, "")
+	reader := d.curl(url.Values{"fromCaptureBuffer": {"true"}, "endTime": {fmt.Sprint(time.Now().Add(time.Hour).UnixMicro())}}, "")
+	d.wait("the capture of the ring has read what is there", func() bool { c := d.captures().Captures; return len(c) == 1 && c[0].Captured == sent })
 	d.must("POST", "/api/v1/storage/two/deactivate", nil, nil)
 	d.wait("the capture of the ring has ended", func() bool { return len(d.finished().Captures) == 1 })
 	if err := reader.cmd.Wait(); err == nil {

@@ -50,9 +50,9 @@ type RingDevice struct {
 
 // A RingPin protects the packets of a time from being overwritten.
 type RingPin struct {
-	StartTime int64  `json:"startTime"`
-	EndTime   int64  `json:"endTime"`
-	Until     int64  `json:"until" doc:"When the protection ends; a time that has passed ends it."`
+	StartTime int64  `json:"startTime" minimum:"0" maximum:"4611686018427387"`
+	EndTime   int64  `json:"endTime" minimum:"0" maximum:"4611686018427387"`
+	Until     int64  `json:"until" minimum:"0" maximum:"4611686018427387" doc:"When the protection ends; a time that has passed ends it."`
 	Bytes     uint64 `json:"bytes,omitempty" doc:"That are protected: whole segments."`
 }
 
@@ -64,15 +64,15 @@ type RingList struct {
 // A RingInterval is a part of what a ring has.
 type RingInterval struct {
 	Name      string `json:"name" maxLength:"63"`
-	StartTime int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is the oldest packet."`
-	EndTime   int64  `json:"endTime,omitempty" doc:"0 is now."`
+	StartTime int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is the oldest packet."`
+	EndTime   int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"0 is now."`
 }
 
 // A DryRunRequest asks what a capture from a ring would bring.
 type DryRunRequest struct {
 	Expression string `json:"expression,omitempty" maxLength:"65536"`
-	StartTime  int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is the oldest packet."`
-	EndTime    int64  `json:"endTime,omitempty" doc:"0 is now."`
+	StartTime  int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is the oldest packet."`
+	EndTime    int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"0 is now."`
 }
 
 // A DryRun is what a capture from a ring would bring.

@@ -64,9 +64,6 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 	return s, nil
 }
 
-// anyRing as a source is the only ring that there is.
-const anyRing = "*"
-
 // source says what a request captures from, and against what its expression is compiled.
 func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string, error) {
 	switch {
@@ -79,7 +76,7 @@ func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string
 		return e.recordedEnv(), r.Source, nil
 	}
 	name := r.Source
-	if name == anyRing {
+	if name == api.AnyRing {
 		name = ""
 	}
 	from, _, err := e.rings.opened(name)
@@ -249,7 +246,7 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 	}
 	switch {
 	case q.FromCaptureBuffer && q.Source == "":
-		q.Source = anyRing
+		q.Source = api.AnyRing
 	case !q.FromCaptureBuffer && q.Source != "" && !strings.HasPrefix(q.Source, ":"):
 		return nil, false, badRequest("ring goes with fromCaptureBuffer=true")
 	}
@@ -279,7 +276,6 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request, c *capture.Captu
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", sink.Disposition(c.FileName()))
-	h.Set("Cache-Control", "no-store")
 	h.Set("Galvo-Capture", c.ID())
 	stall := time.Duration(e.settings.Load().config.Captures.StallSeconds) * time.Second
 	if err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, stall)); err != nil {

@@ -29,6 +29,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
@@ -39,6 +40,7 @@ type Options struct {
 	Callers []int  // users who may call the API
 	State   string // directory for finished captures and the accounts of the ports
 	Version string
+	Uring   *ring.Uring // that rings are written through; nil where there is none
 }
 
 // An Engine is the running process.
@@ -52,6 +54,7 @@ type Engine struct {
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
+	panics   panics
 	calls    *l7.Calls                     // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
@@ -137,6 +140,9 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Uring != nil && c.Config.Rings.IOUring {
+		e.rings.store = o.Uring.Directory
+	}
 	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
 	e.flows = plan.Plan.Flows
@@ -195,6 +201,8 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 		Source: e.ports.live.Source(index),
 		Flows:  flow.New(config),
 		L7:     engine,
+
+		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
 			e.stats.Stage(index),

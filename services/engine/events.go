@@ -24,6 +24,7 @@ func (e *Engine) snapshot(in *slot) api.Snapshot {
 		Protocols: e.protocolsOf(in),
 		Slots:     e.slots.list(),
 		Rings:     e.rings.views(),
+		Panics:    e.panics.n.Load(),
 	}
 }
 
@@ -65,7 +66,6 @@ func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
 	rc := http.NewResponseController(w)
 	tick := time.NewTicker(eventPeriod)
 	defer tick.Stop()

@@ -75,7 +75,7 @@ func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, res
 	stage.Finish()
 	switch {
 	case errors.Is(err, io.EOF):
-		c.Finish("end of the interval")
+		c.Finish("end time")
 	case ctx.Err() == nil:
 		c.Fail(unreadable(err))
 	}
@@ -128,13 +128,14 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 // feedReplay runs packets of a ring through the pipeline of a capture.
 func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capture.Stage, source *ring.Source) {
 	worker := analysis.NewWorker(max(e.slots.bytes/4, leastReplay), e.recognise(), source, stage)
+	worker.OnPanic = e.panics.note
 	err := worker.Run(ctx)
 	stage.Finish()
 	if err != nil && ctx.Err() == nil {
 		c.Fail(unreadable(err))
 		return
 	}
-	c.Finish("end of the interval")
+	c.Finish("end time")
 }
 
 // leastReplay is the memory of a replay where there is no slot to take it from.

@@ -29,6 +29,7 @@ type rings struct {
 	env          func() *filter.Env          // what the rules of a ring are compiled against
 	envNow       func() *filter.Env          // likewise, but what names a port that is not there is wrong
 	interfaces   func() []pipeline.Interface // of the workers' frames
+	store        func(dir string) ring.Store // how devices are written; nil is the ordinary way
 	workers      []*recording
 
 	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
@@ -227,7 +228,7 @@ func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
 	}
 	return ring.Config{
 		Name: r.Name, Dirs: dirs, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
-		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes),
+		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes), Store: rs.store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
 	}, nil

@@ -99,7 +99,7 @@ func (e *Engine) listSlots(context.Context, *api.Nothing) (*api.Reply[api.SlotLi
 // startSlot analyses files that are on storage devices.
 func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[api.Slot], error) {
 	ss := e.slots
-	o := analysis.Options{Bytes: ss.bytes / 4 * 3, L7: e.recognise()}
+	o := analysis.Options{Bytes: ss.bytes / 4 * 3, L7: e.recognise(), OnPanic: e.panics.note}
 	files := []api.StoredFile{}
 	var err error
 	switch r := in.Body.Ring; {

@@ -161,10 +161,11 @@ func readConfig(name string) (*config.Config, error) {
 	return c, nil
 }
 
-// readHosts reads the user's names of servers.
+// readHosts reads the user's names of servers. Without a file it is nil, which stands for the program's own: they take a moment to load, and not every
+// filter needs them.
 func readHosts(name string) (*l7.Hosts, error) {
 	if name == "" {
-		return l7.BuiltinHosts(), nil
+		return nil, nil
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -229,9 +230,13 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		list = &flowList{file: filepath.Base(files[0]), engine: engine, byKey: make(map[flowKey]int)}
 		table.OnEnd = list.end
 	}
-	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine}
-	counts := stats.New(1)
+	worker := &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine, OnPanic: func(p *pipeline.Panic) {
+		fmt.Fprintf(os.Stderr, "galvo read: %v; this is a fault in Galvo, please report it. The packet goes on without its application protocol.\nflow: %s\nframe: %s\n%s\n",
+			p, p.Flow, p.Frame, p.Stack)
+	}}
+	var counts *stats.Stats
 	if summary {
+		counts = stats.New(1)
 		worker.Stages = append(worker.Stages, counts.Stage(0))
 	}
 	worker.Stages = append(worker.Stages, captures.Stage(0))
@@ -358,17 +363,17 @@ func better(v, before l7.Verdict) bool {
 func (l *flowList) print(rows *csv.Writer) {
 	for i := range l.flows {
 		f := &l.flows[i]
-		v := f.verdict
-		name, category := l7.Name(v.Proto), l7.Category(v.Proto)
+		carrier, app := f.verdict.Listed()
+		name, category := l7.Name(carrier), l7.Category(carrier)
 		if name == "" {
 			name = "Unknown"
 		}
-		if v.App != 0 && l7.Category(v.App) != "" {
-			category = l7.Category(v.App)
+		if app != 0 && l7.Category(app) != "" {
+			category = l7.Category(app)
 		}
 		rows.Write([]string{
 			l.file, l4Name(f.proto), f.addr[0].String(), strconv.Itoa(int(f.port[0])), f.addr[1].String(), strconv.Itoa(int(f.port[1])),
-			name, l7.Name(v.App), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), v.State.String(),
+			name, l7.Name(app), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), f.verdict.State.String(),
 		})
 	}
 }

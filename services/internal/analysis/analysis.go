@@ -66,6 +66,8 @@ type Options struct {
 	Bytes  uint64     // of memory, for the analysis and a capture from it
 	L7     *l7.Config // how application protocols are recognisenised; nil is not at all
 	Source string     // what captures call it: ":1"
+
+	OnPanic func(*pipeline.Panic) // see pipeline.Worker
 }
 
 // An Analysis is one that runs or has ended. Its methods may be called from any goroutine.
@@ -98,7 +100,9 @@ const flowBytes = 168
 
 // pipe makes a worker for a source.
 func (o *Options) pipe(source pipeline.Source, stages ...pipeline.Stage) *pipeline.Worker {
-	return NewWorker(o.sixth()*3, o.L7, source, stages...)
+	w := NewWorker(o.sixth()*3, o.L7, source, stages...)
+	w.OnPanic = o.OnPanic
+	return w
 }
 
 // NewWorker returns a worker that finds flows and protocols anew in so many bytes of memory; without recognise no protocols.

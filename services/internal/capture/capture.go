@@ -377,6 +377,14 @@ func (c *Capture) lostSince() []uint64 {
 	return lost
 }
 
+// forgetLost makes the capture begin with what was lost by now.
+func (c *Capture) forgetLost() {
+	lost := c.feed.Lost()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lostThen = lost
+}
+
 // askLost returns the sum of lostSince.
 func (c *Capture) askLost() (sum uint64) {
 	for _, n := range c.lostSince() {

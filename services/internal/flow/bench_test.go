@@ -47,15 +47,20 @@ func BenchmarkDecodeFind(b *testing.B) {
 					for j, p := range packets[i&(c.packets-1):][:len(batch)] {
 						batch[j].Frame = p.Frame
 					}
-					for from := 0; from < len(batch); from += AheadMax {
-						some := batch[from:][:AheadMax]
-						for j := range some {
-							some[j].Decode(packet.LinkEthernet)
+					for from := 0; from <= len(batch); from += AheadMax { // as the pipeline does it
+						if from < len(batch) {
+							some := batch[from:][:AheadMax]
+							for j := range some {
+								some[j].Decode(packet.LinkEthernet)
+							}
+							table.Ahead(some)
 						}
-						table.Ahead(some)
-						for j := range some {
-							table.Find(&some[j])
+						if from > 0 {
+							for j := range batch[from-AheadMax:][:AheadMax] {
+								table.Find(&batch[from-AheadMax+j])
+							}
 						}
+						table.Advance()
 					}
 				}
 			}

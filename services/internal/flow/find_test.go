@@ -247,6 +247,7 @@ func TestSparse(t *testing.T) {
 	for from := 0; from < flows; from += AheadMax {
 		some := packets[from:min(from+AheadMax, flows)]
 		table.Ahead(some)
+		table.Advance()
 		for i := range some {
 			if r := table.Find(&some[i]).Flow; r.ID != uint64(from+i+1) {
 				t.Fatalf("packet %d is of flow %d", from+i, r.ID)
@@ -269,6 +270,7 @@ func TestAheadOfItself(t *testing.T) {
 		packets := []packet.Packet{f(syn, seq+1), f(ack, seq+2), f(rst, seq+2), f(syn, seq+9), f(ack, seq+10)}
 		table.Begin()
 		table.Ahead(packets)
+		table.Advance()
 		var ids []uint64
 		for i := range packets {
 			ids = append(ids, table.Find(&packets[i]).Flow.ID)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"galvo/services/internal/hugepage"
 	"galvo/services/internal/packet"
 )
 
@@ -66,10 +67,11 @@ type Table struct {
 	count   Counters
 	frags   fragments
 	inner   *packet.Packet
-	ahead   []packet.Packet // of the last Ahead, of which those from next on are still to be found
+	ahead   []packet.Packet // of the last Advance, of which those from next on are still to be found
 	next    int
-	probes  [AheadMax]probe         // of ahead
-	touched int64                   // makes the compiler read what Ahead fetches
+	coming  []packet.Packet         // of the last Ahead
+	probes  [2][AheadMax]probe      // of ahead and of coming
+	bank    uint8                   // of ahead's: its lowest bit
 	levels  [maxDepth]packet.Packet // what is inside inner's frame, outermost first
 	depth   int                     // how many of them were decoded
 }
@@ -114,14 +116,13 @@ func New(cfg Config) *Table {
 		cfg:     cfg,
 		patient: int64(min(cfg.IdleTCP, cfg.IdleOther, cfg.IdleDone)),
 		seed:    newSeed(),
-		index:   make([]bucket, buckets(cfg.Flows)),
-		records: make([]Record, cfg.Flows),
+		index:   hugepage.Make[bucket](buckets(cfg.Flows)),
+		records: hugepage.Make[Record](cfg.Flows),
 		free:    newQueue(cfg.Flows),
 		frags:   newFragments(cfg.Fragments),
 	}
-	t.mask = len(t.index) - 1
+	t.mask = buckets(1024) - 1
 	if cfg.Sparse {
-		t.mask = buckets(1024) - 1
 		return t
 	}
 	clear(t.index)
@@ -159,7 +160,7 @@ func (t *Table) grow() {
 // Begin starts a batch: records handed out before it may be used again.
 func (t *Table) Begin() {
 	t.batch++
-	t.ahead = nil
+	t.ahead, t.coming = nil, nil
 	t.free.release()
 }
 

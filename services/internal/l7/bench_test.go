@@ -52,6 +52,7 @@ func BenchmarkCorpus(b *testing.B) {
 					for at := range frames {
 						if at%pipeline.BatchSize == 0 {
 							table.Begin()
+							engine.Begin()
 						}
 						p := &frames[at]
 						p.Decode(p.Link)

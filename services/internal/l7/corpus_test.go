@@ -74,6 +74,7 @@ func classifySome(tb testing.TB, config l7.Config, name string, keep func(frame 
 		}
 		links := source.Interfaces()
 		table.Begin()
+		engine.Begin()
 		for i := range batch.Packets {
 			p := &batch.Packets[i]
 			if !keep(len(out.frames)) {

@@ -54,6 +54,9 @@ func New(c Config) *Engine {
 	return &Engine{config: c, store: newStore(c.Bytes - 2*part), expected: newExpectTable(part), caller: newCaller(c.Calls, part), rows: dispatchTable()}
 }
 
+// Begin starts a batch of at most 256 packets: names that were handed out before it may be used again.
+func (e *Engine) Begin() { e.store.begin() }
+
 // Inspect takes the next packet of the worker and returns what is known about its flow, this packet included. inner is p decoded down to its
 // innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself. It sets ref.Call,
 // which is valid for CallRoom packets.
@@ -115,7 +118,9 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		}
 		return verdict(s)
 	default:
-		e.byProtocol(r)
+		if e.byProtocol(p, r); s[0]&settled == 0 && e.exhausted(s) {
+			e.giveUp(r)
+		}
 		return verdict(s)
 	}
 	if flags, ok := p.TCPFlags(); ok && flags&2 != 0 {
@@ -139,11 +144,14 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 	return verdict(s)
 }
 
-// byProtocol names a flow that is neither TCP nor UDP.
-func (e *Engine) byProtocol(r *flow.Record) {
+// byProtocol names a flow that is neither TCP nor UDP by the packet's IP protocol number and, where there is something to look at, by what follows.
+func (e *Engine) byProtocol(p *packet.Packet, r *flow.Record) {
 	id := named(byIPProtocol, uint64(r.Proto))
 	if id == 0 {
 		e.settle(r, Unknown)
+		return
+	}
+	if !headOf(p, r.Proto) {
 		return
 	}
 	e.name(r, id, 0)
@@ -288,8 +296,8 @@ func (e *Engine) keepHost(s *state, host []byte) {
 	if len(host) == 0 {
 		return
 	}
-	e.store.dropName(hostBlock(s))
-	setHostBlock(s, e.store.keepName(host))
+	e.store.dropName(hostOf(s))
+	setHost(s, e.store.keepName(host))
 }
 
 // settle ends the search with a state.
@@ -334,18 +342,33 @@ func (e *Engine) Finish(r *flow.Record) Verdict {
 	return verdict(&r.L7)
 }
 
+// Abandon ends the search for a flow whose last packet was too much for a dissector, and forgets what it kept of the flow: that may be half written. The flow is
+// Unknown from now on, whatever it was.
+func (e *Engine) Abandon(r *flow.Record) Verdict {
+	if r == nil {
+		return Verdict{}
+	}
+	s := &r.L7
+	e.releaseSlot(s, r.ID)
+	e.store.dropName(hostOf(s))
+	*s = state{}
+	setState(s, Unknown)
+	s[0] |= settled
+	return verdict(s)
+}
+
 // End gives up on a flow like Finish, and gives back what the engine keeps for it. The flow table calls it when it is about to recycle the record,
 // whose verdict stays readable until then.
 func (e *Engine) End(r *flow.Record) {
 	e.Finish(r)
-	e.store.dropName(hostBlock(&r.L7))
+	e.store.dropName(hostOf(&r.L7))
 	r.L7[0] &^= hasName
 }
 
 // HostName returns the name of the server that the flow told: TLS or QUIC server name, HTTP host, the name asked for in DNS; empty if there is none,
-// or no room was left to keep it. The bytes are valid until the engine is used again.
+// or no room was left to keep it. The bytes are valid until the next Begin.
 func (e *Engine) HostName(r *flow.Record) []byte {
-	return e.store.nameAt(hostBlock(&r.L7))
+	return e.store.nameAt(hostOf(&r.L7))
 }
 
 // rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.

@@ -1,6 +1,8 @@
 package l7
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"galvo/services/internal/flow"
@@ -82,6 +84,34 @@ func TestStore(t *testing.T) {
 	}
 	if int(s.fresh) > len(s.blocks) {
 		t.Error("more blocks than there are")
+	}
+}
+
+// TestNamesStay takes names, drops them and takes others: the bytes of a dropped name are what they were until begin, and are used again after it.
+func TestNamesStay(t *testing.T) {
+	s := newStore(4 * 64 * 8) // eight blocks
+	var refs []nameRef
+	var given [][]byte
+	for i := range 2 {
+		refs = append(refs, s.keepName([]byte(fmt.Sprintf("%d.%s", i, strings.Repeat("x", 100*i+30)))))
+		given = append(given, s.nameAt(refs[i]))
+	}
+	want := fmt.Sprintf("%q", given)
+	for _, r := range refs {
+		s.dropName(r)
+	}
+	others := 0
+	for ; s.keepName([]byte("another.example")) != 0; others++ {
+	}
+	if got := fmt.Sprintf("%q", given); others != 4 || got != want || !strings.Contains(want, "1.xx") {
+		t.Errorf("%s after %d other names, want %s after 4", got, others, want)
+	}
+	s.begin()
+	n := 0
+	for ; s.keepName([]byte("again.example")) != 0; n++ {
+	}
+	if n != 1+3 {
+		t.Errorf("%d blocks came back, want those of the two names, 4", n)
 	}
 }
 

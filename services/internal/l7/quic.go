@@ -145,24 +145,26 @@ func inspectNegotiation(list []byte, cut bool) answer {
 	return answer{outcome: carrier} // the client will try again
 }
 
-// maxInitials is how many Initial packets of a datagram are opened.
+// maxInitials is how many Initial packets of a datagram are opened. They have one connection id (RFC 9000 section 12.2), so their keys are derived once.
 const maxInitials = 2
 
 // openInitials opens the Initial packets of a datagram and collects their CRYPTO frames until the ClientHello has come.
 func openInitials(v *payload, ver *quicVersion) answer {
 	e, b := v.engine, v.data
 	sl := e.slotOf(v)
-	for range maxInitials {
+	var dcid []byte
+	for i := range maxInitials {
 		h, ok := readLongHeader(b)
-		if !ok || b[0]>>4&3 != ver.initial || h.version&ver.mask != ver.version {
+		if !ok || b[0]>>4&3 != ver.initial || h.version&ver.mask != ver.version || i > 0 && string(h.dcid) != string(dcid) {
 			break
 		}
-		number, size, ok := initialBody(b, h.end)
+		dcid = h.dcid
+		number, size, token, ok := initialBody(b, h.end)
 		if !ok {
 			break
 		}
-		p := initial{b: b[:min(len(b), size)], number: number, ver: ver}
-		plain := e.openInitial(sl, h.dcid, &p)
+		p := initial{b: b[:min(len(b), size)], number: number, ver: ver, dcid: keyID(sl, dcid, token)}
+		plain := e.openInitial(&p)
 		if plain == nil {
 			break
 		}
@@ -175,7 +177,7 @@ func openInitials(v *payload, ver *quicVersion) answer {
 			}
 			sl.dir = v.dir
 		}
-		sl.note[0] = byte(copy(sl.note[1:], p.dcid))
+		sl.noteKeyID(p.dcid, token)
 		if !cryptoFrames(sl, plain, ver.crypto) {
 			break
 		}
@@ -203,17 +205,17 @@ func openInitials(v *payload, ver *quicVersion) answer {
 	return answer{outcome: partial}
 }
 
-// initialBody finds the packet number of an Initial packet whose connection ids end at b[at:], and the packet's size.
-func initialBody(b []byte, at int) (number, size int, ok bool) {
-	token, at := varint(b, at)
-	if at < 0 || token > uint64(len(b)) {
-		return 0, 0, false
+// initialBody finds the packet number of an Initial packet whose connection ids end at b[at:], and the packet's size, and whether it has a token.
+func initialBody(b []byte, at int) (number, size int, token, ok bool) {
+	t, at := varint(b, at)
+	if at < 0 || t > uint64(len(b)) {
+		return 0, 0, false, false
 	}
-	n, at := varint(b, at+int(token))
+	n, at := varint(b, at+int(t))
 	if at < 0 || n < 20 || n > 1<<16 || at+20 > len(b) {
-		return 0, 0, false
+		return 0, 0, false, false
 	}
-	return at, at + int(n), true
+	return at, at + int(n), t > 0, true
 }
 
 // varint reads a variable-length integer (RFC 9000 section 16) and returns where it ends, -1 if it is not all there.
@@ -236,6 +238,10 @@ func varint(b []byte, at int) (uint64, int) {
 // the frames around them, are of RFC 9000 section 12.4, or Google's where CRYPTO is 8.
 func cryptoFrames(sl *slot, b []byte, crypto byte) bool {
 	for at := 0; at >= 0 && at < len(b); {
+		if at+8 <= len(b) && binary.LittleEndian.Uint64(b[at:]) == 0 { // a client's packets are mostly PADDING
+			at += 8
+			continue
+		}
 		kind := b[at]
 		at++
 		switch {
@@ -282,19 +288,12 @@ type initial struct {
 	b      []byte // the packet alone
 	number int    // where the packet number begins
 	ver    *quicVersion
-	dcid   []byte // the connection id whose keys fitted
+	dcid   []byte // the connection id whose keys it has
 }
 
-// openInitial removes the protection of p with the keys of the first packet's connection id, which the slot remembers, or with its own: the client
-// changes the id when the server has answered, and the keys only after a Retry. The result is valid until the next packet.
-func (e *Engine) openInitial(sl *slot, dcid []byte, p *initial) []byte {
-	if sl != nil && sl.note[0] != 0 {
-		p.dcid = sl.note[1 : 1+min(sl.note[0], 20)]
-		if plain := e.decrypt(p, p.ver.salt); plain != nil {
-			return plain
-		}
-	}
-	p.dcid = dcid
+// openInitial removes the protection of p; nil if it is not the client's. The result is valid until the next packet. Keys are derived once: an attacker may make
+// packets that seem to fit any of them, and finding out costs 2 us each.
+func (e *Engine) openInitial(p *initial) []byte {
 	if p.ver.salt != "" {
 		return e.decrypt(p, p.ver.salt)
 	}
@@ -306,12 +305,32 @@ func (e *Engine) openInitial(sl *slot, dcid []byte, p *initial) []byte {
 	return nil
 }
 
+// A slot's note says which connection id the flow's keys are of: its length, with withToken if the packet had a token, and its bytes.
+const withToken = 0x80
+
+// keyID returns the connection id whose keys an Initial packet has: that of the flow's first one, which the slot remembers. The client changes the id when the
+// server has answered, and the keys only after a Retry, from which it has a token (RFC 9001 section 5.2).
+func keyID(sl *slot, dcid []byte, token bool) []byte {
+	if sl == nil || sl.note[0] == 0 || token && sl.note[0]&withToken == 0 {
+		return dcid
+	}
+	return sl.note[1 : 1+min(sl.note[0]&^withToken, 20)]
+}
+
+// noteKeyID is what keyID goes by.
+func (sl *slot) noteKeyID(id []byte, token bool) {
+	sl.note[0] = byte(copy(sl.note[1:], id))
+	if token {
+		sl.note[0] |= withToken
+	}
+}
+
 // quicKeys are the client's keys of the Initial packets of one connection. The engine keeps those that it used last, because a client sends several.
 type quicKeys struct {
 	dcid   [20]byte
 	n      uint8 // bytes of dcid
 	salt   string
-	secret [32]byte
+	secret macKey
 	header cipher.Block // removes header protection
 	packet cipher.AEAD  // nil until the header was found to fit
 	iv     [12]byte
@@ -325,9 +344,12 @@ func (e *Engine) keys(p *initial, salt string) *quicKeys {
 	}
 	*k = quicKeys{salt: salt}
 	k.n = uint8(copy(k.dcid[:], p.dcid))
-	secret := hmac256([]byte(salt), p.dcid)
-	k.secret = expand(&secret, 32, "client in", "")
-	hp := expand(&k.secret, 16, p.ver.labels, " hp")
+	initial := newMACKey([]byte(salt))
+	common := initial.mac(p.dcid)
+	initial = newMACKey(common[:])
+	client := initial.expand(32, "client in", "")
+	k.secret = newMACKey(client[:])
+	hp := k.secret.expand(16, p.ver.labels, " hp")
 	var err error
 	if k.header, err = aes.NewCipher(hp[:16]); err != nil {
 		return nil
@@ -340,7 +362,7 @@ func (k *quicKeys) open(labels string) bool {
 	if k.packet != nil {
 		return true
 	}
-	key, iv := expand(&k.secret, 16, labels, " key"), expand(&k.secret, 12, labels, " iv")
+	key, iv := k.secret.expand(16, labels, " key"), k.secret.expand(12, labels, " iv")
 	copy(k.iv[:], iv[:12])
 	block, err := aes.NewCipher(key[:16])
 	if err != nil {
@@ -380,31 +402,38 @@ func (e *Engine) decrypt(p *initial, salt string) []byte {
 	return plain
 }
 
-// hmac256 is HMAC-SHA-256 (RFC 2104) of a short message under a key of at most 64 bytes, on the stack.
-func hmac256(key, message []byte) [32]byte {
-	var in [64 + 128]byte
-	var out [64 + 32]byte
-	copy(in[:], key)
-	copy(out[:], key)
-	for i := range 64 {
-		in[i] ^= 0x36
-		out[i] ^= 0x5c
+// A macKey is a key of HMAC-SHA-256 (RFC 2104), of at most 64 bytes, xored with what begins the inner and the outer hash. Three of a connection's keys come from
+// one secret, and preparing that costs as much as a block of SHA-256.
+type macKey struct{ in, out [64]byte }
+
+func newMACKey(key []byte) (k macKey) {
+	copy(k.in[:], key)
+	copy(k.out[:], key)
+	for i := range k.in {
+		k.in[i] ^= 0x36
+		k.out[i] ^= 0x5c
 	}
-	n := copy(in[64:], message)
-	inner := sha256.Sum256(in[:64+n])
-	copy(out[64:], inner[:])
-	return sha256.Sum256(out[:])
+	return k
+}
+
+// mac authenticates a message of at most 64 bytes, on the stack.
+func (k *macKey) mac(message []byte) [32]byte {
+	var b [128]byte
+	copy(b[:], k.in[:])
+	inner := sha256.Sum256(b[:64+copy(b[64:], message)])
+	copy(b[:], k.out[:])
+	return sha256.Sum256(b[:64+copy(b[64:], inner[:])])
 }
 
 // expand is HKDF-Expand-Label (RFC 8446 section 7.1) for n bytes, at most 32.
-func expand(secret *[32]byte, n int, prefix, label string) [32]byte {
+func (k *macKey) expand(n int, prefix, label string) [32]byte {
 	var info [64]byte
 	b := append(info[:0], 0, byte(n), byte(6+len(prefix)+len(label)))
 	b = append(b, "tls13 "...)
 	b = append(b, prefix...)
 	b = append(b, label...)
 	b = append(b, 0, 1)
-	return hmac256(secret[:], b)
+	return k.mac(b)
 }
 
 // inspectPublicHeader knows the public header of gQUIC up to version 43 while it carries the version: flags, connection id, version.

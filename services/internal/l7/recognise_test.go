@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -61,6 +62,15 @@ func conversations(t testing.TB) []conversation {
 		{"QUIC 2, out of order, over two datagrams", 17, 40000, 443, []packetSpec{
 			up(quicInitial(t, 0x6b3343cf, "connection", 0, cryptoFrame(100, quic[100:]))), up(quicInitial(t, 0x6b3343cf, "connection", 1, cryptoFrame(50, quic[50:100])+"\x01"+cryptoFrame(0, quic[:50]))),
 		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC with another connection id after the server's answer", 17, 40000, 443, []packetSpec{
+			up(quicInitial(t, 1, "connection", 0, cryptoFrame(0, quic[:50]))), up(quicInitialTo(t, 1, "serverid", "connection", "", 1, cryptoFrame(50, quic[50:]))),
+		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC with other keys after a Retry", 17, 40000, 443, []packetSpec{
+			up(quicInitial(t, 1, "connection", 0, cryptoFrame(0, quic[:50]))), up(quicInitialTo(t, 1, "retry id", "retry id", "token", 1, cryptoFrame(0, quic))),
+		}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC with a token of an earlier connection, and another connection id after the server's answer", 17, 40000, 443, []packetSpec{
+			up(quicInitialTo(t, 1, "connection", "connection", "token", 0, cryptoFrame(0, quic[:50]))), up(quicInitialTo(t, 1, "serverid", "connection", "token", 1, cryptoFrame(50, quic[50:]))),
+		}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC draft 29", 17, 40000, 4433, []packetSpec{up(quicInitial(t, 0xff00001d, "connection", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC after version negotiation", 17, 40000, 443, []packetSpec{
 			up("\xc0\x1a\x2a\x3a\x4a\x08connecti\x00" + strings.Repeat("x", 1186)), down("\xc0\x00\x00\x00\x00\x00\x08connecti\x00\x00\x00\x01\xff\x00\x00\x1d"),
@@ -71,12 +81,17 @@ func conversations(t testing.TB) []conversation {
 		{"SIP", 17, 5060, 5060, []packetSpec{up(sipInvite)}, SIP, 0, "", 1},
 		{"SIP over TCP in two segments", 6, 40000, 5062, []packetSpec{syn, up(sipInvite[:20]), up(sipInvite[20:])}, SIP, 0, "", 3},
 		{"RTP", 17, 40000, 40002, []packetSpec{up(rtpPacket(1, 7)), down(rtpPacket(900, 8)), up(rtpPacket(2, 7)), up(rtpPacket(3, 7))}, RTP, 0, "", 4},
+		{"RTP over TCP", 6, 40000, 40002, []packetSpec{syn, up(u16(172) + rtpPacket(1, 7) + u16(172) + rtpPacket(2, 7)), up(u16(172) + rtpPacket(3, 7))}, RTP, 0, "", 3},
+		{"WebSocket in its middle", 6, 12345, 40002, []packetSpec{up("\x81\x07Welcome"), down("\x81\x8c\xe1\x7e\x8e\xb9\x95\x1b\xfd\xcd\xc1\x13\xeb\x9a\x92\x1f\xe9\xdc")}, webSocket, 0, "", 2},
+		{"Threema", 6, 40000, 5222, []packetSpec{syn, up("\xf3" + strings.Repeat("\xe8", 47)), down("\x38" + strings.Repeat("\x9b", 79))}, threema, 0, "", 3},
 		{"RTP behind STUN", 17, 40000, 40002, []packetSpec{up("\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl"), up(rtpPacket(1, 7)), up(rtpPacket(2, 7)), up(rtpPacket(3, 7))}, STUN, RTP, "", 4},
 		{"RTCP", 17, 40001, 40003, []packetSpec{up("\x80\xc8\x00\x06" + strings.Repeat("r", 24))}, RTCP, 0, "", 1},
 		{"NTP", 17, 123, 123, []packetSpec{up("\x23\x02\x06\xe8\x00\x00\x01\x00\x00\x00\x02\x00" + strings.Repeat("\x01", 36))}, NTP, 0, "", 1},
 		{"SNMP", 17, 40000, 161, []packetSpec{up("\x30\x26\x02\x01\x01\x04\x06public\xa0\x19\x02\x01\x01\x02\x01\x00\x02\x01\x00\x30\x0e\x30\x0c\x06\x08\x2b\x06\x01\x02\x01\x01\x01\x00\x05\x00")}, SNMP, 0, "", 1},
 		{"PTP", 17, 319, 319, []packetSpec{up(ptp)}, PTPv2, 0, "", 1},
 		{"PROFINET CM", 17, 49152, 34964, []packetSpec{up(pnio)}, DCERPC, PROFINETIO, "", 1},
+		{"DCE/RPC over TCP", 6, 40000, 49668, []packetSpec{syn, synAck, up(unhex("05000b0310000000480000000100000 0b810b810000000000100000000000100") + strings.Repeat("\x01", 40))}, DCERPC, 0, "", 3},
+		{"DHCPv6", 17, 546, 547, []packetSpec{up(unhex("01123456 0001000a 00030001020000000001 00080002 0000"))}, DHCPv6, 0, "", 1},
 		{"ICMP", 1, 0, 0, []packetSpec{up("\x08\x00\x00\x00\x00\x01\x00\x01ping")}, ICMP, 0, "", 1},
 		{"IGMP", 2, 0, 0, []packetSpec{up("\x16\x00\x00\x00\xe0\x00\x00\xfb")}, IGMP, 0, "", 1},
 		{"SSDP", 17, 40000, 1900, []packetSpec{up("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n")}, SSDP, 0, "", 1},
@@ -353,6 +368,49 @@ func BenchmarkFirst(b *testing.B) {
 			l.measure(b, &ref)
 		})
 	}
+}
+
+// BenchmarkCrafted is Initial packets whose headers seem to fit wrong keys, which are found out only by using them: two in one datagram, in a flow that began with
+// another connection id, and one of a version that may have two salts. The goal is 5 us.
+func BenchmarkCrafted(b *testing.B) {
+	hello := clientHello("quic.example.com", 400)
+	b.Run("another connection", func(b *testing.B) {
+		l := newLab(Config{})
+		l.send(17, 1, 443, up(quicInitial(b, 1, "connection", 0, cryptoFrame(0, hello[:100]))))
+		crafted := ""
+		for i := 0; !l.seemsToFit(crafted, 1, "connection", saltV1); i++ {
+			id := fmt.Sprintf("other %04d", i)
+			crafted = quicInitial(b, 1, id, 1, cryptoFrame(100, hello[100:200])) + quicInitial(b, 1, id, 2, cryptoFrame(200, hello[200:300]))
+		}
+		sl := l.engine.slotOf(&payload{flow: l.last})
+		state, before := l.last.L7, *sl
+		l.send(17, 1, 443, up(crafted))
+		ref := flow.Ref{Flow: l.last}
+		l.again(b, &ref, func() { l.last.L7, *sl = state, before })
+	})
+	b.Run("two salts", func(b *testing.B) {
+		l := newLab(Config{})
+		const version = 0xfaceb00f
+		crafted := ""
+		for i := 0; !l.seemsToFit(crafted, version, "connecti", saltDraft29) || !l.seemsToFit(crafted, version, "connecti", saltV1); i++ {
+			crafted = "\xc0\xfa\xce\xb0\x0f\x08connecti\x00\x00\x44\x00" + fmt.Sprintf("%08d", i) + strings.Repeat("x", 1100)
+		}
+		l.send(17, 1, 443, up(crafted))
+		ref := flow.Ref{Flow: l.last}
+		l.measure(b, &ref)
+	})
+}
+
+// seemsToFit reports whether the first byte of an Initial packet allows the keys of a connection id.
+func (l *lab) seemsToFit(packet string, version uint32, id, salt string) bool {
+	h, ok := readLongHeader([]byte(packet))
+	if !ok {
+		return false
+	}
+	number, _, _, _ := initialBody([]byte(packet), h.end)
+	var m [16]byte
+	l.engine.keys(&initial{ver: quicVersionOf(version), dcid: []byte(id)}, salt).header.Encrypt(m[:], []byte(packet[number+4:number+20]))
+	return (packet[0]^m[0])&0x0c == 0
 }
 
 // TestInterleaved plays all conversations at once, in random order of packets of different flows: each flow's verdict is its own affair.

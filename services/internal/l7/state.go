@@ -19,7 +19,7 @@ import (
 //	12-13  slot of the store that keeps the flow's bytes, + 1
 //	14-15  first packet with payload: time since the record's First, in ticks; saturating
 //	       both 10-11 and 14-15, once the search is over: see noMedia
-//	16-19  memory of the dissector; with hasName first block of the host name, + 1
+//	16-19  memory of the dissector; with hasName the nameRef of the host name
 type state = [20]byte
 
 // tick is the unit of the time that a state can hold: 4.2 ms, so that 16 bits reach 275 s. A flow that is silent for longer before its first payload has
@@ -63,17 +63,17 @@ func setNoMedia(s *state, changes uint32) {
 
 func memory(s *state) *[4]byte { return (*[4]byte)(s[16:20]) }
 
-// hostBlock returns the first block of the host name + 1, 0 if there is none.
-func hostBlock(s *state) uint32 {
+// hostOf returns where the host name is.
+func hostOf(s *state) nameRef {
 	if s[0]&hasName == 0 {
 		return 0
 	}
-	return binary.LittleEndian.Uint32(s[16:])
+	return nameRef(binary.LittleEndian.Uint32(s[16:]))
 }
 
-func setHostBlock(s *state, b uint32) {
+func setHost(s *state, r nameRef) {
 	s[0] |= hasName
-	binary.LittleEndian.PutUint32(s[16:], b)
+	binary.LittleEndian.PutUint32(s[16:], uint32(r))
 }
 
 // count adds one to a byte that stays at 255.

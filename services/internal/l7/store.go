@@ -1,6 +1,10 @@
 package l7
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"galvo/services/internal/hugepage"
+)
 
 // slotBytes is what a slot keeps of a stream: a ClientHello with post-quantum key shares, or the headers of a request up to Host.
 const slotBytes = 4096
@@ -9,14 +13,16 @@ const slotBytes = 4096
 const slotHead = int(unsafe.Sizeof(slot{}))
 
 // A store keeps the bytes of undecided streams and the host names of decided flows in memory of fixed size. When it runs out of slots the one
-// taken longest ago changes hands; when it runs out of blocks a name is not kept.
+// taken longest ago changes hands; when it runs out of blocks a name is not kept. The bytes of a name stay until the next begin, whatever becomes of it.
 type store struct {
 	slots  []slot // in a ring by prev and next: slots[newest] was taken last, the one before it in the ring is the next to be taken
 	newest uint16
 	blocks []block
 	free   uint32 // first free block + 1
 	fresh  uint32 // blocks from here on were never used
-	name   [MaxHost]byte
+	long   []byte // names that are longer than a block, put together
+
+	dropped, last uint32 // first and last block + 1 of those that were dropped since begin
 }
 
 // MaxHost is the longest host name that is kept: that of the DNS (RFC 1035 section 2.3.4).
@@ -39,14 +45,13 @@ type span struct{ from, to uint16 }
 // A block holds a part of a host name.
 type block struct {
 	next uint32 // + 1
-	n    uint8
-	text [59]byte
+	text [60]byte
 }
 
 func newStore(bytes int) store {
 	slots := min(max(bytes/4*3, 0)/(slotBytes+slotHead), 1<<16-2)
-	blocks := max(bytes/4, 0) / 64
-	s := store{slots: make([]slot, slots), blocks: make([]block, blocks)}
+	blocks := min(max(bytes/4, 0)/64, mostBlocks)
+	s := store{slots: make([]slot, slots), blocks: hugepage.Make[block](blocks), long: make([]byte, 0, 256*MaxHost)}
 	data := make([]byte, slots*slotBytes)
 	for i := range s.slots {
 		s.slots[i].data = data[i*slotBytes:][:slotBytes:slotBytes]
@@ -136,8 +141,17 @@ func (sl *slot) head() []byte {
 	return sl.data[:sl.spans[0].to]
 }
 
-// keepName stores a host name and returns its first block + 1, or 0 if there is no room.
-func (s *store) keepName(name []byte) uint32 {
+// A nameRef says where a host name is: the number of its first block + 1 in the low 24 bits, its length above. 0 is none. With the length in the flow's record a name is
+// handed out without a look at its memory: that of a flow among 100,000 is in no cache, and few who get a name read it.
+type nameRef uint32
+
+const mostBlocks = 1<<24 - 1
+
+func (r nameRef) block() uint32 { return uint32(r) & mostBlocks }
+func (r nameRef) length() int   { return int(r >> 24) }
+
+// keepName stores a host name, or returns 0 if there is no room.
+func (s *store) keepName(name []byte) nameRef {
 	first := uint32(0)
 	name = name[:min(len(name), MaxHost)]
 	// The last part is stored first, so that each block knows its successor.
@@ -145,14 +159,15 @@ func (s *store) keepName(name []byte) uint32 {
 		from := (end - 1) / len(block{}.text) * len(block{}.text)
 		b := s.block()
 		if b == 0 {
-			s.dropName(first)
+			s.dropName(nameRef(first))
 			return 0
 		}
 		bl := &s.blocks[b-1]
-		bl.next, bl.n = first, uint8(copy(bl.text[:], name[from:end]))
+		bl.next = first
+		copy(bl.text[:], name[from:end])
 		first, end = b, from
 	}
-	return first
+	return nameRef(first | uint32(len(name))<<24)
 }
 
 func (s *store) block() uint32 {
@@ -167,22 +182,43 @@ func (s *store) block() uint32 {
 	return s.fresh
 }
 
-func (s *store) dropName(first uint32) {
-	for first != 0 {
-		bl := &s.blocks[first-1]
+// dropName gives the blocks of a name back with the next begin.
+func (s *store) dropName(r nameRef) {
+	for b := r.block(); b != 0; {
+		bl := &s.blocks[b-1]
+		if s.dropped == 0 {
+			s.last = b
+		}
 		next := bl.next
-		bl.next, s.free = s.free, first
-		first = next
+		bl.next, s.dropped = s.dropped, b
+		b = next
 	}
 }
 
-// nameAt returns the name that begins with block first - 1; it is valid until the next call.
-func (s *store) nameAt(first uint32) []byte {
-	n := 0
-	for first != 0 {
-		bl := &s.blocks[first-1]
-		n += copy(s.name[n:], bl.text[:bl.n])
-		first = bl.next
+// begin lets blocks be used again whose names were dropped since the last time.
+func (s *store) begin() {
+	if s.dropped != 0 {
+		s.blocks[s.last-1].next, s.free, s.dropped = s.free, s.dropped, 0
 	}
-	return s.name[:n]
+}
+
+// nameAt returns a name. It is valid until the next begin, and a long one until 256 others were asked for.
+func (s *store) nameAt(r nameRef) []byte {
+	b, n := r.block(), r.length()
+	if n == 0 {
+		return nil
+	}
+	if bl := &s.blocks[b-1]; n <= len(bl.text) {
+		return bl.text[:n]
+	}
+	if len(s.long)+n > cap(s.long) {
+		s.long = s.long[:0]
+	}
+	from := len(s.long)
+	for ; n > 0; b = s.blocks[b-1].next {
+		bl := &s.blocks[b-1]
+		s.long = append(s.long, bl.text[:min(n, len(bl.text))]...)
+		n -= min(n, len(bl.text))
+	}
+	return s.long[from:]
 }

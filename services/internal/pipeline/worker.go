@@ -26,8 +26,11 @@ type Worker struct {
 	L7     *l7.Engine  // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
 	Stages []Stage     // in the order in which they see a batch
 
+	// OnPanic is told when decoding or recognising a packet panicked, on the worker's goroutine. The packet goes on without what was not found out, its flow
+	// has no more to do with l7, and all others are not concerned. If it is nil the panic goes on.
+	OnPanic func(*Panic)
+
 	batch   Batch
-	hosts   []byte // names of the batch's flows: l7 gives them away before the batch ends
 	request atomic.Pointer[request]
 
 	asking sync.Mutex // held by Do: one request at a time
@@ -49,6 +52,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for {
 		if err := w.Source.Next(ctx, &w.batch); err != nil {
 			if errors.Is(err, io.EOF) {
+				w.conclude()
 				return nil
 			}
 			return err
@@ -57,6 +61,16 @@ func (w *Worker) Run(ctx context.Context) error {
 		if r := w.request.Load(); r != nil {
 			w.answer(r)
 		}
+	}
+}
+
+// conclude gives the flows that are left their last verdict: the source has ended, and nothing more will be known about them.
+func (w *Worker) conclude() {
+	if w.Flows == nil || w.L7 == nil {
+		return
+	}
+	for r := range w.Flows.All() {
+		w.L7.Finish(r)
 	}
 }
 
@@ -106,7 +120,6 @@ func (w *Worker) start() {
 	if cap(w.batch.Packets) < BatchSize {
 		w.batch.Packets = make([]packet.Packet, 0, BatchSize)
 		w.batch.Meta = make([]Meta, 0, BatchSize)
-		w.hosts = make([]byte, 0, BatchSize*l7.MaxHost)
 	}
 }
 
@@ -124,51 +137,100 @@ func (w *Worker) process(b *Batch) {
 	b.Meta = b.Meta[:len(b.Packets)]
 	if w.Flows != nil {
 		w.Flows.Begin()
-		w.hosts = w.hosts[:0]
+		if w.L7 != nil {
+			w.L7.Begin()
+		}
 		if len(b.Packets) == 0 {
 			w.Flows.Expire(b.Now, expireBudget)
 		}
 	}
 	table := w.Source.Interfaces()
-	for from := 0; from < len(b.Packets); from += flow.AheadMax {
-		to := min(from+flow.AheadMax, len(b.Packets))
-		packets, meta := b.Packets[from:to], b.Meta[from:to]
-		for i := range packets {
-			p := &packets[i]
-			p.Decode(table[p.Iface].Link)
+	// The memory that a run of packets needs comes while the run after it is decoded and the one before it is recognised.
+	for from := 0; from < len(b.Packets)+flow.AheadMax; from += flow.AheadMax {
+		if packets, _ := run(b, from); len(packets) > 0 {
+			for i := 0; i < len(packets); i++ {
+				i += w.decode(packets[i:], table)
+			}
+			if w.Flows != nil {
+				w.Flows.Ahead(packets)
+			}
 		}
-		w.follow(packets, meta)
+		w.follow(run(b, from-flow.AheadMax))
 	}
 	for _, stage := range w.Stages {
 		stage.Process(b)
 	}
 }
 
-// keep copies a name for the rest of the batch.
-func (w *Worker) keep(name []byte) []byte {
-	if len(name) == 0 {
-		return nil
+// decode locates the headers of packets, and returns how many there are, or the index of the one that it panicked at.
+func (w *Worker) decode(packets []packet.Packet, table []Interface) (i int) {
+	defer func() {
+		if cause := w.caught(recover()); cause != nil {
+			p := &packets[i]
+			w.OnPanic(newPanic(cause, p, nil))
+			p.Headers = packet.Headers{Link: p.Link, End: uint32(len(p.Data))}
+		}
+	}()
+	for ; i < len(packets); i++ {
+		p := &packets[i]
+		p.Decode(table[p.Iface].Link)
 	}
-	from := len(w.hosts)
-	w.hosts = append(w.hosts, name...)
-	return w.hosts[from:]
+	return i
 }
 
-// follow finds the flows of packets and what is known about them.
+// run returns the packets of a batch that are looked at together from index at on: none before the first and after the last.
+func run(b *Batch, at int) ([]packet.Packet, []Meta) {
+	if at < 0 || at >= len(b.Packets) {
+		return nil, nil
+	}
+	to := min(at+flow.AheadMax, len(b.Packets))
+	return b.Packets[at:to], b.Meta[at:to]
+}
+
+// follow finds the flows of packets and what is known about them, and goes on to the next ones.
 func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
 		clear(meta) // nothing is ever written to it
 		return
 	}
-	w.Flows.Ahead(packets)
-	for i := range packets {
+	for i := 0; i < len(packets); i++ {
+		i += w.recognise(packets[i:], meta[i:])
+	}
+	w.Flows.Advance()
+}
+
+// recognise is follow for the packets up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot be trusted
+// any more.
+func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
+	found := -1
+	defer func() {
+		if i != found {
+			return
+		}
+		if cause := w.caught(recover()); cause != nil {
+			m := &meta[i]
+			w.OnPanic(newPanic(cause, &packets[i], m.Flow))
+			m.L7 = w.L7.Abandon(m.Flow)
+		}
+	}()
+	for ; i < len(packets); i++ {
 		p, m := &packets[i], &meta[i]
 		w.Flows.FindInto(&m.Ref, p)
 		if w.L7 != nil { // else m.L7 is as empty as it was made
+			found = i
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
 			if m.Flow != nil {
-				m.Host = w.keep(w.L7.HostName(m.Flow))
+				m.Host = w.L7.HostName(m.Flow)
 			}
 		}
 	}
+	return i
+}
+
+// caught returns what was recovered, if somebody is to be told; else it panics on.
+func (w *Worker) caught(cause any) any {
+	if cause != nil && w.OnPanic == nil {
+		panic(cause)
+	}
+	return cause
 }

@@ -259,6 +259,7 @@ type Ring struct {
 	written   atomic.Uint64 // bytes of blocks written since the ring was opened
 
 	memory []byte      // of the images
+	unpin  []func()    // what ends that devices know memory
 	queue  chan *image // finished ones
 	tails  chan *image
 	stages []*stage

@@ -52,6 +52,8 @@ type stage struct {
 	finished atomic.Bool
 	part     atomic.Bool   // somebody asks for the end of the unfinished block
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
+	first    atomic.Int64  // times of its packets as of the last batch, if there is one: first is above last before the first packet
+	last     atomic.Int64
 
 	inside sync.Mutex // held by Process and by who ends the stage
 }
@@ -119,6 +121,8 @@ func (s *stage) Process(b *pipeline.Batch) {
 		packets++
 	}
 	if packets > 0 {
+		s.first.Store(s.builder.h.first)
+		s.last.Store(s.builder.h.last)
 		s.unsaved = true
 		s.ring.packets.Add(packets)
 	}
@@ -145,6 +149,8 @@ func (s *stage) begin(iface int, now int64) cause {
 	if img == nil {
 		return causeQueue
 	}
+	s.first.Store(math.MaxInt64)
+	s.last.Store(math.MinInt64)
 	s.current.Store(r.seq.Load() + 1)
 	h := header{worker: s.worker, generation: r.d.generation, ring: r.d.ring, seq: r.seq.Add(1), lost: s.lost.Load()}
 	s.builder.begin(img, h, s.head)

@@ -1,0 +1,6 @@
+//go:build !amd64 && !arm64
+
+package flow
+
+func prefetch(*[AheadMax]*uint64)      {}
+func prefetchPairs(*[AheadMax]*uint64) {}
