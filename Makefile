@@ -52,7 +52,7 @@ test-images: tools
 	$(MAKE) --no-print-directory image BOARD='qemu-amd64 qemu-arm64'
 
 vmtest: tools image ## the sweeps that boot virtual machines
-	$(GO) test -count=1 -tags vmtest -timeout 4h -p 1 ./qemu ./firmware/...
+	$(GO) test -count=1 -tags vmtest -timeout 4h -p 1 ./qemu ./firmware/... ./services/internal/ring
 
 kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
 	$(GO) run ./firmware/mkimage -update firmware/lock/debian.toml

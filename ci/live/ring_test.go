@@ -92,6 +92,9 @@ func TestRing(t *testing.T) {
 	}
 	for _, expression := range []string{"callId == \"" + callOf(t, frames) + "\"", "callIdMedia == \"" + callOf(t, frames) + "\""} {
 		sameFrames(t, expression, framesOf(t, d.past(url.Values{"expression": {expression}})), framesOf(t, d.read(expression, all)))
+		if c := d.finished().Captures[0]; c.Scan == nil || c.Scan.Matched != c.Captured || c.Scan.Packets != sent || c.Scan.StartTime == 0 || sum(c) != sent {
+			t.Errorf("%s: %+v, scan %+v", expression, c, c.Scan)
+		}
 	}
 	d.past(url.Values{"expression": {"ip == 203.0.113.9"}})
 	last := d.finished().Captures[0]

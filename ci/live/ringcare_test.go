@@ -182,3 +182,41 @@ func TestRingFaults(t *testing.T) {
 	}
 	sameFrames(t, "after the faults", framesOf(t, d.past(url.Values{"startTime": {fmt.Sprint(from)}})), dataOf(more))
 }
+
+// Rules follow the groups that they name, while the ring records.
+func TestRingRulesFollowGroups(t *testing.T) {
+	tx, rx := rig.VethFor(t)
+	config := func(all bool) string {
+		members := "vlans = [4000]"
+		if all {
+			members = "interfaces = [1]"
+		}
+		return twoWorkers + "[[group]]\nname = \"unwanted\"\n" + members + "\n[[storage]]\nname = \"data\"\ndirectory = \"data\"\n[[port]]\nname = \"" + rx.Name + "\"\n"
+	}
+	d := start(t, rx.Netns, config(false))
+	d.portsUp(1)
+	d.storageReady()
+	d.makeRing(api.RingRequest{Name: "groups", SizeBytes: 64 << 20, Rules: []api.RingRule{{Type: "group", Value: "unwanted", Action: "discard"}}})
+	frames := rig.Mix(39, 2000)
+	sent := play(t, tx, frames, 20_000)
+	d.wait("everything is recorded", func() bool { return d.ring("groups").Packets == sent })
+	if status, b := d.raw("PUT", "/api/v1/config", strings.NewReader(config(true))); status != 200 {
+		t.Fatalf("configuration: %d %s", status, b)
+	}
+	d.wait("the rule follows the group", func() bool {
+		sent += play(t, tx, frames[:100], 20_000)
+		r := d.ring("groups")
+		return r.Discarded > 0 && r.State == "recording"
+	})
+	if r := d.ring("groups"); r.Packets < 2000 || r.Reason != "" {
+		t.Errorf("%+v", r)
+	}
+	// A group that is no more: the ring goes on as before, and says so.
+	if status, b := d.raw("PUT", "/api/v1/config", strings.NewReader(strings.Replace(config(true), "unwanted", "another", 1))); status != 200 {
+		t.Fatalf("configuration: %d %s", status, b)
+	}
+	d.wait("the ring says that its rules are old", func() bool {
+		r := d.ring("groups")
+		return r.State == "recording" && strings.Contains(r.Reason, "rule 1")
+	})
+}

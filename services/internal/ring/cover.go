@@ -80,6 +80,7 @@ func (r *Ring) pinned() (spans []Gap) {
 			spans = append(spans, g)
 		}
 	}
+	slices.SortFunc(spans, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
 	return spans
 }
 

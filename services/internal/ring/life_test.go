@@ -77,8 +77,9 @@ func TestWrap(t *testing.T) {
 						t.Fatalf("%s: packet %d of those before the oldest is out of order, or was never recorded so", when, j)
 					}
 				}
-				if at > len(have)*3/5 { // opened again, of this small ring
-					t.Errorf("%s: %d packets are older than the oldest", when, at)
+				// Once it is opened again a few blocks of each device are not trusted, which is much of so small a ring.
+				if when == "recorded" && at > 12_000 || len(have)-at < 1000 {
+					t.Errorf("%s: %d of %d packets are older than the oldest", when, at, len(have))
 				}
 				from := slices.IndexFunc(all, func(f packet.Frame) bool { return f.Time >= oldest })
 				sameFrames(t, all[from:], have[at:])
