@@ -30,10 +30,10 @@ func inspectDCERPCStream(v *payload) answer {
 	if copy(h[:], b) == 0 || b[0] != 5 || h[1] > 1 || h[2] > 19 || h[4] != 0 && h[4] != 0x10 || h[5] > 3 || h[6]|h[7] != 0 {
 		return answer{}
 	}
-	if len(b) < len(h) && v.cut {
-		return answer{}
-	}
 	if len(b) < len(h) {
+		if v.cut {
+			return answer{}
+		}
 		return answer{outcome: more}
 	}
 	order := binary.ByteOrder(binary.BigEndian)
