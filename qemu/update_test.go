@@ -263,7 +263,7 @@ func TestUpdateFallsBack(t *testing.T) {
 	}{
 		{name: "the kernel panics", arguments: "rdinit=/nonexistent root=/dev/nonexistent"},
 		{name: "the engine does not start", defect: defect{"services/galvo/services.go", "return engine.Run(ctx, o)", `_ = engine.Run; return fmt.Errorf("broken")`}},
-		{name: "init hangs, and the watchdog bites", defect: defect{"initramfs/boot/boot.go", "(*machine).confirm}", "func(*machine) error { select {} }}"}},
+		{name: "init hangs until the watchdog bites", defect: defect{"initramfs/boot/boot.go", "(*machine).confirm}", "func(*machine) error { select {} }}"}},
 	} {
 		t.Run(u.name, func(t *testing.T) {
 			o := imageOptions{version: "1.2.0", arguments: u.arguments}
@@ -338,6 +338,7 @@ func TestUpdatePowerCut(t *testing.T) {
 				installed := false
 				select {
 				case installed = <-answered:
+					took = time.Since(begin)
 				case <-time.After(took * time.Duration(i+1) / (cuts - 2)):
 				}
 				cut := time.Since(begin)
