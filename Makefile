@@ -3,7 +3,9 @@ SHELL := /bin/bash
 
 GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS   = -s -w -X main.version=$(VERSION)
+# No clock is right that is before it.
+COMMIT    = $(shell git log -1 --format=%ct 2>/dev/null)
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 BUILD     = build
 GALVO     = $(BUILD)/galvo
 ARGS     ?=
@@ -32,7 +34,7 @@ run: build ## run the product on this host; ARGS="-interface eth1" names what to
 
 # The two binaries of the images.
 $(BUILD)/galvo-%: web FORCE
-	GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(FIRMWARE)' -o $@ ./services/galvo
+	GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(FIRMWARE) -X main.commit=$(COMMIT)' -o $@ ./services/galvo
 FORCE:
 
 $(BUILD)/keys/development.pub:
@@ -49,7 +51,7 @@ vm: tools ## boot an image in QEMU and print its URL; BOARD=generic-amd64 takes 
 test-images: tools
 	$(MAKE) --no-print-directory image BOARD='qemu-amd64 qemu-arm64'
 
-vmtest: test-images ## the sweeps that boot virtual machines
+vmtest: tools image ## the sweeps that boot virtual machines
 	$(GO) test -count=1 -tags vmtest -timeout 4h -p 1 ./qemu ./firmware/...
 
 kernel-update: ## take the newest kernel, boot loader and tools of Debian into the lock file
@@ -77,8 +79,11 @@ lint: web ## gofmt, go vet, staticcheck, strict TypeScript
 tools: ## install what tests and benchmarks need from Debian, if this is root on Debian
 	@ci/tools
 
-bench: build tools ## print the benchmarks
+bench: build test-images ## print the benchmarks
+	@ci/tools bench
 	$(GO) run ./ci/bench -galvo $(GALVO)
+	GALVO_BENCH_DIR=$(CURDIR)/$(BUILD) $(GO) test -run '^$$' -bench Write -benchtime 12000x ./services/internal/ring
+	GALVO_BENCH_DIR=$(CURDIR)/$(BUILD) $(GO) test -run '^$$' -bench 'Query|IndexSize' -benchtime 5x -timeout 30m ./services/internal/ring
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./qemu
 
 soak: build ## the slow sweeps

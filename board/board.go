@@ -63,12 +63,23 @@ type Watchdog struct {
 
 // A Lamp is an LED below /sys/class/leds.
 type Lamp struct {
-	Name  string `toml:"name"`
-	Shows string `toml:"shows"` // ready, degraded or capturing
+	Name  string    `toml:"name"`
+	Shows LampState `toml:"shows"`
+	Line  int       `toml:"-"` // of the file, for whoever finds that there is no such LED
 }
 
-// lampStates are what a lamp may show.
-var lampStates = []string{"ready", "degraded", "capturing"}
+// A LampState is what a lamp shows by being on.
+type LampState string
+
+// The states.
+const (
+	LampReady     LampState = "ready"     // page and engine answer
+	LampDegraded  LampState = "degraded"  // something is wrong: page and console say what
+	LampCapturing LampState = "capturing" // a capture runs
+)
+
+// LampStates returns all states.
+func LampStates() []LampState { return []LampState{LampReady, LampDegraded, LampCapturing} }
 
 // ConsoleArguments returns the kernel arguments for the consoles.
 func (b *Board) ConsoleArguments() []string {

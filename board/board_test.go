@@ -79,6 +79,11 @@ func TestErrorsNameTheLine(t *testing.T) {
 		{`driver = "igb"`, "link = 1", 20, "names one NIC"},
 		{`driver = "igb"`, "pairs = true\norder = 3", 20, "several NICs"},
 		{`driver = "igb"`, `path = "[03"`, 20, "pattern"},
+		{`driver = "igb"`, "driver = 'igb'\n[[led]]\nname = 'green'\nshows = 'hope'", 23, "ready"},
+		{`driver = "igb"`, "driver = 'igb'\n[[led]]\nname = '../green'\nshows = 'ready'", 22, "/sys/class/leds"},
+		{`driver = "igb"`, "driver = 'igb'\n[[led]]\nname = 'green'\nshows = 'ready'\n[[led]]\nname = 'green'\nshows = 'degraded'", 25, "already"},
+		{`driver = "igb"`, "driver = 'igb'\n[[led]]\nname = 'green'\ncolour = 'green'\nshows = 'ready'", 23, "no such key"},
+		{`driver = "igb"`, "driver = 'igb'\n[[led]]\nshows = 'ready'", 21, "not the name"},
 		{`summary = "a box"`, `summary = "a box`, 1, ""},
 	} {
 		text := strings.Replace(good, c.old, c.new, 1)

@@ -1,66 +1,41 @@
 package board
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"galvo/services/tomltext"
 )
 
 // An Error says what is wrong with a board's file, and where.
-type Error struct {
-	Line int    // from 1; 0 if it is the file as a whole
-	Key  string // as watchdog.seconds or port.2.role; may be empty
-	Text string // what is wrong and what is allowed
-}
-
-func (e *Error) Error() string {
-	s := e.Text
-	if e.Key != "" {
-		s = e.Key + ": " + s
-	}
-	if e.Line > 0 {
-		s = fmt.Sprintf("line %d: %s", e.Line, s)
-	}
-	return s
-}
+type Error = tomltext.Error
 
 // Parse reads a board's file. An unknown key and an impossible value are errors; every error is an *Error.
 func Parse(name string, text []byte) (*Board, error) {
 	b := &Board{Name: name}
 	meta, err := toml.Decode(string(text), b)
 	if err != nil {
-		return nil, syntaxError(err)
+		return nil, tomltext.Syntax(err)
 	}
 	for _, k := range meta.Keys() {
 		if !known(k) {
 			return nil, unknownKey(text, k)
 		}
 	}
+	for i := range b.Lamps {
+		b.Lamps[i].Line = tomltext.LineOf(text, fmt.Sprintf("led.%d.name", i+1))
+	}
 	if e := b.validate(); e != nil {
-		e.Line = lineOf(text, e.Key)
+		e.Line = tomltext.LineOf(text, e.Key)
 		return nil, e
 	}
 	return b, nil
-}
-
-func syntaxError(err error) *Error {
-	var p toml.ParseError
-	if errors.As(err, &p) {
-		return &Error{Line: p.Position.Line, Key: p.LastKey, Text: p.Message}
-	}
-	// A value of the wrong type has its place only in the text of its error.
-	if m := regexp.MustCompile(`(?s)^toml: line ([0-9]+) \(last key "([^"]*)"\): (.*)$`).FindStringSubmatch(err.Error()); m != nil {
-		line, _ := strconv.Atoi(m[1])
-		return &Error{Line: line, Key: m[2], Text: m[3]}
-	}
-	return &Error{Text: strings.TrimPrefix(err.Error(), "toml: ")}
 }
 
 // keys returns the keys of a struct type.
@@ -90,41 +65,11 @@ func known(k toml.Key) bool {
 }
 
 func unknownKey(text []byte, k toml.Key) *Error {
-	e := &Error{Line: lineOf(text, k.String()), Key: k.String(), Text: "there is no such key"}
+	e := &Error{Line: tomltext.LineOf(text, k.String()), Key: k.String(), Text: "there is no such key"}
 	if there, ok := tables()[strings.Join(k[:len(k)-1], ".")]; ok {
 		e.Text += "; there are " + strings.Join(there, ", ")
 	}
 	return e
-}
-
-// lineOf returns the line on which the key stands, from 1, or that of its table, or 0. In the path of an entry of a list of tables its number may be
-// given, from 1.
-func lineOf(text []byte, key string) int {
-	table, bare, at := "", "", 0
-	count := map[string]int{}
-	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(line, "["):
-			bare, _, _ = strings.Cut(strings.TrimLeft(line, "["), "]")
-			bare = strings.TrimSpace(bare)
-			count[bare]++
-			table = fmt.Sprintf("%s.%d", bare, count[bare])
-			if key == table || key == bare || strings.HasPrefix(key, table+".") || (at == 0 && strings.HasPrefix(key, bare+".")) {
-				at = i + 1
-			}
-		default:
-			name, _, ok := strings.Cut(line, "=")
-			name = strings.Trim(strings.TrimSpace(name), `"'`)
-			if !ok || strings.HasPrefix(line, "#") {
-				continue
-			}
-			if (bare == "" && name == key) || (bare != "" && (table+"."+name == key || bare+"."+name == key)) {
-				return i + 1
-			}
-		}
-	}
-	return at
 }
 
 var (
@@ -189,11 +134,14 @@ func (b *Board) validate() *Error {
 		}
 	}
 	for i, l := range b.Lamps {
-		if l.Name == "" || strings.Contains(l.Name, "/") {
+		if l.Name == "" || l.Name == "." || l.Name == ".." || strings.Contains(l.Name, "/") {
 			return &Error{Key: fmt.Sprintf("led.%d.name", i+1), Text: fmt.Sprintf("%q is not the name of an LED below /sys/class/leds", l.Name)}
 		}
-		if !slices.Contains(lampStates, l.Shows) {
-			return &Error{Key: fmt.Sprintf("led.%d.shows", i+1), Text: fmt.Sprintf("%q is none of %s", l.Shows, strings.Join(lampStates, ", "))}
+		if !slices.Contains(LampStates(), l.Shows) {
+			return &Error{Key: fmt.Sprintf("led.%d.shows", i+1), Text: fmt.Sprintf("%q is none of %q", l.Shows, LampStates())}
+		}
+		if slices.ContainsFunc(b.Lamps[:i], func(other Lamp) bool { return other.Name == l.Name }) {
+			return &Error{Key: fmt.Sprintf("led.%d.name", i+1), Text: fmt.Sprintf("the LED %q shows something already", l.Name)}
 		}
 	}
 	return b.validatePorts()

@@ -35,11 +35,12 @@ import (
 // Options are the inputs of a build.
 type Options struct {
 	Board     *board.Board
-	Version   string // of the firmware, as 1.2.3 or 0.0.345-gabc1234
-	Minimum   string // once this was confirmed, a device takes no version below; empty is 0.0
-	Galvo     []byte // the binary for the board's architecture
-	Keys      []Key  // with which updates may be signed
-	Arguments string // more kernel arguments, for tests
+	Version   string       // of the firmware, as 1.2.3 or 0.0.345-gabc1234
+	Minimum   string       // once this was confirmed, a device takes no version below; empty is 0.0
+	Galvo     []byte       // the binary for the board's architecture
+	NPM       []NPMPackage // that the binary's page is made of
+	Keys      []Key        // with which updates may be signed
+	Arguments string       // more kernel arguments, for tests
 	Source    *debian.Source
 	Lock      *lock.Lock
 	Sign      func(efi []byte) ([]byte, error) // for Secure Boot; nil leaves programs unsigned
@@ -67,8 +68,9 @@ type Result struct {
 	Modules   *kernel.Set
 	Packages  []lock.Package
 	GoModules []goModule // of our binary
-	Firmware  []string   // files below /lib/firmware
-	PlainSize int64      // of the initramfs, before compression
+	NPM       []NPMPackage
+	Firmware  []string // files below /lib/firmware
+	PlainSize int64    // of the initramfs, before compression
 }
 
 // Paths in the image.
@@ -132,6 +134,12 @@ func (b *builder) addBoard() error {
 	for _, m := range b.result.GoModules {
 		if m.text != nil {
 			b.add("usr/share/doc/go/"+m.path+"/LICENSE", 0o644, m.text)
+		}
+	}
+	b.result.NPM = b.NPM
+	for _, p := range b.NPM {
+		if p.Text != nil {
+			b.add("usr/share/doc/npm/"+p.Name+"-"+p.Version+"/LICENSE", 0o644, p.Text)
 		}
 	}
 	b.add("bin/galvo", 0o755, b.Galvo)
@@ -202,11 +210,21 @@ func (b *builder) addKernel() error {
 }
 
 // programs are what init calls. mkfs.ext4 and fsck.ext4 are other names of theirs.
-var programs = []string{"sbin/mke2fs", "sbin/e2fsck", "sbin/resize2fs"}
+var programs = []string{"sbin/mke2fs", "sbin/e2fsck", "sbin/resize2fs", "sbin/cryptsetup"}
+
+// programPackages have these programs, and the libraries that they need.
+var programPackages = []string{
+	"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6",
+	"cryptsetup-bin", "libcryptsetup12", "libdevmapper1.02.1", "libargon2-1", "libjson-c5", "libpopt0", "libssl3", "libselinux1", "libpcre2-8-0", "libudev1",
+	"libgcc-s1",
+}
+
+// loaded is a library that no program names, because libc loads it when a thread ends.
+const loaded = "libgcc_s.so.1"
 
 func (b *builder) addPrograms() error {
 	files := map[string][]byte{}
-	for _, want := range []string{"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6"} {
+	for _, want := range programPackages {
 		deb, _, err := b.fetch(want)
 		if err != nil {
 			return err
@@ -222,7 +240,13 @@ func (b *builder) addPrograms() error {
 			}
 		}
 	}
-	parts, err := program.Close(files, programs)
+	wanted := slices.Clone(programs)
+	for name := range files {
+		if path.Base(name) == loaded {
+			wanted = append(wanted, name)
+		}
+	}
+	parts, err := program.Close(files, wanted)
 	if err != nil {
 		return err
 	}

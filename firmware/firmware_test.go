@@ -68,7 +68,8 @@ func build(t *testing.T, name, version string) *Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Build(t.Context(), Options{Board: b, Version: version, Minimum: "1.0", Galvo: galvo, Keys: []Key{{"test.pub", text}}, UpdateKey: &private, Source: source, Lock: l})
+	r, err := Build(t.Context(), Options{Board: b, Version: version, Minimum: "1.0", Galvo: galvo, Keys: []Key{{"test.pub", text}}, UpdateKey: &private, Source: source, Lock: l,
+		NPM: []NPMPackage{{Name: "@of/page", Version: "1.0.0", Licence: "MIT", Text: []byte("free of charge")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func checkLicences(t *testing.T, path string) {
 	if err := json.Unmarshal(text, &list); err != nil || list.SPDXVersion != "SPDX-2.3" {
 		t.Fatalf("%q, %v", list.SPDXVersion, err)
 	}
-	want := map[string]string{"galvo": "Apache-2.0", "e2fsprogs": "GPL-2.0-only", "libc6": "LGPL-2.1-or-later", "systemd-boot-efi": "LGPL-2.1-or-later"}
+	want := map[string]string{"galvo": "Apache-2.0", "e2fsprogs": "GPL-2.0-only", "libc6": "LGPL-2.1-or-later", "systemd-boot-efi": "LGPL-2.1-or-later", "@of/page": "MIT"}
 	for _, p := range list.Packages {
 		if l, ok := want[p.Name]; ok && l == p.License {
 			delete(want, p.Name)

@@ -62,18 +62,25 @@ func escape(path string) string {
 }
 
 func module(path, version, dir string) goModule {
-	m := goModule{path: path, version: version, licence: "NOASSERTION"}
+	m := goModule{path: path, version: version, licence: "NOASSERTION", text: licenceText(dir)}
+	if m.text != nil {
+		m.licence = recognise(string(m.text))
+	}
+	return m
+}
+
+// licenceText returns the licence that lies in a folder, or nil.
+func licenceText(dir string) []byte {
 	for _, pattern := range []string{"LICEN[CS]E*", "License*", "license*", "COPYING*"} {
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(files) == 0 {
 			continue
 		}
 		if text, err := os.ReadFile(files[0]); err == nil {
-			m.text, m.licence = text, recognise(string(text))
-			return m
+			return text
 		}
 	}
-	return m
+	return nil
 }
 
 // sentences are what licences are recognised by. Of those with the same beginning the first that fits counts.

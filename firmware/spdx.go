@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// spdx returns the list of what is in the image (SPDX 2.3): our own part, and what comes from Debian. It has no time, so that it does not change by itself.
+// spdx returns the list of what is in the image (SPDX 2.3): our own part with the Go modules and npm packages that are in it, and what comes from Debian. It has no time, so that it does not change by itself.
 func (r *Result) spdx() ([]byte, error) {
 	type external struct {
 		Category string `json:"referenceCategory"`
@@ -50,6 +50,12 @@ func (r *Result) spdx() ([]byte, error) {
 		id := fmt.Sprintf("SPDXRef-go-%d", i+1)
 		packages = append(packages, pkg{ID: id, Name: m.path, Version: m.version, Location: none, Concluded: none, Declared: m.licence, Copyright: none,
 			External: []external{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + m.path + "@" + m.version}}})
+		relations = append(relations, relation{own, "CONTAINS", id})
+	}
+	for i, p := range r.NPM {
+		id := fmt.Sprintf("SPDXRef-npm-%d", i+1)
+		packages = append(packages, pkg{ID: id, Name: p.Name, Version: p.Version, Location: none, Concluded: none, Declared: p.Licence, Copyright: none,
+			External: []external{{"PACKAGE-MANAGER", "purl", "pkg:npm/" + strings.Replace(p.Name, "@", "%40", 1) + "@" + p.Version}}})
 		relations = append(relations, relation{own, "CONTAINS", id})
 	}
 	text, err := json.MarshalIndent(struct {

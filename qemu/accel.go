@@ -37,7 +37,7 @@ var kvmBoots = sync.OnceValue(func() bool {
 		return false
 	}
 	defer os.RemoveAll(dir)
-	m := &Machine{Arch: runtime.GOARCH, Image: imageOf(top, runtime.GOARCH), MemoryMB: 1024, Dir: dir, NoReboot: true, Network: Unplugged}
+	m := &Machine{Arch: runtime.GOARCH, Image: imageOf(top, "qemu-"+runtime.GOARCH), MemoryMB: 1024, Dir: dir, NoReboot: true, Network: Unplugged}
 	console := newConsole()
 	cmd := exec.Command(program(m.Arch), m.arguments(dir, "kvm", "host", 0)...)
 	cmd.Stdout, cmd.Stderr = console, console

@@ -68,7 +68,11 @@ func same(t *testing.T, got []rig.Frame, want [][]byte) {
 		slices.SortFunc(other, bytes.Compare)
 		if !slices.EqualFunc(one, other, bytes.Equal) {
 			if wrong += n; wrong <= 3 {
-				t.Errorf("frame %d at %s came back as\n%x\nand was\n%x", i, got[i].Time, got[i].Data, want[i])
+				where := slices.IndexFunc(got, func(f rig.Frame) bool { return bytes.Equal(f.Data, want[i]) })
+				t.Errorf("frame %d at %s came back as\n%x\nand was\n%x\nwhich is in place %d of what came back", i, got[i].Time, got[i].Data, want[i], where)
+				if where >= 0 {
+					t.Errorf("it has the time %s", got[where].Time)
+				}
 			}
 		}
 		i += n

@@ -1,12 +1,13 @@
 package qemu
 
 import (
-	"bytes"
+	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ type Client struct {
 
 	t        testing.TB
 	password string
-	http     *http.Client
+	api      *api.Client
 }
 
 // answerTimeout is for a machine that is emulated on a busy one.
@@ -29,49 +30,33 @@ const answerTimeout = 20 * time.Second
 
 // Client returns one for the forwarded port, with the password of a first start, or with another one.
 func (v *VM) Client(password string) *Client {
-	c := &Client{URL: v.URL, t: v.t, password: password}
-	c.http = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout,
-	}}
-	v.t.Cleanup(c.http.CloseIdleConnections)
-	return c
+	return v.client(v.URL, password, nil)
 }
+
+// Client returns one that reaches the device at a host, by name or address, and asks for what is at an address.
+func (l *Laptop) Client(v *VM, host, password string, to netip.AddrPort) *Client {
+	return v.client("https://"+host, password, func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, to) })
+}
+
+func (v *VM) client(url, password string, dial func(context.Context, string, string) (net.Conn, error)) *Client {
+	direct := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, TLSHandshakeTimeout: answerTimeout, ResponseHeaderTimeout: 3 * answerTimeout, DialContext: dial,
+	}}
+	v.t.Cleanup(direct.CloseIdleConnections)
+	return &Client{URL: url, t: v.t, password: password, api: api.Remote(url, direct, api.BasicLogin("admin", password))}
+}
+
+// Password is the one that the client logs in with.
+func (c *Client) Password() string { return c.password }
 
 // Do sends a request and returns the answer, whatever its status is.
 func (c *Client) Do(method, path, contentType string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequest(method, c.URL+path, body)
-	if err != nil {
-		return nil, err
-	}
-	req.SetBasicAuth("admin", c.password)
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	return c.http.Do(req)
+	return c.api.Raw(context.Background(), method, path, contentType, body)
 }
 
 // Call sends body as JSON, if it is not nil, and decodes the answer into reply, if that is not nil.
 func (c *Client) Call(method, path string, body, reply any) error {
-	var in io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		in = bytes.NewReader(b)
-	}
-	resp, err := c.Do(method, path, "application/json", in)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return api.ReadError(resp)
-	}
-	if reply == nil {
-		return nil
-	}
-	return json.NewDecoder(resp.Body).Decode(reply)
+	return c.api.Call(context.Background(), method, path, body, reply)
 }
 
 // Must is Call where an error ends the test.
@@ -108,15 +93,11 @@ func (c *Client) Answers() (s api.Status) {
 
 // PutConfig replaces the configuration by TOML.
 func (c *Client) PutConfig(toml string) error {
-	resp, err := c.Do(http.MethodPut, api.PutConfig.Path, "application/toml", strings.NewReader(toml))
-	if err != nil {
-		return err
+	resp, err := c.api.Do(context.Background(), http.MethodPut, api.PutConfig.Path, "application/toml", strings.NewReader(toml))
+	if err == nil {
+		resp.Body.Close()
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return api.ReadError(resp)
-	}
-	return nil
+	return err
 }
 
 // PortsUp waits until n ports are up, and returns all.

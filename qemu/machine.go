@@ -22,23 +22,27 @@ import (
 
 // A Machine is the hardware. The zero value is not useful: Direct and Flashed make one.
 type Machine struct {
-	Arch     string // amd64 or arm64
-	Image    Image
-	UEFI     bool     // firmware, boot loader and disk, instead of the kernel handed over by QEMU
-	Append   []string // kernel arguments, of a direct boot only
-	MemoryMB int
-	Disks    []Disk // the first is what UEFI boots from
-	Ports    int    // capture ports, whose wires are VM.Wires
-	Network  Network
-	Watchdog bool // i6300esb, which resets the machine
-	NoReboot bool // QEMU ends where the machine would start again
-	Dir      string
+	Arch       string // amd64 or arm64
+	Image      Image
+	UEFI       bool     // firmware, boot loader and disk, instead of the kernel handed over by QEMU
+	Append     []string // kernel arguments, of a direct boot only
+	MemoryMB   int
+	Disks      []Disk // the first is what UEFI boots from
+	Ports      int    // capture ports, whose wires are VM.Wires
+	Network    Network
+	Model      Model   // of the management port's NIC
+	PortModels []Model // of the capture ports' NICs, by turns; none is virtio's
+	Watchdog   bool    // i6300esb, which resets the machine
+	Clock      string  // what it shows at power on, as 2001-02-03T04:05:06; empty is the time
+	NoReboot   bool    // QEMU ends where the machine would start again
+	Dir        string
 }
 
-// A Disk is a virtio disk.
+// A Disk is a disk of the machine.
 type Disk struct {
 	Path      string // raw file, or nbd:unix:PATH
-	Removable bool   // behind a port of its own, so that it can be pulled (Remove)
+	Bus       Bus
+	Removable bool // of virtio or NVMe: behind a port of its own, so that it can be pulled (Remove)
 }
 
 // A Network is what the management port is connected to.
@@ -61,24 +65,24 @@ func (i Image) Kernel() string    { return filepath.Join(i.Dir, "vmlinuz") }
 func (i Image) Initramfs() string { return filepath.Join(i.Dir, "initramfs.zst") }
 func (i Image) Disk() string      { return filepath.Join(i.Dir, "disk.img") }
 
-// ImageFor returns the image of the board qemu-ARCH, or skips the test.
-func ImageFor(t testing.TB, arch string) Image {
+// ImageFor returns the image of a board, or skips the test.
+func ImageFor(t testing.TB, board string) Image {
 	t.Helper()
 	top, err := root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := imageOf(top, arch)
+	i := imageOf(top, board)
 	for _, f := range []string{i.Kernel(), i.Initramfs()} {
 		if _, err := os.Stat(f); err != nil {
-			need.Missing(t, "qemu", "no image of the board qemu-"+arch+": `make image BOARD=qemu-"+arch+"` builds it")
+			need.Missing(t, "qemu", "no image of the board "+board+": `make image BOARD="+board+"` builds it")
 		}
 	}
 	return i
 }
 
-func imageOf(top, arch string) Image {
-	return Image{filepath.Join(top, "build", "image", "qemu-"+arch)}
+func imageOf(top, board string) Image {
+	return Image{filepath.Join(top, "build", "image", board)}
 }
 
 // root returns the top folder of the module.
@@ -96,14 +100,20 @@ func root() (string, error) {
 func Direct(t testing.TB, arch string) *Machine {
 	t.Helper()
 	need.QEMU(t, program(arch))
-	return &Machine{Arch: arch, Image: ImageFor(t, arch), MemoryMB: 1024, Dir: t.TempDir()}
+	return &Machine{Arch: arch, Image: ImageFor(t, "qemu-"+arch), MemoryMB: 1024, Dir: t.TempDir()}
 }
 
 // Flashed returns a machine whose first disk is a copy of the image for flashing, and which starts through UEFI. The disk is grown to size bytes.
 func Flashed(t testing.TB, arch string, size int64) *Machine {
 	t.Helper()
-	m := Direct(t, arch)
-	m.UEFI = true
+	return FlashedBoard(t, arch, "qemu-"+arch, size)
+}
+
+// FlashedBoard is Flashed with the image of any board.
+func FlashedBoard(t testing.TB, arch, board string, size int64) *Machine {
+	t.Helper()
+	need.QEMU(t, program(arch))
+	m := &Machine{Arch: arch, Image: ImageFor(t, board), MemoryMB: 1024, Dir: t.TempDir(), UEFI: true}
 	disk := filepath.Join(m.Dir, "disk.img")
 	if err := copySparse(disk, m.Image.Disk(), size); err != nil {
 		need.Missing(t, "qemu", err.Error())
@@ -149,6 +159,9 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 		"-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
 	}
+	if m.Clock != "" {
+		args = append(args, "-rtc", "base="+m.Clock)
+	}
 	if m.NoReboot {
 		args = append(args, "-no-reboot")
 	}
@@ -164,15 +177,15 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 	case User:
 		args = append(args, "-netdev", fmt.Sprintf("user,id=m0,hostfwd=tcp:127.0.0.1:%d-:443", forward))
 	case Wired:
-		args = append(args, "-netdev", stream("m0", filepath.Join(dir, "m0")))
+		args = append(args, "-netdev", streamNetdev("m0", filepath.Join(dir, "m0")))
 	}
 	if m.Network != Unplugged {
-		args = append(args, "-device", "virtio-net-pci,netdev=m0,id=nic-m0,romfile=,addr=0x3,mac="+mac(0))
+		args = append(args, "-device", m.Model.arguments("m0", 3, 0))
 	}
 	for i := range m.Ports {
 		id := fmt.Sprintf("c%d", i+1)
-		args = append(args, "-netdev", stream(id, filepath.Join(dir, id)),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,id=nic-%s,romfile=,addr=0x%x,mac=%s,host_mtu=9216", id, id, 8+i, mac(i+1)))
+		args = append(args, "-netdev", streamNetdev(id, filepath.Join(dir, id)),
+			"-device", m.model(i).arguments(id, 8+i, i+1))
 	}
 	for i, d := range m.Disks {
 		args = append(args, d.arguments(i)...)
@@ -183,8 +196,8 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 	return args
 }
 
-// stream is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
-func stream(id, path string) string {
+// streamNetdev is a netdev whose frames go over a unix socket on which the test listens. QEMU as the server would crash when a client leaves early.
+func streamNetdev(id, path string) string {
 	return fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s", id, path)
 }
 
@@ -203,7 +216,7 @@ func (d Disk) arguments(i int) []string {
 		args = append(args, "-device", fmt.Sprintf("pcie-root-port,id=slot-%s,chassis=%d", id, i+1))
 		bus = ",bus=slot-" + id
 	}
-	return append(args, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,id=dev-%s,serial=galvo-%s%s", id, id, id, bus))
+	return append(args, d.Bus.arguments(id, "dev-"+id, bus)...)
 }
 
 // variables returns the machine's own copy of the UEFI variables.

@@ -38,12 +38,18 @@ type VM struct {
 // initLine is what init says first.
 const initLine = ": init starts"
 
+// endLine is what a console has when QEMU has ended.
+const endLine = "\n(QEMU has ended)\n"
+
 // Boot switches the machine on and waits until init runs. An emulated x86 sometimes dies with a double fault before that, which is QEMU's: it is switched on once more.
 func (m *Machine) Boot(t testing.TB) *VM {
 	t.Helper()
 	for try := 1; ; try++ {
 		v := m.PowerOn(t)
-		err := v.Console.Await(Patience(t), initLine)
+		err := v.Console.Await(Patience(t), initLine, endLine)
+		if err == nil && !v.Console.Has(initLine) {
+			err = errors.New("QEMU ended before")
+		}
 		if err == nil {
 			for _, w := range v.Wires {
 				w.forget() // the firmware's own network stack has looked for a server to boot from
@@ -103,6 +109,7 @@ func (v *VM) start(args []string) error {
 		started <- err
 		if err == nil {
 			v.cmd.Wait()
+			io.WriteString(v.Console, endLine)
 			close(v.ended)
 		}
 	}()

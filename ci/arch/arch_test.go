@@ -91,7 +91,7 @@ var allowed = map[string][]string{
 	// Processes. web reaches the others only over their sockets, so that what parses requests from the network shares no code with what parses frames.
 	"services/api":       {},
 	"services/durable":   {},
-	"services/config":    {"services/api", "services/durable", "services/internal/spelling"},
+	"services/config":    {"services/api", "services/durable", "services/internal/spelling", "services/tomltext"},
 	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
 	"services/host": {"board", "firmware/bundle", "firmware/slot", "services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/disk", "services/internal/gate",
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
@@ -113,7 +113,8 @@ var allowed = map[string][]string{
 	"qemu":         {"ci/need", "services/api"},
 
 	// Images and updates.
-	"board":                 {},
+	"board":                 {"services/tomltext"},
+	"services/tomltext":     {},
 	"initramfs/image":       {},
 	"firmware/lock":         {},
 	"firmware/debian":       {"firmware/lock"},

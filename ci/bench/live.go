@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type receiver struct {
 	process string         // which process is measured, by a word of its command line; empty means the one that is started
 	first   [][]string     // programs that are run before the frames come, once it receives
 	ask     []string       // a program that asks it for its counters, and succeeds once it receives; empty means that it prints them when it ends
+	up      *regexp.Regexp // what it says then, before first is run; nil means counts
 	counts  *regexp.Regexp // finds captured and lost frames in what it said
 }
 
@@ -100,13 +102,18 @@ func live(ctx context.Context, b *bench) error {
 	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(b.dir, "receive"), "galvo/services/internal/afpacket").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the receive path: %w\n%s", err, out)
 	}
+	return b.compare(ctx, "live, drain test: processor time of the receiver", receivers(b))
+}
+
+// compare measures receivers by turns.
+func (b *bench) compare(ctx context.Context, title string, all []receiver) error {
 	var rows []receiver
-	for i, r := range receivers(b) {
+	for i, r := range all {
 		if (i == 0 || b.rows.MatchString(r.name)) && present(r.name, r.argv[0]) {
 			rows = append(rows, r)
 		}
 	}
-	t := newTable("live, drain test: processor time of the receiver", len(rows))
+	t := newTable(title, len(rows))
 	for round := range b.rounds {
 		for i, r := range rows {
 			cost, err := b.drain(ctx, r)
@@ -173,7 +180,7 @@ func network() (sender, receiver *rig.Netns, err error) {
 
 // measure returns what a frame costs the receiver.
 func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *rig.Netns, tx *rig.End) (time.Duration, error) {
-	if err := r.ready(ctx, where, cmd.Process.Pid); err != nil {
+	if err := r.ready(ctx, where, cmd.Process.Pid, cmp.Or(r.up, r.counts)); err != nil {
 		return 0, err
 	}
 	for _, argv := range r.first {
@@ -181,6 +188,9 @@ func (b *bench) measure(ctx context.Context, cmd *exec.Cmd, r receiver, where *r
 		if err := errors.Join(where.Start(program), program.Wait()); err != nil {
 			return 0, fmt.Errorf("run %v: %w", argv, err)
 		}
+	}
+	if err := r.ready(ctx, where, cmd.Process.Pid, r.counts); err != nil {
+		return 0, err
 	}
 	pid, err := find(cmd.Process.Pid, r.process)
 	if err != nil {
@@ -243,14 +253,14 @@ func (b *bench) warm(ctx context.Context, tx *rig.End) error {
 	return err
 }
 
-// ready waits until a receiver that can be asked answers.
-func (r receiver) ready(ctx context.Context, where *rig.Netns, pid int) error {
+// ready waits until a receiver that can be asked answers what is wanted.
+func (r receiver) ready(ctx context.Context, where *rig.Netns, pid int, want *regexp.Regexp) error {
 	if r.ask == nil {
 		return nil
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		said, err := r.answer(where)
-		if err == nil && r.counts.MatchString(said) {
+		if err == nil && want.MatchString(said) {
 			return nil
 		}
 		if _, _, gone := processorTime(pid); gone != nil || ctx.Err() != nil || time.Now().After(deadline) {

@@ -1,6 +1,7 @@
-// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet.
+// Command bench measures the shipped engine next to tcpdump, dumpcap and tshark, by processor time per packet, and next to Stenographer, by the time that an
+// answer takes.
 //
-//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-drains 3] [-only live|offline] [-rows REGEXP]
+//	go run ./ci/bench -galvo build/galvo [-frames 200000] [-rounds 3] [-drains 3] [-only live|record|retrieve|offline] [-rows REGEXP]
 //
 // Wall-clock rates say little on a machine where the sender is slower than the receivers, and times move by a third from one run to the
 // next, upwards: something else was running. So every program does the same work in each round, in turn, and what counts is the ratio of the least
@@ -47,7 +48,7 @@ func run() error {
 	rounds := flag.Int("rounds", 3, "how often everything is measured")
 	drains := flag.Int("drains", 3, "rings that a receiver empties in each round")
 	named := flag.String("rows", "", "measure the rows whose name matches this `regexp`, and tcpdump")
-	only := flag.String("only", "", "measure one part: live or offline")
+	only := flag.String("only", "", "measure one part: live, record, retrieve or offline")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it makes network namespaces: run it as root")
@@ -77,7 +78,7 @@ func run() error {
 	}
 	// One worker, because the others have one thread.
 	const common = "[captures]\nmax = 64\n[engine]\nworkers = 1\n"
-	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n"} {
+	for name, more := range map[string]string{"galvo.toml": "", "fast.toml": "l7 = false\n", "pwrite.toml": "[rings]\nioUring = false\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(common+more), 0o644); err != nil {
 			return err
 		}
@@ -93,7 +94,7 @@ func run() error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *bench) error
-	}{{"live", live}, {"offline", offline}} {
+	}{{"live", live}, {"record", record}, {"retrieve", retrieve}, {"offline", offline}} {
 		if *only != "" && *only != part.name {
 			continue
 		}

@@ -11,6 +11,8 @@ import (
 // A table collects what each row costs in each round. Row 0 is what the others are compared with.
 type table struct {
 	title string
+	unit  string
+	per   time.Duration // what the unit is
 	rows  []row
 }
 
@@ -20,7 +22,9 @@ type row struct {
 	costs []time.Duration
 }
 
-func newTable(title string, rows int) *table { return &table{title, make([]row, rows)} }
+func newTable(title string, rows int) *table {
+	return &table{title: title, unit: "us/frame", per: time.Microsecond, rows: make([]row, rows)}
+}
 
 func (t *table) add(i int, name string, goal float64, cost time.Duration) {
 	t.rows[i].name, t.rows[i].goal = name, goal
@@ -30,7 +34,7 @@ func (t *table) add(i int, name string, goal float64, cost time.Duration) {
 func (t *table) print() {
 	fmt.Printf("\n%s\n", t.title)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\tus/frame\tratio\tof single rounds\tgoal\t\t\n")
+	fmt.Fprintf(w, "\t%s\tratio\tof single rounds\tgoal\t\t\n", t.unit)
 	for _, r := range t.rows {
 		if len(r.costs) == 0 {
 			continue
@@ -48,7 +52,7 @@ func (t *table) print() {
 				verdict = "MISSED"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%.2f to %.2f\t%s\t%s\t\n", r.name, least.Seconds()*1e6, ratio, slices.Min(ratios), slices.Max(ratios), goal, verdict)
+		fmt.Fprintf(w, "%s\t%.3f\t%.2f\t%.2f to %.2f\t%s\t%s\t\n", r.name, float64(least)/float64(t.per), ratio, slices.Min(ratios), slices.Max(ratios), goal, verdict)
 	}
 	_ = w.Flush() // to standard output
 }

@@ -3,12 +3,9 @@
 package live
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -57,32 +54,7 @@ func (d *tested) wait(what string, ok func() bool) {
 
 // call asks the API.
 func (d *tested) call(method, path string, body, reply any) error {
-	var in io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		in = bytes.NewReader(b)
-	}
-	req, err := http.NewRequest(method, d.URL+path, in)
-	if err != nil {
-		return err
-	}
-	req.SetBasicAuth("admin", device.Password)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := d.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return api.ReadError(resp)
-	}
-	if reply == nil {
-		return nil
-	}
-	return json.NewDecoder(resp.Body).Decode(reply)
+	return api.Remote(d.URL, d.client, api.BasicLogin("admin", device.Password)).Call(context.Background(), method, path, body, reply)
 }
 
 func (d *tested) must(method, path string, body, reply any) {

@@ -77,6 +77,10 @@ func TestRing(t *testing.T) {
 	d.wait("everything is recorded", func() bool { return d.ring("office").Packets == sent })
 
 	sameFrames(t, "everything", framesOf(t, d.past(url.Values{})), dataOf(frames))
+	file := filepath.Join(t.TempDir(), "remote.pcapng")
+	if code, said := d.remote("capture", "-k", "-d", d.URL, "-from", "now-1h", "-max-packets", "100", "-w", file); code != 0 || len(framesOf(t, file)) != 100 {
+		t.Errorf("galvo capture of the past: exit code %d, said %q", code, said)
+	}
 	all := filepath.Join(t.TempDir(), "sent.pcap")
 	if err := rig.WritePcap(all, frames); err != nil {
 		t.Fatal(err)
@@ -91,7 +95,7 @@ func TestRing(t *testing.T) {
 	}
 	d.past(url.Values{"expression": {"ip == 203.0.113.9"}})
 	last := d.finished().Captures[0]
-	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end of the interval" {
+	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end time" {
 		t.Errorf("finished: %+v, scan %+v", last, last.Scan)
 	}
 	var estimate api.DryRun

@@ -149,6 +149,17 @@ func TestCaptureToDisk(t *testing.T) {
 	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusPartialContent || !bytes.Equal(b, want[1000:2000]) {
 		t.Errorf("a range: %s, %d bytes", resp.Status, len(b))
 	}
+	req.Header.Set("Range", "bytes=900000000-")
+	if resp, err = d.client.Do(req); err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusRequestedRangeNotSatisfiable || !bytes.Contains(b, []byte(`"kind":"bad_range"`)) {
+		t.Errorf("a range that is not there: %s, %s", resp.Status, b)
+	}
+	if err := d.call("POST", "/api/v1/storage/data/files/none/of/them.pcap", nil, nil); err == nil || !strings.Contains(err.Error(), "there is no none/of on data") {
+		t.Errorf("an upload to a directory that is not there: %v", err)
+	}
 }
 
 // A full device ends its captures with files that are complete, and the next one is refused.

@@ -145,6 +145,22 @@ func (p *tab) shows(selector, text string) {
 	})
 }
 
+// hides waits until no element that a CSS selector finds shows anything.
+func (p *tab) hides(selector string) {
+	p.t.Helper()
+	last := ""
+	defer func() {
+		if last != "" {
+			p.t.Logf("%s shows %q", selector, last)
+			p.picture("failed")
+		}
+	}()
+	device.Wait(p.t, selector+" is gone", func() bool {
+		last = p.text(selector)
+		return last == ""
+	})
+}
+
 // write replaces the text of a field.
 func (p *tab) write(selector, text string) {
 	p.t.Helper()

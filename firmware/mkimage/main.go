@@ -21,6 +21,7 @@ import (
 	"galvo/firmware/bundle"
 	"galvo/firmware/debian"
 	"galvo/firmware/lock"
+	"galvo/webui"
 )
 
 func main() {
@@ -43,12 +44,17 @@ func run(ctx context.Context, args []string) error {
 	key := f.String("key", "", "`path` of the key of updates, without .key and .pub: the public one goes into the image, and the update is signed if the private one is there")
 	signKey := f.String("sign-key", "", "private key `file` (PEM, RSA) for Secure Boot; empty leaves programs unsigned")
 	signCert := f.String("sign-cert", "", "its certificate `file` (PEM)")
+	page := f.String("page", "webui/app", "`folder` of the page's source, whose packages are listed with their licences")
 	arguments := f.String("arguments", "", "more kernel `arguments`")
 	f.Parse(args)
 	if *update != "" {
 		return updateLock(ctx, *update)
 	}
 	o := firmware.Options{Version: *version, Minimum: *minimum, Arguments: *arguments}
+	var err error
+	if o.NPM, err = firmware.ReadNPM(*page, webui.Bundle()); err != nil {
+		return err
+	}
 	if err := addKey(&o, *key); err != nil {
 		return err
 	}

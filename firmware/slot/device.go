@@ -19,6 +19,7 @@ import (
 // A Device is where things of an appliance are; Appliance returns the real one.
 type Device struct {
 	Sys, Dev    string        // /sys and /dev
+	Mounts      string        // /proc/self/mounts
 	ReleaseFile string        // os-release of the image that runs
 	KeyFolder   string        // public keys that updates may be signed with
 	Patience    time.Duration // how long the disk may take to come up
@@ -26,7 +27,7 @@ type Device struct {
 
 // Appliance returns where things are on an appliance.
 func Appliance() Device {
-	return Device{Sys: "/sys", Dev: "/dev", ReleaseFile: "/etc/os-release", KeyFolder: "/etc/galvo/keys", Patience: 15 * time.Second}
+	return Device{Sys: "/sys", Dev: "/dev", Mounts: "/proc/self/mounts", ReleaseFile: "/etc/os-release", KeyFolder: "/etc/galvo/keys", Patience: 15 * time.Second}
 }
 
 // ErrNotAppliance is the error on a machine that was not started from an image.
@@ -96,9 +97,18 @@ func (d Device) BootDisk() (*disk.Disk, error) {
 // loaderPartition is the variable in which systemd-boot leaves the identifier of the partition that it was loaded from (systemd, Boot Loader Interface).
 const loaderPartition = "firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
-// loadedFrom picks among disks with the same image, as the stick that a machine was installed from and its own disk: the one that systemd-boot names, or else
-// the first.
+// loadedFrom picks among disks with the same image, as the stick that a machine was installed from and its own disk: the one whose data is in use, which was picked before and has got identifiers of its own
+// since; the one that systemd-boot names; or else the first.
 func (d Device) loadedFrom(disks []disk.Disk) *disk.Disk {
+	mounts, _ := os.ReadFile(d.Mounts)
+	for line := range strings.Lines(string(mounts)) {
+		device, _, _ := strings.Cut(line, " ")
+		for i := range disks {
+			if slices.Contains(disks[i].Partitions, device) {
+				return &disks[i]
+			}
+		}
+	}
 	text, err := os.ReadFile(filepath.Join(d.Sys, loaderPartition))
 	if err == nil && len(text) > 4 {
 		// Four bytes of attributes, then UTF-16.

@@ -59,6 +59,14 @@ func TestBootDisk(t *testing.T) {
 	if found, err := d.BootDisk(); err != nil || found.Name != "sdc" {
 		t.Errorf("with the loader's variable: %+v, %v", found, err)
 	}
+	// And what is in use was picked already.
+	d.Mounts = filepath.Join(t.TempDir(), "mounts")
+	if err := os.WriteFile(d.Mounts, []byte("tmpfs /run tmpfs rw 0 0\n"+filepath.Join(d.Dev, "sdb1")+" /data ext4 rw 0 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := d.BootDisk(); err != nil || found.Name != "sdb" {
+		t.Errorf("with a disk in use: %+v, %v", found, err)
+	}
 	if _, err := machine(t, "2.0.0", map[string]string{"sda": "1.0.0"}).BootDisk(); !errors.Is(err, ErrElsewhere) {
 		t.Errorf("no disk has it: %v", err)
 	}

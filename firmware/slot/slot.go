@@ -149,7 +149,7 @@ func (p *Partition) Running(build string) (Slot, error) {
 
 // Reasons for which an installation is refused; each says what to do.
 var (
-	ErrElsewhere   = errors.New("the firmware that runs is not on this disk: boot from the disk that is to be updated")
+	ErrElsewhere   = errors.New("the firmware that runs was started from no disk of this machine: boot it from the disk that it is to be on")
 	ErrUnconfirmed = errors.New("the firmware that runs is itself new and not confirmed yet: wait until the device is ready, or restart it to go back")
 	ErrSame        = errors.New("this firmware runs already")
 )

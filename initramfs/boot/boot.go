@@ -43,7 +43,7 @@ type Slots interface {
 type machine struct {
 	options  Options
 	started  time.Time // when the kernel started
-	console  *console
+	console  *consoles
 	report   *report
 	logs     *logs
 	children *supervise.Children
@@ -56,6 +56,7 @@ type machine struct {
 	onTrial  bool // the image was not confirmed, and falls back by itself after so many boots
 	power    chan request
 	shown    string // the console's first page as it is shown
+	lamps    []*lamp
 
 	services chan error // supervise has ended
 	stop     context.CancelFunc
@@ -70,6 +71,7 @@ func phases() []phase {
 	return []phase{
 		{"early", []step{
 			{"mount the kernel's file systems", must, (*machine).mountKernel},
+			{"open the consoles", degrade, (*machine).openConsoles},
 			{"read the description of the board", degrade, (*machine).readBoard},
 			{"look at the memory", must, (*machine).checkMemory},
 			{"set the kernel's parameters", degrade, (*machine).setParameters},
@@ -80,9 +82,12 @@ func phases() []phase {
 			{"load the modules of all devices", degrade, (*machine).coldplug},
 			{"start the watchdog", degrade, (*machine).startWatchdog},
 			{"watch the power button", degrade, (*machine).watchButtons},
+			{"find the LEDs", degrade, (*machine).findLamps},
 		}},
 		{"storage", []step{
+			{"mount the firmware's variables", degrade, (*machine).mountVariables},
 			{"find the data partition", degrade, (*machine).mountData},
+			{"seed the random generator", degrade, (*machine).stirSeed},
 			{"see whether the image is on trial", degrade, (*machine).lookAtSlot},
 		}},
 		{"services", []step{
@@ -121,7 +126,7 @@ func Run(ctx context.Context, o Options) error {
 
 func newMachine(o Options) *machine {
 	m := &machine{
-		options: o, started: kernelStart(), console: newConsole(o.Console), children: &supervise.Children{},
+		options: o, started: kernelStart(), console: newConsoles(o.Console), children: &supervise.Children{},
 		power: make(chan request, 4), services: make(chan error, 1), homeless: make(chan struct{}, 1), health: newHealth(time.Now()), state: ramState, board: &board.Board{MemoryFloorBytes: leastMemory},
 	}
 	m.logs = newLogs()

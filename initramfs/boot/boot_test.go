@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -118,6 +119,19 @@ func TestHealthForgetsEnds(t *testing.T) {
 	h.end("stranger", "", 0)
 }
 
+// A web that hangs does not make the engine look as if it stayed away.
+func TestAskedForItself(t *testing.T) {
+	h := newHealth(time.Now())
+	ctx, stop := context.WithCancel(t.Context())
+	h.ask(ctx, map[api.Service]func(context.Context) error{
+		api.ServiceWeb:    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		api.ServiceEngine: func(context.Context) error { stop(); return nil },
+	})
+	if !h.get(api.ServiceEngine).once || h.get(api.ServiceWeb).once {
+		t.Errorf("engine %+v, web %+v", h.get(api.ServiceEngine), h.get(api.ServiceWeb))
+	}
+}
+
 func TestHung(t *testing.T) {
 	now := time.Now()
 	long := now.Add(-patience - time.Second)
@@ -212,6 +226,32 @@ func TestSlowConsole(t *testing.T) {
 			t.Fatal(err)
 		}
 		text += string(b[:n])
+	}
+}
+
+// Every console shows everything, also what was said before it was there, and one that cannot be opened costs nothing but itself.
+func TestConsoles(t *testing.T) {
+	first, second := &screen{}, &screen{}
+	c := newConsoles(first)
+	io.WriteString(c, "early\n")
+	err := c.add([]string{"ttyS0", "ttyS1"}, func(path string) (io.Writer, error) {
+		if path == "/dev/ttyS1" {
+			return nil, os.ErrNotExist
+		}
+		return second, nil
+	})
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a console that does not exist: %v", err)
+	}
+	io.WriteString(c, "late\n")
+	c.Flush()
+	for _, s := range []*screen{first, second} {
+		if got := s.String(); got != "early\nlate\n" {
+			t.Errorf("a console shows %q", got)
+		}
+	}
+	if got := strings.Join(c.devices(), " "); got != "/dev/console /dev/ttyS0" {
+		t.Errorf("consoles %s", got)
 	}
 }
 

@@ -42,7 +42,7 @@ func (m *machine) follow(events *module.Events) {
 			m.modules.Coldplug()
 		case e.Values["ACTION"] != "add":
 		case e.Values["MODALIAS"] != "":
-			if err := m.modules.Load(e.Values["MODALIAS"]); err != nil && !errors.Is(err, module.ErrUnknown) {
+			if err := m.modules.LoadFor(e.Values["MODALIAS"]); err != nil {
 				slog.Warn("a new device has no driver", "device", e.Values["DEVPATH"], "error", err)
 			}
 		case e.Values["SUBSYSTEM"] == "input" && e.Values["DEVNAME"] != "":

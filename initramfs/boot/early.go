@@ -60,6 +60,18 @@ func (m *machine) mountKernel() error {
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
 
+// mountVariables mounts the variables of UEFI, in which the boot loader says what disk it came from. They are only read: one that is deleted by mistake can end a machine.
+func (m *machine) mountVariables() error {
+	if _, err := os.Stat("/sys/firmware/efi"); err != nil {
+		return nil // started in another way
+	}
+	const at = "/sys/firmware/efi/efivars"
+	if err := unix.Mount("efivarfs", at, "efivarfs", secure|unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", at, err)
+	}
+	return nil
+}
+
 // leastMemory is what a device needs whose board says nothing of it: below it the services would be killed again and again.
 const leastMemory = 800_000_000
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galvo/services/api"
@@ -23,6 +24,9 @@ const (
 type health struct {
 	mu       sync.Mutex
 	services map[string]*vital
+
+	capturesWanted bool        // somebody wants to know of captures; set before watch
+	capturing      atomic.Bool // a capture runs
 }
 
 // A vital is what is known of one service.
@@ -80,21 +84,40 @@ func (h *health) get(service api.Service) vital {
 
 // watch asks web and engine until ctx is done.
 func (h *health) watch(ctx context.Context, p supervise.Probe) {
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	for {
-		if p.Page(ctx) == nil {
-			h.answer(api.ServiceWeb, time.Now())
-		}
-		if _, err := p.Engine(ctx); err == nil {
-			h.answer(api.ServiceEngine, time.Now())
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	h.ask(ctx, map[api.Service]func(context.Context) error{
+		api.ServiceWeb: p.Page,
+		api.ServiceEngine: func(ctx context.Context) error {
+			_, err := p.Engine(ctx)
+			if h.capturesWanted {
+				h.capturing.Store(p.Capturing(ctx))
+			}
+			return err
+		},
+	})
+}
+
+// ask asks services again and again until ctx is done, each for itself: one that hangs says nothing of the others.
+func (h *health) ask(ctx context.Context, services map[api.Service]func(context.Context) error) {
+	var asking sync.WaitGroup
+	for service, ask := range services {
+		asking.Go(func() {
+			guard("health", func() {
+				tick := time.NewTicker(askEvery)
+				defer tick.Stop()
+				for {
+					if ask(ctx) == nil {
+						h.answer(service, time.Now())
+					}
+					select {
+					case <-ctx.Done():
+						return
+					case <-tick.C:
+					}
+				}
+			})
+		})
 	}
+	asking.Wait()
 }
 
 // A verdict is what becomes of the machine.

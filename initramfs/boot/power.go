@@ -90,6 +90,7 @@ func (m *machine) look(now time.Time) *request {
 		m.report.problem(about, text)
 	}
 	m.welcome()
+	m.light(condition{well(now, web, engine), len(m.report.list()) > 0, m.health.capturing.Load()})
 	if v.feed {
 		m.watchdog.feed()
 	}
@@ -148,8 +149,10 @@ func (m *machine) end(r request) {
 	unix.Kill(-1, unix.SIGKILL)
 	for deadline := time.Now().Add(killEnd); len(userProcesses()) > 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 	}
+	m.keepSeed()
 	m.unmountData()
 	unix.Sync()
+	m.light(condition{})
 	m.say("%s now", r.what)
 	m.console.Flush()
 	if err := unix.Reboot(commands[r.what]); err != nil {

@@ -53,7 +53,7 @@ func tryDisk(path string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// leaveDisk lets the services go on with the copy of the state in memory.
+// leaveDisk lets the services go on with the copy of the state in memory. The rescue console knows both places.
 func (m *machine) leaveDisk() {
 	m.say("the services go on with a copy of their state in memory")
 	m.stop()
@@ -61,8 +61,6 @@ func (m *machine) leaveDisk() {
 	unix.Unmount(dataMount, unix.MNT_DETACH)
 	m.state, m.mounted = ramState, ""
 	m.startServices()
-	m.stopRescue() // it looks for the password where the state was
-	m.startRescue()
 }
 
 // copyState copies the small files below from, with their owners. A file that has changed in between is copied the next time.

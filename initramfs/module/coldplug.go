@@ -28,9 +28,7 @@ func (x *Index) coldplug(devices string) ([]string, error) {
 				continue
 			}
 			seen[a], fresh = true, true
-			if err := x.Load(a); err != nil && !errors.Is(err, ErrUnknown) {
-				errs = errors.Join(errs, err)
-			}
+			errs = errors.Join(errs, x.LoadFor(a))
 		}
 		if !fresh {
 			return x.Loaded(), errs

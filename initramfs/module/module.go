@@ -185,6 +185,19 @@ func (x *Index) Load(name string) error {
 	return errs
 }
 
+// LoadFor loads the drivers of a device by its alias. A device without a driver is no error, and neither is a driver that finds nothing to drive (ENODEV): firmware names devices that a machine does not have.
+func (x *Index) LoadFor(alias string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var errs error
+	for _, n := range x.resolve(alias) {
+		if err := x.load(n, 0); !errors.Is(err, unix.ENODEV) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	return errs
+}
+
 // mostNested ends circles of soft dependencies.
 const mostNested = 8
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // files are the indexes of a small kernel.
@@ -19,6 +21,7 @@ kernel/crypto/crc32c_generic.ko:
 kernel/drivers/net/virtio_net.ko: kernel/net/core/net-failover.ko
 kernel/net/core/net-failover.ko:
 kernel/drivers/input/evdev.ko:
+kernel/drivers/absent.ko:
 `,
 	"modules.alias": `# Aliases
 alias fs-ext4 ext4
@@ -26,6 +29,7 @@ alias crypto-crc32c crc32c_generic
 alias virtio:d00000001v* virtio_net
 alias input:b*v*p*e*-e*k* evdev
 alias acpi*:LNXPWRBN:* evdev
+alias acpi*:LNXABSENT:* absent
 `,
 	"modules.softdep": "softdep xfs pre: crypto-crc32c\n",
 	"modules.builtin": "kernel/drivers/virtio/virtio_pci.ko\n",
@@ -103,18 +107,22 @@ func TestColdplug(t *testing.T) {
 	x, inserted := index(t)
 	insert := x.insert
 	x.insert = func(path string) error {
-		if nameOf(path) == "virtio_net" {
+		switch nameOf(path) {
+		case "absent":
+			return unix.ENODEV // as a driver says whose device firmware names, and the machine does not have
+		case "virtio_net":
 			device("virtio0/input/input0", "input:b0019v0000p0001e0000-e0,1,k74,ramlsfw")
 		}
 		return insert(path)
 	}
 	device("virtio0", "virtio:d00000001v00001AF4")
 	device("other", "pci:unknown")
+	device("absent", "acpi:LNXABSENT:")
 	loaded, err := x.coldplug(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"evdev", "net_failover", "virtio_net"}; !slices.Equal(loaded, want) || len(*inserted) != 3 {
+	if want := []string{"absent", "evdev", "net_failover", "virtio_net"}; !slices.Equal(loaded, want) || len(*inserted) != 3 {
 		t.Errorf("loaded %v, inserted %v, want %v", loaded, *inserted, want)
 	}
 }

@@ -24,17 +24,20 @@ type Sink struct {
 	SplitSeconds *uint64 `json:"splitSeconds,omitempty" maximum:"1000000000" doc:"disk: begin a new file every so many seconds from the start on; 0 is never. The setting captures.splitSeconds if left out."`
 }
 
+// AnyRing as a capture's source is the only ring that there is.
+const AnyRing = "*"
+
 // A CaptureRequest asks for a capture. The zero value captures everything, live, to an HTTP stream, until it is stopped.
 type CaptureRequest struct {
 	Expression         string `json:"expression,omitempty" maxLength:"65536" doc:"Expert filter; empty for everything."`
 	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
-	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, or a slot as :1."`
+	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, * for the only ring there is, or a slot as :1."`
 	Sink               Sink   `json:"sink,omitzero"`
-	StartTime          int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is now."`
-	EndTime            int64  `json:"endTime,omitempty" doc:"Microseconds since the epoch; 0 is no end."`
+	StartTime          int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is now."`
+	EndTime            int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is no end."`
 	MaxBytes           uint64 `json:"maxBytes,omitempty" doc:"Ends the capture before the output would exceed so many bytes of packets; 0 is no limit."`
 	MaxPackets         uint64 `json:"maxPackets,omitempty" doc:"Ends the capture after so many matching packets; 0 is no limit."`
-	MaxSeconds         uint64 `json:"maxSeconds,omitempty" doc:"Ends the capture so many seconds after its start; 0 is no limit."`
+	MaxSeconds         uint64 `json:"maxSeconds,omitempty" maximum:"1000000000" doc:"Ends the capture so many seconds after its start; 0 is no limit."`
 	SnapLength         uint32 `json:"snapLength,omitempty" maximum:"65535" doc:"Bytes kept of each packet, on layer 2 without FCS; 0 or 65535 is all."`
 	Profile            string `json:"profile,omitempty" doc:"Capture profile that decides the snap length; none is defined yet, so only empty is accepted."`
 	Format             string `json:"format,omitempty" enum:"pcapng,pcap,pcap-ns" default:"pcapng"`
@@ -139,6 +142,7 @@ type ProtocolCount struct {
 	Filter   string `json:"filter" doc:"Expert filter that captures it."`
 
 	PacketRate uint64   `json:"packetRate" doc:"Packets a second."`
+	OSILayer   int      `json:"osiLayer,omitempty" doc:"Where a protocol of l7 is at home: 2 the link, 3 the network, 7 the application."`
 	By         []string `json:"by,omitempty" doc:"How it is recognised, of layer 7: link, ip protocol, signature, dissector, host name, port guess."`
 }
 

@@ -1,7 +1,10 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -38,5 +41,53 @@ func TestEveryKindHasAStatus(t *testing.T) {
 func TestRoles(t *testing.T) {
 	if !RoleAdmin.Includes(RoleViewer) || RoleViewer.Includes(RoleCapture) || Role("root").Includes(RoleViewer) {
 		t.Error("roles do not include one another as they should")
+	}
+}
+
+// What is wrong with a request is said in the same form as everything else, by name and without Go's spelling of values.
+func TestWrongRequests(t *testing.T) {
+	mux := http.NewServeMux()
+	StartCapture.Handle(New(mux, "test"), func(context.Context, *CaptureInput) (*Created[CaptureCreated], error) {
+		return &Created[CaptureCreated]{Status: http.StatusCreated}, nil
+	})
+	for _, c := range []struct {
+		body, content string
+		status        int
+		want          string
+	}{
+		{`{"expression":"ip == 10.0.0.1"}`, "application/json", 201, `"id"`},
+		{`{"expression":"ip == 10.0.0.1"}`, "", 201, `"id"`},
+		{`{"expression":"ip == 10.0.0.1"}`, "application/x-www-form-urlencoded", 201, `"id"`},
+		{`{"foo":1}`, "application/json", 400, `body.foo: unexpected property"`},
+		{`{"expression":5}`, "application/json", 400, `body.expression: expected string, not 5"`},
+		{`{"sink":{"type":"ftp"}}`, "application/json", 400, `body.sink.type: expected value to be one of`},
+		{`{"snapLength":70000}`, "application/json", 400, `body.snapLength: expected number <= 65535, not 70000"`},
+		{`{"startTime":-1}`, "application/json", 400, "body.startTime: expected number >= 0"},
+		{`{"endTime":9223372036854775807}`, "application/json", 400, "body.endTime: expected number <="},
+		{`{"maxSeconds":18446744073709551615}`, "application/json", 400, "body.maxSeconds: expected number <="},
+		{`{"expression":`, "application/json", 400, "unexpected end of JSON input"},
+		{``, "application/json", 400, "body is required"},
+		{`<a>`, "text/xml", 400, "unknown content type"},
+		{strings.Repeat(" ", 1<<20+1), "application/json", 413, `"too_large"`},
+	} {
+		r := httptest.NewRequest("POST", StartCapture.Path, strings.NewReader(c.body))
+		r.Header.Set("Content-Type", c.content)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		text := w.Body.String()
+		if w.Code != c.status || !strings.Contains(text, c.want) {
+			t.Errorf("%.40s: %d %s, want %d %s", c.body, w.Code, text, c.status, c.want)
+		}
+		if c.status >= 400 && (!strings.Contains(text, `"expected":[]`) || strings.Contains(text, "map[")) {
+			t.Errorf("%.40s: the error is %s", c.body, text)
+		}
+	}
+}
+
+func TestErrorsStayReadable(t *testing.T) {
+	w := httptest.NewRecorder()
+	WriteError(w, &Error{Kind: BadExpression, Text: "& is not an operator; write && or and"})
+	if text := w.Body.String(); !strings.Contains(text, `"& is not an operator; write && or and"`) || w.Code != 400 {
+		t.Errorf("%d %s", w.Code, text)
 	}
 }

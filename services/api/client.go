@@ -4,18 +4,36 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 )
 
-// A Client calls a service over its unix socket.
-type Client struct{ http *http.Client }
+// A Client calls a service over its unix socket, or a device over its URL.
+type Client struct {
+	http   *http.Client
+	base   string
+	header http.Header
+}
 
 // NewClient returns a client for the service that listens on the unix socket at path. Nothing is dialled yet.
 func NewClient(path string) *Client {
-	return &Client{&http.Client{Transport: Transport(path)}}
+	return &Client{http: &http.Client{Transport: Transport(path)}, base: "http://galvo"}
+}
+
+// Remote returns a client for the device at base, as https://galvo-1234, that logs in with header.
+func Remote(base string, c *http.Client, header http.Header) *Client {
+	return &Client{http: c, base: base, header: header}
+}
+
+// BasicLogin returns the header with which a user logs in (RFC 7617).
+func BasicLogin(user, password string) http.Header {
+	r := http.Request{Header: http.Header{}}
+	r.SetBasicAuth(user, password)
+	return r.Header
 }
 
 // Transport returns an HTTP transport that sends everything to the unix socket at path.
@@ -30,29 +48,26 @@ func Transport(path string) *http.Transport {
 }
 
 // Call sends body as JSON, if it is not nil, and decodes the answer into reply, if that is not nil. An error of the service is
-// returned as *Error; a service that cannot be reached is one of the kind Unavailable.
+// returned as *Error; a service that cannot be reached is one of the kind Unavailable, and of a device an error of net/http.
 func (c *Client) Call(ctx context.Context, method, path string, body, reply any) error {
-	var r io.Reader
+	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
 			return fmt.Errorf("encode the request for %s: %w", path, err)
 		}
-		r = bytes.NewReader(b)
+		in = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://galvo"+path, r)
-	if err != nil {
-		return fmt.Errorf("call %s: %w", path, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
+	resp, err := c.Do(ctx, method, path, "application/json", in)
+	var unreached *url.Error
+	switch {
+	case err == nil:
+	case c.header == nil && errors.As(err, &unreached):
 		return &Error{Text: fmt.Sprintf("the service does not answer: %v", err), Kind: Unavailable}
+	default:
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return ReadError(resp)
-	}
 	if reply == nil {
 		return nil
 	}
@@ -60,6 +75,31 @@ func (c *Client) Call(ctx context.Context, method, path string, body, reply any)
 		return fmt.Errorf("decode the answer to %s: %w", path, err)
 	}
 	return nil
+}
+
+// Do sends a request and returns a reply with a status of success, whose body is to be closed. Any other status is an error, an *Error.
+func (c *Client) Do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
+	resp, err := c.Raw(ctx, method, path, contentType, body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, ReadError(resp)
+	}
+	return resp, err
+}
+
+// Raw is Do for all statuses.
+func (c *Client) Raw(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("call %s: %w", path, err)
+	}
+	if c.header != nil {
+		req.Header = c.header.Clone()
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	return c.http.Do(req)
 }
 
 // ReadError reads the error of a reply whose status is not 2xx.
@@ -77,7 +117,14 @@ func WriteError(w http.ResponseWriter, e *Error) {
 	if e.Expected == nil {
 		e.Expected = []string{}
 	}
+	Write(w, e.GetStatus(), e)
+}
+
+// Write answers a request with a value as JSON. Characters that matter in HTML only stay as they are: people read what curl prints.
+func Write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(e.GetStatus())
-	json.NewEncoder(w).Encode(e)
+	w.WriteHeader(status)
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false)
+	out.Encode(v) // a client that is gone needs no answer
 }

@@ -27,6 +27,7 @@ const (
 	TooManyCaptures Kind = "too_many_captures"
 	TooManyLogins   Kind = "too_many_logins"
 	TooLarge        Kind = "too_large"
+	BadRange        Kind = "bad_range"
 	StorageFull     Kind = "storage_full"
 	Unavailable     Kind = "unavailable"
 	NotSupported    Kind = "not_supported"
@@ -49,6 +50,7 @@ var statuses = map[Kind]int{
 	TooManyCaptures: http.StatusTooManyRequests,
 	TooManyLogins:   http.StatusTooManyRequests,
 	TooLarge:        http.StatusRequestEntityTooLarge,
+	BadRange:        http.StatusRequestedRangeNotSatisfiable,
 	StorageFull:     http.StatusInsufficientStorage,
 	Unavailable:     http.StatusServiceUnavailable,
 	NotSupported:    http.StatusNotImplemented,

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,6 +52,7 @@ type Route struct {
 	Service Service
 	Role    Role
 	Upload  bool     // the body may have any size: who answers bounds it
+	Stream  bool     // GET begins something, or does not end: there is no HEAD
 	Query   []string // parameters that a plain handler takes, as "name: what it is"
 
 	describe func(huma.API)
@@ -111,6 +114,8 @@ func New(mux *http.ServeMux, version string) huma.API {
 	c := huma.DefaultConfig("Galvo", version)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil
+	// What curl -d says that a body is, if nobody tells it.
+	c.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat, "application/x-www-form-urlencoded": huma.DefaultJSONFormat}
 	c.RejectUnknownQueryParameters = true
 	return humago.New(mux, c)
 }
@@ -118,14 +123,34 @@ func New(mux *http.ServeMux, version string) huma.API {
 // useOurErrors makes huma report what it finds wrong with a request as an Error. huma offers only a package variable for that.
 var useOurErrors = sync.OnceFunc(func() {
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+		e := &Error{Text: message, Kind: kindOf(status), Expected: []string{}}
+		var wrong []string
 		for _, err := range errs {
 			if err != nil {
-				message += ": " + err.Error()
+				wrong = append(wrong, detail(err))
 			}
 		}
-		return &Error{Text: message, Kind: kindOf(status)}
+		if len(wrong) > 0 {
+			e.Text += ": " + strings.Join(wrong, "; ")
+		}
+		return e
 	}
 })
+
+// detail says what is wrong with which part of a request.
+func detail(err error) string {
+	d, ok := err.(*huma.ErrorDetail)
+	if !ok {
+		return err.Error()
+	}
+	switch v := d.Value.(type) {
+	case string, bool, float64, json.Number:
+		if text := fmt.Sprintf("%v", v); text != "" && len(text) <= 80 && d.Location != "body" {
+			return fmt.Sprintf("%s: %s, not %s", d.Location, d.Message, text)
+		}
+	}
+	return strings.TrimPrefix(d.Location+": "+d.Message, ": ")
+}
 
 // OpenAPI returns the description of every operation, as JSON.
 func OpenAPI(version string) ([]byte, error) {

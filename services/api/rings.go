@@ -31,7 +31,7 @@ type Ring struct {
 	Packets      uint64            `json:"packets" doc:"Recorded since the processing started."`
 	Discarded    uint64            `json:"discarded" doc:"Left out by rules, since the ring was created."`
 	Dropped      map[string]uint64 `json:"dropped" doc:"Frames that are missing, by cause: queue, the disks were too slow; disk, none took them."`
-	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet."`
+	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet from which on nothing was overwritten."`
 	Newest       int64             `json:"newest,omitempty"`
 	ByteRate     uint64            `json:"byteRate" doc:"Bytes per second over the last seconds."`
 	DeviceStates []RingDevice      `json:"deviceStates"`
@@ -50,9 +50,9 @@ type RingDevice struct {
 
 // A RingPin protects the packets of a time from being overwritten.
 type RingPin struct {
-	StartTime int64  `json:"startTime"`
-	EndTime   int64  `json:"endTime"`
-	Until     int64  `json:"until" doc:"When the protection ends; a time that has passed ends it."`
+	StartTime int64  `json:"startTime" minimum:"0" maximum:"4611686018427387"`
+	EndTime   int64  `json:"endTime" minimum:"0" maximum:"4611686018427387"`
+	Until     int64  `json:"until" minimum:"0" maximum:"4611686018427387" doc:"When the protection ends; a time that has passed ends it."`
 	Bytes     uint64 `json:"bytes,omitempty" doc:"That are protected: whole segments."`
 }
 
@@ -64,15 +64,15 @@ type RingList struct {
 // A RingInterval is a part of what a ring has.
 type RingInterval struct {
 	Name      string `json:"name" maxLength:"63"`
-	StartTime int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is the oldest packet."`
-	EndTime   int64  `json:"endTime,omitempty" doc:"0 is now."`
+	StartTime int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is the oldest packet."`
+	EndTime   int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"0 is now."`
 }
 
 // A DryRunRequest asks what a capture from a ring would bring.
 type DryRunRequest struct {
 	Expression string `json:"expression,omitempty" maxLength:"65536"`
-	StartTime  int64  `json:"startTime,omitempty" doc:"Microseconds since the epoch; 0 is the oldest packet."`
-	EndTime    int64  `json:"endTime,omitempty" doc:"0 is now."`
+	StartTime  int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is the oldest packet."`
+	EndTime    int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"0 is now."`
 }
 
 // A DryRun is what a capture from a ring would bring.
@@ -96,6 +96,7 @@ type Scan struct {
 	Matched   uint64    `json:"matched"`
 	Undecided uint64    `json:"undecided" doc:"Left out because their flow never got a verdict on which the filter could decide."`
 	Disorder  uint64    `json:"disorder" doc:"Delivered after a later one, because the reorder buffer was too small."`
+	Dropped   uint64    `json:"dropped" doc:"That the ring did not take in the interval, about, because the disk or the queue was full; whether they would have matched is not known."`
 	StartTime int64     `json:"startTime,omitempty" doc:"Of the first packet that the ring has in the interval."`
 	EndTime   int64     `json:"endTime,omitempty" doc:"Of the last one."`
 	Gaps      []ScanGap `json:"gaps" doc:"Times of which packets may be missing."`

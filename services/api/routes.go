@@ -84,6 +84,7 @@ type (
 		InSlot
 		Body struct {
 			Expression string `json:"expression" maxLength:"65536"`
+			Source     string `json:"source,omitempty" maxLength:"63" doc:"What would be captured from, as in POST /captures."`
 		}
 	}
 
@@ -202,6 +203,15 @@ const (
 	FirmwarePath   = "/api/v1/system/firmware"
 )
 
+// captureQuery are the parameters of the capture URL, whose names may have any case.
+var captureQuery = []string{
+	"startTime: microseconds since the epoch, or now; the first packet of this time or later starts", "endTime: likewise; ends by the clock, too",
+	"expression: expert filter; && in it needs no encoding", "snapPacketLength: 1 to 65535 bytes kept of each packet", "fromCaptureBuffer: true captures from a packet ring buffer",
+	"ring: its name, if there are several", "captureToMedia: true stores the capture on a storage device", "device: id or name of the storage device",
+	"useSingleInterface: true writes one interface", "format: pcapng, pcap (microseconds) or pcap-ns", "undecided: skip or hold packets whose flow has no verdict yet",
+	"maxBytes: ends before more bytes of packets", "maxPackets: ends after so many packets", "mm-id: :1 captures from slot 1",
+}
+
 // Routes returns the route table.
 func Routes() []Route {
 	return []Route{
@@ -213,9 +223,9 @@ func Routes() []Route {
 		GetNetwork.Route, FactoryReset.Route,
 		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route, Reboot.Route, Poweroff.Route, GetLog.Route,
 		GetStatus.Route, Login.Route, Logout.Route, ListTokens.Route, MakeToken.Route, DeleteToken.Route,
-		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL"},
-		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture"},
-		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events",
+		{Method: http.MethodGet, Path: CaptureURLPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Capture URL", Stream: true, Query: captureQuery},
+		{Method: http.MethodGet, Path: StreamPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Fetch the packets of a capture", Stream: true},
+		{Method: http.MethodGet, Path: EventsPath, Service: ServiceEngine, Role: RoleViewer, Summary: "State as server-sent events", Stream: true,
 			Query: []string{"mm-id: :1 has the ports and protocols of slot 1"}},
 		{Method: http.MethodGet, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "List a directory, or download a file"},
 		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true,

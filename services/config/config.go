@@ -26,7 +26,7 @@ type Device struct {
 	// Name is the host name, which the page shows: letters, digits and hyphens, at most 63. Empty is galvo- with the last four digits of the
 	// management port's MAC address, and galvo on a plain host. A device with a management port is found as Name.local.
 	Name string `toml:"name" takes:"live"`
-	// RescueConsole lets a person with the password of admin in at the serial line of an appliance.
+	// RescueConsole lets a person with the password of admin in at the consoles of an appliance, its serial line and its screen.
 	RescueConsole bool `toml:"rescueConsole" takes:"live"`
 }
 
@@ -141,6 +141,8 @@ type Rings struct {
 	QueueBytes uint64 `toml:"queueBytes" takes:"restart" limit:"1000000..1000000000000"`
 	// ReorderBytes is the room in which a reader of rings restores the order of packets, at least 1 MB.
 	ReorderBytes uint64 `toml:"reorderBytes" takes:"live" limit:"1000000..1000000000000"`
+	// IOUring says that rings are written through io_uring, which takes less of the processors, where the kernel has it; else with pwrite.
+	IOUring bool `toml:"ioUring" takes:"restart"`
 }
 
 // Analysis are the settings of the slots in which savefiles are analysed beside the live traffic.
@@ -175,12 +177,13 @@ type Engine struct {
 // Default returns the configuration of a first start.
 func Default() *Config {
 	return &Config{
+		Device:     Device{RescueConsole: true},
 		Management: Management{IPv4: "dhcp", IPv6: "auto"},
 		Clock:      Clock{NTP: true},
 
 		Storage:  []Storage{{Name: "data", Directory: "data"}},
 		Captures: Captures{Max: 4, QueueBytes: 64_000_000, HoldBytes: 16_000_000, StallSeconds: 600},
-		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000},
+		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000, IOUring: true},
 		Analysis: Analysis{Slots: 1, MemoryPercent: 10},
 		Engine:   Engine{L7: true},
 	}

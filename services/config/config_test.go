@@ -317,7 +317,7 @@ func TestStorageDirectoriesAreApart(t *testing.T) {
 		_, err := Parse([]byte("[[storage]]\nname = \"x\"\n" + text + "\n"))
 		var e *Error
 		errors.As(err, &e)
-		if field == "" && err != nil || field != "" && (e == nil || e.Field != field) {
+		if field == "" && err != nil || field != "" && (e == nil || e.Key != field) {
 			t.Errorf("%s: %v, want an error of %q", text, err, field)
 		}
 	}

@@ -4,37 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/BurntSushi/toml"
 
 	"galvo/services/internal/spelling"
+	"galvo/services/tomltext"
 )
 
 // maxText is the longest configuration that Parse reads, in bytes.
 const maxText = 1 << 20
 
 // An Error says what is wrong with a configuration, and where.
-type Error struct {
-	Line  int    // of the text, from 1; 0 if there is no text, or the field is not in it
-	Field string // path of the field, as captures.max or port.2.link; may be empty
-	Text  string // what is wrong and what is allowed
-}
-
-func (e *Error) Error() string {
-	s := e.Text
-	if e.Field != "" {
-		s = e.Field + ": " + s
-	}
-	if e.Line > 0 {
-		s = fmt.Sprintf("line %d: %s", e.Line, s)
-	}
-	return s
-}
+type Error = tomltext.Error
 
 // Parse reads a configuration. What the text does not name has its default. An unknown key and an impossible value are errors; every error is
 // an *Error.
@@ -48,7 +31,7 @@ func Parse(text []byte) (*Config, error) {
 	c.Storage = nil
 	meta, err := toml.Decode(string(text), c)
 	if err != nil {
-		return nil, syntaxError(err)
+		return nil, tomltext.Syntax(err)
 	}
 	if !meta.IsDefined("storage") {
 		c.Storage = usual
@@ -62,29 +45,12 @@ func Parse(text []byte) (*Config, error) {
 	if err := c.Validate(); err != nil {
 		var e *Error
 		if errors.As(err, &e) {
-			e.Line = lineOf(text, e.Field)
+			e.Line = tomltext.LineOf(text, e.Key)
 		}
 		return nil, err
 	}
 	return c, nil
 }
-
-func syntaxError(err error) *Error {
-	var p toml.ParseError
-	if errors.As(err, &p) {
-		return &Error{Line: p.Position.Line, Field: p.LastKey, Text: p.Message}
-	}
-	// A value of the wrong type has its place only in the text of its error.
-	if m := typeError().FindStringSubmatch(err.Error()); m != nil {
-		line, _ := strconv.Atoi(m[1])
-		return &Error{Line: line, Field: m[2], Text: m[3]}
-	}
-	return &Error{Text: strings.TrimPrefix(err.Error(), "toml: ")}
-}
-
-var typeError = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?s)^toml: line ([0-9]+) \(last key "([^"]*)"\): (.*)$`)
-})
 
 // schema returns the keys of the file: the tables under "", and the fields of each table under its name.
 func schema() map[string][]string {
@@ -117,7 +83,7 @@ func misspelled(meta toml.MetaData, text []byte) *Error {
 
 func unknownKey(text []byte, k toml.Key) *Error {
 	parent, name := strings.Join(k[:len(k)-1], "."), k[len(k)-1]
-	e := &Error{Line: lineOf(text, k.String()), Field: k.String(), Text: "there is no such setting"}
+	e := &Error{Line: tomltext.LineOf(text, k.String()), Key: k.String(), Text: "there is no such setting"}
 	candidates, ok := schema()[parent]
 	if near := nearest(name, candidates); ok && near != "" {
 		e.Text += fmt.Sprintf(", did you mean %s?", near)
@@ -125,44 +91,6 @@ func unknownKey(text []byte, k toml.Key) *Error {
 		e.Text += "; there are " + strings.Join(candidates, ", ")
 	}
 	return e
-}
-
-// lineOf returns the line on which a field stands, from 1, or that of its table, or 0. It knows the form that Encode writes, and all others well
-// enough to point near the place: the values were checked by then.
-func lineOf(text []byte, path string) int {
-	best, table := 0, ""
-	count := map[string]int{}
-	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSpace(line)
-		if name, ok := strings.CutPrefix(line, "[["); ok {
-			name, _, _ = strings.Cut(name, "]]")
-			name = strings.TrimSpace(name)
-			count[name]++
-			table = fmt.Sprintf("%s.%d", name, count[name])
-		} else if name, ok := strings.CutPrefix(line, "["); ok {
-			name, _, _ = strings.Cut(name, "]")
-			table = strings.TrimSpace(name)
-		} else if name, _, ok := strings.Cut(line, "="); ok {
-			name = strings.Trim(strings.TrimSpace(name), `"'`)
-			if matches(path, table, name) {
-				return i + 1
-			}
-			continue
-		}
-		if best == 0 && table != "" && (path == table || strings.HasPrefix(path, table+".") || path == strings.Split(table, ".")[0]) {
-			best = i + 1
-		}
-	}
-	return best
-}
-
-// matches reports whether path is the key name in table. Paths from the decoder have no entry's number.
-func matches(path, table, name string) bool {
-	if table == "" {
-		return path == name || path == strings.Split(name, ".")[0]
-	}
-	bare, _, _ := strings.Cut(table, ".")
-	return path == table+"."+name || path == bare+"."+name
 }
 
 // nearest returns the candidate that is closest to name, or "" if none is close.

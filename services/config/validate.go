@@ -41,7 +41,7 @@ func (c *Config) Validate() error {
 }
 
 func wrong(field, format string, args ...any) *Error {
-	return &Error{Field: field, Text: fmt.Sprintf(format, args...)}
+	return &Error{Key: field, Text: fmt.Sprintf(format, args...)}
 }
 
 // checkLimits holds every number against its tag.

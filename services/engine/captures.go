@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,8 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
 	case r.Profile != "":
 		return capture.Spec{}, badRequest("there is no capture profile %q; use snapLength", r.Profile)
-	case r.EndTime != 0 && r.StartTime > r.EndTime:
-		return capture.Spec{}, badRequest("endTime is before startTime: the capture would be empty")
+	case r.EndTime != 0 && r.StartTime >= r.EndTime:
+		return capture.Spec{}, badRequest("endTime is not after startTime: the capture would be empty")
 	case source == "live" && e.ports.count() == 0:
 		return capture.Spec{}, &api.Error{Kind: api.NoPorts, Text: "there is no port to capture from: name one with -interface, or with [[port]] in the configuration"}
 	}
@@ -63,9 +64,6 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 	return s, nil
 }
 
-// anyRing as a source is the only ring that there is.
-const anyRing = "*"
-
 // source says what a request captures from, and against what its expression is compiled.
 func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string, error) {
 	switch {
@@ -78,7 +76,7 @@ func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string
 		return e.recordedEnv(), r.Source, nil
 	}
 	name := r.Source
-	if name == anyRing {
+	if name == api.AnyRing {
 		name = ""
 	}
 	from, _, err := e.rings.opened(name)
@@ -248,7 +246,7 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 	}
 	switch {
 	case q.FromCaptureBuffer && q.Source == "":
-		q.Source = anyRing
+		q.Source = api.AnyRing
 	case !q.FromCaptureBuffer && q.Source != "" && !strings.HasPrefix(q.Source, ":"):
 		return nil, false, badRequest("ring goes with fromCaptureBuffer=true")
 	}
@@ -278,7 +276,6 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request, c *capture.Captu
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", sink.Disposition(c.FileName()))
-	h.Set("Cache-Control", "no-store")
 	h.Set("Galvo-Capture", c.ID())
 	stall := time.Duration(e.settings.Load().config.Captures.StallSeconds) * time.Second
 	if err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, stall)); err != nil {
@@ -316,7 +313,7 @@ func (e *Engine) deleteFinished(context.Context, *api.Nothing) (*api.Nothing, er
 }
 
 func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply[api.FilterCheck], error) {
-	env, _, err := e.source(&api.CaptureRequest{Source: in.Slot}, e.settings.Load())
+	env, _, err := e.source(&api.CaptureRequest{Source: cmp.Or(in.Slot, in.Body.Source)}, e.settings.Load())
 	if err != nil {
 		return nil, err
 	}

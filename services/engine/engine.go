@@ -29,6 +29,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
@@ -39,6 +40,7 @@ type Options struct {
 	Callers []int  // users who may call the API
 	State   string // directory for finished captures and the accounts of the ports
 	Version string
+	Uring   *ring.Uring // that rings are written through; nil where there is none
 }
 
 // An Engine is the running process.
@@ -134,9 +136,12 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, e.ports.live.Source(0).Interfaces)
+	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if err != nil {
 		return nil, err
+	}
+	if o.Uring != nil && c.Config.Rings.IOUring {
+		e.rings.store = o.Uring.Directory
 	}
 	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
@@ -352,6 +357,7 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 
 // renewEnv takes over what expressions depend on beside the configuration.
 func (e *Engine) renewEnv() {
+	defer e.running.Go(e.rings.renew) // which may take a while
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	s := *e.settings.Load()
@@ -379,6 +385,7 @@ func (e *Engine) reconfigure(c *handover.Config) {
 	}
 	e.captures.SetMax(plan.Plan.Captures)
 	e.configure(c, plan)
+	e.running.Go(e.rings.renew)
 }
 
 // handler answers the engine's part of the route table.

@@ -66,7 +66,6 @@ func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
 	rc := http.NewResponseController(w)
 	tick := time.NewTicker(eventPeriod)
 	defer tick.Stop()

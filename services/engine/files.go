@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -22,7 +22,6 @@ const progressTime = 2 * time.Minute
 // filesHandler answers requests for the files of a storage device. They are plain handlers, because they stream.
 func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *volume.Volume, string, url.Values) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
 		v, err := e.volumes.get(r.PathValue("id"))
 		if err != nil {
 			if k := api.ErrorOf(err); k.Kind == api.BadRequest {
@@ -53,9 +52,7 @@ func only(query url.Values, names ...string) error {
 }
 
 func reply(w http.ResponseWriter, status int, body any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body) // a client that is gone needs no answer
+	api.Write(w, status, body)
 	return nil
 }
 
@@ -82,8 +79,39 @@ func (e *Engine) getFile(w http.ResponseWriter, r *http.Request, v *volume.Volum
 	defer f.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", sink.Disposition(path.Base(info.Path)))
-	http.ServeContent(w, r, "", time.UnixMicro(info.Modified), f)
+	http.ServeContent(&rangeWriter{ResponseWriter: w, bytes: info.Bytes}, r, "", time.UnixMicro(info.Modified), f)
 	return nil
+}
+
+// A rangeWriter answers a range that a file does not have as the API answers errors.
+type rangeWriter struct {
+	http.ResponseWriter
+	bytes   int64
+	refused bool
+}
+
+func (w *rangeWriter) WriteHeader(status int) {
+	if status != http.StatusRequestedRangeNotSatisfiable {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.refused = true
+	for _, h := range []string{"Content-Disposition", "Content-Length"} {
+		w.Header().Del(h)
+	}
+	api.WriteError(w.ResponseWriter, &api.Error{Kind: api.BadRange, Text: fmt.Sprintf("the file has %d bytes: no such range is in it", w.bytes)})
+}
+
+// ReadFrom leaves the copying to who can do it in the kernel.
+func (w *rangeWriter) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(w.ResponseWriter, r)
+}
+
+func (w *rangeWriter) Write(b []byte) (int, error) {
+	if w.refused {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
 }
 
 // postFile makes a directory, renames, or takes an upload.

@@ -17,6 +17,8 @@ type ledger struct {
 	last      total   // the last reading, to see whether the port is quiet
 	unsettled bool    // no quiet reading came since the last attach
 	away      api.Gap // the interval before the last attach, without its loss; zero if that was the first
+	early     bool    // the last attach was the first one of this engine: what was lost before it is no capture's
+	before    uint64  // frames lost so
 	gaps      []api.Gap
 	changed   bool // gaps, since somebody wrote them down
 }
@@ -37,8 +39,9 @@ type total struct{ nic, accounted uint64 }
 
 func (c *counts) accounted() uint64 { return c.Frames + c.Kernel + c.Engine }
 
-// lost returns the frames that were gone before any filter saw them.
-func (c *counts) lost() uint64 { return c.Kernel + c.Engine + c.NIC }
+// lost returns the frames that were gone before any filter of this engine saw them, for what lives as long as the engine. Those lost before it came
+// are found out late, when captures run that have nothing to do with them.
+func (l *ledger) lost() uint64 { return l.Kernel + l.Engine + l.NIC - l.before }
 
 // attach begins to account for a port whose sockets are about to receive, or goes on after a time without an engine. nic and drops are the
 // NIC's counts, since is when the engine was last there.
@@ -94,6 +97,9 @@ func (l *ledger) miss(frames uint64) {
 		return
 	}
 	l.Engine += frames
+	if l.early {
+		l.before += frames
+	}
 	l.changed = true
 	for i := range l.gaps {
 		if g := &l.gaps[i]; g.Start == l.away.Start && g.Cause == l.away.Cause {

@@ -89,3 +89,22 @@ func TestLedgerReplacedPort(t *testing.T) {
 		t.Errorf("gaps are %+v", l.gaps)
 	}
 }
+
+// What was lost before the engine came, and is only known when the port is quiet, is the port's loss and not that of captures of this engine.
+func TestLossBeforeThisEngine(t *testing.T) {
+	l := ledger{counts: counts{Frames: 50, Started: true}, early: true} // as the killed engine left it
+	l.attach(80, 0, 1, 2)
+	then := l.lost()
+	l.Frames += 40
+	l.dropped(3, 3, 4)
+	l.read(130, 0, 0, 4, 5)
+	l.read(130, 0, 0, 5, 6) // quiet: 7 frames came between the reading and the sockets
+	if l.Engine != 37 || l.lost()-then != 3 {
+		t.Errorf("%d frames lost without an engine, %d since it came, want 37 and 3", l.Engine, l.lost()-then)
+	}
+	l.early = false // the port is removed, and comes back after it received 5 frames
+	l.replaced(5, 0, 6, 7)
+	if l.lost()-then != 8 {
+		t.Errorf("%d frames lost since the engine came, want 8", l.lost()-then)
+	}
+}

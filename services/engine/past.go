@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,10 +26,8 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.Filter.NeedsCalls() {
 		return e.startReplay(s, from)
 	}
-	q := ring.Query{From: s.Start, To: s.End, Filter: s.Filter, Hold: s.Hold}
-	if q.To == 0 {
-		q.To = math.MaxInt64
-	}
+	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
+	q.From = since(s.Start, q.To, from)
 	if s.MaxDuration != 0 && s.Start == 0 {
 		s.Start = from.State().Oldest
 	}
@@ -41,7 +40,7 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: results.Interfaces})
 	s.Block = true
-	s.Scan = func() api.Scan { return scanOf(results.Scan()) }
+	s.Scan, s.Sifted = func() api.Scan { return scanOf(results.Scan()) }, true
 	c, err := e.captures.Start(s)
 	if err != nil {
 		results.Close()
@@ -56,6 +55,14 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	return c, nil
 }
 
+// since returns where an interval of a ring begins: without a start at the oldest packet from which on nothing was overwritten, if that is before the end.
+func since(start, end int64, from *ring.Ring) int64 {
+	if oldest := from.State().Oldest; start == 0 && oldest < end {
+		return oldest
+	}
+	return start
+}
+
 // feedPast gives a capture what a query finds, until one of them ends.
 func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, results *ring.Results) {
 	var b pipeline.Batch
@@ -68,33 +75,42 @@ func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, res
 	stage.Finish()
 	switch {
 	case errors.Is(err, io.EOF):
-		c.Finish("end of the interval")
+		c.Finish("end time")
 	case ctx.Err() == nil:
-		c.Finish("the ring could not be read on: " + err.Error())
+		c.Fail(unreadable(err))
 	}
+}
+
+// unreadable says why a capture from a ring does not have the rest of its interval.
+func unreadable(err error) string {
+	if errors.Is(err, ring.ErrClosed) {
+		return "the ring was closed: it was deleted, or a storage device of its own came or went"
+	}
+	return "the ring could not be read on: " + err.Error()
 }
 
 // callMargin is how long before a capture's start a replay begins, to meet the beginnings of calls.
 const callMargin = int64(10 * time.Minute)
 
-// startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it. It
-// ends with what the ring has now.
+// startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
-	if s.Start == 0 {
-		s.Start = from.State().Oldest
-	}
-	to := s.End
-	if to == 0 {
-		to = math.MaxInt64
-	}
+	to := cmp.Or(s.End, math.MaxInt64)
+	s.Start = since(s.Start, to, from)
 	ctx, cancel := context.WithCancel(context.Background())
-	source, err := from.Source(ctx, s.Start-callMargin, to)
+	source, err := from.Source(ctx, s.Start-callMargin, to, to > time.Now().UnixNano())
 	if err != nil {
 		cancel()
 		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: source.Interfaces})
 	s.Block = true
+	s.Scan = func() api.Scan {
+		v := scanOf(source.Scan())
+		if v.StartTime != 0 {
+			v.StartTime = min(max(v.StartTime, s.Start/1000), v.EndTime)
+		}
+		return v
+	}
 	c, err := e.captures.Start(s)
 	if err != nil {
 		source.Close()
@@ -116,10 +132,10 @@ func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capt
 	err := worker.Run(ctx)
 	stage.Finish()
 	if err != nil && ctx.Err() == nil {
-		c.Finish("the ring could not be read on: " + err.Error())
+		c.Fail(unreadable(err))
 		return
 	}
-	c.Finish("end of the interval; what asks for calls does not go on into the present")
+	c.Finish("end time")
 }
 
 // leastReplay is the memory of a replay where there is no slot to take it from.
@@ -135,7 +151,7 @@ func (e *Engine) recognise() *l7.Config {
 
 func scanOf(s ring.Scan) api.Scan {
 	v := api.Scan{
-		Blocks: s.Blocks, Read: s.Read, Bytes: s.Bytes, Packets: s.Packets, Matched: s.Matched, Undecided: s.Undecided, Disorder: s.Disorder,
+		Blocks: s.Blocks, Read: s.Read, Bytes: s.Bytes, Packets: s.Packets, Matched: s.Matched, Undecided: s.Undecided, Disorder: s.Disorder, Dropped: s.Dropped,
 		Gaps: []api.ScanGap{}, Empty: s.Empty,
 	}
 	if s.From <= s.To {
@@ -157,12 +173,9 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 	if err != nil {
 		return nil, filterError(err)
 	}
-	q := ring.Query{From: in.Body.StartTime * 1000, To: in.Body.EndTime * 1000, Filter: f, Hold: true}
-	if q.To == 0 {
-		q.To = time.Now().UnixNano()
-	}
-	if q.To < q.From {
-		return nil, badRequest("endTime is before startTime")
+	q := ring.Query{To: cmp.Or(in.Body.EndTime*1000, time.Now().UnixNano()), Filter: f, Hold: true}
+	if q.From = since(in.Body.StartTime*1000, q.To, from); q.To <= q.From {
+		return nil, badRequest("endTime is not after startTime")
 	}
 	x, err := from.Estimate(ctx, q)
 	if err != nil {

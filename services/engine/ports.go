@@ -89,7 +89,7 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	if info.Index == 0 {
 		info.Index = p.info.Index
 	}
-	p.info = info
+	p.info, p.early = info, !known
 	ps.setOwn()
 	if len(info.Sockets) == 0 {
 		if !known {

@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"galvo/services/api"
+	"galvo/services/internal/filter"
 )
 
 // A captureQuery is the query of a capture URL.
@@ -62,6 +65,9 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 		return nil
 	},
 	"mm-id": func(q *captureQuery, v string, _ int64) error {
+		if !strings.HasPrefix(v, ":") {
+			return fmt.Errorf("%q is not a slot such as :1", v)
+		}
 		q.Source = v
 		return nil
 	},
@@ -72,7 +78,7 @@ var captureParameterNames = []string{"startTime", "endTime", "expression", "snap
 	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "device", "ring", "mm-id"}
 
 // parseCaptureQuery reads the raw query of a capture URL. It is not form encoding: inside the expression an unencoded && is no
-// separator, nor is a single & between quotes; a semicolon is data, and a plus stays a plus. now is in microseconds.
+// separator, nor is a single & between quotes of any kind; a semicolon is data, and a plus stays a plus. now is in microseconds.
 func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 	q := new(captureQuery)
 	var seen []string
@@ -102,8 +108,8 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 			q.FormExpression, _ = url.QueryUnescape(encoded)
 		}
 	}
-	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime < q.StartTime {
-		return nil, badRequest("endTime is before startTime: the capture would be empty")
+	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime <= q.StartTime {
+		return nil, badRequest("endTime is not after startTime: the capture would be empty")
 	}
 	return q, nil
 }
@@ -125,33 +131,40 @@ func cutParameter(raw string) (name, value, rest string) {
 	return name, after[:end], after[end+1:]
 }
 
-// expressionEnd returns the index of the & that ends the expression at the start of raw, or -1.
+// expressionEnd returns the index of the & that ends the expression at the start of raw, or -1. Only one that is neither encoded, nor quoted, nor one of
+// two does.
 func expressionEnd(raw string) int {
-	quoted := false
-	for i := 0; i < len(raw); i++ {
-		switch c := raw[i]; {
-		case c == '\\':
-			i++
-		case isEscape(raw[i:], "%5C"):
-			i += len("%5C")
-			if isEscape(raw[min(i, len(raw)):], "%22") {
-				i += len("%22") - 1
-			}
-		case c == '"':
-			quoted = !quoted
-		case isEscape(raw[i:], "%22"):
-			quoted = !quoted
-		case c == '&' && !quoted && i+1 < len(raw) && raw[i+1] == '&':
-			i++
-		case c == '&' && !quoted:
-			return i
+	var quotes filter.Quotes
+	for at := 0; at < len(raw); {
+		r, width, encoded := nextRune(raw[at:])
+		quoted := quotes.Next(r)
+		switch {
+		case r != '&' || quoted || encoded:
+		case strings.HasPrefix(raw[at:], "&&"):
+			width = 2
+		default:
+			return at
 		}
+		at += width
 	}
 	return -1
 }
 
-func isEscape(s, escape string) bool {
-	return len(s) >= len(escape) && strings.EqualFold(s[:len(escape)], escape)
+// nextRune returns the rune that s begins with, which may be URL encoded, and how many bytes of s it takes.
+func nextRune(s string) (r rune, width int, encoded bool) {
+	var b [utf8.UTFMax]byte
+	n, ends := 0, [utf8.UTFMax]int{}
+	for at := 0; at < len(s) && n < len(b) && !utf8.FullRune(b[:n]); n++ {
+		b[n] = s[at]
+		if c, err := hex.DecodeString(s[min(at+1, len(s)):min(at+3, len(s))]); s[at] == '%' && err == nil && len(c) == 1 {
+			b[n], encoded = c[0], true
+			at += 2
+		}
+		at++
+		ends[n] = at
+	}
+	r, used := utf8.DecodeRune(b[:n])
+	return r, ends[used-1], encoded
 }
 
 func badRequest(format string, args ...any) *api.Error {

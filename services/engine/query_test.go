@@ -2,8 +2,11 @@ package engine
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+
+	"galvo/services/api"
 )
 
 func TestCaptureQueryExpression(t *testing.T) {
@@ -17,6 +20,15 @@ func TestCaptureQueryExpression(t *testing.T) {
 		{`expression=regexp==%22a&b%22&endTime=now`, `regexp=="a&b"`},
 		{`expression=regexp=="a\"&b"&endTime=now`, `regexp=="a\"&b"`},
 		{`expression=regexp==%22a%5C%22&b%22&endTime=now`, `regexp=="a\"&b"`},
+		{`expression=regexp=='a&b"'&endTime=now`, `regexp=='a&b"'`},
+		{`expression=regexp==%27a&b%22%27&endTime=now`, `regexp=='a&b"'`},
+		{`expression=regexp==%E2%80%9Ca&b%E2%80%9D&endTime=now`, `regexp==“a&b”`},
+		{`expression=regexp==“a&b”&endTime=now`, `regexp==“a&b”`},
+		{`expression=regexp+eq+"a&b"&endTime=now`, `regexp+eq+"a&b"`},
+		{`expression=callId==o'brien&endTime=now`, `callId==o'brien`},
+		{`expression=regexp=="a\\"&endTime=now`, `regexp=="a\\"`},
+		{`expression=regexp=='a\'&endTime=now`, `regexp=='a\'`},
+		{`expression=group==a%26b&endTime=now`, `group==a&b`},
 		{"endTime=now&expression=vlan==5||mpls==3", "vlan==5||mpls==3"},
 		{"endTime=now&&expression=vlan==5", "vlan==5"},
 		{"endTime=now", ""},
@@ -45,19 +57,40 @@ func TestCaptureQueryErrors(t *testing.T) {
 		{"nonsense=1", "unknown parameter"},
 		{"nonsense", "unknown parameter"},
 		{"startTime=yesterday", "microseconds"},
-		{"startTime=20&endTime=10", "before"},
+		{"startTime=20&endTime=10", "not after"},
 		{"snapPacketLength=0", "1 to 65535"},
 		{"snapPacketLength=65536", "1 to 65535"},
 		{"fromCaptureBuffer=maybe", "neither"},
 		{"format=docx", "pcap-ns"},
 		{"undecided=drop", "hold"},
 		{"maxBytes=-1", "not a number"},
+		{"mm-id=foo", "slot such as :1"},
+		{"expression=group==%&endTime=now", "invalid"},
 		{"expression=%zz", "invalid"},
 		{"endTime=1&endtime=2", "twice"},
 	} {
 		_, err := parseCaptureQuery(c.raw, 1_000_000)
 		if err == nil || !strings.Contains(err.Text, c.want) {
 			t.Errorf("parseCaptureQuery(%q) = %v, want an error that says %q", c.raw, err, c.want)
+		}
+	}
+}
+
+// The description of the API names the parameters that there are.
+func TestCaptureQueryIsDescribed(t *testing.T) {
+	for _, r := range api.Routes() {
+		if r.Path != api.CaptureURLPath {
+			continue
+		}
+		var names []string
+		for _, q := range r.Query {
+			name, _, _ := strings.Cut(q, ": ")
+			names = append(names, name)
+		}
+		want := slices.Clone(captureParameterNames)
+		slices.Sort(want)
+		if slices.Sort(names); !slices.Equal(names, want) {
+			t.Errorf("described are %v, want %v", names, want)
 		}
 	}
 }

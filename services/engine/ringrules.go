@@ -2,7 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 
 	"galvo/services/api"
@@ -26,8 +28,9 @@ var ruleActions = map[string]ring.Action{
 	"full": ring.Keep, "snap": ring.Snap, "l2": ring.SnapLink, "l3": ring.SnapNetwork, "l4": ring.SnapHeaders, "discard": ring.Discard,
 }
 
-// ringRules makes what the API says into what a ring understands. The error is an *api.Error that names the rule.
-func ringRules(list []api.RingRule, env *filter.Env) (rules []ring.Rule, err error) {
+// ringRules makes what the API says into what a ring understands. calls has, by rule, which calls a rule for a SIP number is for. The error is an *api.Error that
+// names the rule.
+func ringRules(list []api.RingRule, env *filter.Env, calls []*ring.Calls) (rules []ring.Rule, err error) {
 	for i, r := range list {
 		expression := r.Value
 		switch form, known := ruleExpressions[r.Type]; {
@@ -52,15 +55,68 @@ func ringRules(list []api.RingRule, env *filter.Env) (rules []ring.Rule, err err
 		if (r.SnapLength != 0) != (r.Action == "snap") {
 			return nil, badRequest("rule %d: snapLength goes with the action snap", i+1)
 		}
-		rules = append(rules, ring.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength})
+		rule := ring.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}
+		if i < len(calls) {
+			rule.Calls = calls[i]
+		}
+		rules = append(rules, rule)
 	}
 	return rules, nil
+}
+
+// callsOf makes room for the calls of the rules for SIP numbers, by rule.
+func callsOf(list []api.RingRule) []*ring.Calls {
+	calls := make([]*ring.Calls, len(list))
+	for i, r := range list {
+		if r.Type == "sip" {
+			calls[i] = new(ring.Calls)
+		}
+	}
+	return calls
 }
 
 // quote writes a value so that it is one, whatever is in it.
 func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `\"`) + `"` }
 
-// sipExpression finds the messages of SIP with a number or a user in From, To or the request's address (RFC 3261 section 19.1, RFC 3966).
+// sipExpression finds the messages of SIP with a number or a user in From, To or the request's address (RFC 3261 section 19.1, RFC 3966). By one of these the
+// ring learns which calls the number has.
 func sipExpression(number string) string {
 	return `l7Protocol == SIP and regexp == ` + quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
+}
+
+// renew has the rules of the rings follow what expressions depend on: groups and ports.
+func (rs *rings) renew() {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.mu.Lock()
+	list := slices.Clone(rs.list)
+	rs.mu.Unlock()
+	for _, r := range list {
+		if len(r.Rules) > 0 && !rs.closed {
+			rs.renewRules(r)
+		}
+	}
+}
+
+// renewRules compiles the rules of a ring again, and opens one that could not be opened with those of before. rs.changing is held.
+func (rs *rings) renewRules(r *recorder) {
+	rules, err := ringRules(r.Rules, rs.env(), r.calls)
+	if r.ring == nil {
+		rs.mu.Lock()
+		failed := r.state == ringFailed && r.Made
+		rs.mu.Unlock()
+		if failed && err == nil {
+			rs.reopen(r)
+		}
+		return
+	}
+	if err == nil {
+		err = r.ring.SetRules(rules)
+	}
+	reason := ""
+	if err != nil {
+		slog.Warn("ring", "name", r.Name, "error", err)
+		reason = "its rules are those of before: " + err.Error()
+	}
+	rs.set(r, ringRecording, reason)
 }

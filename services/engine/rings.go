@@ -26,20 +26,24 @@ type rings struct {
 	queueBytes   uint64 // of each, as the memory plan grants it
 	reorderBytes uint64
 	volumes      *volumes
-	env          func() *filter.Env
+	env          func() *filter.Env          // what the rules of a ring are compiled against
+	envNow       func() *filter.Env          // likewise, but what names a port that is not there is wrong
 	interfaces   func() []pipeline.Interface // of the workers' frames
+	store        func(dir string) ring.Store // how devices are written; nil is the ordinary way
 	workers      []*recording
 
 	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
 	closed   bool       // nothing is opened any more; guarded by changing
 
-	mu   sync.Mutex
-	list []*recorder // in the order of their creation; guarded by mu
+	mu      sync.Mutex
+	list    []*recorder // in the order of their creation; guarded by mu, as what follows
+	deleted []*recorder // whose Devices still have files of theirs, since these were away
 }
 
 // A recorder is one ring. What changes is guarded by rings.mu.
 type recorder struct {
-	Made bool // its files are whole
+	Made    bool // its files are whole
+	Deleted bool `json:",omitempty"` // it is no more, but for its files on Devices
 	api.RingRequest
 
 	state, reason string
@@ -49,6 +53,7 @@ type recorder struct {
 	dirs          []string           // of its devices, as it was opened
 	ring          *ring.Ring         // nil unless it records
 	stages        []ring.Stage
+	calls         []*ring.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
 }
 
 // The states of a ring, as api.Ring has them.
@@ -70,10 +75,10 @@ func (r *recording) Process(b *pipeline.Batch) {
 }
 
 // openRings reads what rings there are. They are opened when the host has named the storage devices.
-func openRings(state string, plan *memoryPlan, vs *volumes, env func() *filter.Env, interfaces func() []pipeline.Interface) (*rings, error) {
+func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) (*rings, error) {
 	rs := &rings{
 		path: filepath.Join(state, "rings.json"), max: plan.Plan.Rings, queueBytes: plan.Plan.RingQueueBytes, reorderBytes: plan.Plan.ReorderBytes,
-		volumes: vs, env: env, interfaces: interfaces,
+		volumes: vs, env: env, envNow: envNow, interfaces: interfaces,
 	}
 	for range plan.Workers {
 		r := &recording{}
@@ -91,14 +96,20 @@ func openRings(state string, plan *memoryPlan, vs *volumes, env func() *filter.E
 		return nil, fmt.Errorf("read what rings there are: %w", err)
 	}
 	for _, r := range rs.list {
-		r.state, r.reason = ringWaiting, "its storage devices are not there yet"
+		r.state, r.reason, r.calls = ringWaiting, "its storage devices are not there yet", callsOf(r.Rules)
 	}
+	for _, r := range rs.list {
+		if r.Deleted {
+			rs.deleted = append(rs.deleted, r)
+		}
+	}
+	rs.list = slices.DeleteFunc(rs.list, func(r *recorder) bool { return r.Deleted })
 	return rs, nil
 }
 
 // save writes what rings there are. rs.mu is held.
 func (rs *rings) save() error {
-	b, err := json.MarshalIndent(rs.list, "", "\t")
+	b, err := json.MarshalIndent(slices.Concat(rs.list, rs.deleted), "", "\t")
 	if err != nil {
 		return err
 	}
@@ -153,6 +164,7 @@ func (rs *rings) follow() {
 	if rs.closed {
 		return
 	}
+	rs.sweep()
 	rs.mu.Lock()
 	list := slices.Clone(rs.list)
 	rs.mu.Unlock()
@@ -206,7 +218,7 @@ func (rs *rings) reopen(r *recorder) {
 
 // config says how a ring is made or opened.
 func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
-	rules, err := ringRules(r.Rules, rs.env())
+	rules, err := ringRules(r.Rules, rs.env(), r.calls)
 	if err != nil {
 		return ring.Config{}, err
 	}
@@ -216,7 +228,7 @@ func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
 	}
 	return ring.Config{
 		Name: r.Name, Dirs: dirs, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
-		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes),
+		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes), Store: rs.store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
 	}, nil
@@ -242,6 +254,9 @@ func (rs *rings) shut(r *recorder) {
 	rs.mu.Lock()
 	opened := r.ring
 	r.ring, r.stages, r.dirs = nil, nil, nil
+	if opened != nil {
+		r.state, r.reason = ringWaiting, "it is opened anew, because a storage device of its own comes or goes: ask again in a moment"
+	}
 	rs.mu.Unlock()
 	if opened == nil {
 		return
@@ -256,7 +271,8 @@ func (rs *rings) shut(r *recorder) {
 func (rs *rings) create(request api.RingRequest) (*recorder, error) {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
-	r := &recorder{RingRequest: request}
+	r := &recorder{RingRequest: request, calls: callsOf(request.Rules)}
+	rs.sweep() // a deleted one of that name
 	if err := rs.checkNew(r); err != nil {
 		return nil, err
 	}
@@ -304,6 +320,9 @@ func (rs *rings) checkNew(r *recorder) error {
 		return badRequest("a copy of each block lies on another storage device: name a second one")
 	}
 	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
+	if _, err := ringRules(r.Rules, rs.envNow(), nil); err != nil {
+		return err
+	}
 	c, err := rs.config(r, dirs)
 	if err != nil {
 		return err
@@ -355,36 +374,6 @@ func (rs *rings) make(r *recorder) {
 			rs.follow()
 		}
 	}()
-}
-
-// delete ends a ring and removes its files.
-func (rs *rings) delete(name string) error {
-	r, err := rs.find(name)
-	if err != nil || name == "" {
-		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
-	}
-	rs.mu.Lock()
-	cancel, created := r.cancel, r.created
-	rs.mu.Unlock()
-	if cancel != nil {
-		cancel()
-		<-created
-	}
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	rs.shut(r)
-	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
-	c, err := rs.config(r, dirs)
-	if err != nil {
-		c = ring.Config{Name: r.Name, Dirs: dirs, Bytes: int64(r.SizeBytes)} // its rules make no sense any more, and do not matter here
-	}
-	if err := ring.Remove(c); err != nil && r.Made {
-		return fmt.Errorf("delete the ring %s: %w", r.Name, err)
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
-	return rs.save()
 }
 
 // letGo closes the rings that have a part on a device, before that is not to be used any more.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -148,22 +149,21 @@ func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (an
 
 // openInterval returns what opens an interval of a ring.
 func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, error), error) {
-	if _, _, err := e.rings.opened(r.Name); err != nil {
+	_, opened, err := e.rings.opened(r.Name)
+	if err != nil {
 		return nil, err
 	}
-	from, to := r.StartTime*1000, r.EndTime*1000
-	if to == 0 {
-		to = time.Now().UnixNano() // fixed, so that captures from the slot are of what was analysed
-	}
-	if to < from {
-		return nil, badRequest("endTime is before startTime")
+	to := cmp.Or(r.EndTime*1000, time.Now().UnixNano()) // fixed, so that captures from the slot are of what was analysed
+	from := since(r.StartTime*1000, to, opened)
+	if to <= from {
+		return nil, badRequest("endTime is not after startTime")
 	}
 	return func() (analysis.Input, error) {
 		_, opened, err := e.rings.opened(r.Name)
 		if err != nil {
 			return analysis.Input{}, err
 		}
-		s, err := opened.Source(context.Background(), from, to)
+		s, err := opened.Source(context.Background(), from, to, false)
 		if err != nil {
 			return analysis.Input{}, err
 		}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,21 +58,43 @@ func remoteCapture(ctx context.Context, args []string) error {
 		return wrongUsage("-duration is a time such as 30s or 5m")
 	}
 	r, err := newRemote(*device, *user, *insecure)
-	if err != nil {
+	var wrong usageError
+	if errors.As(err, &wrong) {
 		return err
 	}
-	return r.capture(ctx, *out, *duration, api.CaptureRequest{
-		Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
-		MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
-	})
+	var c api.Capture
+	begin := time.Now()
+	if err == nil {
+		c, err = r.capture(ctx, *out, *duration, api.CaptureRequest{
+			Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
+			MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
+		})
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%sgalvo capture: %v\n", lineStart(), err)
+		err = errReported
+	case c.Reason != "":
+		fmt.Fprintf(os.Stderr, "%s%s\n", lineStart(), c.Reason)
+	}
+	printCounters(os.Stderr, c.Counters, c.Bytes, time.Since(begin))
+	return err
 }
 
-// source is where packets of a start time are: the past is in a ring.
+// source is where packets of a start time are: the past is in the device's ring.
 func source(start int64, now time.Time) string {
 	if start != 0 && start < now.UnixMicro() {
-		return "ring"
+		return api.AnyRing
 	}
 	return "live"
+}
+
+// lineStart overwrites the progress where there is one.
+func lineStart() string {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		return "\r\x1b[K"
+	}
+	return ""
 }
 
 // parseTime returns microseconds since the epoch, or 0 for no time.
@@ -103,11 +124,7 @@ func parseTime(s string, now time.Time) (int64, error) {
 }
 
 // A remote is a device that is reached over its API.
-type remote struct {
-	base   string
-	http   *http.Client
-	header http.Header
-}
+type remote struct{ *api.Client }
 
 func newRemote(device, user string, insecure bool) (*remote, error) {
 	if !strings.Contains(device, "://") {
@@ -117,21 +134,27 @@ func newRemote(device, user string, insecure bool) (*remote, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, wrongUsage("-d %q is not a URL such as https://galvo-1234", device)
 	}
-	r := &remote{base: u.Scheme + "://" + u.Host, header: http.Header{}}
-	r.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: insecure}, DisableCompression: true}}
+	login, err := credentials(user)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: insecure}, DisableCompression: true}
+	return &remote{api.Remote(u.Scheme+"://"+u.Host, &http.Client{Transport: transport}, login)}, nil
+}
+
+// credentials returns the header of the token, or else of the password.
+func credentials(user string) (http.Header, error) {
 	if token := os.Getenv("GALVO_TOKEN"); token != "" {
-		r.header.Set("Authorization", "Bearer "+token)
-		return r, nil
+		return http.Header{"Authorization": {"Bearer " + token}}, nil
 	}
 	password, ok := os.LookupEnv("GALVO_PASSWORD")
 	if !ok {
+		var err error
 		if password, err = askPassword(user); err != nil {
 			return nil, err
 		}
 	}
-	basic := http.Request{Header: r.header}
-	basic.SetBasicAuth(user, password)
-	return r, nil
+	return api.BasicLogin(user, password), nil
 }
 
 // askPassword asks on the terminal, whatever standard input and output are.
@@ -147,48 +170,12 @@ func askPassword(user string) (string, error) {
 	return string(b), err
 }
 
-// do sends a request and returns a reply with status 2xx.
-func (r *remote) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var in io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return nil, fmt.Errorf("encode the request: %w", err)
-		}
-		in = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, r.base+path, in)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = r.header.Clone()
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := r.http.Do(req)
-	if err != nil {
-		var unknown *tls.CertificateVerificationError
-		if errors.As(err, &unknown) {
-			return nil, fmt.Errorf("%w (the device's certificate is self-made unless you gave it one: -k does not check it)", err)
-		}
-		return nil, err
-	}
-	if resp.StatusCode/100 != 2 {
-		defer resp.Body.Close()
-		return nil, api.ReadError(resp)
-	}
-	return resp, nil
-}
-
-// capture takes a capture to a file. The device ends it after whole seconds; a duration in between is cut here.
-func (r *remote) capture(ctx context.Context, out string, duration time.Duration, request api.CaptureRequest) error {
-	resp, err := r.do(ctx, http.MethodPost, "/api/v1/captures", request)
-	if err != nil {
-		return explain(err, request.Expression)
-	}
+// capture takes a capture to a file, and returns what the device says of it in the end. The device ends it after whole seconds; a duration in between is
+// cut here.
+func (r *remote) capture(ctx context.Context, out string, duration time.Duration, request api.CaptureRequest) (c api.Capture, err error) {
 	var made api.CaptureCreated
-	err = json.NewDecoder(resp.Body).Decode(&made)
-	resp.Body.Close()
-	if err != nil {
-		return fmt.Errorf("read the answer of the device: %w", err)
+	if err := r.Call(ctx, http.MethodPost, api.StartCapture.Path, request, &made); err != nil {
+		return c, explain(err, request.Expression)
 	}
 	begin := time.Now()
 	if duration%time.Second != 0 {
@@ -196,14 +183,14 @@ func (r *remote) capture(ctx context.Context, out string, duration time.Duration
 		ctx, cancel = context.WithTimeout(ctx, duration)
 		defer cancel()
 	}
-	stream, err := r.do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, nil)
+	stream, err := r.Do(context.WithoutCancel(ctx), http.MethodGet, made.Stream, "", nil)
 	if err != nil {
-		return err
+		return c, err
 	}
 	defer stream.Body.Close()
 	file, err := create(out)
 	if err != nil {
-		return err
+		return c, err
 	}
 
 	// Ctrl-C stops the capture on the device, so that the file ends with its statistics.
@@ -215,15 +202,16 @@ func (r *remote) capture(ctx context.Context, out string, duration time.Duration
 	}()
 	r.attend(ctx, made.ID, &received, begin, done)
 	err = errors.Join(err, file.Close())
-	c := r.finished(made.ID)
-	if c.Reason != "" {
-		fmt.Fprintf(os.Stderr, "\r\x1b[K%s\n", c.Reason)
+	stream.Body.Close() // where the file was what failed, this ends the capture
+	c, known := r.finished(made.ID)
+	switch {
+	case err != nil:
+	case !known:
+		err = errors.New("the device does not say how the capture ended, so its counters are not known")
+	case c.State == "failed":
+		err = fmt.Errorf("the capture failed: %s", c.Reason)
 	}
-	printCounters(os.Stderr, c.Counters, c.Bytes, time.Since(begin))
-	if err == nil && c.State == "failed" {
-		return fmt.Errorf("the capture failed: %s", c.Reason)
-	}
-	return err
+	return c, err
 }
 
 // attend shows the progress until done, and asks the device to stop when ctx is done.
@@ -238,9 +226,7 @@ func (r *remote) attend(ctx context.Context, id string, received *atomic.Uint64,
 		case <-cancelled:
 			cancelled = nil
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			if resp, err := r.do(stop, http.MethodDelete, "/api/v1/captures/"+id, nil); err == nil {
-				resp.Body.Close()
-			}
+			r.Call(stop, http.MethodDelete, "/api/v1/captures/"+id, nil, nil) // a capture that has ended needs no stop
 			cancel()
 		case <-tick.C:
 			if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -251,31 +237,25 @@ func (r *remote) attend(ctx context.Context, id string, received *atomic.Uint64,
 }
 
 // finished returns the entry of a capture in the list of finished ones, which it enters at once when its stream ends.
-func (r *remote) finished(id string) (c api.Capture) {
+func (r *remote) finished(id string) (api.Capture, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		resp, err := r.do(ctx, http.MethodGet, "/api/v1/captures/finished", nil)
-		if err != nil {
-			return c
-		}
 		var list api.CaptureList
-		err = json.NewDecoder(resp.Body).Decode(&list)
-		resp.Body.Close()
-		if err != nil {
-			return c
+		err := r.Call(ctx, http.MethodGet, api.ListFinished.Path, nil, &list)
+		if i := slices.IndexFunc(list.Captures, func(c api.Capture) bool { return c.ID == id }); i >= 0 {
+			return list.Captures[i], true
 		}
-		for _, c := range list.Captures {
-			if c.ID == id {
-				return c
-			}
+		wait := 50 * time.Millisecond
+		if err != nil {
+			wait = time.Second // an engine that starts again
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
-	return c
+	return api.Capture{}, false
 }
 
 // create makes the file of -w.
@@ -305,12 +285,15 @@ func printCounters(w io.Writer, c api.Counters, bytes uint64, took time.Duration
 	b.Flush()
 }
 
-// explain shows where in the expression the device found an error.
+// explain makes an error of the device that is about the expression one that shows where, and says what to do about a certificate that is not known.
 func explain(err error, expression string) error {
 	var e *api.Error
-	if !errors.As(err, &e) || e.Kind != api.BadExpression {
-		return err
+	var unknown *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &e) && e.Kind == api.BadExpression:
+		return errors.New(strings.TrimSpace(point(expression, e.Text, e.Pos, e.Len, e.Expected)))
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w (the device's certificate is self-made unless you gave it one: -k does not check it)", err)
 	}
-	fmt.Fprint(os.Stderr, point(expression, e.Text, e.Pos, e.Len, e.Expected))
-	return errReported
+	return err
 }

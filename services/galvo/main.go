@@ -15,8 +15,11 @@ import (
 	_ "time/tzdata" // appliances have no zoneinfo
 )
 
-// version is set by the linker.
-var version = "unknown"
+// Set by the linker: the version, and the time of the commit in seconds since 1970.
+var (
+	version = "unknown"
+	commit  = ""
+)
 
 // Exit codes of every role.
 const (

@@ -161,8 +161,8 @@ func readConfig(name string) (*config.Config, error) {
 	return c, nil
 }
 
-// readHosts reads the user's names of servers. Without them it returns nil, which stands for those that are built in: they take 20 ms to read, and not every
-// expression needs them.
+// readHosts reads the user's names of servers. Without a file it is nil, which stands for the program's own: they take a moment to load, and not every
+// filter needs them.
 func readHosts(name string) (*l7.Hosts, error) {
 	if name == "" {
 		return nil, nil
@@ -364,17 +364,17 @@ func better(v, before l7.Verdict) bool {
 func (l *flowList) print(rows *csv.Writer) {
 	for i := range l.flows {
 		f := &l.flows[i]
-		v := f.verdict
-		name, category := l7.Name(v.Proto), l7.Category(v.Proto)
+		carrier, app := f.verdict.Listed()
+		name, category := l7.Name(carrier), l7.Category(carrier)
 		if name == "" {
 			name = "Unknown"
 		}
-		if v.App != 0 && l7.Category(v.App) != "" {
-			category = l7.Category(v.App)
+		if app != 0 && l7.Category(app) != "" {
+			category = l7.Category(app)
 		}
 		rows.Write([]string{
 			l.file, l4Name(f.proto), f.addr[0].String(), strconv.Itoa(int(f.port[0])), f.addr[1].String(), strconv.Itoa(int(f.port[1])),
-			name, l7.Name(v.App), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), v.State.String(),
+			name, l7.Name(app), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), f.verdict.State.String(),
 		})
 	}
 }

@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
+	"galvo/services/internal/ring"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
 	"galvo/webui"
@@ -82,7 +85,7 @@ func defaultState() string {
 }
 
 func runHost(ctx context.Context, args []string) error {
-	o := host.Options{State: ".", Storage: "..", Version: version} // it runs in its own part of the state
+	o := host.Options{State: ".", Storage: "..", Version: version, Built: built()} // it runs in its own part of the state
 	f := flag.NewFlagSet("host", flag.ContinueOnError)
 	f.StringVar(&o.Config, "config", "", "configuration `file`")
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
@@ -125,7 +128,13 @@ func runEngine(ctx context.Context, args []string) error {
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
-	if err := sandbox.Enter(sandbox.Unprivileged(*user, *group)); err != nil {
+	// From within the sandbox none can be made.
+	uring, err := ring.NewUring(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
+	if err != nil {
+		slog.Info("rings are written with pwrite", "reason", err)
+	}
+	o.Uring = uring
+	if err := sandbox.Enter(sandbox.Engine(*user, *group)); err != nil {
 		return err
 	}
 	return engine.Run(ctx, o)
@@ -194,4 +203,22 @@ func inheritNames(o *server.Options, fd int) error {
 // identity adds the flags that say as whom a service runs.
 func identity(f *flag.FlagSet) (user, group *int) {
 	return f.Int("user", -1, "`uid` to run as; negative is as before"), f.Int("group", -1, "`gid` to run as; negative is as before")
+}
+
+// built returns the time of the program's commit, or none if it was built without one.
+func built() time.Time {
+	if seconds, err := strconv.ParseInt(commit, 10, 64); err == nil {
+		return time.Unix(seconds, 0)
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			t, _ := time.Parse(time.RFC3339, s.Value)
+			return t
+		}
+	}
+	return time.Time{}
 }

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"galvo/services/durable"
@@ -19,28 +18,13 @@ func (k *keeper) newClock() *clock.Clock {
 	return &clock.Clock{Kernel: clock.System{}, Query: clock.Ask(nil), Servers: k.timeServers, Floor: k.floor(), Raise: k.options.Appliance, Wake: k.timeWake}
 }
 
-// floor returns the time that it cannot be before: the program's commit, and the last time that was written down.
+// floor returns the time that it cannot be before: that of the program, and the last time that was written down.
 func (k *keeper) floor() time.Time {
-	floor := built()
+	floor := k.options.Built
 	if info, err := os.Stat(filepath.Join(k.options.State, clockFile)); k.options.Appliance && err == nil && info.ModTime().After(floor) {
 		floor = info.ModTime()
 	}
 	return floor
-}
-
-// built returns the time of the program's commit, or none if it was built without one.
-func built() time.Time {
-	info, _ := debug.ReadBuildInfo()
-	if info == nil {
-		return time.Time{}
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.time" {
-			t, _ := time.Parse(time.RFC3339, s.Value)
-			return t
-		}
-	}
-	return time.Time{}
 }
 
 // rememberEvery is how often the time is written down.

@@ -34,6 +34,7 @@ type Options struct {
 	WebUser    int      // the only user, beside the process's own, that may call the API
 	Instance   uint64   // see handover.Config
 	Version    string
+	Built      time.Time    // of the program's sources: it cannot be earlier; zero is unknown
 	Appliance  bool         // the machine is Galvo's alone: its name, its clock and every port
 	Board      *board.Board // of the appliance: what its NICs are for; nil is unknown
 	Cgroups    string       // folder with a control group for each service, by its name; empty is none

@@ -70,6 +70,7 @@ type port struct {
 	owned    int           // index of the link that nobody else uses: it was switched off, or had a gate, when it was first seen
 	handed   int           // index of the link whose sockets the engine has; 0 is none
 	told     bool          // the engine knows info
+	failed   string        // why the last try to open sockets failed; empty if it did not
 }
 
 func newKeeper(o Options, store *config.Store, s *storage) (*keeper, error) {
@@ -340,7 +341,7 @@ func (k *keeper) describe(p *port, l *link, links []link) {
 	state, why := l.state()
 	if info.State != state {
 		info.SpeedMbps, info.Duplex, info.Module = k.nics.medium(l.name)
-		p.told = p.told && p.handed != 0
+		p.told = p.told && (p.handed != 0 || p.failed != "")
 	}
 	info.State = state
 	info.Stats = l.stats
@@ -441,15 +442,16 @@ func (k *keeper) handOver(p *port) {
 	m.Reason = m.Stats.Reason
 	sockets, err := afpacket.Open(m.Index, k.engine.workers)
 	if err != nil {
-		if !p.told {
+		if text := err.Error(); text != p.failed {
 			slog.Error("port", "id", m.ID, "name", m.Name, "error", err)
+			p.failed, p.told = text, false
 		}
 		m.State, m.Reason = "failed", failure(err)
 		p.info.State = "failed"
 		k.tellOnce(p, m)
 		return
 	}
-	m.Sockets = sockets
+	m.Sockets, p.failed = sockets, ""
 	p.handed, p.told = m.Index, true
 	k.send(handover.Message{Port: &m})
 	slog.Info("port", "id", m.ID, "name", m.Name, "driver", m.Driver, "direction", m.Direction, "state", m.State, "workers", len(sockets))

@@ -2,10 +2,13 @@ package host
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"galvo/services/config"
+	"galvo/services/internal/handover"
 )
 
 func addrs(list ...string) []netip.Addr {
@@ -78,4 +81,41 @@ func TestListening(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("listening = %v, want %v", got, want)
 	}
+}
+
+// A port whose sockets cannot be opened is tried again and again, and said to be so once.
+func TestPortThatFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	listener, err := handover.Listen(path, os.Getuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	far, err := handover.Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	near, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keeper{engine: &engine{conn: near, workers: 1}}
+	p := &port{info: handover.Port{ID: 1, Name: "gone", Index: 1 << 30}} // no link has this number
+	for range 3 {
+		k.handOver(p)
+		p.info.State = "up" // as the link is seen
+	}
+	if p.failed == "" || p.handed != 0 {
+		t.Fatalf("a port without a link: %+v", p)
+	}
+	k.send(handover.Message{Gone: &handover.Gone{ID: 2}})
+	m, err := far.Next()
+	if err != nil || m.Port == nil || m.Port.State != "failed" || m.Port.Reason == "" {
+		t.Errorf("the engine is told %+v, %v", m, err)
+	}
+	if m, err = far.Next(); err != nil || m.Gone == nil {
+		t.Errorf("the engine is told more than once: %+v, %v", m, err)
+	}
+	near.Close()
 }

@@ -503,7 +503,8 @@ func TestPortSettings(t *testing.T) {
 			ipv6, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
 			closed, gateErr := gate.IsSet(l.Attrs().Index)
 			a := l.Attrs()
-			s = fmt.Sprintf("MTU %d, up %t, ARP %t, IPv6 off %s, closed %t", a.MTU, a.RawFlags&syscall.IFF_UP != 0, a.RawFlags&syscall.IFF_NOARP == 0, bytes.TrimSpace(ipv6), closed)
+			s = fmt.Sprintf("MTU %d, up %t, ARP %t, IPv6 off %s, closed %t, promiscuous %t",
+				a.MTU, a.RawFlags&syscall.IFF_UP != 0, a.RawFlags&syscall.IFF_NOARP == 0, bytes.TrimSpace(ipv6), closed, a.RawFlags&syscall.IFF_PROMISC != 0)
 			return errors.Join(err, gateErr)
 		})
 		return s
@@ -525,7 +526,7 @@ func TestPortSettings(t *testing.T) {
 	if p.CanFCS || !strings.Contains(p.Reason, "no rx-fcs") || p.Mode != "sink" {
 		t.Errorf("port %+v", p)
 	}
-	if got, want := state(), "MTU 4000, up true, ARP false, IPv6 off 1, closed true"; got != want {
+	if got, want := state(), "MTU 4000, up true, ARP false, IPv6 off 1, closed true, promiscuous true"; got != want {
 		t.Errorf("while it captures: %s, want %s", got, want)
 	}
 	b.end(syscall.SIGTERM)

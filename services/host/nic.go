@@ -26,6 +26,9 @@ type offload struct {
 }
 
 var offloads = []offload{
+	// Some NICs and drivers keep the number of a tag that they take off, and lose its priority or kind (e1000, VMXNET3). The kernel takes it off as a whole.
+	{"rx-vlan-hw-parse", false, "VLAN tags may lose their priority or their kind"},
+	{"rx-vlan-stag-hw-parse", false, "802.1ad tags may lose their priority"},
 	{"rx-gro", false, "received segments may be merged (GRO)"},
 	{"rx-lro", false, "received segments may be merged (LRO)"},
 	{"rx-gro-hw", false, "received segments may be merged (GRO in hardware)"},
@@ -153,6 +156,7 @@ func (n *nics) prepare(l *link, u use, info *handover.Port) (reasons []string) {
 		complain("%v", n.hush(l))
 	}
 	complain("%v", n.setGate(l, u))
+	complain("frames to other addresses are neither sent on nor counted while no engine runs: %v", n.openEars(l))
 	complain("it cannot be switched on: %v", n.switchOn(l))
 	return reasons
 }
@@ -304,24 +308,27 @@ func (n *nics) stopPause(l *link) {
 	})
 }
 
-// setGate decides what passes. A port that frames are sent on from is promiscuous by itself, so that it goes on without the engine.
-func (n *nics) setGate(l *link, u use) error {
-	if u.peer == 0 {
-		n.undoAll(func(x undo) bool { return x.index == l.index && x.kind == "promiscuous" })
+// openEars makes a port promiscuous by itself, as the engine's sockets do for as long as they are there: a NIC that leaves frames to others out while no engine runs does not
+// count them either, so that nobody would know how many were lost, and a port in bridge mode would not send them on.
+func (n *nics) openEars(l *link) error {
+	if l.promiscuous || l.loopback {
+		return nil
 	}
+	if err := netlink.SetPromiscOn(l.device()); err != nil {
+		return err
+	}
+	n.change(l.index, "promiscuous", func() error { return netlink.SetPromiscOff(l.device()) })
+	return nil
+}
+
+// setGate decides what passes.
+func (n *nics) setGate(l *link, u use) error {
 	switch {
 	case u.peer != 0:
 		if err := gate.Forward(l.index, u.peer); err != nil {
 			return fmt.Errorf("frames are not sent on: %w", err)
 		}
 		n.change(l.index, "gate", func() error { return gate.Open(l.index) })
-		if l.promiscuous {
-			return nil
-		}
-		if err := netlink.SetPromiscOn(l.device()); err != nil {
-			return fmt.Errorf("only frames to the port's own address are sent on: %w", err)
-		}
-		n.change(l.index, "promiscuous", func() error { return netlink.SetPromiscOff(l.device()) })
 	case u.silence == closed:
 		if err := gate.Close(l.index); err != nil {
 			// Without it the port is quiet all the same.

@@ -117,11 +117,12 @@ func (b *bench) Run(_ context.Context, input []byte, said func([]byte), name str
 	case args[0] == "luksFormat":
 		b.write(strings.TrimPrefix(last, b.dir+"/"), "LUKS\xba\xbe")
 	case args[0] == "open" && string(input) == "secret":
-		b.write("dev/mapper/"+last, superblock())
+		b.write("sys/block/dm-0/dm/name", last)
+		b.write("dev/dm-0", superblock())
 	case args[0] == "open":
 		return errors.New("no key available with this passphrase")
 	case args[0] == "close":
-		return os.Remove(b.dir + "/dev/mapper/" + last)
+		return os.RemoveAll(b.dir + "/sys/block/dm-0")
 	}
 	return nil
 }

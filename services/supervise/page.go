@@ -89,5 +89,14 @@ func (p Probe) Engine(ctx context.Context) ([]api.Port, error) {
 	return list, err
 }
 
+// Capturing asks the engine whether a capture runs.
+func (p Probe) Capturing(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var list api.CaptureList
+	err := api.NewClient(p.engine).Call(ctx, http.MethodGet, api.ListCaptures.Path, nil, &list)
+	return err == nil && len(list.Captures) > 0
+}
+
 // askTimeout is how long an answer may take.
 const askTimeout = 5 * time.Second

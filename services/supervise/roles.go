@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -24,10 +25,10 @@ const (
 
 // roles returns the services in the order in which they are started. The flags are what package main reads for each role; a role's working
 // directory is its part of the state, so that it needs no right to pass through the directories above it.
-func roles(o Options, p *places, bound string, instance uint64, sockets []*os.File) []*service {
+func roles(o Options, p *places, bound *net.TCPAddr, instance uint64, sockets []*os.File) []*service {
 	host := &service{
 		name: string(api.ServiceHost), essential: true, heap: hostHeap, dir: filepath.Join(p.state, "host"), socket: api.SocketPath(p.run, api.ServiceHost),
-		args: []string{"-config", p.config, "-run", p.run, "-listen", bound, "-instance", fmt.Sprint(instance),
+		args: []string{"-config", p.config, "-run", p.run, "-listen", bound.String(), "-instance", fmt.Sprint(instance),
 			"-engine-user", fmt.Sprint(p.engine.user), "-web-user", fmt.Sprint(p.web.user)},
 	}
 	for _, name := range o.Interfaces {
@@ -67,11 +68,15 @@ func roles(o Options, p *places, bound string, instance uint64, sockets []*os.Fi
 		if s.binary == "" {
 			s.binary = "/proc/self/exe"
 		}
+		s.answers = func(context.Context) error { return connect(s.socket) }
 		s.environ = append(environ(s.env), o.env...)
 		if s.heap != "" {
 			s.environ = append(s.environ, "GOMEMLIMIT="+s.heap)
 		}
 	}
+	// Its socket takes connections before it is there.
+	local, _ := urls(bound)
+	web.answers = Probe{page: local}.Page
 	return all
 }
 

@@ -21,14 +21,6 @@ import (
 )
 
 const (
-	// A service that ends is started again after firstPause, and twice as long each time it ends again within steady, up to longestPause.
-	firstPause   = 100 * time.Millisecond
-	longestPause = time.Second
-	steady       = 10 * time.Second
-	// An appliance has nobody who would end it: a service that ends again and again is tried less often there, and for ever.
-	longestPauseOfInit = 30 * time.Second
-	steadyOfInit       = time.Minute
-
 	startTimeout = 20 * time.Second // until the first process of a service must be there
 	stopTimeout  = 8 * time.Second  // between asking a service to end and killing it
 )
@@ -46,14 +38,16 @@ type service struct {
 	environ    []string
 	heap       string // limit for the heap, as GOMEMLIMIT has it; empty is the service's own affair
 	namespaces uintptr
-	socket     string // accepts connections once the service is there; may be empty
-	after      string // must accept connections before a process is started; may be empty
-	essential  bool   // a first process that ends at once ends the run
+	socket     string                      // accepts connections once the service is there; may be empty
+	answers    func(context.Context) error // says nil once the service is there
+	after      string                      // must accept connections before a process is started; may be empty
+	essential  bool                        // a first process that ends at once ends the run
 	stdout     io.Writer
 	logs       io.Writer
 	init       *Init // nil outside init
 
 	started atomic.Bool // a process has been there
+	there   atomic.Bool // the last process has been there; looked at under init only
 	said    string      // the last line of the last process
 }
 
@@ -74,9 +68,9 @@ func (s *service) start(ctx context.Context, o Options, fail func(error)) (stop 
 
 // run keeps the service running until ctx is done. It returns an error if an essential service ends before it was ever there.
 func (s *service) run(ctx context.Context) error {
-	pause, longest, steady := firstPause, longestPause, steady
+	var again backoff
 	if s.init != nil {
-		longest, steady = longestPauseOfInit, steadyOfInit
+		again.longest = longestAbsence
 	}
 	for {
 		if s.after != "" {
@@ -94,16 +88,13 @@ func (s *service) run(ctx context.Context) error {
 		if s.essential && s.init == nil && !s.started.Load() {
 			return fmt.Errorf("%s: %s", s.name, reason)
 		}
-		if time.Since(begin) > steady {
-			pause = firstPause
-		}
+		pause := again.next(s.there.Load(), time.Since(begin))
 		slog.Error("a service ended and is started again", "service", s.name, "reason", reason, "after", pause)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, longest)
 	}
 }
 
@@ -155,7 +146,15 @@ func (s *service) runOnce(ctx context.Context) (reason string) {
 	logs.Go(func() { s.copyLog(r); r.Close() })
 	ended := make(chan struct{})
 	logs.Go(func() { s.stop(ctx, cmd.Process.Pid, ended) })
+	living, end := context.WithCancel(ctx)
+	if s.there.Store(false); s.init != nil {
+		logs.Go(func() {
+			poll(living, func() error { return s.answers(living) })
+			s.there.Store(living.Err() == nil)
+		})
+	}
 	err = s.init.wait(cmd)
+	end()
 	close(ended)
 	// What the process may have started goes with it.
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)

@@ -81,10 +81,10 @@ func serve(ctx context.Context, o Options, places *places, listeners []net.Liste
 		defer f.Close()
 		sockets = append(sockets, f)
 	}
-	bound := listeners[0].Addr()
+	bound := listeners[0].Addr().(*net.TCPAddr)
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	services := roles(o, places, bound.String(), instance(), sockets)
+	services := roles(o, places, bound, instance(), sockets)
 	if places.managed(o) {
 		web := services[len(services)-1]
 		for _, f := range nameSockets(ctx) {
@@ -144,8 +144,8 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 const announceTimeout = 8 * time.Second
 
 // announce waits until requests are answered and the engine knows its ports, and prints the ready line.
-func announce(ctx context.Context, o Options, places *places, bound net.Addr) error {
-	local, shown := urls(bound.(*net.TCPAddr))
+func announce(ctx context.Context, o Options, places *places, bound *net.TCPAddr) error {
+	local, shown := urls(bound)
 	probe := Probe{page: local, engine: api.SocketPath(places.run, api.ServiceEngine)}
 	o.Init.serving(probe)
 	if err := awaitPage(ctx, probe, o.Init != nil); err != nil {

@@ -100,10 +100,14 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // endpoint answers the requests of one path.
 func (s *server) endpoint(methods map[string]api.Route) http.Handler {
+	if get, ok := methods[http.MethodGet]; ok && !get.Stream {
+		methods[http.MethodHead] = get
+	}
 	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		route, ok := methods[r.Method]
+		defer takeBody(r).drain(w)
 		if !route.Upload {
 			r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
 		}
@@ -178,10 +182,14 @@ func (s *server) dispatch(route api.Route, c caller, w http.ResponseWriter, r *h
 		counted := &statusWriter{ResponseWriter: w}
 		w = counted
 		audit := slog.With("user", c.user, "client", c.client, "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery[:min(len(r.URL.RawQuery), maxLoggedQuery)])
-		if r.Method == http.MethodGet && route.Service == api.ServiceEngine {
+		if route.Stream && r.Method == http.MethodGet {
 			audit.Info("stream asked for")
 		}
 		defer func() {
+			looked := r.Method == http.MethodGet || r.Method == http.MethodHead
+			if looked && counted.status == http.StatusOK && w.Header().Get("Content-Type") == "application/json" {
+				return // the page looks at lists of files every few seconds
+			}
 			audit.Info("request", "status", counted.status, "bytes", counted.bytes, "seconds", time.Since(begun).Seconds())
 		}()
 	}

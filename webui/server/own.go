@@ -123,20 +123,21 @@ func (s *server) port() uint16 {
 // maxCertificateNames keeps a machine with very many addresses from a certificate that no client reads.
 const maxCertificateNames = 40
 
-// certificateNames returns the device's names and addresses. IPv6 link-local ones are left out: no URL has them without a zone.
+// certificateNames returns the device's names and addresses: IPv6 link-local ones only of a management port, since a plain host has many, one a link. Who compares leaves their zone out.
 func (d *device) certificateNames() []string {
 	name := d.name()
 	names := []string{name, name + ".local", "localhost", "127.0.0.1", "::1"}
 	d.mu.Lock()
 	addresses := slices.Concat(d.network.Addresses, d.server.options.Addresses)
-	if d.network.Port != "" {
+	managed := d.network.Port != ""
+	if managed {
 		// The port is looked after, so that what the machine had at the start may be over.
 		addresses = d.network.Addresses
 	}
 	d.mu.Unlock()
 	for _, text := range addresses {
 		a, err := netip.ParseAddr(text)
-		if err == nil && !(a.Is6() && a.IsLinkLocalUnicast()) && !slices.Contains(names, text) && len(names) < maxCertificateNames {
+		if err == nil && (managed || !(a.Is6() && a.IsLinkLocalUnicast())) && !slices.Contains(names, text) && len(names) < maxCertificateNames {
 			names = append(names, text)
 		}
 	}

@@ -18,6 +18,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -35,7 +36,7 @@ const (
 	Running     = "running"     //
 	Finished    = "finished"    // by a limit, by its end, or because somebody stopped it
 	Interrupted = "interrupted" // by the end of the engine
-	Failed      = "failed"      // by its sink, or because it could not keep a promise
+	Failed      = "failed"      // by its sink or its source, or because it could not keep a promise
 )
 
 // A Spec says what to capture. Times are ns since the epoch.
@@ -72,8 +73,8 @@ type Spec struct {
 	HoldBytes  uint64 // room for packets that wait for a verdict
 	Block      bool   // the source waits for the sink: for savefiles and rings only. Time is that of the frames, never the clock
 
-	// Scan says what a source has looked at that gives only packets that match, so that Filter is not asked again; nil for any other.
-	Scan func() api.Scan
+	Scan   func() api.Scan // what the source has looked at, of a ring; nil for any other
+	Sifted bool            // the source gives only packets that match, as Scan says, so that Filter is not asked again
 }
 
 // A Capture is one that runs, waits, or has just ended.
@@ -145,6 +146,9 @@ func (c *Capture) Done() <-chan struct{} { return c.done }
 // Finish ends the capture as finished, for a reason in plain words, if it has not ended yet. What its queue holds is still delivered,
 // at the speed of its sink.
 func (c *Capture) Finish(reason string) { c.stop(Finished, reason, nil) }
+
+// Fail ends the capture as failed, for a reason in plain words, if it has not ended yet: its source cannot give the rest. What its queue holds is still delivered.
+func (c *Capture) Fail(reason string) { c.stop(Failed, reason, nil) }
 
 // Interrupt ends the capture for a reason in plain words, if it has not ended yet. Its sink has 2 seconds to take what waits.
 func (c *Capture) Interrupt(reason string) { c.stop(Interrupted, reason, within(stopTime)) }
@@ -298,14 +302,30 @@ func (c *Capture) view() api.Capture {
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
 	v.Bytes, v.BitRate = total.bytes, total.rate*8
 	if c.spec.Scan != nil {
-		scan := c.spec.Scan()
+		scan := c.scan()
 		v.Scan = &scan
-		v.Ignored += scan.Packets - scan.Matched
+		if c.spec.Sifted {
+			v.Ignored += scan.Packets - scan.Matched
+		}
 	}
 	if e := c.end.Load(); e != nil {
 		v.Reason, v.BitRate = e.reason, 0
 	}
 	return v
+}
+
+// scan returns what the source has looked at. Of a source that gives all packets it is the capture that knows how many matched.
+func (c *Capture) scan() api.Scan {
+	s := c.spec.Scan()
+	if c.spec.Sifted {
+		return s
+	}
+	total := c.counts()
+	s.Packets, s.Matched = total.looked, total.captured+total.dropped
+	if s.Matched == 0 && s.Empty == "" {
+		s.Empty = fmt.Sprintf("none of the %d packets looked at matched", s.Packets)
+	}
+	return s
 }
 
 // describe returns what does not change. c.mu is held.
@@ -355,6 +375,14 @@ func (c *Capture) lostSince() []uint64 {
 		}
 	}
 	return lost
+}
+
+// forgetLost makes the capture begin with what was lost by now.
+func (c *Capture) forgetLost() {
+	lost := c.feed.Lost()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lostThen = lost
 }
 
 // askLost returns the sum of lostSince.

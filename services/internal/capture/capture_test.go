@@ -241,3 +241,20 @@ func TestTooManyCaptures(t *testing.T) {
 	}
 	cs.Close(context.Background(), "test")
 }
+
+// A source that fails breaks the stream off, after what it gave.
+func TestFail(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	m := newMoody("good", 0)
+	c, wait := begin(t, cs, Spec{}, m)
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, 1, 0)))
+	c.Fail("the ring could not be read on")
+	err := wait()
+	v := cs.Finished()[0]
+	if err == nil || err.Error() != "the ring could not be read on" || v.State != Failed || v.Captured != 1 || v.Dropped != 0 {
+		t.Errorf("Run = %v, %+v", err, v)
+	}
+	if packets, _ := readSome(m.bytes()); len(packets) != 1 {
+		t.Errorf("%d packets in the file, want 1", len(packets))
+	}
+}

@@ -96,7 +96,7 @@ func (cs *Captures) enlist(c *Capture) error {
 	for range c.feed.Workers {
 		l := &lane{c: c}
 		l.queue.pool = c.pool
-		if c.spec.Hold && c.spec.Scan == nil {
+		if c.spec.Hold && !c.spec.Sifted {
 			l.hold = newHold(c.spec.HoldBytes/uint64(c.feed.Workers), c.spec.Block)
 		}
 		c.lanes = append(c.lanes, l)

@@ -38,7 +38,7 @@ func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
 // scanned says why there is no packet in the output; and of a ring in any case what was looked at.
 func (c *Capture) scanned() string {
 	if c.spec.Scan != nil {
-		return scanWords(c.spec.Scan())
+		return scanWords(c.scan())
 	}
 	total := c.counts()
 	what := "no filter"
@@ -71,6 +71,9 @@ func scanWords(s api.Scan) string {
 	}
 	if s.Disorder != 0 {
 		words += fmt.Sprintf(" %d packets come after a later one, because the reorder buffer was too small.", s.Disorder)
+	}
+	if s.Dropped != 0 {
+		words += fmt.Sprintf(" About %d packets of the interval are not in the ring, because its disks or its queue could not take them.", s.Dropped)
 	}
 	for _, g := range s.Gaps[:min(len(s.Gaps), 100)] {
 		words += fmt.Sprintf(" From %s to %s packets may be missing: %s.", moment(g.StartTime), moment(g.EndTime), g.Reason)

@@ -104,6 +104,9 @@ func (d *drain) passes() bool {
 func (d *drain) note(now time.Time) {
 	if now.Sub(d.noted) >= noteTime {
 		d.noted = now
+		if now.UnixNano() < d.c.from && !d.c.spec.Block {
+			d.c.forgetLost() // what was lost before the start is not the capture's
+		}
 		d.c.askLost()
 		d.c.save()
 	}

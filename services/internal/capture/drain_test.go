@@ -338,3 +338,21 @@ func TestEmptyResultSaysWhy(t *testing.T) {
 		}
 	}
 }
+
+// A capture that waits for its start time does not answer for what is lost before.
+func TestLostBeforeTheStart(t *testing.T) {
+	var lost atomic.Uint64
+	cs := newCaptures(t, Options{Source: Source{Live: true, Lost: func() []uint64 { return []uint64{lost.Load(), 0} }}})
+	start := time.Now().Add(time.Second).UnixNano()
+	c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
+	lost.Store(3)
+	until(t, "what was lost before the start is forgotten", func() bool { return cs.List()[0].Lost == 0 })
+	until(t, "the start", func() bool { return time.Now().UnixNano() > start })
+	lost.Store(5)
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, start+1, 0)))
+	c.Finish("end")
+	wait()
+	if v := cs.Finished()[0]; v.Lost != 2 || v.Captured != 1 {
+		t.Errorf("%+v, want 1 captured and 2 lost", v)
+	}
+}

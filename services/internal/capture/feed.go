@@ -109,7 +109,7 @@ func newWork(captures []*Capture, worker int) work {
 	for _, c := range captures {
 		l := c.lanes[worker]
 		w.lanes = append(w.lanes, l)
-		if c.spec.Filter == nil || c.spec.Scan != nil {
+		if c.spec.Filter == nil || c.spec.Sifted {
 			w.everything = append(w.everything, l)
 		} else {
 			filtered = append(filtered, l)

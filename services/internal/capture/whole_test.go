@@ -31,7 +31,10 @@ func readThrough(t *testing.T, file string, spec Spec) ([]byte, api.Capture) {
 	}
 	defer source.Close()
 	cs := newCaptures(t, Options{Source: Source{Interfaces: source.Interfaces}})
-	spec.Block, spec.HoldBytes = true, 64<<20
+	spec.Block = true
+	if spec.HoldBytes == 0 {
+		spec.HoldBytes = 64 << 20
+	}
 	var out bytes.Buffer
 	c, wait := begin(t, cs, spec, sink.NewWriter(&out, "buffer"))
 	engine := l7.New(l7.Config{Bytes: 1 << 20})
@@ -125,6 +128,72 @@ func TestHoldGetsMore(t *testing.T) {
 		t.Error("hold never got a packet more")
 	}
 	t.Logf("%d packets more", more)
+}
+
+// A store that is too small for a savefile's undecided packets loses some of those that an ample one gives, counts them, and keeps the order within each flow.
+func TestHoldBound(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7", "pcap", "*.*cap*"))
+	dropped := uint64(0)
+	for i, file := range files {
+		if i%30 != 0 {
+			continue
+		}
+		for _, expression := range []string{"l7Protocol == TLS", "l7Protocol == DNS", "l7Protocol == unknown"} {
+			spec := Spec{Filter: compile(t, expression), Expression: expression, Hold: true}
+			ample, all := readThrough(t, file, spec)
+			spec.HoldBytes = 1
+			small, v := readThrough(t, file, spec)
+			if total(&v) != total(&all) || v.Held != 0 || v.Captured+v.Dropped < all.Captured {
+				t.Errorf("%s, %s: ample %+v, small %+v", filepath.Base(file), expression, all.Counters, v.Counters)
+			}
+			dropped += v.Dropped
+			inOrder(t, file, ample)
+			inOrder(t, file, small)
+			want := make(map[string]int)
+			for _, p := range read(t, ample) {
+				want[fmt.Sprint(p.Time, p.Data)]++
+			}
+			for _, p := range read(t, small) {
+				key := fmt.Sprint(p.Time, p.Data)
+				if want[key]--; want[key] < 0 {
+					t.Fatalf("%s, %s: a packet that the ample store does not give", filepath.Base(file), expression)
+				}
+			}
+		}
+	}
+	if dropped == 0 {
+		t.Error("the small store never overflowed")
+	}
+	t.Logf("%d packets dropped", dropped)
+}
+
+// inOrder wants the packets of each flow in the order of the savefile.
+func inOrder(t *testing.T, file string, out []byte) {
+	t.Helper()
+	place := make(map[string][]int)
+	packets, links, _ := readPackets(t, file)
+	for i, p := range packets {
+		key := fmt.Sprint(p.Time, p.Data)
+		place[key] = append(place[key], i)
+	}
+	table := flow.New(flow.Config{Flows: 1 << 14, Sparse: true})
+	last := make(map[uint64]int)
+	for _, p := range read(t, out) {
+		key := fmt.Sprint(p.Time, p.Data)
+		at := place[key][0]
+		place[key] = place[key][1:]
+		q := packets[at]
+		q.Decode(links[at])
+		table.Begin()
+		ref := table.Find(&q)
+		if ref.Flow == nil {
+			continue
+		}
+		if before, ok := last[ref.Flow.ID]; ok && before > at {
+			t.Fatalf("%s: packet %d of a flow comes behind %d", filepath.Base(file), at, before)
+		}
+		last[ref.Flow.ID] = at
+	}
 }
 
 // A client that pauses keeps its capture: what did not fit is counted, and what it gets is a whole file.

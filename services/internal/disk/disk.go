@@ -126,6 +126,20 @@ func (m *Machine) serial(dir string) string {
 	if b, err := os.ReadFile(filepath.Join(dir, "device", "vpd_pg80")); err == nil && len(b) > 4 {
 		return printable(b[4:])
 	}
+	return m.usbSerial(dir)
+}
+
+// usbSerial returns the serial number of the USB device that a disk is, or nothing. Many of them do not say it in any other way.
+func (m *Machine) usbSerial(dir string) string {
+	path, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return ""
+	}
+	for ; len(path) > len(m.Sys); path = filepath.Dir(path) {
+		if m.attribute(path, "idVendor") != "" {
+			return m.attribute(path, "serial")
+		}
+	}
 	return ""
 }
 

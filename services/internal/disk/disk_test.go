@@ -64,6 +64,12 @@ func TestDisks(t *testing.T) {
 	m.disk("pci0/usb1/1-2/host4", "sdb", "2000", "dev=7:0", "device/model=Ultra", "device/vendor=SanDisk", "removable=1", "device/serial=4C53")
 	m.file("dev/sdb", ext4())
 	m.disk("pci0/usb1/1-3/host5", "sdc", "3000", "dev=8:32", "sdc10/partition=10", "sdc1/partition=1", "sdc1/dev=8:33")
+	m.file("sys/devices/pci0/usb1/serial", "0000:00:14.0") // the hub's, which is not the disk's
+	m.file("sys/devices/pci0/usb1/idVendor", "1d6b")
+	m.disk("pci0/usb1/1-5/1-5:1.0/host7", "sde", "7000", "dev=8:64")
+	m.file("sys/devices/pci0/usb1/1-5/idVendor", "0781")
+	m.file("sys/devices/pci0/usb1/1-5/serial", "0401\n")
+	m.file("sys/devices/pci0/usb1/1-3/idVendor", "0781")
 	m.disk("pci0/0000:01:00.0/nvme/nvme0", "nvme0n1", "4000", "dev=259:0", "device/model=WD  \n", "device/serial=21\n", "ro=1", "nvme0n1p1/partition=1", "nvme0n1p1/dev=259:1")
 	m.file("dev/nvme0n1", strings.Repeat("\x00", 1<<17))
 	m.file("dev/nvme0n1p1", ext4())
@@ -91,6 +97,7 @@ func TestDisks(t *testing.T) {
 		{"ata-ATA_SSD_870_S5Y1", "sda", "ATA SSD 870", "sata", "sda1", "", "mounted at /", false, false, false},
 		{"usb-SanDisk_Ultra_4C53", "sdb", "SanDisk Ultra", "usb", "sdb", "ext4", "", false, false, true},
 		{"sdc", "sdc", "", "usb", "sdc1", "", "swap space", false, false, false},
+		{"usb-0401", "sde", "", "usb", "sde", "", "", false, false, false},
 		{"virtio-data", "vda", "", "virtio", "vda", "", "", true, false, false},
 		{"vdb", "vdb", "", "virtio", "vdb", "", "part of dm-0", false, false, false},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync"
@@ -15,6 +16,10 @@ type Format struct {
 	Label    string // of the file system, at most 16 bytes
 	Password string // encrypts the disk with LUKS2 if it is not empty
 }
+
+// keyMemory is what making the key of a password takes, in KiB: cryptsetup would take a gigabyte, which a device that is full of packets does not have when
+// the disk is to be opened.
+const keyMemory = "65536"
 
 // Format deletes everything on the disk and puts an ext4 file system on all of it. An encrypted disk is open afterwards. progress is called with
 // percentages that rise to 100.
@@ -28,7 +33,7 @@ func (m *Machine) Format(ctx context.Context, d *Disk, f Format, progress func(p
 	}
 	target := d.Path
 	if f.Password != "" {
-		err := m.Run(ctx, []byte(f.Password), nil, "cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--key-file", "-", d.Path)
+		err := m.Run(ctx, []byte(f.Password), nil, "cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf-memory", keyMemory, "--key-file", "-", d.Path)
 		if err != nil {
 			return err
 		}
@@ -87,23 +92,31 @@ func mapping(id string) string { return "galvo-" + id }
 
 // Open opens an encrypted device with its password, and returns the device that its file system is on. One that is open already stays so.
 func (m *Machine) Open(ctx context.Context, id, device, password string) (string, error) {
-	path := m.Dev + "/mapper/" + mapping(id)
-	if _, err := os.Stat(path); err == nil {
+	if path := m.IsOpen(id); path != "" {
 		return path, nil
 	}
 	if err := m.Run(ctx, []byte(password), nil, "cryptsetup", "open", "--type", "luks", "--key-file", "-", device, mapping(id)); err != nil {
 		return "", fmt.Errorf("open %s: %w", device, err)
 	}
-	return path, nil
+	if path := m.IsOpen(id); path != "" {
+		return path, nil
+	}
+	return "", fmt.Errorf("open %s: the kernel does not show it afterwards", device)
 }
 
 // IsOpen returns the device that the file system of an open encrypted disk is on, or nothing.
 func (m *Machine) IsOpen(id string) string {
-	path := m.Dev + "/mapper/" + mapping(id)
-	if _, err := os.Stat(path); err != nil {
+	names, err := filepath.Glob(m.Sys + "/block/dm-*/dm/name")
+	if err != nil {
 		return ""
 	}
-	return path
+	for _, name := range names {
+		dir := filepath.Dir(filepath.Dir(name))
+		if m.attribute(dir, "dm/name") == mapping(id) {
+			return filepath.Join(m.Dev, filepath.Base(dir)) // the kernel makes it; what is in /dev/mapper needs udev, or a right that we have not
+		}
+	}
+	return ""
 }
 
 // Close makes an encrypted disk unreadable again.

@@ -53,9 +53,9 @@ var applicationOperands = []operand{
 	},
 	{
 		name: "rtpPayloadType", subject: "Payload", values: "0 to 127, or the names of RFC 3551: `PCMU`, `GSM`, `G723`, `PCMA`, `G722`, `G729`, `MP2T`, `H263`, ...; names that SDP gives to 96 to 127, such as `opus`, `telephone-event`, `AMR-WB`, `H264`; other ones in quotes",
-		needs:   needsL7,
+		needs: needsL7, innermost: true,
 		example: "rtpPayloadType == PCMU",
-		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN, DTLS or an application for talking or watching, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits). A name holds for the number that RFC 3551 gives it, and for one of 96 to 127 that the SDP of the call gave it.",
+		meaning: "An RTP packet of that payload type: a UDP packet of a flow whose verdict is RTP, or, while there is no verdict and where it is STUN, DTLS or an application for talking or watching, one that looks like RTP (version 2, a payload type that RTCP does not use, a header that fits). A name holds for the number that RFC 3551 gives it, and for one of 96 to 127 that the SDP of the call gave it. In a tunnel it is the innermost packet.",
 		is:      "RTP payload type is", oracle: "rtp.p_type == 0 with --enable-heuristic rtp_udp",
 		read: readPayloadType, flow: rtpTest,
 	},
@@ -72,9 +72,9 @@ var applicationOperands = []operand{
 		is:      "HTTP host is", oracle: `flows of http.host == "..."`, read: readHost, flow: hostTest("HTTP"),
 	},
 	{
-		name: "dnsName", subject: "Payload", values: "host names; `*.example.org` is every name below example.org", frame: true, needs: needsL7,
+		name: "dnsName", subject: "Payload", values: "host names; `*.example.org` is every name below example.org", innermost: true, needs: needsL7,
 		example: "dnsName == *.example.org",
-		meaning: "A DNS, mDNS or LLMNR message in this packet, request or response, that has the name among its questions. Case does not matter. The value is unknown while the flow has no verdict.",
+		meaning: "A DNS, mDNS or LLMNR message in this packet, request or response, that has the name among its questions; in a tunnel the innermost packet. Case does not matter. The value is unknown while the flow has no verdict.",
 		is:      "DNS name is", oracle: `dns.qry.name == "..."`, read: readHost, flow: dnsNameTest,
 	},
 	{name: "streamRegexp", subject: "Payload", values: "a pattern", example: `streamRegexp == "a.*b"`, meaning: "A pattern over the segments of a TCP stream.", is: "stream matches", whatElse: "needs reassembled streams, and this build looks at one packet at a time; write regexp == ...", opaque: true, read: readText},

@@ -136,7 +136,7 @@ func TestMediaAgreeWithTshark(t *testing.T) {
 			if f[2] != "" {
 				rtp++
 			}
-			if strings.Contains(f[3], "t38") || strings.Contains(f[3], "gtp") { // RTP that tshark takes for T.38 once the call has agreed on that; and the operand looks at outer headers
+			if strings.Contains(f[3], "t38") { // RTP that tshark takes for T.38 once the call has agreed on that
 				continue
 			}
 			for n := range types {

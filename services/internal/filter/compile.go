@@ -144,7 +144,11 @@ func (o *operand) compile(s *set, env *Env) test {
 	if o.frame {
 		return t(s, env)
 	}
-	return look(env.Tunnels, t(s, env))
+	view := env.Tunnels
+	if o.innermost && view == OuterHeaders {
+		view = InnerHeaders
+	}
+	return look(view, t(s, env))
 }
 
 func onHeaders(holds func(p *packet.Packet) bool) test {

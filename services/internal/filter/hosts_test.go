@@ -1,8 +1,13 @@
 package filter
 
 import (
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"galvo/ci/need"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
@@ -87,6 +92,32 @@ func TestDNSNames(t *testing.T) {
 			p.Data = []byte(message[:i])
 			p.Layers, p.End = packet.IPv4|packet.UDP, uint32(i)
 			s.Match(p, &flow.Ref{}, l7.Verdict{Proto: dns, State: l7.Final})
+		}
+	}
+}
+
+// TestDNSInTunnels wants the questions of the innermost packets, as tshark sees them.
+func TestDNSInTunnels(t *testing.T) {
+	name, tshark := filepath.Join(need.Corpus(t), "protocols/arkime__gtp-iphone.pcap"), need.Tool(t, "tshark")
+	out, err := exec.Command(tshark, "-n", "-r", name, "-T", "fields", "-e", "dns.qry.name").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	names := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(asked))), func(s string) bool { return s == "" })
+	var expressions []string
+	for _, n := range names {
+		expressions = append(expressions, "dnsName == "+n)
+	}
+	if len(names) == 0 {
+		t.Fatal("tshark finds no DNS")
+	}
+	j := judged(t, name, expressions...)
+	for frame, want := range asked {
+		for i, n := range names {
+			if got := j.results[frame][i] == Yes; got != (n == want) {
+				t.Errorf("frame %d: dnsName == %s is %v, tshark says %q", frame+1, n, got, want)
+			}
 		}
 	}
 }

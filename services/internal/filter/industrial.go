@@ -51,7 +51,7 @@ var industrialOperands = []operand{
 	},
 	{
 		name: "profinetCmOpnum", subject: "Time and industry", values: "0 to 65535, or names: `connect` (0), `release` (1), `read` (2), `write` (3), `control` (4), `\"read implicit\"` (5); `any`",
-		example: "profinetCmOpnum == connect", meaning: "The operation number of a DCE/RPC packet over UDP with an interface of PROFINET IO (dea00001 to dea00004-6c97-11d1-8271-00a02442df7d), requests and responses. `any` is every operation.",
+		example: "profinetCmOpnum == connect", meaning: "The operation number of a DCE/RPC packet over UDP with an interface of PROFINET IO (dea00001 to dea00004-6c97-11d1-8271-00a02442df7d), requests and responses. `any` is every operation. Of a datagram in IP fragments it is the first one, which has the header.",
 		is: "PROFINET CM operation is", oracle: "pn_io.opnum == 0, where it is missing dcerpc.opnum == 0",
 		read: cmOpnums.read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {

@@ -28,6 +28,7 @@ type operand struct {
 	cost       cost     // of one evaluation
 	needs      demand   // beside the packet
 	frame      bool     // of the frame or its flow, whatever headers the tunnel view names
+	innermost  bool     // of the payload that the verdict is about: where the tunnel view is the outermost headers, too, it looks at the innermost ones
 	configured bool     // the configuration's tables decide
 	ordered    bool     // < <= > >= and ranges have a meaning
 	whole      bool     // a comma in quotes belongs to the value

@@ -169,6 +169,14 @@ func (f *shown) upto(name string, n int) []string {
 	return v[:min(n, len(v))]
 }
 
+// mac returns the first value of a field of the Ethernet header, unless that is within a tunnel over another link layer.
+func (f *shown) mac(name string) []string {
+	if f.outer != "" && f.protocols[0] != "eth" {
+		return nil
+	}
+	return slices.Clone(f.upto(name, 1))
+}
+
 func (f *shown) ports(which sides) (ports []string) {
 	for _, layer := range []string{"tcp", "udp"} {
 		if which&sourceSide != 0 {

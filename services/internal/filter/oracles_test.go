@@ -22,11 +22,11 @@ var oracles = []oracle{
 	}},
 	{operand: "srcip", values: func(f *shown) []string { return f.outerFirst("ip.src", "ipv6.src") }},
 	{operand: "dstip", values: func(f *shown) []string { return f.outerFirst("ip.dst", "ipv6.dst") }},
-	{operand: "mac", values: func(f *shown) []string { return append(f.upto("eth.src", 1), f.upto("eth.dst", 1)...) }},
-	{operand: "srcmac", values: func(f *shown) []string { return f.upto("eth.src", 1) }},
-	{operand: "dstmac", values: func(f *shown) []string { return f.upto("eth.dst", 1) }},
+	{operand: "mac", values: func(f *shown) []string { return append(f.mac("eth.src"), f.mac("eth.dst")...) }},
+	{operand: "srcmac", values: func(f *shown) []string { return f.mac("eth.src") }},
+	{operand: "dstmac", values: func(f *shown) []string { return f.mac("eth.dst") }},
 	{operand: "mactype", values: func(f *shown) []string {
-		dst := f.first("eth.dst")
+		dst := strings.Join(f.mac("eth.dst"), "")
 		octet, err := strconv.ParseUint(strings.Split(dst, ":")[0], 16, 8)
 		switch {
 		case err != nil:

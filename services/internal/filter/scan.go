@@ -65,6 +65,33 @@ func closes(opening, r rune) bool {
 	}
 }
 
+// Quotes follows the quotes of an expression rune by rune, for what carries expressions and has a syntax of its own around them. The zero value is
+// at the beginning.
+type Quotes struct {
+	opening, before rune
+	escaped         bool
+}
+
+// Next goes on behind r and reports whether r is quoted, or is a quote. As in a value, a quote within a word is none.
+func (q *Quotes) Next(r rune) bool {
+	before := q.before
+	q.before = r
+	switch {
+	case q.opening == 0:
+		if isQuote(r) && (before == 0 || unicode.IsSpace(before) || strings.ContainsRune("=<>,+(", before)) {
+			q.opening = r
+		}
+		return q.opening != 0
+	case q.escaped:
+		q.escaped = false
+	case r == '\\' && singleQuotes[q.opening] == 0:
+		q.escaped = true
+	case closes(q.opening, r):
+		q.opening = 0
+	}
+	return true
+}
+
 // A scanner cuts the source into words, operators and values. What comes next depends on the grammar, so the parser asks for it.
 type scanner struct {
 	source string

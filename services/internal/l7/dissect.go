@@ -35,6 +35,14 @@ func (v *payload) fills(n int) bool {
 	return n == len(v.data) || v.cut && n > len(v.data) && (v.wire <= len(v.data) || n == v.wire)
 }
 
+// atLeast returns the length of the payload, of which more was on the wire than was captured if it is cut: of a fragment it is not known how much.
+func (v *payload) atLeast() int {
+	if v.cut {
+		return max(v.wire, len(v.data)+1)
+	}
+	return len(v.data)
+}
+
 // memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
 // dissector holds them. A dissector gives them up when it answers no.
 func (v *payload) memory() *[4]byte {

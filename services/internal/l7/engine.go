@@ -118,7 +118,9 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 		}
 		return verdict(s)
 	default:
-		e.byProtocol(r)
+		if e.byProtocol(p, r); s[0]&settled == 0 && e.exhausted(s) {
+			e.giveUp(r)
+		}
 		return verdict(s)
 	}
 	if flags, ok := p.TCPFlags(); ok && flags&2 != 0 {
@@ -142,11 +144,14 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 	return verdict(s)
 }
 
-// byProtocol names a flow that is neither TCP nor UDP.
-func (e *Engine) byProtocol(r *flow.Record) {
+// byProtocol names a flow that is neither TCP nor UDP by the packet's IP protocol number and, where there is something to look at, by what follows.
+func (e *Engine) byProtocol(p *packet.Packet, r *flow.Record) {
 	id := named(byIPProtocol, uint64(r.Proto))
 	if id == 0 {
 		e.settle(r, Unknown)
+		return
+	}
+	if !headOf(p, r.Proto) {
 		return
 	}
 	e.name(r, id, 0)

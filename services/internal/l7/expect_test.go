@@ -50,3 +50,14 @@ func TestExpectations(t *testing.T) {
 		}
 	}
 }
+
+// TestSecureMedia: a packet of RTP at an endpoint that SDP announced with a secure profile carries SRTP.
+func TestSecureMedia(t *testing.T) {
+	for profile, want := range map[string]ID{"RTP/AVP": 0, "RTP/SAVP": srtp, "UDP/TLS/RTP/SAVPF": srtp} {
+		l := newLab(Config{Bytes: 1 << 20})
+		l.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 "+profile+" 0"))))
+		if v := l.send(17, 4000, 6000, up(rtpPacket(1, 7))); v.Proto != RTP || v.App != want || v.State != Final || !v.Is(RTP) {
+			t.Errorf("%s: %s/%s %v", profile, Name(v.Proto), Name(v.App), v.State)
+		}
+	}
+}

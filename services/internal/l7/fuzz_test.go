@@ -48,6 +48,9 @@ func FuzzSSH(f *testing.F)           { fuzzDissector(f, true, inspectSSH, 22) }
 func FuzzSIP(f *testing.F)           { fuzzDissector(f, true, inspectSIP, 5060) }
 func FuzzSSDP(f *testing.F)          { fuzzDissector(f, false, inspectSSDP, 1900) }
 func FuzzRTP(f *testing.F)           { fuzzDissector(f, false, inspectRTP) }
+func FuzzRTPStream(f *testing.F)     { fuzzDissector(f, true, inspectRTPStream) }
+func FuzzWebSocket(f *testing.F)     { fuzzDissector(f, true, inspectWebSocket) }
+func FuzzThreema(f *testing.F)       { fuzzDissector(f, true, inspectThreema, 5222) }
 func FuzzSTUN(f *testing.F)          { fuzzDissector(f, false, inspectSTUN, 3478) }
 func FuzzNTP(f *testing.F)           { fuzzDissector(f, false, inspectNTP, 123) }
 func FuzzSNMP(f *testing.F)          { fuzzDissector(f, false, inspectSNMP, 161) }

@@ -121,6 +121,8 @@ func (r *request) field(field []byte) {
 		if equalFold(value, "websocket") { // RFC 6455
 			r.app = webSocket
 		}
+	case equalFold(name, "icy-metadata"): // a player of SHOUTcast and Icecast streams
+		r.app = iceCast
 	case equalFold(name, "soapaction"):
 		r.app = soap
 	case equalFold(name, "content-type"):
@@ -148,7 +150,7 @@ func responseAnswer(rest []byte) answer {
 			a.app = webSocket
 		case equalFold(name, "dav"): // RFC 4918 section 10.1
 			a.app = webDAV
-		case equalFold(name, "server") && hasFold(value, "icecast"):
+		case equalFold(name, "server") && hasFold(value, "icecast"), equalFold(name, "icy-name"), equalFold(name, "icy-br"), equalFold(name, "icy-metaint"):
 			a.app = iceCast
 		}
 		rest = next

@@ -36,7 +36,7 @@ func frameOf(spelled string) []byte {
 	case byPPP:
 		return ether(0x8864, "\x11\x00\x00\x01\x00\x10"+string([]byte{byte(x >> 8), byte(x)}))
 	case byIPProtocol:
-		return ether(0x0800, "\x45\x00\x00\x50\x00\x00\x00\x00\x40"+string([]byte{byte(x)})+"\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02")
+		return ether(0x0800, "\x45\x00\x00\x50\x00\x00\x00\x00\x40"+string([]byte{byte(x)})+"\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02"+ipSamples[byte(x)][0])
 	}
 	return ether(x, "")
 }

@@ -89,6 +89,9 @@ func Name(id ID) string { return rowOf(id).Name }
 // Category returns the category of id, or "".
 func Category(id ID) string { return rowOf(id).Category }
 
+// LayerOf returns where id is at home, or 0.
+func LayerOf(id ID) Layer { return rowOf(id).Layer }
+
 // Lookup finds a protocol by name or alias, whatever the case.
 func Lookup(name string) (ID, bool) {
 	id, ok := byName()[strings.ToLower(name)]
@@ -136,6 +139,14 @@ func Nearest(name string, n int) []string {
 // Is reports whether the verdict names id: as carrier, as what is carried, or as the family of either. It is false while nothing is known.
 func (v Verdict) Is(id ID) bool {
 	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id) || int(v.Proto) < len(carriers()) && carriers()[v.Proto] == id)
+}
+
+// Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then on.
+func (v Verdict) Listed() (carrier, app ID) {
+	if v.Proto == STUN && v.App == DTLS {
+		return DTLS, STUN
+	}
+	return v.Proto, v.App
 }
 
 func belongs(member, family ID) bool {

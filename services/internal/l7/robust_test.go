@@ -100,6 +100,23 @@ func (f traffic) shuffled(r *rand.Rand, n int) traffic {
 	return out
 }
 
+// mutated changes bytes near the beginning of one payload in two.
+func (f traffic) mutated(r *rand.Rand) traffic {
+	out := make(traffic, len(f))
+	for i, p := range f {
+		q := p
+		q.Decode(p.Link)
+		if n := min(len(q.L7()), 24); n > 0 && r.IntN(2) == 0 {
+			p.Data = append([]byte(nil), p.Data...)
+			for range 1 + r.IntN(3) {
+				p.Data[int(q.Payload)+r.IntN(n)] = byte(r.Uint32())
+			}
+		}
+		out[i] = p
+	}
+	return out
+}
+
 // A damage is what a test does to traffic, and how often a flow may then be called by another name than before.
 type damage struct {
 	what  string
@@ -117,10 +134,11 @@ var damages = []damage{
 	{"what the other one sent", 1, func(f traffic, _ *rand.Rand) map[string]l7.Verdict {
 		return f.play(func(from flow.Endpoint) bool { return from&1 == 0 })
 	}},
+	{"bytes changed", 1, func(f traffic, r *rand.Rand) map[string]l7.Verdict { return f.mutated(r).play(nil) }},
 	{"frames cut off anywhere", 1, func(f traffic, r *rand.Rand) map[string]l7.Verdict { return f.snapped(40 + r.IntN(300)).play(nil) }},
 }
 
-// TestSpoiled plays real traffic with loss, in the wrong order, one direction alone and cut off: what is recognised then is nothing or the same.
+// TestSpoiled plays real traffic with loss, in the wrong order, one direction alone, damaged and cut off: what is recognised then is nothing or the same.
 func TestSpoiled(t *testing.T) {
 	type count struct{ same, other, lost int }
 	sums := make([]count, len(damages))

@@ -2,6 +2,9 @@ package l7
 
 import "encoding/binary"
 
+// srtp is the number of SRTP in hosts.txt.
+const srtp ID = 1201
+
 // inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on, or by one where
 // SDP announced it.
 func inspectRTP(v *payload) answer {
@@ -14,7 +17,7 @@ func inspectRTP(v *payload) answer {
 		return answer{}
 	case isRTP(v.data):
 		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == RTP {
-			return answer{outcome: final}
+			return answer{outcome: final, app: x.app}
 		}
 		return rtpStream(v, hint)
 	case *hint != [4]byte{} && isFeedback(v.data):
@@ -23,8 +26,11 @@ func inspectRTP(v *payload) answer {
 	return answer{}
 }
 
-// isRTP reports whether b may be an RTP packet: version, payload type, and room for what the header announces.
-func isRTP(b []byte) bool {
+// isRTP reports whether b may be an RTP packet by its header and its source.
+func isRTP(b []byte) bool { return hasRTPHeader(b) && binary.BigEndian.Uint32(b[8:]) != 0 }
+
+// hasRTPHeader looks at the version, the payload type, and the room for what the header announces.
+func hasRTPHeader(b []byte) bool {
 	if len(b) < 13 || b[0]>>6 != 2 {
 		return false
 	}
@@ -39,7 +45,7 @@ func isRTP(b []byte) bool {
 		}
 		at += 4 + 4*int(binary.BigEndian.Uint16(b[at+2:]))
 	}
-	if at > len(b) || binary.BigEndian.Uint32(b[8:]) == 0 {
+	if at > len(b) {
 		return false
 	}
 	return b[0]&0x20 == 0 || b[len(b)-1] != 0
@@ -66,6 +72,36 @@ func rtpStream(v *payload, hint *[4]byte) answer {
 	binary.BigEndian.PutUint16(hint[:], n<<14|uint16(v.dir)<<13|uint16(id))
 	binary.BigEndian.PutUint16(hint[2:], seq)
 	return answer{outcome: weak}
+}
+
+// inspectRTPStream knows RTP over TCP, each packet behind its length (RFC 4571), by three packets of one source and payload type whose sequence numbers go on.
+func inspectRTPStream(v *payload) answer {
+	b := v.data
+	var first []byte
+	for n := uint16(0); len(b) >= 2+12; n++ {
+		size, head := int(binary.BigEndian.Uint16(b)), b[2:]
+		whole := len(head) >= size
+		if size < 13 || whole && !hasRTPHeader(head[:size]) || head[0]>>6 != 2 {
+			return answer{}
+		}
+		if n == 0 {
+			first = head[:12]
+		}
+		if head[1]&0x7f != first[1]&0x7f || [4]byte(head[8:12]) != [4]byte(first[8:12]) || binary.BigEndian.Uint16(head[2:])-binary.BigEndian.Uint16(first[2:]) != n {
+			return answer{}
+		}
+		if n == 2 {
+			return answer{outcome: final, proto: RTP}
+		}
+		if !whole {
+			break
+		}
+		b = head[size:]
+	}
+	if first == nil {
+		return answer{}
+	}
+	return answer{outcome: more}
 }
 
 // isFeedback reports whether b may be an RTCP packet of any type among the packets of a stream.

@@ -14,6 +14,7 @@ type sdpReader struct {
 	apart   [16]byte // RTCP's address, zero = the media's
 	inMedia bool
 	rtp     bool
+	secure  bool // encrypted RTP
 	shared  bool // RTCP comes to the same port (RFC 5761)
 	told    int  // endpoints that were announced
 }
@@ -58,12 +59,14 @@ func (r *sdpReader) open(value []byte) {
 		r.count = c
 	}
 	r.media.port = uint16(n)
-	r.rtp = bytes.Contains(proto, rtpProfile)
+	r.rtp, r.secure = bytes.Contains(proto, rtpProfile), bytes.Contains(proto, secureProfile)
 }
 
 var (
 	slash      = []byte("/")
 	rtpProfile = []byte("RTP/")
+
+	secureProfile = []byte("RTP/SAVP") // RFC 3711, and with feedback RFC 5124
 )
 
 // attribute reads an attribute of the media: names of payload types, RTCP's endpoint, and the endpoints that ICE offers (RFC 8839).
@@ -117,7 +120,11 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 	for i := 0; i < r.count && r.told < maxEndpoints; i++ {
 		r.announce(&r.media, m, v)
 		if r.rtp {
-			v.expect(expectHint, addressBytes(&r.media.addr), r.media.port, udp, RTP, 0, [2]byte{}, sdpLife)
+			app := ID(0)
+			if r.secure {
+				app = srtp
+			}
+			v.expect(expectHint, addressBytes(&r.media.addr), r.media.port, udp, RTP, app, [2]byte{}, sdpLife)
 			if !r.shared || r.control != 0 {
 				c := r.media
 				if c.port++; control != 0 {

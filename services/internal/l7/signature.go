@@ -129,7 +129,7 @@ const socks ID = 260
 
 func (s *signature) holds(v *payload) bool {
 	b := v.data
-	if len(b) < s.min || s.max != 0 && len(b) > s.max {
+	if len(b) < s.min || s.max != 0 && v.atLeast() > s.max {
 		return false
 	}
 	if s.ports != nil && !slices.Contains(s.ports, v.src) && !slices.Contains(s.ports, v.dst) {

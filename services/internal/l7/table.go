@@ -74,6 +74,7 @@ const (
 	COTP
 	COAP
 	GPTP
+	threema
 	countIDs
 )
 
@@ -155,4 +156,5 @@ var builtin = [countIDs]Protocol{
 	COTP:          {COTP, "COTP", "Network", LayerApplication, 0, []string{"TPKT", "ISO-TSAP", "X.224"}, []string{"tcp:102"}},
 	COAP:          {COAP, "COAP", "RPC", LayerApplication, 0, nil, []string{"udp:5683", "udp:5684"}},
 	GPTP:          {GPTP, "gPTP", "System", LayerLink, PTPv2, []string{"802.1AS"}, nil},
+	threema:       {threema, "Threema", "Chat", LayerApplication, 0, nil, nil},
 }

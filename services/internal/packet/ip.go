@@ -172,8 +172,8 @@ func (p *Packet) partIPv6(h []byte) {
 	}
 }
 
-// extensions walks the extension headers from d[at:] on. A header that is cut off ends the walk with its own number as Proto, and so do those that
-// must be the last ones (mobility, RFC 6275; HIP, RFC 7401; ESP, which hides the next one), and shim6 (RFC 5533) without a next one.
+// extensions walks the extension headers from d[at:] on. A header that is cut off ends the walk, with the number that its first byte tells as Proto; those that
+// must be the last ones (mobility, RFC 6275; HIP, RFC 7401; ESP, which hides the next one), and shim6 (RFC 5533) without a next one, end it with their own.
 func (p *Packet) extensions(d []byte, proto uint8, at int) {
 	p.Proto = proto
 	for range maxExtensions {
@@ -195,6 +195,9 @@ func (p *Packet) extensions(d []byte, proto uint8, at int) {
 			return
 		}
 		if size == 0 || at+size > len(d) {
+			if at < len(d) && proto != protoFragment { // of a fragment header Wireshark takes all or nothing
+				p.Proto = d[at]
+			}
 			break
 		}
 		next := d[at]

@@ -52,6 +52,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for {
 		if err := w.Source.Next(ctx, &w.batch); err != nil {
 			if errors.Is(err, io.EOF) {
+				w.conclude()
 				return nil
 			}
 			return err
@@ -60,6 +61,16 @@ func (w *Worker) Run(ctx context.Context) error {
 		if r := w.request.Load(); r != nil {
 			w.answer(r)
 		}
+	}
+}
+
+// conclude gives the flows that are left their last verdict: the source has ended, and nothing more will be known about them.
+func (w *Worker) conclude() {
+	if w.Flows == nil || w.L7 == nil {
+		return
+	}
+	for r := range w.Flows.All() {
+		w.L7.Finish(r)
 	}
 }
 

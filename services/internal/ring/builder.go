@@ -14,8 +14,9 @@ import (
 
 // An image is a block in memory: while it is built, while it waits for the disk, and as long as somebody reads it there.
 type image struct {
-	buf  []byte // blockSize bytes that begin at a page
-	h    header
+	buf []byte // blockSize bytes that begin at a page
+	h   header
+	begun
 	keys []uint64 // of all its packets, each once, unless the header has flagPartial
 	refs int      // guarded by Ring.mu; at 0 it goes back to the pool
 }
@@ -29,13 +30,15 @@ type builder struct {
 	buf []byte
 	pos int
 	h   header
+	begun
 
 	entries []entry
+	notes   []entryNote
 	events  []event
 	hosts   []byte
 	codes   []byte
-	slots   []int32 // open addressing into entries, + 1
-	set     []uint64
+	slots   openTable[uint16] // number of an entry + 1
+	set     openTable[uint64] // keys
 	bloom   bloom
 	bound   int    // of the encoded entries and events
 	lastID  uint64 // that the next entry's counts from
@@ -43,13 +46,10 @@ type builder struct {
 	stream  []byte
 }
 
-const entrySlots = 2 * maxEntries
-const keySlots = 2 * 8192
-
 func newBuilder() *builder {
 	return &builder{
 		entries: make([]entry, 0, maxEntries), events: make([]event, 0, maxEvents), hosts: make([]byte, 0, maxHosts),
-		codes: make([]byte, 0, 2*maxPackets), slots: make([]int32, entrySlots), set: make([]uint64, keySlots),
+		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: newOpenTable[uint16](2 * maxEntries), set: newOpenTable[uint64](2 * 8192),
 		scratch: make([]filter.Key, 0, 512), stream: make([]byte, 0, 1<<19),
 	}
 }
@@ -62,15 +62,16 @@ func (b *builder) begin(img *image, h header, head []byte) {
 	b.h.first, b.h.last = math.MaxInt64, math.MinInt64
 	b.bloom = bloom(b.buf[trailerAt+bloomAt:][:bloomSize])
 	clear(b.bloom)
+	b.begun = begun{}
 	img.keys = img.keys[:0]
 }
 
 // reset forgets the block.
 func (b *builder) reset() {
-	clear(b.slots)
-	clear(b.set)
+	b.slots.reset(len(b.entries))
+	b.set.reset(len(b.img.keys))
 	b.img, b.buf, b.bloom = nil, nil, nil
-	b.entries, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
+	b.entries, b.notes, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.notes[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
 	b.lastID = 0
 }
 
@@ -106,7 +107,13 @@ func (b *builder) add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	b.h.first, b.h.last = min(b.h.first, f.Time), max(b.h.last, f.Time)
 	b.h.packets++
 	b.h.bytes += uint32(captured)
+	if b.pos-b.begun.to >= sumStep {
+		b.goOn(b.buf, b.pos)
+	}
 }
+
+// sumStep is how many bytes of a block are summed at once: few enough to be in the nearest cache.
+const sumStep = 16 << 10
 
 // noFlow stands for the outer flow of an entry without packets of its own.
 const noFlow = math.MaxUint64
@@ -124,14 +131,14 @@ func (b *builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		outer = b.silent(m.Outer)
 	}
 	at := b.slot(id, outerID, l7.Verdict{})
-	if i := b.slots[at]; i != 0 {
-		return i - 1
+	if i := b.slots.at[at]; i != 0 {
+		return int32(i) - 1
 	}
 	e := b.append(at, id, outerID)
 	e.flags = entryFlow | recordFlags(m.Flow, p.Time)
-	e.outer = outer
 	if outer != noEntry {
 		e.flags |= entryOuter
+		b.noteOf(e).outer = outer
 	}
 	if m.From == 1 {
 		e.flags |= entryFrom1
@@ -145,8 +152,8 @@ func (b *builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 // silent returns the entry of a flow that is the outside of a packet of another flow.
 func (b *builder) silent(r *flow.Record) int32 {
 	at := b.slot(r.ID, noFlow, l7.Verdict{})
-	if i := b.slots[at]; i != 0 {
-		return i - 1
+	if i := b.slots.at[at]; i != 0 {
+		return int32(i) - 1
 	}
 	e := b.append(at, r.ID, noFlow)
 	e.flags = entryFlow | recordFlags(r, r.First)
@@ -159,8 +166,8 @@ func (b *builder) silent(r *flow.Record) int32 {
 // flowless returns the entry of packets without flow that have a verdict.
 func (b *builder) flowless(v l7.Verdict) int32 {
 	at := b.slot(0, 0, v)
-	if i := b.slots[at]; i != 0 {
-		return i - 1
+	if i := b.slots.at[at]; i != 0 {
+		return int32(i) - 1
 	}
 	e := b.append(at, 0, 0)
 	e.verdict = v
@@ -187,14 +194,23 @@ func recordFlags(r *flow.Record, now int64) (f entryFlags) {
 func (b *builder) keyed(e *entry, r *flow.Record) {
 	e.flags |= entryKey
 	b.bound += maxKeyBytes
-	e.record = key{r.Addr, r.Port, r.Proto}
+	b.noteOf(e).record = key{r.Addr, r.Port, r.Proto}
 	b.scratch = filter.AppendFlowKeys(b.scratch[:0], r)
 	b.addKeys()
 }
 
+// noteOf returns what is kept of an entry beside.
+func (b *builder) noteOf(e *entry) *entryNote {
+	if e.note == noEntry {
+		e.note = int32(len(b.notes))
+		b.notes = append(b.notes, entryNote{})
+	}
+	return &b.notes[e.note]
+}
+
 func (b *builder) append(at int, id, outerID uint64) *entry {
-	b.entries = append(b.entries, entry{id: id, outerID: outerID, outer: noEntry, lastPkt: noEntry, firstItem: noEntry, lastItem: noEntry})
-	b.slots[at] = int32(len(b.entries))
+	b.entries = append(b.entries, entry{id: id, outerID: outerID, note: noEntry, lastPkt: noEntry, firstItem: noEntry, lastItem: noEntry})
+	b.slots.at[at] = uint16(len(b.entries))
 	b.bound += 4 + varintLen(int64(id-b.lastID)) // flags, and where it has an outer flow its entry
 	if id != 0 {
 		b.lastID = id
@@ -204,9 +220,16 @@ func (b *builder) append(at int, id, outerID uint64) *entry {
 
 // slot returns the place of an entry in slots, or the free one where it belongs. v counts for entries without flow only.
 func (b *builder) slot(id, outerID uint64, v l7.Verdict) int {
-	h := id*0x9e3779b97f4a7c15 ^ uint64(v.Proto)<<40
-	for at := int(h >> (64 - 15)); ; at = (at + 1) & (entrySlots - 1) {
-		i := b.slots[at]
+	if b.slots.full(len(b.entries)) {
+		b.slots.grow()
+		for i := range b.entries {
+			e := &b.entries[i]
+			b.slots.put(entryHash(e.id, e.verdict), uint16(i+1))
+		}
+	}
+	t := &b.slots
+	for at := t.first(entryHash(id, v)); ; at = (at + 1) & (len(t.at) - 1) {
+		i := t.at[at]
 		if i == 0 {
 			return at
 		}
@@ -214,6 +237,13 @@ func (b *builder) slot(id, outerID uint64, v l7.Verdict) int {
 			return at
 		}
 	}
+}
+
+func entryHash(id uint64, v l7.Verdict) uint64 {
+	if id == 0 {
+		return uint64(v.Proto) * 0x94d049bb133111eb
+	}
+	return id * 0x9e3779b97f4a7c15
 }
 
 // note keeps what became known of the flow of a packet.
@@ -282,20 +312,27 @@ func (b *builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
 func (b *builder) addKeys() {
 	for _, k := range b.scratch {
 		k := uint64(k)
-		at := int(bloomHash(k) >> (64 - 14))
-		for b.set[at] != 0 && b.set[at] != k {
-			at = (at + 1) & (keySlots - 1)
+		h := bloomHash(k)
+		at := b.set.first(h)
+		for b.set.at[at] != 0 && b.set.at[at] != k {
+			at = (at + 1) & (len(b.set.at) - 1)
 		}
-		if b.set[at] == k {
+		if b.set.at[at] == k {
 			continue
 		}
-		b.bloom.add(k)
+		b.bloom.addHash(h)
 		if len(b.img.keys) == maxKeys {
 			b.h.flags |= flagPartial
 			continue
 		}
-		b.set[at] = k
+		b.set.at[at] = k
 		b.img.keys = append(b.img.keys, k)
+		if b.set.full(len(b.img.keys)) {
+			b.set.grow()
+			for _, k := range b.img.keys {
+				b.set.put(bloomHash(k), k)
+			}
+		}
 	}
 }
 
@@ -311,4 +348,6 @@ func (b *builder) finish(img *image) {
 	h.entries = uint32(len(b.entries))
 	h.flowsEnd = uint32(len(appendLocal(img.buf[:b.pos], typeFlows, b.stream)))
 	img.h = h
+	img.begun = b.begun
+	img.goOn(img.buf, int(h.flowsEnd))
 }

@@ -50,10 +50,10 @@ func (d directory) Create(name string, size int64) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := allocate(f, size); err != nil {
+	if err := allocate(f.File, size); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
-	return &osFile{f}, nil
+	return f, nil
 }
 
 // allocate takes the room on the disk, so that no later write finds it full. A file system without the call is filled by the writes that follow.
@@ -75,18 +75,22 @@ func (d directory) Open(name string, write bool) (File, error) {
 	}
 	f, err := openDirect(filepath.Join(string(d), name), mode)
 	if err != nil {
-		return nil, err
+		return nil, err // not an osFile that is nil
 	}
-	return &osFile{f}, nil
+	return f, nil
 }
 
 // openDirect opens past the page cache, or through it on a file system that cannot, such as tmpfs.
-func openDirect(path string, mode int) (*os.File, error) {
+func openDirect(path string, mode int) (*osFile, error) {
 	f, err := os.OpenFile(path, mode|unix.O_DIRECT, 0o600)
-	if errors.Is(err, unix.EINVAL) {
+	direct := !errors.Is(err, unix.EINVAL)
+	if !direct {
 		f, err = os.OpenFile(path, mode&^os.O_EXCL, 0o600)
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f, direct}, nil
 }
 
 func (d directory) Remove() error {
@@ -109,7 +113,10 @@ func ringFile(name string) bool {
 	return name == stateName || name == tailsName || err == nil && name == segmentName(n)
 }
 
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	direct bool // past the page cache
+}
 
 func (f *osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 
@@ -138,6 +145,14 @@ func newPages(size int) ([]byte, error) {
 		return nil, fmt.Errorf("take %d bytes of memory: %w", size, err)
 	}
 	return b, nil
+}
+
+// touch makes the kernel give memory now and not packet by packet; in large pages where it has them, which are found sooner at each write.
+func touch(b []byte) {
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // not every kernel knows it
+	for at := 0; at < len(b); at += pageSize {
+		b[at] = 0
+	}
 }
 
 func freePages(b []byte) {

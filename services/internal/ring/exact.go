@@ -89,14 +89,17 @@ func (w *indexWriter) seal(id uint64) {
 
 // write writes the index of a segment whose blocks are in slots.
 func (x *index) write(r *Ring, s *segment, slots []slot) error {
-	size := indexBlocks(r.d.segment) * blockSize
-	b, err := newPages(size)
-	if err != nil {
-		return err
-	}
-	defer freePages(b)
 	r.sorting.Lock()
 	defer r.sorting.Unlock()
+	size := indexBlocks(r.d.segment) * blockSize
+	if r.sorter.blocks == nil {
+		b, err := newPages(size)
+		if err != nil {
+			return err
+		}
+		r.sorter.blocks = b
+	}
+	b := r.sorter.blocks
 	covered := len(slots)
 	for !r.sorter.encode(b, r.d.ring, s.number, slots, covered) {
 		covered /= 2 // the keys of the others are found by their bloom filters
@@ -108,28 +111,20 @@ func (x *index) write(r *Ring, s *segment, slots []slot) error {
 	return nil
 }
 
-// A sorter makes exact indexes. Its memory is used again: a segment of 256 blocks has 270,000 pairs.
-type sorter struct{ pairs, other []pair }
-
 // encode makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
 func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int) bool {
 	clear(b)
 	h := indexHead{ring: id, segment: uint32(number), blocks: uint32(len(slots)), tablePages: uint32((len(slots) + perTablePage - 1) / perTablePage)}
-	pairs := o.pairs[:0]
 	for i := range slots[:most] {
-		if s := &slots[i]; s.keys != nil && s.flags&flagPartial == 0 {
+		if slots[i].named() {
 			h.covered[i/64] |= 1 << (i % 64)
-			for _, k := range s.keys {
-				pairs = append(pairs, pair{k, uint16(i)})
-			}
 		}
 	}
-	o.pairs = pairs
-	pairs = o.sort(pairs)
+	keys := o.sort(slots[:most])
 	w := indexWriter{b: b, page: 1 + int(h.tablePages)}
 	h.dirPages = uint32((len(b)/blockSize*pagesPerBlock + perDirPage - 1) / perDirPage)
 	w.page += int(h.dirPages)
-	dir, ok := writeKeys(&w, pairs, (len(slots)+7)/8)
+	dir, ok := writeKeys(&w, keys, o.lists, (len(slots)+7)/8)
 	if !ok || len(dir) > int(h.dirPages)*perDirPage {
 		return most == 0
 	}
@@ -151,98 +146,50 @@ func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int)
 	return true
 }
 
-// A pair says that a block has a key.
-type pair struct {
-	key   uint64
-	block uint16
-}
-
-// sort sorts by key; blocks stay in order. It may return other memory than it was given.
-func (o *sorter) sort(a []pair) []pair {
-	if len(a) < 1<<12 {
-		slices.SortStableFunc(a, func(x, y pair) int {
-			switch {
-			case x.key < y.key:
-				return -1
-			case x.key > y.key:
-				return 1
-			}
-			return 0
-		})
-		return a
-	}
-	o.other = slices.Grow(o.other[:0], len(a))[:len(a)]
-	b := o.other
-	var count [1 << 11]int32
-	for shift := 0; shift < 64; shift += 11 {
-		clear(count[:])
-		for i := range a {
-			count[a[i].key>>shift&(1<<11-1)]++
-		}
-		if count[a[0].key>>shift&(1<<11-1)] == int32(len(a)) {
-			continue
-		}
-		at := int32(0)
-		for i := range count {
-			at, count[i] = at+count[i], at
-		}
-		for i := range a {
-			d := a[i].key >> shift & (1<<11 - 1)
-			b[count[d]] = a[i]
-			count[d]++
-		}
-		a, b = b, a
-	}
-	return a
-}
-
-// writeKeys writes sorted pairs to pages and returns the first key of each page. ok is false if there was no room. bitmap is the number of bytes
-// that a bit for each block takes.
-func writeKeys(w *indexWriter, pairs []pair, bitmap int) (dir []uint64, ok bool) {
+// writeKeys writes sorted keys, whose blocks lie in lists one after the other, to pages and returns the first key of each page. ok is false if there was no
+// room. bitmap is the number of bytes that a bit for each block takes.
+func writeKeys(w *indexWriter, keys []sortedKey, lists []uint16, bitmap int) (dir []uint64, ok bool) {
 	var page []byte
 	var at int
 	var last uint64
 	entry := make([]byte, 0, 2*binary.MaxVarintLen64+bitmap)
-	for len(pairs) > 0 {
-		key, n := pairs[0].key, 1
-		for n < len(pairs) && pairs[n].key == key {
-			n++
-		}
-		entry = appendBlocks(binary.AppendUvarint(entry[:0], key-last), pairs[:n], bitmap)
+	for _, k := range keys {
+		blocks := lists[:k.n]
+		lists = lists[k.n:]
+		entry = appendBlocks(binary.AppendUvarint(entry[:0], k.key-last), blocks, bitmap)
 		if page == nil || at+len(entry) > len(page) {
 			if page = w.next(); page == nil {
 				return nil, false
 			}
-			dir = append(dir, key)
+			dir = append(dir, k.key)
 			at = 2
-			entry = appendBlocks(binary.AppendUvarint(entry[:0], key), pairs[:n], bitmap)
+			entry = appendBlocks(binary.AppendUvarint(entry[:0], k.key), blocks, bitmap)
 		}
 		at += copy(page[at:], entry)
 		le.PutUint16(page, le.Uint16(page)+1)
-		last = key
-		pairs = pairs[n:]
+		last = k.key
 	}
 	return dir, true
 }
 
 // appendBlocks appends the blocks of a key: one block b as 2b+1; n blocks as 2n and the distances between them; or 0 and a bitmap.
-func appendBlocks(dst []byte, pairs []pair, bitmap int) []byte {
-	if len(pairs) == 1 {
-		return binary.AppendUvarint(dst, uint64(pairs[0].block)<<1|1)
+func appendBlocks(dst []byte, blocks []uint16, bitmap int) []byte {
+	if len(blocks) == 1 {
+		return binary.AppendUvarint(dst, uint64(blocks[0])<<1|1)
 	}
-	if len(pairs) >= bitmap {
+	if len(blocks) >= bitmap {
 		at := len(dst) + 1
 		dst = append(append(dst, 0), make([]byte, bitmap)...)
-		for _, p := range pairs {
-			dst[at+int(p.block)/8] |= 1 << (p.block % 8)
+		for _, b := range blocks {
+			dst[at+int(b)/8] |= 1 << (b % 8)
 		}
 		return dst
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(pairs))<<1)
+	dst = binary.AppendUvarint(dst, uint64(len(blocks))<<1)
 	last := uint16(0)
-	for _, p := range pairs {
-		dst = binary.AppendUvarint(dst, uint64(p.block-last))
-		last = p.block
+	for _, b := range blocks {
+		dst = binary.AppendUvarint(dst, uint64(b-last))
+		last = b
 	}
 	return dst
 }

@@ -22,19 +22,24 @@ const (
 	noEntry    = -1
 )
 
-// An entry is a flow of the block that is being built.
+// An entry is a flow of the block that is being built. It fills a line of the processor's cache: each packet looks at one.
 type entry struct {
 	id        uint64 // of the flow within its worker; 0 = none
 	outerID   uint64
 	l2        [2]uint64 // hashes of link headers whose keys are in the index
 	verdict   l7.Verdict
-	host      hostRef // the name that the last event told
 	flags     entryFlags
-	record    key // if entryKey
-	outer     int32
-	lastPkt   int32 // ordinal of its last packet; noEntry before the first
-	firstItem int32 // in builder.events
+	host      hostRef // the name that the last event told
+	note      int32   // in builder.notes; noEntry if it has none
+	lastPkt   int32   // ordinal of its last packet; noEntry before the first
+	firstItem int32   // in builder.events
 	lastItem  int32
+}
+
+// An entryNote is what few entries have.
+type entryNote struct {
+	record key   // if entryKey
+	outer  int32 // if entryOuter
 }
 
 type entryFlags uint8
@@ -92,10 +97,10 @@ func (b *builder) appendFlows(dst []byte) []byte {
 			last = e.id
 		}
 		if e.flags&entryOuter != 0 {
-			dst = binary.AppendUvarint(dst, uint64(e.outer))
+			dst = binary.AppendUvarint(dst, uint64(b.notes[e.note].outer))
 		}
 		if e.flags&entryKey != 0 {
-			dst = e.record.append(dst, e.flags)
+			dst = b.notes[e.note].record.append(dst, e.flags)
 		}
 		dst = b.appendEvents(dst, e)
 	}

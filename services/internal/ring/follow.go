@@ -37,14 +37,23 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	if !f.begun {
 		f.floor = r.finishedUpTo()
 	}
-	bound = r.show(q.ctx.Done())
+	bound = r.show(q.ctx.Done(), q.q.To <= r.now()-endSlack)
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
+	if !f.begun {
+		for _, g := range q.holes() {
+			q.gap(g.From, g.To, g.Why)
+		}
+		q.askEnds()
+	}
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed
 	r.mu.Unlock()
-	final = !q.q.Live || closed || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	final = !q.q.Live || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	if closed && !final {
+		final, q.end = true, ErrClosed
+	}
 	if final {
 		bound = math.MaxInt64
 	}
@@ -83,8 +92,8 @@ func (r *Ring) finishedUpTo() uint64 {
 }
 
 // show lets the stages show their unfinished blocks, and returns the time up to which they have recorded everything. Workers do it themselves after a batch,
-// so that they never wait; of one that has none for a while it is done here.
-func (r *Ring) show(done <-chan struct{}) (bound int64) {
+// so that they never wait; of one that has none for a while it is done here; at once, if nobody wants to know of what may have come just now.
+func (r *Ring) show(done <-chan struct{}, past bool) (bound int64) {
 	bound = math.MaxInt64
 	asked := make([]uint64, len(r.stages))
 	for i, s := range r.stages {
@@ -93,6 +102,9 @@ func (r *Ring) show(done <-chan struct{}) (bound int64) {
 	}
 	deadline := time.Now().Add(r.cfg.patience)
 	for i, s := range r.stages {
+		if past {
+			s.showIdle()
+		}
 		for s.asked.Load() == asked[i] && !s.finished.Load() && time.Now().Before(deadline) {
 			select {
 			case <-done:
@@ -100,15 +112,22 @@ func (r *Ring) show(done <-chan struct{}) (bound int64) {
 			case <-time.After(time.Millisecond):
 			}
 		}
-		if s.asked.Load() == asked[i] && s.inside.TryLock() {
-			if !s.finished.Load() {
-				s.show(r.now() - idleSlack)
-			}
-			s.inside.Unlock()
+		if s.asked.Load() == asked[i] {
+			s.showIdle()
 		}
 		bound = min(bound, s.mark.Load())
 	}
 	return bound
+}
+
+// showIdle shows the unfinished block of a worker that has no batch at the moment.
+func (s *stage) showIdle() {
+	if s.inside.TryLock() {
+		if !s.finished.Load() {
+			s.show(s.ring.now() - idleSlack)
+		}
+		s.inside.Unlock()
+	}
 }
 
 // warm reads the indexes of the closed segments in the query's interval, several at a time, and returns what they say about its keys.

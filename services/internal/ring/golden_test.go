@@ -48,7 +48,7 @@ func goldenBlock() *image {
 	b.finish(img)
 	img.h.total = 4711
 	pad(img.buf[img.h.flowsEnd:trailerAt])
-	finishBlock(img.buf, &img.h)
+	finishBlock(img.buf, &img.h, begun{})
 	return img
 }
 
@@ -161,7 +161,7 @@ func FuzzBlock(f *testing.F) {
 		h := header{ring: 1, seq: 1, packets: packets, entries: entries & 0xffff, flowsEnd: uint32(n)}
 		h.dataEnd = dataEnd % uint32(n+1)
 		h.dataStart = dataStart % (h.dataEnd + 1)
-		finishBlock(b, &h)
+		finishBlock(b, &h, begun{})
 		h, err := checkBlock(b)
 		if err != nil {
 			return

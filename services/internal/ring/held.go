@@ -33,9 +33,14 @@ type waiting struct {
 	verdict     l7.Verdict
 }
 
+// mayWait reports whether a packet of a block may wait for its flow's verdict: of what was recorded after it too little has been named.
+func (q *Results) mayWait(t *task, packet int64) bool {
+	return q.q.Live && q.q.Hold && t.bound <= packet+holdTime
+}
+
 // hold keeps a packet if its flow may still get a verdict, and there is room.
-func (q *Results) hold(w *walker, v l7.Verdict) bool {
-	if !q.q.Live || w.entry.id == 0 || w.v.h.generation != q.ring.d.generation || q.ring.now()-w.p.Time > holdTime {
+func (q *Results) hold(t *task, w *walker, v l7.Verdict) bool {
+	if !q.mayWait(t, w.p.Time) || w.entry.id == 0 || w.v.h.generation != q.ring.d.generation {
 		return false
 	}
 	room := &q.held
@@ -93,11 +98,10 @@ func (q *Results) expire() *view {
 		return nil
 	}
 	out := &view{free: true}
-	now := q.ring.now()
 	undecided := uint64(0)
 	for id, list := range room.flows {
 		q.judge(out, id, list, func(one *waiting) filter.Result {
-			if now-one.packet.Time <= holdTime && !q.ended {
+			if q.bound <= one.packet.Time+holdTime && !q.ended { // all that was recorded before bound has been looked at
 				return filter.Unknown
 			}
 			one.verdict = lastVerdict(one.verdict)

@@ -244,7 +244,7 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		}
 		if !v.owned || t.waits {
 			pad(v.buf[v.h.flowsEnd:trailerAt])
-			finishBlock(v.buf, &v.h)
+			finishBlock(v.buf, &v.h, begun{})
 		}
 		_, err := w.Write(v.buf[:blockSize])
 		if v.owned {

@@ -25,7 +25,8 @@ func open(c Config) (*Ring, error) {
 		return nil, err
 	}
 	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
-		queries: make(map[*Results]struct{})}
+		overwritten: math.MinInt64,
+		queries:     make(map[*Results]struct{})}
 	r.buffers.size = blockSize
 	var errs []error
 	for i, dir := range c.Dirs {
@@ -51,6 +52,7 @@ func open(c Config) (*Ring, error) {
 	}
 	r.mu.Lock()
 	r.recover()
+	r.forgotten()
 	r.mu.Unlock()
 	if c.ReadOnly {
 		return r, nil
@@ -331,7 +333,7 @@ func (r *Ring) restore(h header, b []byte) {
 	h.flags = h.flags&^flagTail | flagPartial // its keys are not known
 	h.total = r.total.Add(uint64(h.bytes))
 	pad(b[h.flowsEnd:trailerAt])
-	finishBlock(b, &h)
+	finishBlock(b, &h, begun{})
 	if r.cfg.ReadOnly {
 		r.waiting[h.seq] = &image{buf: b, h: h, refs: 1}
 		return
@@ -392,9 +394,8 @@ func (r *Ring) start() error {
 	if r.memory, err = newPages((n + 2*r.cfg.Workers) * blockSize); err != nil {
 		return err
 	}
-	for at := 0; at < len(r.memory); at += pageSize {
-		r.memory[at] = 0 // so that the kernel gives it now, not packet by packet
-	}
+	touch(r.memory)
+	r.pin()
 	r.queue, r.tails = make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
 	image := func(i int) *image {
 		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
@@ -415,6 +416,19 @@ func (r *Ring) start() error {
 	go r.writeTails()
 	go r.keepSynced()
 	return nil
+}
+
+// pin tells the devices from where they will be asked to write.
+func (r *Ring) pin() {
+	for _, d := range r.devices {
+		if p, ok := d.store.(pinner); ok {
+			unpin, err := p.Pin(r.memory)
+			r.unpin = append(r.unpin, unpin)
+			if err != nil {
+				r.report(fmt.Errorf("device %d is written with pwrite: %w", d.number, err))
+			}
+		}
+	}
 }
 
 // closeLeft closes segments that were full, or left, when the ring was cut off.
@@ -475,6 +489,9 @@ func (r *Ring) Close() error {
 		close(r.stop)
 	}
 	r.stopped.Wait()
+	for _, unpin := range r.unpin {
+		unpin()
+	}
 	r.sync()
 	var err error
 	r.mu.Lock()
@@ -493,6 +510,7 @@ func (r *Ring) Close() error {
 	go func() {
 		r.readers.Wait() // somebody may still read what he was given
 		freePages(r.memory)
+		r.sorter.free()
 		r.buffers.close()
 	}()
 	return err

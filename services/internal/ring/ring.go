@@ -259,6 +259,7 @@ type Ring struct {
 	written   atomic.Uint64 // bytes of blocks written since the ring was opened
 
 	memory []byte      // of the images
+	unpin  []func()    // what ends that devices know memory
 	queue  chan *image // finished ones
 	tails  chan *image
 	stages []*stage
@@ -276,6 +277,8 @@ type Ring struct {
 	changed  chan struct{}     // closed and made anew when a block is finished
 	closed   bool
 	problems []string
+
+	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
 
 	rate    rate
 	stop    chan struct{}

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
@@ -13,7 +14,8 @@ import (
 // While the verdict of a packet's flow is pending a rule that depends on it does not match, negated or not.
 type Rule struct {
 	Filter *filter.Filter
-	Negate bool // it matches where the filter says no
+	Negate bool   // it matches where the filter says no
+	Calls  *Calls // not nil: it matches also what belongs to a call of which a packet matched Filter. Rings that are opened one after the other may share it
 	Action Action
 	Bytes  int // for Snap: how many bytes of a packet are kept, 1 to 65535
 }
@@ -40,6 +42,7 @@ type rules struct {
 	set    *filter.Set
 	negate uint64
 	all    uint64
+	calls  uint64 // rules with Calls
 }
 
 func checkRules(list []Rule) error {
@@ -70,6 +73,9 @@ func newRules(list []Rule) *rules {
 		if one.Negate {
 			r.negate |= 1 << i
 		}
+		if one.Calls != nil {
+			r.calls |= 1 << i
+		}
 	}
 	r.set = filter.NewSet(filters)
 	return r
@@ -85,6 +91,10 @@ func (r *rules) keep(p *packet.Packet, m *pipeline.Meta) int {
 		return n
 	}
 	yes, unknown := r.set.Match(p, &m.Ref, m.L7)
+	if r.calls != 0 && m.Call != nil {
+		yes |= r.follow(m.Call, yes, p.Time)
+		unknown &^= yes
+	}
 	match := (yes&^r.negate | r.negate&^yes&^unknown) & r.all
 	if match == 0 {
 		return n
@@ -103,6 +113,19 @@ func (r *rules) keep(p *packet.Packet, m *pipeline.Meta) int {
 		return min(n, headersEnd(p))
 	}
 	return n
+}
+
+// follow returns the rules that a packet matches by its calls. yes are those whose filters it matches: they are for its calls from now on.
+func (r *rules) follow(call *flow.Call, yes uint64, now int64) (by uint64) {
+	for left := r.calls; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		if yes>>i&1 != 0 {
+			r.list[i].Calls.add(call, now)
+		} else if r.list[i].Calls.has(call, now) {
+			by |= 1 << i
+		}
+	}
+	return by
 }
 
 // linkEnd returns where the link layer ends; a frame whose link layer is not known is kept.

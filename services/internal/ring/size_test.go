@@ -67,54 +67,73 @@ func corpus(t testing.TB, most int) []packet.Frame {
 	return all
 }
 
+// indexed is the traffic whose indexes are measured.
+var indexed = []struct {
+	name   string
+	frames func(testing.TB) []packet.Frame
+}{
+	{"generator", func(testing.TB) []packet.Frame { return mix(31, 120_000) }},
+	{"corpus", func(t testing.TB) []packet.Frame { return corpus(t, 1_000_000) }},
+}
+
+// sizes are bytes in the closed segments of a ring.
+type sizes struct{ data, trailers, flows, exact, entries, blocks, packets float64 }
+
+// index is what bloom filters and exact indexes take, in percent of the data.
+func (s sizes) index() float64 { return 100 * (s.trailers + s.exact) / s.data }
+
+// table is what flow tables take.
+func (s sizes) table() float64 { return 100 * s.flows / s.data }
+
+// indexSizes records frames and measures what came of them.
+func indexSizes(t testing.TB, frames []packet.Frame) (s sizes) {
+	t.Helper()
+	set := newSetting(t, 1, 192<<20)
+	set.cfg.SegmentBytes, set.cfg.QueueBytes = 24<<20, 64<<20
+	set.create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	st := r.Stage(0, table)
+	play(t, st, &traffic{frames: frames})
+	st.Finish()
+	waitIdle(t, r)
+	b := make([]byte, blockSize)
+	for _, g := range r.devices[0].segments {
+		if g.state != segmentClosed {
+			continue
+		}
+		g.index.mu.Lock()
+		if err := g.index.load(r, g); err != nil {
+			t.Fatal(err)
+		}
+		s.exact += float64(1+g.index.head.tablePages+g.index.head.dirPages+g.index.head.keyPages) * pageSize
+		g.index.mu.Unlock()
+		for i := range g.slots {
+			h, err := r.readBlock(g, i, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.data += float64(h.dataEnd)
+			s.trailers += trailerSize
+			s.flows += float64(h.flowsEnd - h.dataEnd)
+			s.entries += float64(h.entries)
+			s.packets += float64(h.packets)
+			s.blocks++
+		}
+	}
+	return s
+}
+
 // TestIndexSize measures what the indexes take of the ring: bloom filters and the exact index at most 0.8 % of the data, flow tables 1.5 % more.
 func TestIndexSize(t *testing.T) {
-	for name, frames := range map[string]func() []packet.Frame{
-		"generator": func() []packet.Frame { return mix(31, 120_000) },
-		"corpus":    func() []packet.Frame { return corpus(t, 1_000_000) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			frames := frames()
-			set := newSetting(t, 1, 192<<20)
-			set.cfg.SegmentBytes, set.cfg.QueueBytes = 24<<20, 64<<20
-			set.create(t)
-			r := set.open(t)
-			s := r.Stage(0, table)
-			play(t, s, &traffic{frames: frames})
-			s.Finish()
-			waitIdle(t, r)
-			var data, trailers, flows, exact, entries, blocks, packets float64
-			for _, g := range r.devices[0].segments {
-				if g.state != segmentClosed {
-					continue
-				}
-				g.index.mu.Lock()
-				if err := g.index.load(r, g); err != nil {
-					t.Fatal(err)
-				}
-				exact += float64(1+g.index.head.tablePages+g.index.head.dirPages+g.index.head.keyPages) * pageSize
-				g.index.mu.Unlock()
-				b := make([]byte, blockSize)
-				for i := range g.slots {
-					h, err := r.readBlock(g, i, b)
-					if err != nil {
-						t.Fatal(err)
-					}
-					data += float64(h.dataEnd)
-					trailers += trailerSize
-					flows += float64(h.flowsEnd - h.dataEnd)
-					entries += float64(h.entries)
-					packets += float64(h.packets)
-					blocks++
-				}
-			}
-			index, table := 100*(trailers+exact)/data, 100*flows/data
+	for _, from := range indexed {
+		t.Run(from.name, func(t *testing.T) {
+			s := indexSizes(t, from.frames(t))
 			t.Logf("%.0f blocks with %.0f packets and %.0f flows each: bloom filters %.3f %%, exact index %.3f %%, flow tables %.3f %%; used %.2f %%",
-				blocks, packets/blocks, entries/blocks, 100*trailers/data, 100*exact/data, table, 100*(data+trailers+flows)/(blocks*blockSize))
-			if blocks == 0 || index > 0.8 || table > 1.5 {
-				t.Errorf("indexes take %.2f %% and flow tables %.2f %% of the data, want at most 0.8 and 1.5", index, table)
+				s.blocks, s.packets/s.blocks, s.entries/s.blocks, 100*s.trailers/s.data, 100*s.exact/s.data, s.table(), 100*(s.data+s.trailers+s.flows)/(s.blocks*blockSize))
+			if s.blocks == 0 || s.index() > 0.8 || s.table() > 1.5 {
+				t.Errorf("indexes take %.2f %% and flow tables %.2f %% of the data, want at most 0.8 and 1.5", s.index(), s.table())
 			}
-			closeRing(t, r)
 		})
 	}
 }

@@ -18,9 +18,10 @@ type Source struct {
 	packets  atomic.Uint64
 }
 
-// Source returns a Source of the packets with from <= time < to (ns since the epoch). It ends with what the ring has now. Close ends it.
-func (r *Ring) Source(ctx context.Context, from, to int64) (*Source, error) {
-	q, err := r.Query(ctx, Query{From: from, To: to})
+// Source returns a Source of the packets with from <= time < to (ns since the epoch). It ends with what the ring has now, or, live, goes on as a Query does. Close
+// ends it.
+func (r *Ring) Source(ctx context.Context, from, to int64, live bool) (*Source, error) {
+	q, err := r.Query(ctx, Query{From: from, To: to, Live: live})
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}

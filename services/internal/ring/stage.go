@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -29,7 +30,7 @@ type stage struct {
 	ring       *Ring
 	worker     uint16
 	interfaces func() []pipeline.Interface
-	rules      *rules
+	rules      atomic.Pointer[rules]
 	builder    *builder
 	lost       atomic.Uint64
 
@@ -51,6 +52,8 @@ type stage struct {
 	finished atomic.Bool
 	part     atomic.Bool   // somebody asks for the end of the unfinished block
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
+	first    atomic.Int64  // times of its packets as of the last batch, if there is one: first is above last before the first packet
+	last     atomic.Int64
 
 	inside sync.Mutex // held by Process and by who ends the stage
 }
@@ -70,10 +73,22 @@ func (r *Ring) Stage(worker int, interfaces func() []pipeline.Interface) Stage {
 }
 
 func newStage(r *Ring, worker int) *stage {
-	s := &stage{ring: r, worker: uint16(worker), rules: newRules(r.cfg.Rules), builder: newBuilder(), saved: make(chan *image, 2)}
+	s := &stage{ring: r, worker: uint16(worker), builder: newBuilder(), saved: make(chan *image, 2)}
+	s.rules.Store(newRules(r.cfg.Rules))
 	s.finished.Store(true)
 	s.mark.Store(math.MinInt64)
 	return s
+}
+
+// SetRules has other rules decide about what comes from the next batch on.
+func (r *Ring) SetRules(list []Rule) error {
+	if err := checkRules(list); err != nil {
+		return fmt.Errorf("ring %q: %w", r.d.name, err)
+	}
+	for _, s := range r.stages {
+		s.rules.Store(newRules(list))
+	}
+	return nil
 }
 
 func (s *stage) Lost(frames uint64) { s.lost.Store(frames) }
@@ -85,10 +100,10 @@ func (s *stage) Process(b *pipeline.Batch) {
 	if s.finished.Load() {
 		return
 	}
-	packets := uint64(0)
+	packets, rules := uint64(0), s.rules.Load()
 	for i := range b.Packets {
 		p, m := &b.Packets[i], &b.Meta[i]
-		n := s.rules.keep(p, m)
+		n := rules.keep(p, m)
 		if n < 0 {
 			s.ring.discarded.Add(1)
 			continue
@@ -106,6 +121,8 @@ func (s *stage) Process(b *pipeline.Batch) {
 		packets++
 	}
 	if packets > 0 {
+		s.first.Store(s.builder.h.first)
+		s.last.Store(s.builder.h.last)
 		s.unsaved = true
 		s.ring.packets.Add(packets)
 	}
@@ -132,6 +149,8 @@ func (s *stage) begin(iface int, now int64) cause {
 	if img == nil {
 		return causeQueue
 	}
+	s.first.Store(math.MaxInt64)
+	s.last.Store(math.MinInt64)
 	s.current.Store(r.seq.Load() + 1)
 	h := header{worker: s.worker, generation: r.d.generation, ring: r.d.ring, seq: r.seq.Add(1), lost: s.lost.Load()}
 	s.builder.begin(img, h, s.head)

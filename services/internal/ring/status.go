@@ -79,12 +79,12 @@ func (r *Ring) State() State {
 		oldest, newest = min(oldest, img.h.first), max(newest, img.h.last)
 	}
 	for _, st := range r.stages {
-		if v := st.view.Load(); v != nil {
-			oldest, newest = min(oldest, v.h.first), max(newest, v.h.last)
+		if first, last := st.first.Load(), st.last.Load(); st.current.Load() != 0 && first <= last {
+			oldest, newest = min(oldest, first), max(newest, last)
 		}
 	}
 	if oldest <= newest {
-		s.Oldest, s.Newest = oldest, newest
+		s.Oldest, s.Newest = min(r.covered(oldest), newest), newest
 	}
 	s.Size, s.Used = s.SizeRaw/int64(s.Copies+1), s.Used/int64(s.Copies+1)
 	s.Pins = r.pins()

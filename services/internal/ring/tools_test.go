@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/gopacket/pcapgo"
+
 	"galvo/ci/need"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
@@ -75,6 +77,13 @@ func TestToolsReadSegments(t *testing.T) {
 		tools[name] = need.Tool(t, name)
 	}
 	frames := mix(21, 15_000)
+	recorded := make(map[int64][]byte)
+	for i := range frames {
+		if i > 0 && frames[i].Time <= frames[i-1].Time {
+			frames[i].Time = frames[i-1].Time + 1
+		}
+		recorded[frames[i].Time] = frames[i].Data
+	}
 	c, r := onDisk(t, 1, 16<<20, frames)
 	closeRing(t, r)
 	read := func(n int) []byte {
@@ -123,8 +132,21 @@ func TestToolsReadSegments(t *testing.T) {
 			for i, at := range want {
 				fmt.Fprintf(&rows, "%d\t%d.%09d\n", i+1, at/1e9, at%1e9)
 			}
+			for _, at := range want { // what our reader finds was recorded
+				if recorded[at] == nil {
+					t.Fatalf("no frame of %d was recorded", at)
+				}
+			}
 			if got := run("tshark", nil, "-n", "-r", path, "-T", "fields", "-e", "frame.number", "-e", "frame.time_epoch"); got != rows.String() {
 				t.Errorf("tshark sees other frames: %.200s..., want %.200s...", got, rows.String())
+			}
+			// The bytes, as another program writes them.
+			if len(want) > 0 {
+				plain := filepath.Join(t.TempDir(), "plain.pcap")
+				run("editcap", nil, "-F", "nsecpcap", path, plain)
+				if got := sameRecorded(t, plain, recorded); got != len(want) {
+					t.Errorf("editcap writes %d packets, want %d", got, len(want))
+				}
 			}
 			if got := strings.Count(run("tcpdump", nil, "-n", "-q", "-tt", "-r", path), "\n"); got < len(want) {
 				t.Errorf("tcpdump prints %d lines for %d packets", got, len(want))
@@ -160,6 +182,33 @@ func TestToolsReadSegments(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// sameRecorded compares the packets of a savefile with what was recorded, by time, and counts them.
+func sameRecorded(t *testing.T, savefile string, recorded map[int64][]byte) (n int) {
+	t.Helper()
+	f, err := os.Open(savefile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := pcapgo.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		data, info, err := r.ReadPacketData()
+		if err == io.EOF {
+			return n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(data) != string(recorded[info.Timestamp.UnixNano()]) {
+			t.Fatalf("the frame of %s has other bytes", info.Timestamp)
+		}
+		n++
 	}
 }
 

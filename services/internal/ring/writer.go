@@ -20,7 +20,7 @@ func (r *Ring) write() {
 		h := img.h // queries may look at img.h
 		h.synced = r.synced.Load()
 		pad(img.buf[h.flowsEnd:trailerAt])
-		finishBlock(img.buf, &h)
+		finishBlock(img.buf, &h, img.begun)
 		r.store(img)
 		r.release(img, true)
 	}
@@ -105,6 +105,7 @@ func (r *Ring) slotOn(d *device) (*segment, int, error) {
 	at := s.used
 	s.used++
 	s.inFlight++
+	r.forget(&s.slots[at])
 	s.slots[at] = slot{}
 	return s, at, nil
 }
@@ -238,7 +239,7 @@ func (r *Ring) writeTails() {
 	turns := make([]int, r.cfg.Workers)
 	for img := range r.tails {
 		img.h.flags |= flagTail
-		finishBlock(img.buf, &img.h)
+		finishBlock(img.buf, &img.h, img.begun)
 		w := int(img.h.worker)
 		turns[w]++
 		if err := r.writeTail(img, int64(2*w+turns[w]&1)*blockSize); err != nil {

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ var denied = []uint32{
 	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_FSOPEN, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
 	unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR,
 	unix.SYS_UNSHARE, unix.SYS_SETNS,
-	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
+	unix.SYS_IO_URING_SETUP,
 	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD, unix.SYS_OPEN_BY_HANDLE_AT,
 	unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
 	unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_KEXEC_LOAD, unix.SYS_REBOOT,
@@ -24,6 +25,9 @@ var denied = []uint32{
 	unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_ADJTIMEX, unix.SYS_CLOCK_ADJTIME,
 	unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
 }
+
+// uring are the system calls that use an io_uring which was made before.
+var uring = []uint32{unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER}
 
 // auditArch is what seccomp_data calls the machine (linux/audit.h): calls of another one have other numbers.
 var auditArch = map[string]uint32{
@@ -48,7 +52,7 @@ const (
 )
 
 // program returns the filter in classic BPF. Each rule ends with a return, so that no jump is longer than a rule.
-func program(arch string) ([]unix.SockFilter, error) {
+func program(arch string, withUring bool) ([]unix.SockFilter, error) {
 	audit, ok := auditArch[arch]
 	if !ok {
 		return nil, fmt.Errorf("no numbers of system calls are known for %s", arch)
@@ -64,7 +68,11 @@ func program(arch string) ([]unix.SockFilter, error) {
 		jump(unix.BPF_JEQ, unix.SYS_CLONE, 0, 4),
 		load(dataArg0), jump(unix.BPF_JSET, newNamespaces, 0, 1), give(eperm), give(allow),
 	}
-	for _, nr := range denied {
+	deny := denied
+	if !withUring {
+		deny = append(slices.Clip(deny), uring...)
+	}
+	for _, nr := range deny {
 		code = append(code, jump(unix.BPF_JEQ, nr, 0, 1), give(eperm))
 	}
 	return append(code, give(allow)), nil
@@ -83,8 +91,8 @@ func give(action uint32) unix.SockFilter {
 }
 
 // confine installs the filter on all threads.
-func confine() error {
-	code, err := program(runtime.GOARCH)
+func confine(withUring bool) error {
+	code, err := program(runtime.GOARCH, withUring)
 	if err != nil {
 		return err
 	}

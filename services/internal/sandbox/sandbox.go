@@ -21,6 +21,7 @@ type Policy struct {
 	User, Group  int         // to run as; negative is as before. Supplementary groups are given up with the user.
 	Capabilities []cap.Value // kept, where the process has them; a user other than root keeps none
 	Confine      bool        // deny the system calls of filter.go, among them socket(2) of any family but AF_UNIX
+	Uring        bool        // an io_uring that was made before, and restricted to what the process needs, may be used; none can be made
 }
 
 // Host returns the policy of `galvo host`.
@@ -30,7 +31,14 @@ func Host() Policy {
 	}}
 }
 
-// Unprivileged returns the policy of `galvo engine` and `galvo web`.
+// Engine returns the policy of `galvo engine`.
+func Engine(user, group int) Policy {
+	p := Unprivileged(user, group)
+	p.Uring = true
+	return p
+}
+
+// Unprivileged returns the policy of `galvo web`, and of whatever needs nothing.
 func Unprivileged(user, group int) Policy {
 	return Policy{User: user, Group: group, Confine: true}
 }
@@ -60,7 +68,7 @@ func Enter(p Policy) error {
 	if !p.Confine {
 		return nil
 	}
-	if err := confine(); err != nil {
+	if err := confine(p.Uring); err != nil {
 		return fmt.Errorf("install the filter of system calls: %w", err)
 	}
 	return nil

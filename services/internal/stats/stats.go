@@ -315,7 +315,7 @@ func WithUnseen(list []api.ProtocolCount) []api.ProtocolCount {
 		if row := &list[i]; row.Layer == layerNames[layerL7] {
 			seen[row.Name] = true
 			if id, ok := l7.Lookup(row.Name); ok {
-				row.By = l7.Ways(id).Strings()
+				row.By, row.OSILayer = l7.Ways(id).Strings(), int(l7.LayerOf(id))
 			}
 		}
 	}
@@ -324,7 +324,7 @@ func WithUnseen(list []api.ProtocolCount) []api.ProtocolCount {
 		if seen[p.Name] {
 			continue
 		}
-		row := api.ProtocolCount{Layer: layerNames[layerL7], Category: p.Category, By: l7.Ways(p.ID).Strings()}
+		row := api.ProtocolCount{Layer: layerNames[layerL7], Category: p.Category, By: l7.Ways(p.ID).Strings(), OSILayer: int(p.Layer)}
 		row.Name, row.Filter = verdictName(uint32(p.ID))
 		list = append(list, row)
 	}

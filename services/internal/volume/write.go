@@ -279,6 +279,11 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if _, err := v.root.Lstat(p); err == nil {
 		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
 	}
+	if dir := path.Dir(p); dir != "." {
+		if info, err := v.root.Lstat(dir); err != nil || !info.IsDir() {
+			return api.File{}, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no directory %s on %s: make it first", dir, v.name)}
+		}
+	}
 	part := p + partSuffix
 	if !v.claim(part) {
 		return api.File{}, conflict("%s is being uploaded", p)

@@ -37,6 +37,7 @@ export interface Scan {
   matched: number;
   undecided: number;
   disorder: number;
+  dropped: number;
   startTime?: number;
   endTime?: number;
   gaps: { startTime: number; endTime: number; reason: string }[] | null;
@@ -275,12 +276,13 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
     init.body = JSON.stringify(body);
   }
   let reply: Response;
+  let text: string;
   try {
     reply = await fetch("/api/v1" + path, init);
+    text = await reply.text();
   } catch {
     throw new Refusal(0, { error: "The device does not answer.", kind: "unavailable", pos: 0, len: 0, expected: null });
   }
-  const text = await reply.text();
   if (!reply.ok) {
     throw new Refusal(reply.status, failureOf(text, reply));
   }

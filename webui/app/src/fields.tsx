@@ -1,6 +1,7 @@
 // The fields of forms.
 
 import type { Signal } from "@preact/signals";
+import { time } from "./format";
 
 interface Choice {
   label: string;
@@ -38,6 +39,39 @@ export function Limit({ what, none = "no limit", value }: { what: string; none?:
     <label>
       {what}
       <input type="number" min={0} step="any" placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+    </label>
+  );
+}
+
+// timeField writes a time (µs) as a field for times does, in the browser's zone; timeOf reads it.
+export const timeField = (us: number) => time(us).replace(" ", "T");
+
+export function timeOf(text: string): number | undefined {
+  return text === "" ? undefined : Date.parse(text) * 1000;
+}
+
+interface TimeProps {
+  label: string;
+  value: Signal<string>;
+  min?: number | undefined;
+  wrong?: boolean;
+  about?: string; // id of what says what is wrong
+}
+
+export function Time({ label, value, min, wrong = false, about }: TimeProps) {
+  return (
+    <label>
+      {label}
+      <input
+        type="datetime-local"
+        step={1}
+        min={min === undefined ? undefined : timeField(min)}
+        class={wrong ? "invalid" : undefined}
+        aria-invalid={wrong}
+        aria-describedby={about}
+        value={value.value}
+        onInput={(e) => (value.value = e.currentTarget.value)}
+      />
     </label>
   );
 }

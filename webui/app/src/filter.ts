@@ -1,28 +1,34 @@
 // The expert filter of the start form: any other part of the page may put an expression there.
 
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal, untracked } from "@preact/signals";
 import { call, type FilterCheck, Refusal } from "./api";
-import { access, say } from "./state";
+import { access, say, view } from "./state";
+import { source } from "./when";
 
 export const expression = signal("");
 
-// check is the device's latest answer, and which expression it is about.
-export const check = signal<(FilterCheck & { of: string }) | null>(null);
+// check is the device's latest answer, and which expression and source it is about: live ports cannot tell all that a recorded packet may say.
+export const check = signal<(FilterCheck & { of: string; from: string }) | null>(null);
+
+// checked says whether the answer is about what stands in the form.
+export const checked = computed(() => check.value?.of === expression.value && check.value.from === from());
+
+const from = () => view.value || source.value;
 
 let asking = false;
 
 effect(() => {
-  if (access.value === "in" && check.peek()?.of !== expression.value) void ask();
+  if (access.value === "in" && !checked.value) void ask();
 });
 
 // ask asks until the answer is about what stands in the field: one question at a time, so that typing is answered as fast as the device can.
 async function ask(): Promise<void> {
   if (asking) return;
   asking = true;
-  while (access.peek() === "in" && check.peek()?.of !== expression.peek()) {
-    const of = expression.peek();
+  while (access.peek() === "in" && !checked.peek()) {
+    const about = { of: expression.peek(), from: untracked(from) };
     try {
-      check.value = { of, ...(await call<FilterCheck>("POST", "/filter/check", { expression: of })) };
+      check.value = { ...about, ...(await call<FilterCheck>("POST", "/filter/check", { expression: about.of, ...(about.from && { source: about.from }) })) };
     } catch (e) {
       check.value = null;
       if (!(e instanceof Refusal && e.failure.kind === "unavailable")) say(e); // the page says already that the device is away

@@ -3,11 +3,13 @@ import { call, type Ring, type RingRule } from "./api";
 import { focusFilter } from "./filter";
 import { bytes, count, sentence, time } from "./format";
 import { NewRing } from "./newring";
-import { live, status } from "./state";
+import { Keep, Pins } from "./pins";
+import { live, say, status } from "./state";
 import { devices, Dialog, refreshDevices } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
 import { capturePast } from "./when";
 
+const mayCapture = () => status.value?.role !== "viewer";
 const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
 
 // Words of rules, by what the API calls it.
@@ -114,11 +116,7 @@ const columns: Column<Ring>[] = [
       <>
         <strong class="line">{r.name}</strong>
         <Rules r={r} />
-        {r.pins.map((p, i) => (
-          <span class="dim said" key={i} title={`${count(p.bytes ?? 0)} bytes`}>
-            kept until {time(p.until)}: {time(p.startTime)} to {time(p.endTime)}
-          </span>
-        ))}
+        <Pins r={r} may={mayCapture()} failed={say} />
       </>
     ),
     exact: (r) => r.name,
@@ -154,6 +152,7 @@ const columns: Column<Ring>[] = [
 
 export function Rings({ rings }: { rings: Ring[] }) {
   const asked = useSignal<Ring | "new" | null>(null);
+  const kept = useSignal<Ring | null>(null);
   const admin = status.value?.role === "admin";
   const close = () => (asked.value = null);
   const look = (r: Ring) => {
@@ -169,6 +168,11 @@ export function Rings({ rings }: { rings: Ring[] }) {
         <button type="button" aria-label={`PCAP of ring ${r.name}`} disabled={r.state !== "recording"} onClick={() => look(r)}>
           PCAP
         </button>
+        {mayCapture() && (
+          <button type="button" aria-label={`Keep packets of ring ${r.name}`} disabled={r.state !== "recording" || !r.newest} onClick={() => (kept.value = r)}>
+            {"Keep\u2026"}
+          </button>
+        )}
         {admin && (
           <button type="button" aria-label={`Delete ring ${r.name}`} onClick={() => (asked.value = r)}>
             {"Delete\u2026"}
@@ -191,6 +195,7 @@ export function Rings({ rings }: { rings: Ring[] }) {
         id={(r) => r.name}
         empty="There is no packet ring buffer. Create one, and captures can begin in the past."
       />
+      {kept.value !== null && <Keep r={kept.value} close={() => (kept.value = null)} />}
       {asked.value === "new" && <NewRing close={close} />}
       {asked.value !== null && asked.value !== "new" && <Delete r={asked.value} close={close} />}
     </Panel>

@@ -7,6 +7,7 @@ const found = (s: Scan): [name: string, value: string][] => [
   ["Interval covered", s.startTime !== undefined && s.endTime !== undefined ? `${time(s.startTime)} to ${time(s.endTime)}` : "none"],
   ["Never recognised", s.undecided > 0 ? `${count(s.undecided)} packets were left out, since the filter could not decide on their flows` : ""],
   ["Out of order", s.disorder > 0 ? `${count(s.disorder)} packets, since the reorder buffer was too small` : ""],
+  ["Not in the ring", s.dropped > 0 ? `about ${count(s.dropped)} packets, since its disks or its queue could not take them` : ""],
   ["Nothing matched", s.empty ?? ""],
 ];
 

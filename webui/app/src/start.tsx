@@ -2,7 +2,7 @@ import { useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { Limit, Select, Text } from "./fields";
-import { check, expression } from "./filter";
+import { check, checked, expression } from "./filter";
 import { sentence } from "./format";
 import { contact, say, snapshot, user, view } from "./state";
 import { devices } from "./storage";
@@ -70,7 +70,7 @@ export function Start() {
 
   const c = check.value;
   const wrong = Boolean(c?.error);
-  const valid = c?.of === expression.value && !wrong;
+  const valid = checked.value && !wrong;
   const w: When = view.value === "" ? when() : {};
   const ready = valid && w.wrong === undefined;
   const source = view.value || w.ring?.name;

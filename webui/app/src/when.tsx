@@ -1,8 +1,8 @@
 // What a capture is of: the live traffic or a packet ring buffer, and from when to when. Other parts of the page may choose a ring.
 
-import { signal, useSignal } from "@preact/signals";
+import { computed, signal, useSignal } from "@preact/signals";
 import { call, type DryRun, type Ring } from "./api";
-import { Select } from "./fields";
+import { Select, Time, timeField, timeOf } from "./fields";
 import { bytes, count, duration, sentence, time, zone } from "./format";
 import { snapshot } from "./state";
 
@@ -13,12 +13,7 @@ const until = signal(""); // likewise; "" is until it is stopped
 const second = 1e6; // microseconds, as all times of the device
 
 const rings = () => snapshot.value?.rings ?? [];
-const field = (us: number) => time(us).replace(" ", "T");
 const whole = (us: number) => Math.floor(us / second) * second;
-
-function micros(text: string): number | undefined {
-  return text === "" ? undefined : Date.parse(text) * 1000;
-}
 
 // A When is what the fields say, and what is wrong with that.
 export interface When {
@@ -28,11 +23,14 @@ export interface When {
   wrong?: { field: "source" | "start" | "end"; text: string };
 }
 
+// source is the ring to capture from; "" is the live traffic.
+export const source = computed(() => rings().find((r) => r.name === chosen.value && r.state === "recording")?.name ?? "");
+
 // when reads the fields. now is the device's time, since the browser's may be another.
 export function when(): When {
   const ring = rings().find((r) => r.name === chosen.value);
-  const startTime = micros(from.value);
-  const endTime = micros(until.value);
+  const startTime = timeOf(from.value);
+  const endTime = timeOf(until.value);
   const wrong = refused(ring, startTime, endTime, snapshot.value?.time ?? 0);
   return { ...(ring && { ring }), ...(startTime !== undefined && { startTime }), ...(endTime !== undefined && { endTime }), ...(wrong && { wrong }) };
 }
@@ -58,8 +56,8 @@ export function capturePast(r: Ring, seconds: number): void {
   const now = snapshot.value?.time ?? 0;
   const start = whole(now - Math.min(seconds * second, now));
   chosen.value = r.name;
-  from.value = start > (r.oldest ?? 0) ? field(start) : "";
-  until.value = field(whole(now) + second);
+  from.value = start > (r.oldest ?? 0) ? timeField(start) : "";
+  until.value = timeField(whole(now) + second);
 }
 
 function captureLive(): void {
@@ -94,31 +92,6 @@ function Quick({ ring }: { ring: Ring }) {
   );
 }
 
-interface TimeProps {
-  label: string;
-  value: typeof from;
-  min?: number | undefined;
-  wrong: boolean;
-}
-
-function Time({ label, value, min, wrong }: TimeProps) {
-  return (
-    <label>
-      {label}
-      <input
-        type="datetime-local"
-        step={1}
-        min={min === undefined ? undefined : field(min)}
-        class={wrong ? "invalid" : undefined}
-        aria-invalid={wrong}
-        aria-describedby="when"
-        value={value.value}
-        onInput={(e) => (value.value = e.currentTarget.value)}
-      />
-    </label>
-  );
-}
-
 // words say what the times mean.
 function words({ ring, startTime, endTime }: When): string {
   const end = endTime === undefined ? "until it is stopped" : `until ${time(endTime)}`;
@@ -136,8 +109,8 @@ export function Times({ w, expression, startable }: { w: When; expression: strin
     <>
       <div class="row wrap times">
         {all.length > 0 && <Select label="Source" value={chosen} options={[["", "live traffic"], ...options]} />}
-        <Time label={`Start time, ${zone()}`} value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} />
-        <Time label="End time" value={until} wrong={w.wrong?.field === "end"} />
+        <Time label={`Start time, ${zone()}`} value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} about="when" />
+        <Time label="End time" value={until} wrong={w.wrong?.field === "end"} about="when" />
         {readable && <Quick ring={readable} />}
       </div>
       <div class="row wrap" id="when">

@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"galvo/services/api"
+	"galvo/services/internal/ring"
+)
+
+// delete ends a ring and removes its files.
+func (rs *rings) delete(name string) error {
+	r, err := rs.find(name)
+	if err != nil || name == "" {
+		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
+	}
+	rs.mu.Lock()
+	cancel, created := r.cancel, r.created
+	rs.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-created
+	}
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.shut(r)
+	rs.mu.Lock()
+	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
+	left := &recorder{Deleted: true, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
+	rs.deleted = append(rs.deleted, left)
+	err = rs.save() // before the files go: a deletion that is cut off is completed
+	rs.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return rs.remove(left)
+}
+
+// sweep removes the files that deleted rings have on devices that are active now. rs.changing is held.
+func (rs *rings) sweep() {
+	rs.mu.Lock()
+	list := slices.Clone(rs.deleted)
+	rs.mu.Unlock()
+	for _, r := range list {
+		if err := rs.remove(r); err != nil {
+			slog.Error("ring", "error", err)
+		}
+	}
+}
+
+// remove removes the files of a deleted ring from its devices that are active, and remembers the others. rs.changing is held.
+func (rs *rings) remove(r *recorder) (err error) {
+	var left []string
+	for _, id := range r.Devices {
+		dirs, active := rs.volumes.ringDirectories(&api.RingRequest{Name: r.Name, Devices: []string{id}})
+		if active == 0 {
+			left = append(left, id)
+			continue
+		}
+		if gone := ring.Remove(ring.Config{Name: r.Name, Dirs: dirs}); gone != nil {
+			left = append(left, id)
+			err = errors.Join(err, fmt.Errorf("files of the deleted ring %s stay on the storage device %s until it is active the next time: %w", r.Name, id, gone))
+		}
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if len(left) == len(r.Devices) {
+		return err
+	}
+	r.Devices = left
+	rs.deleted = slices.DeleteFunc(rs.deleted, func(r *recorder) bool { return len(r.Devices) == 0 })
+	return errors.Join(err, rs.save())
+}

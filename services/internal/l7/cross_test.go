@@ -1,0 +1,113 @@
+package l7
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// only makes a dispatch of one row of dissectors.
+func only(row int) *dispatch {
+	var d dispatch
+	for l4 := range d {
+		for b := range d[l4] {
+			if slices.Contains(dispatchTable()[l4][b], uint8(row)) {
+				d[l4][b] = []uint8{uint8(row)}
+			}
+		}
+	}
+	return &d
+}
+
+// TestEveryDissector asks each row alone about every conversation: each has one that it knows, and none takes another's for its own.
+func TestEveryDissector(t *testing.T) {
+	all := conversations(t)
+	for row := range dissectors {
+		known, rows := 0, only(row)
+		for _, c := range all {
+			l := newLab(Config{Bytes: 1 << 16})
+			l.engine.rows = rows
+			v := l.play(c)
+			switch {
+			case v.Proto == 0 || c.proto != 6 && c.proto != 17:
+			case v.Is(c.want) || Verdict{Proto: c.want}.Is(v.Proto):
+				known++
+			case !mayClaim[[2]string{Name(v.Proto), Name(c.want)}]:
+				t.Errorf("row %d (%s) alone calls %q %s/%s", row, Name(dissectors[row].proto), c.what, Name(v.Proto), Name(v.App))
+			}
+		}
+		if known == 0 {
+			t.Errorf("no conversation is known by row %d, of %s", row, Name(dissectors[row].proto))
+		}
+	}
+}
+
+// mayClaim has what one row takes of another's, where the order of the rows decides: who claims, and whose it is.
+var mayClaim = map[[2]string]bool{
+	{"HTTP", "SOCKS"}: true, // the request behind the proxy's handshake
+	{"RTP", "STUN"}:   true, // media behind what found their way
+}
+
+// shared are samples that belong to two protocols: of the first, which comes first in the table, and of the second too.
+var shared = map[[2]string]bool{
+	{"Mining", "JSON-RPC"}: true, // Stratum is JSON-RPC
+}
+
+// TestEveryDissectorFuzzed wants a fuzz target of each row's own.
+func TestEveryDissectorFuzzed(t *testing.T) {
+	targets, err := os.ReadFile("fuzz_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dissectors {
+		name := runtime.FuncForPC(reflect.ValueOf(d.inspect).Pointer()).Name()
+		name = name[strings.LastIndexByte(name, '.')+1:]
+		if !regexp.MustCompile(`fuzzDissector\(f, \w+, ` + name + `\b`).Match(targets) {
+			t.Errorf("no fuzz target has %s", name)
+		}
+	}
+}
+
+// TestEverySignature asks all the rows about each one's sample, whole and cut off: a sample belongs to its own protocol alone, or the table of shared says why not.
+func TestEverySignature(t *testing.T) {
+	table := signatureTable()
+	l := newLab(Config{})
+	l.send(17, 1, 2, up("x"))
+	clashes := make(map[string]bool)
+	for i := range table.rows {
+		s := &table.rows[i]
+		port := uint16(9)
+		if len(s.ports) > 0 {
+			port = s.ports[0]
+		}
+		for _, stream := range []bool{false, true} {
+			l4 := udp
+			if stream {
+				l4 = tcp
+			}
+			if s.l4&l4 == 0 {
+				continue
+			}
+			for n := 1; n <= len(s.samples[0]); n++ { // cut off, and at last whole
+				b := s.samples[0][:n]
+				v := payload{engine: l.engine, flow: l.last, data: b, packet: b, cut: n < len(s.samples[0]), wire: len(s.samples[0]), tcp: stream, nth: 1, dst: port, begun: true}
+				for j := range table.rows {
+					o := &table.rows[j]
+					if o.l4&l4 == 0 || o.both || s.both || o.proto == s.proto || !o.holds(&v) || shared[[2]string{Name(s.proto), Name(o.proto)}] {
+						continue
+					}
+					clashes[fmt.Sprintf("%s is also %s, of %d bytes", Name(s.proto), Name(o.proto), n)] = true
+				}
+			}
+		}
+	}
+	for _, c := range slices.Sorted(maps.Keys(clashes)) {
+		t.Errorf("a sample of %s", c)
+	}
+}

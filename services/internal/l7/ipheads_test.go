@@ -1,0 +1,49 @@
+package l7
+
+import (
+	"strings"
+	"testing"
+)
+
+// ipSamples has for each row of ipHeads a header that is one, and one that only has the number.
+var ipSamples = map[byte][2]string{
+	9:   {unhex("11010001 0001 0000 0000 0000"), unhex("91010001 0001 0000 0000 0000")},
+	33:  {unhex("0001000203000000 00000000"), unhex("0001000200000000 00000000")},
+	46:  {unhex("10010000ff000008"), unhex("90010000ff000008")},
+	54:  {strings.Repeat("\x00", 16) + "\x01\x01\x00\x00", strings.Repeat("\x00", 16) + "\x01\x00\x00\x00"},
+	83:  {unhex("ffff0012") + strings.Repeat("\x00", 14), unhex("ffff0002") + strings.Repeat("\x00", 14)},
+	88:  {unhex("0205eeca") + strings.Repeat("\x00", 16), unhex("0005eeca") + strings.Repeat("\x00", 16)},
+	97:  {unhex("3000") + strings.Repeat("\x02", 14), unhex("4500") + strings.Repeat("\x02", 14)},
+	108: {unhex("0600012345"), unhex("0601012345")},
+	115: {unhex("00000000 c803000c 00000000 00000000"), unhex("00000000 4803000c 00000000 00000000")},
+	124: {unhex("831b0100 12010000"), unhex("821b0100 12010000")},
+	135: {unhex("3b000100 00000000"), unhex("3b00ff00 00000000")},
+	136: {unhex("0001000200080000"), unhex("0001000200030000")},
+	137: {unhex("00064140"), unhex("00064100")},
+	139: {unhex("3b040111") + strings.Repeat("\x00", 36), unhex("3b040110") + strings.Repeat("\x00", 36)},
+	140: {unhex("3b00c00000000000"), unhex("3b007f0100000000")},
+}
+
+// TestIPHeads tries each row, and that a flow is named by the first packet that has the header.
+func TestIPHeads(t *testing.T) {
+	if len(ipSamples) != len(ipHeads) {
+		t.Errorf("%d samples for %d rows", len(ipSamples), len(ipHeads))
+	}
+	for proto, s := range ipSamples {
+		l := newLab(Config{})
+		if v := l.send(proto, 0, 0, packetSpec{payload: s[1]}); v.State != Pending {
+			t.Errorf("IP protocol %d: %q is %s %v, want pending", proto, s[1], Name(v.Proto), v.State)
+		}
+		want := named(byIPProtocol, uint64(proto))
+		if v := l.send(proto, 0, 0, packetSpec{payload: s[0]}); v.State != Final || v.Proto != want || DPIPackets(l.last) != 2 {
+			t.Errorf("IP protocol %d: %q is %s %v after %d packets, want %s", proto, s[0], Name(v.Proto), v.State, DPIPackets(l.last), Name(want))
+		}
+		l = newLab(Config{})
+		for range 40 {
+			l.send(proto, 0, 0, packetSpec{payload: s[1]})
+		}
+		if v := VerdictOf(l.last); v.State != Unknown {
+			t.Errorf("IP protocol %d: after 40 packets without the header it is %v, want unknown", proto, v.State)
+		}
+	}
+}

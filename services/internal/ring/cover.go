@@ -1,0 +1,178 @@
+package ring
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// At the old end of a ring that has wrapped devices and workers do not lose their blocks in the order of time, so what is there just after the oldest packet is there
+// in part. What follows says where that ends.
+
+// whyOverwritten is the reason of a gap at the old end.
+const whyOverwritten = "overwritten"
+
+// forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now. r.mu is held.
+func (r *Ring) forget(b *slot) {
+	if b.seq != 0 && b.last <= r.now() {
+		r.overwritten = max(r.overwritten, b.last)
+	}
+}
+
+// forgotten finds out what was overwritten before the ring was opened: blocks lie in the order in which they ended, so it ended before the oldest blocks that are
+// there. A worker's block may end long after its last packet, so a few of them are asked. r.mu is held.
+func (r *Ring) forgotten() {
+	for _, d := range r.devices {
+		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.floor > 0 }) {
+			continue // nothing was ever overwritten
+		}
+		left := r.cfg.Workers + writers/2
+		for _, s := range d.byAge(r.now()) {
+			if left == 0 || r.load(s) != nil {
+				break
+			}
+			for i := range s.slots {
+				if b := &s.slots[i]; left > 0 && b.seq != 0 && (s != d.current || i >= s.used) {
+					r.forget(b)
+					left--
+				}
+			}
+		}
+	}
+}
+
+// byAge returns the segments that are not protected in the order in which they are overwritten: first what is left of the one that is.
+func (d *device) byAge(now int64) []*segment {
+	list := slices.DeleteFunc(slices.Clone(d.segments), func(s *segment) bool { return s.pinned > now })
+	slices.SortFunc(list, func(a, b *segment) int { return cmp.Compare(a.age(), b.age()) })
+	if d.current != nil {
+		list = slices.DeleteFunc(list, func(s *segment) bool { return s == d.current })
+		list = slices.Insert(list, 0, d.current)
+	}
+	return list
+}
+
+// pinned returns the times that protection keeps whole, though they are older than what else is whole. r.mu is held.
+func (r *Ring) pinned() (spans []Gap) {
+	now := r.now()
+	byUntil := make(map[int64]Gap)
+	for _, d := range r.devices {
+		own := make(map[int64]Gap)
+		for _, s := range d.segments {
+			if s.state == segmentEmpty || s.pinned <= now {
+				continue
+			}
+			g, ok := own[s.pinned]
+			if !ok {
+				g = Gap{From: s.first, To: s.last}
+			}
+			own[s.pinned] = Gap{From: min(g.From, s.first), To: max(g.To, s.last)}
+		}
+		for until, g := range own {
+			if all, ok := byUntil[until]; ok {
+				g = Gap{From: max(g.From, all.From), To: min(g.To, all.To)}
+			}
+			byUntil[until] = g
+		}
+	}
+	for _, g := range byUntil {
+		if g.From <= g.To {
+			spans = append(spans, g)
+		}
+	}
+	return spans
+}
+
+// covered returns the time of the oldest packet from which on, or from which to the end of its protection, nothing was overwritten: where that is not the oldest one
+// of all, whole microseconds, in which others ask. r.mu is held.
+func (r *Ring) covered(oldest int64) int64 {
+	from := max(oldest, (r.overwritten/1000+1)*1000)
+	for _, g := range r.pinned() {
+		from = min(from, max(g.From, oldest))
+	}
+	return from
+}
+
+// holes returns the times of the query's interval of which packets are not there any more, or cannot be read.
+func (q *Results) holes() (gaps []Gap) {
+	r, from, to := q.ring, q.q.From, q.q.To-1
+	first := q.Scan().From
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if from < r.d.created {
+		from = max(from, min(first, r.d.created))
+	}
+	missing := 0
+	for _, d := range r.devices {
+		if d.missing {
+			missing++
+		}
+	}
+	if missing > int(r.d.copies) && from <= min(to, r.now()) {
+		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
+	}
+	old := []Gap{{from, min(to, r.overwritten), whyOverwritten}}
+	for _, p := range r.pinned() {
+		var rest []Gap
+		for _, g := range old {
+			rest = append(rest, Gap{g.From, min(g.To, p.From-1), g.Why}, Gap{max(g.From, p.To+1), g.To, g.Why})
+		}
+		old = rest
+	}
+	for _, g := range old {
+		if g.From <= g.To {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps
+}
+
+// drops is how many packets the ring had not taken when blocks ended: the least and the most of those that were asked.
+type drops struct {
+	known       bool
+	least, most uint64
+}
+
+func (d *drops) add(n uint64) {
+	if !d.known {
+		*d = drops{true, n, n}
+	}
+	d.least, d.most = min(d.least, n), max(d.most, n)
+}
+
+// askEnds asks the first and the last block of the interval what the ring had not taken by then: a query may read neither.
+func (q *Results) askEnds() {
+	r := q.ring
+	var first, last place
+	lo, hi := uint64(math.MaxUint64), uint64(0)
+	r.mu.Lock()
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			for i := range s.slots {
+				switch b := &s.slots[i]; {
+				case b.seq == 0 || !q.in(b.first, b.last):
+					continue
+				case b.seq < lo:
+					first, lo = place{s, i}, b.seq
+				}
+				if s.slots[i].seq > hi {
+					last, hi = place{s, i}, s.slots[i].seq
+				}
+			}
+		}
+	}
+	r.mu.Unlock()
+	b, err := r.buffers.get()
+	if err != nil || hi == 0 {
+		return
+	}
+	defer r.buffers.put(b)
+	for _, p := range []place{first, last} {
+		if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.seq >= lo && h.seq <= hi {
+			q.count(func(s *Scan) {
+				s.Bytes += trailerPages
+				s.drops.add(h.dropped)
+			})
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package ring
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
+)
+
+// Next fills b with the next packets and what was known of them, and waits for them if need be: up to 50 ms for those that are still to be recorded, then b
+// is empty. What is in b is valid until the following Next. The error is io.EOF at the end; the context's if that ended before. A Results is a pipeline.Source,
+// and gives b.Meta besides.
+func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
+	for _, v := range q.current {
+		q.drop(v)
+	}
+	q.current = q.current[:0]
+	if cap(b.Packets) < pipeline.BatchSize || cap(b.Meta) < pipeline.BatchSize {
+		b.Packets = make([]packet.Packet, 0, pipeline.BatchSize)
+		b.Meta = make([]pipeline.Meta, 0, pipeline.BatchSize)
+	}
+	b.Packets, b.Meta = b.Packets[:0], b.Meta[:0]
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if q.ctx.Err() != nil {
+			return context.Cause(q.ctx)
+		}
+		if q.fill(b); len(b.Packets) > 0 {
+			b.Now = b.Packets[len(b.Packets)-1].Time
+			n := uint64(len(b.Packets))
+			q.count(func(s *Scan) { s.Matched += n })
+			return nil
+		}
+		if q.ended {
+			return q.end
+		}
+		if idle, err := q.receive(ctx); err != nil || idle {
+			b.Now = q.ring.now()
+			return err
+		}
+	}
+}
+
+// receive takes in what is named next. idle says that nothing came for a while.
+func (q *Results) receive(ctx context.Context) (idle bool, err error) {
+	if q.coming == nil {
+		timer := time.NewTimer(50 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case t, ok := <-q.ordered:
+			switch {
+			case !ok:
+				q.ended, q.bound = true, math.MaxInt64
+				q.join(q.expire())
+				return false, nil
+			case t.fence:
+				q.bound = max(q.bound, t.bound)
+				q.join(q.expire())
+				return false, nil
+			}
+			q.coming = t
+		case <-timer.C:
+			return q.q.Live, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-q.ctx.Done():
+			q.ended = true
+			return false, nil
+		}
+		return false, nil
+	}
+	select {
+	case <-q.coming.done:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	q.join(q.coming.held)
+	q.join(q.coming.v)
+	q.coming = nil
+	return false, nil
+}
+
+// join adds a view, which may be nil, to those that are being delivered.
+func (q *Results) join(v *view) {
+	if v != nil {
+		q.active = append(q.active, v)
+	}
+}
+
+// limit returns the time before which every packet is there.
+func (q *Results) limit() int64 {
+	if len(q.active) == cap(q.tokens) {
+		return math.MaxInt64 // no memory for what may come before
+	}
+	if q.coming != nil {
+		return max(q.bound, min(q.coming.first, q.coming.bound))
+	}
+	return q.bound
+}
+
+// fill puts packets of the active blocks into b, in the order of time.
+func (q *Results) fill(b *pipeline.Batch) {
+	limit := q.limit()
+	for len(b.Packets) < pipeline.BatchSize && len(q.active) > 0 {
+		at, until := 0, limit
+		for i, v := range q.active[1:] {
+			t := v.time()
+			if t < q.active[at].time() {
+				until = min(until, q.active[at].time())
+				at = i + 1
+			} else {
+				until = min(until, t)
+			}
+		}
+		v := q.active[at]
+		if v.time() >= limit {
+			return
+		}
+		q.take(b, v, until)
+		if v.next == len(v.packets) {
+			q.active = slices.Delete(q.active, at, at+1)
+			q.current = append(q.current, v)
+		}
+	}
+}
+
+// take moves packets of a view to b: the first one, and those after it up to a time.
+func (q *Results) take(b *pipeline.Batch, v *view, until int64) {
+	n, most := 1, min(len(v.packets)-v.next, pipeline.BatchSize-len(b.Packets))
+	for n < most && v.packets[v.next+n].Time <= until && v.packets[v.next+n].Time < q.limit() {
+		n++
+	}
+	packets := v.packets[v.next : v.next+n]
+	if packets[0].Time < q.last && !v.free {
+		q.count(func(s *Scan) { s.Disorder++ })
+	}
+	q.last = max(q.last, packets[n-1].Time)
+	b.Packets = append(b.Packets, packets...)
+	b.Meta = append(b.Meta, v.meta[v.next:v.next+n]...)
+	v.next += n
+}

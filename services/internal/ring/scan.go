@@ -1,0 +1,74 @@
+package ring
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Gap is a time of which packets may be missing in a result, and why.
+type Gap struct {
+	From, To int64 // both included
+	Why      string
+}
+
+// A Scan says what a query looked at.
+type Scan struct {
+	Blocks    uint64 // that the ring has in the interval
+	Read      uint64 // of these, blocks that were read: the others cannot hold what was asked for
+	Bytes     uint64 // that were read, indexes too
+	Packets   uint64 // that were looked at
+	Matched   uint64 // of these, delivered
+	Undecided uint64 // of these, left out because their flow never got a verdict that the filter could decide on
+	Disorder  uint64 // delivered after a later one, because the reorder memory was too small
+	Dropped   uint64 // that the ring did not take in the interval, about: from the first of its blocks to the last one
+	From, To  int64  // times of the first and the last packet that the ring has in the interval; From > To if it has none
+	Gaps      []Gap
+	Empty     string // why nothing matched; empty if something did
+
+	drops drops
+}
+
+// Scan says what was looked at so far. It may be called from any goroutine.
+func (q *Results) Scan() Scan {
+	q.scanMu.Lock()
+	defer q.scanMu.Unlock()
+	s := q.scan
+	s.Gaps = slices.Clone(s.Gaps)
+	s.Dropped = s.drops.most - s.drops.least
+	if s.Matched == 0 {
+		s.Empty = s.why()
+	}
+	return s
+}
+
+func (s *Scan) why() string {
+	switch {
+	case s.Blocks == 0:
+		return "the ring has no packet of the interval"
+	case s.Read == 0:
+		return fmt.Sprintf("none of the ring's %d blocks of the interval has what the filter asks for", s.Blocks)
+	case s.Undecided > 0:
+		return fmt.Sprintf("none of the %d packets looked at matched; of %d the flow was never recognised", s.Packets, s.Undecided)
+	}
+	return fmt.Sprintf("none of the %d packets looked at matched", s.Packets)
+}
+
+// count changes what Scan says.
+func (q *Results) count(f func(*Scan)) {
+	q.scanMu.Lock()
+	defer q.scanMu.Unlock()
+	f(&q.scan)
+}
+
+func (q *Results) gap(from, to int64, why string) {
+	q.count(func(s *Scan) {
+		if n := len(s.Gaps); n > 0 && s.Gaps[n-1].Why == why && from <= s.Gaps[n-1].To+int64(time.Second) {
+			s.Gaps[n-1].From, s.Gaps[n-1].To = min(s.Gaps[n-1].From, from), max(s.Gaps[n-1].To, to)
+			return
+		}
+		if len(s.Gaps) < 1000 {
+			s.Gaps = append(s.Gaps, Gap{from, to, why})
+		}
+	})
+}

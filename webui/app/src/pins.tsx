@@ -1,0 +1,71 @@
+// Pins: times of a ring whose packets are not overwritten for a while.
+
+import { useSignal } from "@preact/signals";
+import { call, type Ring } from "./api";
+import { Time, timeField, timeOf } from "./fields";
+import { sentence, time, zone } from "./format";
+import { Dialog } from "./storage";
+
+const second = 1e6; // microseconds
+const day = 86400 * second;
+
+const protect = (r: Ring, startTime: number, endTime: number, until: number) => call("POST", `/rings/${encodeURIComponent(r.name)}/pins`, { startTime, endTime, until });
+
+// Keep asks for an interval. It begins with the last five minutes that the ring has, and a week.
+export function Keep({ r, close }: { r: Ring; close: () => void }) {
+  const oldest = r.oldest ?? 0;
+  const newest = Math.ceil(((r.newest ?? 0) + 1) / second) * second; // the end is not part of the interval
+  const from = useSignal(timeField(Math.max(oldest, newest - 300 * second)));
+  const to = useSignal(timeField(newest));
+  const until = useSignal(timeField(Date.now() * 1000 + 7 * day));
+  const refused = useSignal("");
+  const busy = useSignal(false);
+  const start = timeOf(from.value);
+  const end = timeOf(to.value);
+  const over = timeOf(until.value);
+  const whole = start !== undefined && end !== undefined && over !== undefined;
+  const wrong = whole && end <= start ? "The end is not after the start." : whole && over <= Date.now() * 1000 ? "The protection would be over already." : "";
+  const done = async () => {
+    if (!whole) return;
+    busy.value = true;
+    try {
+      await protect(r, start, end, over);
+      close();
+    } catch (e) {
+      refused.value = sentence(e instanceof Error ? e.message : String(e));
+    }
+    busy.value = false;
+  };
+  return (
+    <Dialog title={`Keep packets of the ring ${r.name}`} done={done} close={close} ready={whole && wrong === "" && !busy.value} doing="Keep them">
+      <p>Packets of this time are not overwritten, and recording goes on in the rest of the ring. Whole segments are kept.</p>
+      <Time label={`From, ${zone()}`} value={from} about="kept" />
+      <Time label="To" value={to} wrong={wrong !== ""} about="kept" />
+      <Time label="Keep until" value={until} about="kept" />
+      <p class="bad" role="alert" id="kept">
+        {wrong || refused.value}
+      </p>
+    </Dialog>
+  );
+}
+
+// Pins lists what is kept, for who may with a way to end it.
+export function Pins({ r, may, failed }: { r: Ring; may: boolean; failed: (e: unknown) => void }) {
+  return (
+    <>
+      {r.pins.map((p) => {
+        const span = `${time(p.startTime)} to ${time(p.endTime)}`;
+        return (
+          <span class="dim said" key={p.until}>
+            kept until {time(p.until)}: {span}{" "}
+            {may && (
+              <button type="button" aria-label={`Release ${span} of ring ${r.name}`} onClick={() => protect(r, p.startTime, p.endTime + 1, 1).catch(failed)}>
+                Release
+              </button>
+            )}
+          </span>
+        );
+      })}
+    </>
+  );
+}
