@@ -423,7 +423,7 @@ func (b *bench) stenographer() (*archive, error) {
 		return http.NewRequest("POST", url+"/query", strings.NewReader(text))
 	}
 	return &archive{
-		name: "stenographer", files: dir, argv: []string{"stenographer", "-config", file, "-syslog=false"},
+		name: "stenographer", files: dir, argv: []string{"stenographer", "-config", file, "-syslog=false"}, env: []string{"TMPDIR=" + b.dir}, // it leaves its files there
 		tls: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{client}},
 		ready: func(c *http.Client) error { // once it has opened the files; a question would read their indexes
 			reply, err := c.Get(url + "/debug/stats")
