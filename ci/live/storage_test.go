@@ -157,7 +157,7 @@ func TestCaptureToDisk(t *testing.T) {
 	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusRequestedRangeNotSatisfiable || !bytes.Contains(b, []byte(`"kind":"bad_range"`)) {
 		t.Errorf("a range that is not there: %s, %s", resp.Status, b)
 	}
-	if err := d.call("POST", "/api/v1/storage/data/files/none/of/them.pcap", nil, nil); err == nil || !strings.Contains(err.Error(), "there is no none/of on data") {
+	if err := d.call("POST", "/api/v1/storage/data/files/none/of/them.pcap", nil, nil); err == nil || !strings.Contains(err.Error(), "there is no directory none/of on data") {
 		t.Errorf("an upload to a directory that is not there: %v", err)
 	}
 }
