@@ -14,7 +14,7 @@ func inspectDNS(v *payload) answer {
 	}
 	m, ok := readDNS(b, v.cut, v.scratch())
 	if m.plain && dnscryptName(m.name) { // what pads the question may be no proper record
-		return answer{outcome: final, proto: dnscrypt, app: dnscrypt, host: m.name}
+		return answer{outcome: final, proto: DNS, app: dnscrypt, host: m.name}
 	}
 	if !ok {
 		return answer{}
@@ -58,7 +58,7 @@ func inspectDNSOverTCP(v *payload) answer {
 		return answer{}
 	}
 	if dnscryptName(m.name) {
-		return answer{outcome: final, proto: dnscrypt, app: dnscrypt, host: m.name}
+		return answer{outcome: final, proto: DNS, app: dnscrypt, host: m.name}
 	}
 	return answer{outcome: final, host: m.name}
 }

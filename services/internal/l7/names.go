@@ -141,10 +141,14 @@ func (v Verdict) Is(id ID) bool {
 	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id) || int(v.Proto) < len(carriers()) && carriers()[v.Proto] == id)
 }
 
-// Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then on.
+// Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then
+// on; and DNS that asks for DNSCrypt's certificates is the beginning of DNSCrypt.
 func (v Verdict) Listed() (carrier, app ID) {
-	if v.Proto == STUN && v.App == DTLS {
+	switch {
+	case v.Proto == STUN && v.App == DTLS:
 		return DTLS, STUN
+	case v.Proto == DNS && v.App == dnscrypt:
+		return dnscrypt, 0
 	}
 	return v.Proto, v.App
 }

@@ -22,7 +22,7 @@ func webConversations(t testing.TB) []conversation {
 		{"IMAP in TLS", 6, 40000, 993, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("imap.gmail.com", 9)))}, imaps, appNamed("GMail"), "imap.gmail.com", 3},
 		{"DNS in TLS", 6, 40000, 853, []packetSpec{syn, synAck, up(nameless)}, TLS, dohDoT, "", 3},
 		{"DNS of an application", 17, 40000, 53, []packetSpec{up(strings.Replace(dnsQuery, "\x07example", "\x09instagram", 1))}, DNS, appNamed("Instagram"), "www.instagram.com", 1},
-		{"DNSCrypt certificate", 17, 40000, 443, []packetSpec{up(strings.Replace(dnsQuery, "\x03WWW", "\x012\x0ddnscrypt-cert", 1))}, dnscrypt, 0, "2.dnscrypt-cert.example.com", 1},
+		{"DNSCrypt certificate", 17, 40000, 443, []packetSpec{up(strings.Replace(dnsQuery, "\x03WWW", "\x012\x0ddnscrypt-cert", 1))}, DNS, dnscrypt, "2.dnscrypt-cert.example.com", 1},
 		{"WebDAV", 6, 40000, 80, []packetSpec{syn, synAck, up("PROPFIND /a HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, webDAV, "a.example", 3},
 		{"WebSocket", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /a HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n")}, HTTP, webSocket, "a.example", 3},
 		{"proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")}, httpConnect, 0, "a.example", 3},
