@@ -170,6 +170,7 @@ func TestStorageFull(t *testing.T) {
 	d.portsUp(1)
 	d.storageReady()
 	d.must("POST", "/api/v1/storage/data/deactivate", nil, nil)
+	d.wait("the engine has let the directory go", func() bool { return d.call("GET", "/api/v1/storage/data/files/", nil, nil) != nil })
 	dir := filepath.Join(d.State, "data")
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Fatal(err)
