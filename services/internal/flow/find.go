@@ -49,7 +49,7 @@ const AheadMax = 16
 
 // Ahead says which packets Find will be called with after the next Advance, in this order. Ahead and Advance change nothing but time: Ahead begins to fetch the buckets
 // of the packets, Advance the records. What is done between the two, and between Advance and Find, is time in which the memory comes: decode and announce the
-// next packets before this ones' Find. The packets must not change before their Find. Those after the first AheadMax are left out.
+// next packets before the Find of these. The packets must not change before their Find. Those after the first AheadMax are left out.
 func (t *Table) Ahead(packets []packet.Packet) {
 	t.coming = packets[:min(len(packets), AheadMax)]
 	probes := &t.probes[(t.bank^1)&1]
