@@ -147,6 +147,7 @@ func BenchmarkReady(b *testing.B) {
 					b.Fatalf("%v\n%s", err, v.Console.Tail())
 				}
 				total += readyAfter(b, v)
+				b.Logf("with this machine's load at %.1f\n%s", load(), phases(v))
 				v.PowerCut()
 			}
 			b.ReportMetric(total/float64(b.N), "s/ready")
