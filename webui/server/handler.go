@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -33,7 +34,7 @@ type server struct {
 	failed       chan error // what ends the process
 }
 
-func newServer(o Options) (*server, error) {
+func newServer(ctx context.Context, o Options) (*server, error) {
 	s := &server{options: o, started: time.Now(), failed: make(chan error, 1+len(o.Listeners)), sessions: openSessions(filepath.Join(o.State, sessionsFile)), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
 	var err error
 	if s.users, err = openUsers(filepath.Join(o.State, usersFile), o.Password, o.Stdout); err != nil {
@@ -46,7 +47,7 @@ func newServer(o Options) (*server, error) {
 		s.names = mdns.New(o.Names4, o.Names6)
 	}
 	s.device = newDevice(s)
-	s.device.await(o.Patience)
+	s.device.await(ctx, o.Patience)
 	if s.certificates, err = openCertificates(filepath.Join(o.State, certificateFile), s.device.certificateNames()); err != nil {
 		return nil, err
 	}

@@ -69,11 +69,11 @@ func newDevice(s *server) *device {
 	return &device{server: s, config: config.Default(), network: api.Network{Addresses: []string{}, DNS: []string{}, Problems: []string{}}}
 }
 
-// await waits for the host service, but not for ever: without it the page says what is wrong.
-func (d *device) await(patience time.Duration) {
+// await waits for the host service until ctx is done, but not for ever: without it the page says what is wrong.
+func (d *device) await(ctx context.Context, patience time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ctx.Err() == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if _, err := d.askHost(); err == nil {
 			break
 		}

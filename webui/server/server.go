@@ -41,7 +41,7 @@ const maxRequestBytes = 1 << 20
 
 // Run serves until ctx is done.
 func Run(ctx context.Context, o Options) error {
-	s, err := newServer(o)
+	s, err := newServer(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -435,7 +435,7 @@ func TestOldTLS(t *testing.T) {
 // Whatever is sent, the server answers, and never with a failure of its own.
 func FuzzRequest(f *testing.F) {
 	dir := f.TempDir()
-	s, err := newServer(Options{State: dir, Run: dir, Password: password, Stdout: io.Discard})
+	s, err := newServer(f.Context(), Options{State: dir, Run: dir, Password: password, Stdout: io.Discard})
 	if err != nil {
 		f.Fatal(err)
 	}
