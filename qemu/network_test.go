@@ -77,7 +77,7 @@ func TestNoDHCP(t *testing.T) {
 	if len(families) != 2 {
 		t.Errorf("addresses of %d families", len(families))
 	}
-	if !v.Console.Has("https://169.254.") {
+	if err := v.Console.Await(Patience(t), "https://169.254."); err != nil {
 		t.Errorf("the console's first page has no address:\n%s", v.Console.Tail())
 	}
 	c := laptop.Client(v, "galvo-0000.local", password, netip.AddrPortFrom(families["IPv4"], 443))
