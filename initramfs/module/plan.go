@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -37,7 +38,7 @@ const mostNested = 8
 // want adds modules whose errors matter.
 func (p *plan) want(names []string) {
 	for _, n := range names {
-		if j := p.add(n, 0); j != nil {
+		if j := p.add(n, 0); j != nil && !slices.Contains(p.wanted, j) {
 			p.wanted = append(p.wanted, j)
 		}
 	}
