@@ -54,12 +54,16 @@ var allowed = map[string][]string{
 	"services/internal/packet":   {},
 	"services/internal/flow":     {"services/internal/hugepage", "services/internal/packet"},
 	"services/internal/hugepage": {},
-	"services/internal/l7":       {"services/internal/flow", "services/internal/hugepage", "services/internal/packet", "services/internal/spelling"},
+	"services/internal/l7":       {"services/internal/flow", "services/internal/hugepage", "services/internal/packet", "services/internal/spelling", "services/internal/l7/hostname", "services/internal/l7/signature"},
 	"services/internal/spelling": {},
-	"services/internal/regexp":   {},
-	"services/internal/country":  {},
-	"services/internal/filter":   {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
-	"services/internal/pcapng":   {"services/internal/packet"},
+
+	"services/internal/l7/hostname":  {},
+	"services/internal/l7/signature": {},
+
+	"services/internal/regexp":  {},
+	"services/internal/country": {},
+	"services/internal/filter":  {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
+	"services/internal/pcapng":  {"services/internal/packet"},
 
 	// One device or one store each.
 	"services/internal/memory":   {"services/config"},

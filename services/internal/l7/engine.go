@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/signature"
 	"galvo/services/internal/packet"
 )
 
@@ -38,13 +39,13 @@ type Engine struct {
 	expected expectTable
 	caller   caller
 	rows     *dispatch
-	quic     quicKeys          // those that were used last
-	view     payload           // of the packet that is being looked at
-	host     [MaxHost + 1]byte // scratch
-	low      [findWithin]byte  // scratch
-	hello    [slotBytes]byte   // scratch
-	header   [2048]byte        // scratch
-	plain    [2048]byte        // scratch
+	quic     quicKeys               // those that were used last
+	view     payload                // of the packet that is being looked at
+	host     [MaxHost + 1]byte      // scratch
+	low      [signature.Within]byte // scratch
+	hello    [slotBytes]byte        // scratch
+	header   [2048]byte             // scratch
+	plain    [2048]byte             // scratch
 }
 
 // New returns an engine with the memory that c allows.
@@ -254,7 +255,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 	s := &v.flow.L7
 	switch a.outcome {
 	case carrier, partial, final:
-		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.config.Hosts.find(a.host)))
+		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.owner(a.host)))
 		e.keepHost(s, a.host)
 		if a.outcome == final {
 			e.settle(v.flow, Final)

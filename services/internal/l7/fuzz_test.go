@@ -11,8 +11,8 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 			f.Add([]byte(p.payload), uint8(1), false)
 		}
 	}
-	for _, s := range signatureTable().rows {
-		f.Add(s.samples[0], uint8(1), true)
+	for _, s := range signatureTable().Rows {
+		f.Add(s.Samples[0], uint8(1), true)
 	}
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))
@@ -83,8 +83,8 @@ func FuzzDissectors(f *testing.F) {
 			f.Add([]byte(p.payload), uint8(i), uint8(1), c.b, false)
 		}
 	}
-	for i, s := range signatureTable().rows {
-		f.Add(s.samples[0], uint8(i), uint8(1), uint16(9), true)
+	for i, s := range signatureTable().Rows {
+		f.Add(s.Samples[0], uint8(i), uint8(1), uint16(9), true)
 	}
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))
