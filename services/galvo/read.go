@@ -352,7 +352,7 @@ func (l *flowList) add(r *flow.Record) {
 		}
 	}
 	sum.packets += uint64(r.Packets[0]) + uint64(r.Packets[1])
-	sum.bytes += r.Bytes[0] + r.Bytes[1]
+	sum.bytes += r.Bytes(0) + r.Bytes(1)
 }
 
 // better reports whether a verdict says more than the one before it.
