@@ -34,6 +34,7 @@ const (
 	readFlows      = 1 << 20
 	readQueueBytes = 16_000_000
 	readHoldBytes  = 1_000_000_000
+	readHeapBytes  = 500_000_000 // before the garbage collector comes
 )
 
 // readFlags are the flags of read.
@@ -80,6 +81,7 @@ func read(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	collectLate(readHeapBytes)
 	begin := time.Now()
 	f, err := readFilter(r)
 	if err != nil {
@@ -352,7 +354,7 @@ func (l *flowList) add(r *flow.Record) {
 		}
 	}
 	sum.packets += uint64(r.Packets[0]) + uint64(r.Packets[1])
-	sum.bytes += r.Bytes[0] + r.Bytes[1]
+	sum.bytes += r.Bytes(0) + r.Bytes(1)
 }
 
 // better reports whether a verdict says more than the one before it.

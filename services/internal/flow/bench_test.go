@@ -60,7 +60,7 @@ func BenchmarkDecodeFind(b *testing.B) {
 								table.Find(&batch[from-AheadMax+j])
 							}
 						}
-						table.Advance()
+						table.Advance(false)
 					}
 				}
 			}

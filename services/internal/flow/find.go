@@ -2,7 +2,9 @@ package flow
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
+	"unsafe"
 
 	"galvo/services/internal/packet"
 )
@@ -53,30 +55,34 @@ const AheadMax = 16
 func (t *Table) Ahead(packets []packet.Packet) {
 	t.coming = packets[:min(len(packets), AheadMax)]
 	probes := &t.probes[(t.bank^1)&1]
-	var lines [AheadMax]*uint64
+	var lines [AheadMax]unsafe.Pointer
 	for i := range t.coming {
 		pr := &probes[i&(AheadMax-1)]
 		pr.set(t, &t.coming[i])
-		lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
+		lines[i&(AheadMax-1)] = unsafe.Pointer(&t.index[t.first(pr.hash)])
 	}
 	prefetch(&lines)
 }
 
-// Advance goes on to the packets of the last Ahead.
-func (t *Table) Advance() {
+// Advance goes on to the packets of the last Ahead. With whole the second halves of the records are fetched, too, which what package l7 keeps is in.
+func (t *Table) Advance(whole bool) {
 	t.ahead, t.next, t.coming = t.coming, 0, nil
 	t.bank ^= 1
 	probes := &t.probes[t.bank&1]
-	var lines [AheadMax]*uint64
+	var lines [AheadMax]unsafe.Pointer
 	for i := range t.ahead {
 		pr := &probes[i&(AheadMax-1)]
 		b := &t.index[t.first(pr.hash)]
 		if m := b.candidates(tagOf(pr.hash)); m != 0 {
 			pr.guess = b.record(m)
-			lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // the second line of the record
+			lines[i&(AheadMax-1)] = unsafe.Pointer(&t.records[pr.guess-1])
 		}
 	}
-	prefetchPairs(&lines)
+	if whole {
+		prefetchPairs(&lines)
+	} else {
+		prefetch(&lines)
+	}
 }
 
 // A probe is what is known about the flow of a packet before it is looked up.
@@ -207,25 +213,31 @@ func (t *Table) over(r *Record, p *packet.Packet) bool {
 // add counts a packet of wire bytes in its record.
 func (t *Table) add(r *Record, from Endpoint, p *packet.Packet, wire uint32) {
 	from &= 1
-	r.batch = t.batch
+	r.batch = uint16(t.batch)
 	r.Last = max(r.Last, p.Time)
 	if n := r.Packets[from] + 1; n != 0 {
 		r.Packets[from] = n
 	}
-	r.Bytes[from] += uint64(wire)
-	r.TCP[from] |= p.TCPBits
+	n, carry := bits.Add32(r.low[from], wire, 0)
+	r.low[from] = n
+	if carry != 0 {
+		r.high[from]++
+	}
 	if p.TCPBits&(syn|fin|rst) != 0 {
-		r.turn(p)
+		r.turn(from, p)
 	}
 }
 
 // turn notes how p opens or ends a TCP connection.
-func (r *Record) turn(p *packet.Packet) {
+func (r *Record) turn(from Endpoint, p *packet.Packet) {
 	if p.TCPBits&(syn|ack) == syn && r.Flags&opened == 0 {
 		r.Flags |= opened
 		r.isn = sequence(p)
 	}
-	if p.TCPBits&rst != 0 || r.TCP[0]&r.TCP[1]&fin != 0 {
+	if p.TCPBits&fin != 0 {
+		r.Flags |= fin0 << from
+	}
+	if p.TCPBits&rst != 0 || r.Flags&(fin0|fin1) == fin0|fin1 {
 		r.Flags |= Finished
 	}
 }
@@ -279,7 +291,7 @@ func (t *Table) make(pr *probe, p *packet.Packet) *Record {
 		return nil
 	}
 	r := &t.records[i]
-	*r = Record{ID: t.count.Created + 1, number: i, First: p.Time, Last: p.Time, Flags: Outside, batch: t.batch}
+	*r = Record{ID: t.count.Created + 1, number: i, First: p.Time, Last: p.Time, Flags: Outside, batch: uint16(t.batch)}
 	pr.store(r)
 	if serverIsReceiver(&pr.key, p) {
 		r.Flags |= Server1
@@ -305,7 +317,8 @@ func (t *Table) evict() (i uint32, ok bool) {
 	return i, ok
 }
 
-func (t *Table) evictable(r *Record) bool { return r.Flags&Ended == 0 && r.batch != t.batch }
+// evictable reports whether r may end now. That the batch's number has few bits protects a record that was last used 65,536 batches ago for one batch more.
+func (t *Table) evictable(r *Record) bool { return r.Flags&Ended == 0 && r.batch != uint16(t.batch) }
 
 // squeeze makes room for a slot whose two buckets are full.
 func (t *Table) squeeze(h, slot uint64) bool {

@@ -57,7 +57,7 @@ func TestTunnels(t *testing.T) {
 		if proto(ref.Flow) != c.proto || proto(ref.Outer) != c.outer {
 			t.Errorf("%s: flow of protocol %d in one of %d, want %d in %d", c.name, proto(ref.Flow), proto(ref.Outer), c.proto, c.outer)
 		}
-		if ref.Flow != nil && (ref.Flow.Flags&Outside != 0 || ref.Flow.Packets[0] != 1 || ref.Flow.Bytes[0] != uint64(len(c.frame))) {
+		if ref.Flow != nil && (ref.Flow.Flags&Outside != 0 || ref.Flow.Packets[0] != 1 || ref.Flow.Bytes(0) != uint64(len(c.frame))) {
 			t.Errorf("%s: flow is %+v, want one packet of %d bytes that is not outside", c.name, ref.Flow, len(c.frame))
 		}
 		if ref.Outer != ref.Flow && ref.Outer != nil && ref.Outer.Flags&Outside == 0 {
@@ -247,7 +247,7 @@ func TestSparse(t *testing.T) {
 	for from := 0; from < flows; from += AheadMax {
 		some := packets[from:min(from+AheadMax, flows)]
 		table.Ahead(some)
-		table.Advance()
+		table.Advance(false)
 		for i := range some {
 			if r := table.Find(&some[i]).Flow; r.ID != uint64(from+i+1) {
 				t.Fatalf("packet %d is of flow %d", from+i, r.ID)
@@ -270,7 +270,7 @@ func TestAheadOfItself(t *testing.T) {
 		packets := []packet.Packet{f(syn, seq+1), f(ack, seq+2), f(rst, seq+2), f(syn, seq+9), f(ack, seq+10)}
 		table.Begin()
 		table.Ahead(packets)
-		table.Advance()
+		table.Advance(false)
 		var ids []uint64
 		for i := range packets {
 			ids = append(ids, table.Find(&packets[i]).Flow.ID)

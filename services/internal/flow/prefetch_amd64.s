@@ -6,20 +6,20 @@
 
 #define PAIR(at) \
 	MOVQ at(AX), BX; \
-	PREFETCHT0 -64(BX); \
-	PREFETCHT0 (BX)
+	PREFETCHT0 (BX); \
+	PREFETCHT0 64(BX)
 
 #define ALL(do) \
 	do(0); do(8); do(16); do(24); do(32); do(40); do(48); do(56); \
 	do(64); do(72); do(80); do(88); do(96); do(104); do(112); do(120)
 
-// func prefetch(lines *[AheadMax]*uint64)
+// func prefetch(lines *[AheadMax]unsafe.Pointer)
 TEXT ·prefetch(SB), NOSPLIT, $0-8
 	MOVQ lines+0(FP), AX
 	ALL(LINE)
 	RET
 
-// func prefetchPairs(lines *[AheadMax]*uint64)
+// func prefetchPairs(lines *[AheadMax]unsafe.Pointer)
 TEXT ·prefetchPairs(SB), NOSPLIT, $0-8
 	MOVQ lines+0(FP), AX
 	ALL(PAIR)

@@ -2,5 +2,7 @@
 
 package flow
 
-func prefetch(*[AheadMax]*uint64)      {}
-func prefetchPairs(*[AheadMax]*uint64) {}
+import "unsafe"
+
+func prefetch(*[AheadMax]unsafe.Pointer)      {}
+func prefetchPairs(*[AheadMax]unsafe.Pointer) {}

@@ -54,7 +54,7 @@ func (w *worker) take(frames [][]byte, now int64) (v l7.Verdict) {
 			some[i].Decode(packet.LinkEthernet)
 		}
 		w.table.Ahead(some)
-		w.table.Advance()
+		w.table.Advance(true)
 		for i := range some {
 			ref := w.table.Find(&some[i])
 			v = w.engine.Inspect(&some[i], w.table.Innermost(), &ref)

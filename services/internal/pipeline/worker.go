@@ -196,7 +196,7 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	for i := 0; i < len(packets); i++ {
 		i += w.recognise(packets[i:], meta[i:])
 	}
-	w.Flows.Advance()
+	w.Flows.Advance(w.L7 != nil)
 }
 
 // recognise is follow for the packets up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot be trusted
