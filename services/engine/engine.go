@@ -123,7 +123,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.configure(c, plan)
 	e.captures, err = capture.New(capture.Options{
-		Source:      capture.Source{Workers: plan.Workers, Live: true, Interfaces: e.ports.live.Source(0).Interfaces, Lost: e.ports.lostByInterface},
+		Source:      capture.Source{Workers: plan.Workers, Interfaces: e.ports.live.Source(0).Interfaces, Lost: e.ports.lostByInterface},
 		Max:         plan.Plan.Captures,
 		Application: "Galvo " + o.Version, Hardware: runtime.GOARCH, OS: "Linux",
 		Directory: o.State,

@@ -8,8 +8,8 @@
 // What a worker touches per packet belongs to it: no lock, no channel, no allocation, no system call. Counters are shown once a batch.
 // For every capture captured + dropped + ignored + held is the number of frames that its lanes looked at, at every moment.
 //
-// Packets leave in the order of time as far as their workers received them so: a worker that lags behind is waited for, 60 ms at most and
-// only while the queue has room. Packets that waited for the verdict of their flow leave behind younger ones of other flows. Within a flow
+// Packets leave in the order of time as far as their workers received them so: a worker that lags behind is waited for, until a packet is 150 ms old and
+// only while a quarter of the queue is free. Packets that waited for the verdict of their flow leave behind younger ones of other flows. Within a flow
 // the order is always that of the wire.
 //
 // The package starts no goroutine. It reads no configuration, opens no sink and knows no port.

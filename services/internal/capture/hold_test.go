@@ -105,7 +105,7 @@ func TestHeldPacketsLearnTheirCall(t *testing.T) {
 
 func TestSilentFlowsAreGivenUp(t *testing.T) {
 	for expression, want := range map[string]string{"l7Protocol == unknown": "1 captured", "l7Protocol == DNS": "1 ignored"} {
-		cs := newCaptures(t, Options{Source: Source{Live: true}})
+		cs := newCaptures(t, Options{})
 		c, wait := begin(t, cs, Spec{Filter: compile(t, expression), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.Discard{})
 		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
 		f.say(b, 1, 100)
@@ -127,7 +127,7 @@ func TestSilentFlowsAreGivenUp(t *testing.T) {
 // What is held at the end of a live capture stays held; at the end of a savefile the flows have no verdict.
 func TestHeldAtTheEnd(t *testing.T) {
 	for _, past := range []bool{false, true} {
-		cs := newCaptures(t, Options{Source: Source{Live: !past}})
+		cs := newCaptures(t, Options{})
 		c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol != DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: past}, sink.Discard{})
 		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
 		f.say(b, 1, 100)
@@ -176,7 +176,7 @@ func TestHoldIsTheVerdictInTime(t *testing.T) {
 }
 
 func holdRound(t *testing.T, rng *rand.Rand) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	var out bytes.Buffer
 	// The second operand makes some packets of a DNS flow match at once, and others only with the verdict.
 	f := compile(t, "l7Protocol == DNS and vlan == 0-29 or vlan == 50-59")

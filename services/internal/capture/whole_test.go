@@ -198,7 +198,7 @@ func inOrder(t *testing.T, file string, out []byte) {
 
 // A client that pauses keeps its capture: what did not fit is counted, and what it gets is a whole file.
 func TestPausedClient(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	c, err := cs.Start(Spec{QueueBytes: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +241,7 @@ func TestPausedClient(t *testing.T) {
 }
 
 func TestSixtyFourCaptures(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Workers: 2, Live: true}, Max: 64})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}, Max: 64})
 	var all []*running
 	for i := range 64 {
 		k := []uint64{1, 2, 3, 4, 5, 6, 10}[i%7]

@@ -128,11 +128,7 @@ func (s *stage) Process(b *pipeline.Batch) {
 	}
 	s.tick(b.Now)
 	if s.want.Load() {
-		mark := b.Now - idleSlack
-		if n := len(b.Packets); n != 0 {
-			mark = b.Packets[n-1].Time
-		}
-		s.show(mark)
+		s.show(b.Mark())
 	}
 }
 
