@@ -163,7 +163,7 @@ func (q *Results) left() iter.Seq[*task] {
 }
 
 // Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken.
-func (q *Results) Interfaces() []pipeline.Interface { return q.Interfaces() }
+func (q *Results) Interfaces() []pipeline.Interface { return q.Tables.Interfaces() }
 
 // feed names the blocks to be looked at.
 func (q *Results) feed() {

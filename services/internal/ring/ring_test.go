@@ -162,7 +162,11 @@ func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		known := len(res.Interfaces())
 		for i := range b.Packets {
+			if int(b.Packets[i].Iface) >= known {
+				t.Fatalf("a packet of interface %d, and %d are known", b.Packets[i].Iface, known)
+			}
 			g := got{Frame: b.Packets[i].Frame, verdict: b.Meta[i].L7}
 			g.Data = append([]byte(nil), g.Data...)
 			if f := b.Meta[i].Flow; f != nil {
