@@ -29,7 +29,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 )
@@ -40,7 +40,7 @@ type Options struct {
 	Callers []int  // users who may call the API
 	State   string // directory for finished captures and the accounts of the ports
 	Version string
-	Uring   *ring.Uring // that rings are written through; nil where there is none
+	Uring   *uring.Ring // that rings are written through; nil where there is none
 }
 
 // An Engine is the running process.

@@ -17,6 +17,8 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/rule"
 )
 
 // rings are the packet ring buffers. What they are is kept in a file; they record while a storage device of theirs is active.
@@ -26,10 +28,10 @@ type rings struct {
 	queueBytes   uint64 // of each, as the memory plan grants it
 	reorderBytes uint64
 	volumes      *volumes
-	env          func() *filter.Env          // what the rules of a ring are compiled against
-	envNow       func() *filter.Env          // likewise, but what names a port that is not there is wrong
-	interfaces   func() []pipeline.Interface // of the workers' frames
-	store        func(dir string) ring.Store // how devices are written; nil is the ordinary way
+	env          func() *filter.Env           // what the rules of a ring are compiled against
+	envNow       func() *filter.Env           // likewise, but what names a port that is not there is wrong
+	interfaces   func() []pipeline.Interface  // of the workers' frames
+	store        func(dir string) files.Store // how devices are written; nil is the ordinary way
 	workers      []*recording
 
 	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
@@ -53,7 +55,7 @@ type recorder struct {
 	dirs          []string           // of its devices, as it was opened
 	ring          *ring.Ring         // nil unless it records
 	stages        []ring.Stage
-	calls         []*ring.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
+	calls         []*rule.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
 }
 
 // The states of a ring, as api.Ring has them.

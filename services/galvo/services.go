@@ -15,7 +15,7 @@ import (
 	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
 	"galvo/webui"
@@ -129,7 +129,7 @@ func runEngine(ctx context.Context, args []string) error {
 		return err
 	}
 	// From within the sandbox none can be made.
-	uring, err := ring.NewUring(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
+	uring, err := uring.New(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
 	if err != nil {
 		slog.Info("rings are written with pwrite", "reason", err)
 	}

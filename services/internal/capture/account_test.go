@@ -150,6 +150,7 @@ func addUp(t *testing.T, rng *rand.Rand, workers, rounds int) {
 	if n := len(cs.List()); n != 0 {
 		t.Errorf("%d captures still run", n)
 	}
+	cs.Close(t.Context(), "the end")
 	if files, _ := os.ReadDir(cs.Directory); len(files) != 1 {
 		t.Errorf("the directory holds %v", files)
 	}

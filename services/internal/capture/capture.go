@@ -12,7 +12,7 @@
 // only while a quarter of the queue is free. Packets that waited for the verdict of their flow leave behind younger ones of other flows. Within a flow
 // the order is always that of the wire.
 //
-// The package starts no goroutine. It reads no configuration, opens no sink and knows no port.
+// The package starts no goroutine, but for timers that give up what nobody fetches and save what is kept. It reads no configuration, opens no sink and knows no port.
 package capture
 
 import (
@@ -410,11 +410,11 @@ func (c *Capture) save() {
 	c.file.cell(0).store([cellWords]uint64{c.delivered.Load(), c.deliveredBytes.Load(), c.lost.Load(), uint64(c.started / 1000), uint64(now)})
 }
 
-// forget removes the file that outlives the engine.
-func (c *Capture) forget() error {
+// forget returns the file that outlives the engine, or nil: nobody writes its cells from then on.
+func (c *Capture) forget() *file {
 	c.saving.Lock()
 	defer c.saving.Unlock()
 	f := c.file
 	c.file = nil
-	return f.remove()
+	return f
 }

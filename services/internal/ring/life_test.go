@@ -18,6 +18,9 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/rule"
 )
 
 // stamp numbers frames, so that each one is unlike all others, and gives them times step apart.
@@ -453,7 +456,7 @@ func TestFaults(t *testing.T) {
 			set.create(t)
 			r := set.open(t)
 			record(t, r, frames)
-			set.disks["a"].files[segmentName(0)].b[blockSize+5000] ^= 1
+			set.disks["a"].files[files.SegmentName(0)].b[block.Size+5000] ^= 1
 			have, scan := collect(t, r, everything)
 			if copies == 1 {
 				sameFrames(t, frames, have)
@@ -472,7 +475,7 @@ func TestFaults(t *testing.T) {
 		r := set.open(t)
 		record(t, r, frames)
 		closeRing(t, r)
-		clear(set.disks["a"].files[stateName].b[stateDescriptor:])
+		clear(set.disks["a"].files[files.StateName].b[2*files.PageSize:])
 		r = set.open(t)
 		have, _ := collect(t, r, everything)
 		sameFrames(t, frames, have)
@@ -489,13 +492,13 @@ func TestRules(t *testing.T) {
 		}
 		return f
 	}
-	rules := []Rule{
-		{Filter: must("port == 53"), Action: Keep},
-		{Filter: must("l4Protocol == UDP"), Action: Discard},
-		{Filter: must("macProtocol == IPv4,IPv6"), Negate: true, Action: SnapLink},
-		{Filter: must("port == 443"), Action: SnapHeaders},
-		{Filter: must("port == 80"), Action: Snap, Bytes: 60},
-		{Filter: must("l4Protocol == ICMP"), Action: SnapNetwork},
+	rules := []rule.Rule{
+		{Filter: must("port == 53"), Action: rule.Keep},
+		{Filter: must("l4Protocol == UDP"), Action: rule.Discard},
+		{Filter: must("macProtocol == IPv4,IPv6"), Negate: true, Action: rule.SnapLink},
+		{Filter: must("port == 443"), Action: rule.SnapHeaders},
+		{Filter: must("port == 80"), Action: rule.Snap, Bytes: 60},
+		{Filter: must("l4Protocol == ICMP"), Action: rule.SnapNetwork},
 	}
 	set := newSetting(t, 1, 32<<20)
 	set.cfg.Rules = rules
@@ -539,7 +542,7 @@ func TestRules(t *testing.T) {
 		t.Errorf("%d packets, want %d; %v; state %+v", len(have), k, kinds, r.State())
 	}
 	closeRing(t, r)
-	for _, bad := range [][]Rule{{{}}, {{Filter: must("port == 1"), Action: Snap}}, {{Filter: must("port == 1"), Action: Discard + 1}}, make([]Rule, 65)} {
+	for _, bad := range [][]rule.Rule{{{}}, {{Filter: must("port == 1"), Action: rule.Snap}}, {{Filter: must("port == 1"), Action: rule.Discard + 1}}, make([]rule.Rule, 65)} {
 		set.cfg.Rules = bad
 		if _, err := Open(set.cfg); err == nil {
 			t.Errorf("rules %v are no error", bad)
@@ -666,7 +669,7 @@ func TestOverwrittenWhileRead(t *testing.T) {
 // TestStageAllocatesNothing counts what a batch allocates, with blocks that fill and are written.
 func TestStageAllocatesNothing(t *testing.T) {
 	set := newSetting(t, 1, 64<<20)
-	set.cfg.Rules = []Rule{{Filter: mustFilter(t, "port == 443"), Action: SnapHeaders}}
+	set.cfg.Rules = []rule.Rule{{Filter: mustFilter(t, "port == 443"), Action: rule.SnapHeaders}}
 	set.create(t)
 	r := set.open(t)
 	s := r.Stage(0, table)

@@ -98,7 +98,7 @@ func (q *Results) limit() int64 {
 		return math.MaxInt64 // no memory for what may come before
 	}
 	if q.coming != nil {
-		return max(q.bound, min(q.coming.first, q.coming.bound))
+		return max(q.bound, min(q.coming.First, q.coming.bound))
 	}
 	return q.bound
 }

@@ -88,13 +88,13 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 	var packets, captured, looked float64
 	all := float64(0)
 	for _, t := range tasks {
-		all += float64(t.packets)
+		all += float64(t.Packets)
 	}
 	step := max(1, (len(tasks)+sample-1)/sample)
 	start := time.Now()
 	for i := step / 2; i < len(tasks) && ctx.Err() == nil; i += step {
 		t := tasks[i]
-		looked += float64(t.packets)
+		looked += float64(t.Packets)
 		e.Sampled++
 		res.tokens <- struct{}{}
 		v := res.look(t)

@@ -1,10 +1,13 @@
-package ring
+// Package index is the end of a segment that is full: what its blocks are, and which of them have which keys, exactly. A Writer makes it out of the keys that the
+// blocks' builders have noted, an Index reads as much of it as somebody asks for. ../FORMAT.md has the bytes.
+package index
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"math/bits"
 	"slices"
 	"sync"
@@ -12,26 +15,43 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
 )
 
 // The index of a segment lies in its last blocks, in pages: what its blocks are (the table), and which of them have which keys (the exact index).
 const (
 	indexMagic    = "GALVORIX"
-	pageContent   = pageSize - localHead - 4 // of a page that is a block for local use, after its checksum
-	pagesPerBlock = blockSize/pageSize - 1   // the first page of an index block is a section header
+	pageContent   = files.PageSize - block.LocalHead - 4 // of a page that is a block for local use, after its checksum
+	pagesPerBlock = block.Size/files.PageSize - 1        // the first page of an index block is a section header
 	tableEntrySz  = 48
 	perTablePage  = pageContent / tableEntrySz
 	perDirPage    = pageContent / 8
-	maxBlocks     = maxSegment / blockSize
+	maxBlocks     = MaxSegment / block.Size
+	typeIndex     = 0x80004704 // type of a block for local use
 )
 
-// An index is that of one segment. Its lock is taken with Ring.mu held or not.
-type index struct {
+var le = binary.LittleEndian
+
+// castagnoli is the polynomial of CRC-32C, which processors compute.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// An Index is that of one segment. It may be used by several goroutines.
+type Index struct {
 	mu     sync.Mutex
 	loaded bool
 	head   indexHead
 	dir    []uint64 // first key of each page of keys
-	slots  []slot   // the table; nil once it was given away
+	slots  []Slot   // the table; nil once it was given away
+}
+
+// An Segment is a segment's file, of so many bytes, whose last blocks are an index.
+type Segment struct {
+	File    files.File
+	Bytes   int64
+	Number  int
+	Ring    uint64
+	Buffers *files.Buffers
 }
 
 type indexHead struct {
@@ -44,7 +64,8 @@ type indexHead struct {
 	covered    [maxBlocks / 64]uint64 // blocks whose keys are in the index
 }
 
-func (x *index) drop() {
+// Drop forgets what was read: the index is another one now.
+func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.loaded, x.dir, x.slots = false, nil, nil
@@ -59,7 +80,7 @@ type indexWriter struct {
 // next returns the content of the next page, or nil if there is no room.
 func (w *indexWriter) next() []byte {
 	at := pageOffset(w.page)
-	if at+pageSize > len(w.b) {
+	if at+files.PageSize > len(w.b) {
 		return nil
 	}
 	w.page++
@@ -67,52 +88,50 @@ func (w *indexWriter) next() []byte {
 }
 
 // pageOffset returns where page n of an index lies in the index blocks.
-func pageOffset(n int) int { return n/pagesPerBlock*blockSize + (n%pagesPerBlock+1)*pageSize }
+func pageOffset(n int) int { return n/pagesPerBlock*block.Size + (n%pagesPerBlock+1)*files.PageSize }
 
 // seal completes the pages, which are blocks for local use with a checksum each, and what is between and behind them.
 func (w *indexWriter) seal(id uint64) {
-	for at := 0; at < len(w.b); at += blockSize {
-		head := appendHead(w.b[at:at], []pipeline.Interface{{Link: packet.LinkEthernet}})
-		pad(w.b[at+len(head) : at+pageSize])
+	for at := 0; at < len(w.b); at += block.Size {
+		head := block.AppendHead(w.b[at:at], []pipeline.Interface{{Link: packet.LinkEthernet}})
+		block.Pad(w.b[at+len(head) : at+files.PageSize])
 	}
 	for n := range w.page {
-		p := w.b[pageOffset(n):][:pageSize]
+		p := w.b[pageOffset(n):][:files.PageSize]
 		le.PutUint32(p, typeIndex)
-		le.PutUint32(p[4:], pageSize)
+		le.PutUint32(p[4:], files.PageSize)
 		le.PutUint32(p[8:], crc32.Checksum(p[12:12+pageContent], castagnoli)^uint32(id))
-		le.PutUint32(p[pageSize-4:], pageSize)
+		le.PutUint32(p[files.PageSize-4:], files.PageSize)
 	}
-	for at := pageOffset(w.page); at < len(w.b); at = (at/blockSize+1)*blockSize + pageSize {
-		pad(w.b[at : (at/blockSize+1)*blockSize])
+	for at := pageOffset(w.page); at < len(w.b); at = (at/block.Size+1)*block.Size + files.PageSize {
+		block.Pad(w.b[at : (at/block.Size+1)*block.Size])
 	}
 }
 
-// write writes the index of a segment whose blocks are in slots.
-func (x *index) write(r *Ring, s *segment, slots []slot) error {
-	r.sorting.Lock()
-	defer r.sorting.Unlock()
-	size := indexBlocks(r.d.segment) * blockSize
-	if r.sorter.blocks == nil {
-		b, err := newPages(size)
+// Write writes the index of a segment whose blocks are in slots. What an index knows of the segment must be dropped then.
+func (o *Writer) Write(s *Segment, slots []Slot) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	size := indexBlocks(s.Bytes) * block.Size
+	if o.blocks == nil {
+		b, err := files.Pages(size)
 		if err != nil {
 			return err
 		}
-		r.sorter.blocks = b
+		o.blocks = b
 	}
-	b := r.sorter.blocks
 	covered := len(slots)
-	for !r.sorter.encode(b, r.d.ring, s.number, slots, covered) {
+	for !o.encode(o.blocks, s.Ring, s.Number, slots, covered) {
 		covered /= 2 // the keys of the others are found by their bloom filters
 	}
-	if _, err := s.file.WriteAt(b, r.d.segment-int64(size)); err != nil {
+	if _, err := s.File.WriteAt(o.blocks, s.Bytes-int64(size)); err != nil {
 		return fmt.Errorf("write its index: %w", err)
 	}
-	x.drop()
 	return nil
 }
 
 // encode makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
-func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int) bool {
+func (o *Writer) encode(b []byte, id uint64, number int, slots []Slot, most int) bool {
 	clear(b)
 	h := indexHead{ring: id, segment: uint32(number), blocks: uint32(len(slots)), tablePages: uint32((len(slots) + perTablePage - 1) / perTablePage)}
 	for i := range slots[:most] {
@@ -122,7 +141,7 @@ func (o *sorter) encode(b []byte, id uint64, number int, slots []slot, most int)
 	}
 	keys := o.sort(slots[:most])
 	w := indexWriter{b: b, page: 1 + int(h.tablePages)}
-	h.dirPages = uint32((len(b)/blockSize*pagesPerBlock + perDirPage - 1) / perDirPage)
+	h.dirPages = uint32((len(b)/block.Size*pagesPerBlock + perDirPage - 1) / perDirPage)
 	w.page += int(h.dirPages)
 	dir, ok := writeKeys(&w, keys, o.lists, (len(slots)+7)/8)
 	if !ok || len(dir) > int(h.dirPages)*perDirPage {
@@ -196,7 +215,7 @@ func appendBlocks(dst []byte, blocks []uint16, bitmap int) []byte {
 
 func (h *indexHead) put(b []byte) {
 	copy(b, indexMagic)
-	le.PutUint16(b[8:], formatVersion)
+	le.PutUint16(b[8:], block.FormatVersion)
 	le.PutUint64(b[16:], h.ring)
 	le.PutUint32(b[24:], h.segment)
 	le.PutUint32(b[28:], h.blocks)
@@ -209,7 +228,7 @@ func (h *indexHead) put(b []byte) {
 }
 
 func (h *indexHead) parse(b []byte) error {
-	if string(b[:8]) != indexMagic || le.Uint16(b[8:]) != formatVersion {
+	if string(b[:8]) != indexMagic || le.Uint16(b[8:]) != block.FormatVersion {
 		return errors.New("it is no index of this version")
 	}
 	*h = indexHead{
@@ -221,41 +240,41 @@ func (h *indexHead) parse(b []byte) error {
 	return nil
 }
 
-func writeTable(w *indexWriter, slots []slot) {
+func writeTable(w *indexWriter, slots []Slot) {
 	for len(slots) > 0 {
 		p := w.next()
 		n := min(len(slots), perTablePage)
 		for i := range slots[:n] {
 			s, e := &slots[i], p[i*tableEntrySz:]
-			le.PutUint64(e, s.seq)
-			le.PutUint64(e[8:], uint64(s.first))
-			le.PutUint64(e[16:], uint64(s.last))
-			le.PutUint64(e[24:], s.total)
-			le.PutUint32(e[32:], s.packets)
-			le.PutUint32(e[36:], s.bytes)
-			le.PutUint32(e[40:], s.generation)
-			le.PutUint16(e[44:], s.worker)
-			le.PutUint16(e[46:], s.flags)
+			le.PutUint64(e, s.Seq)
+			le.PutUint64(e[8:], uint64(s.First))
+			le.PutUint64(e[16:], uint64(s.Last))
+			le.PutUint64(e[24:], s.Total)
+			le.PutUint32(e[32:], s.Packets)
+			le.PutUint32(e[36:], s.Bytes)
+			le.PutUint32(e[40:], s.Generation)
+			le.PutUint16(e[44:], s.Worker)
+			le.PutUint16(e[46:], s.Flags)
 		}
 		slots = slots[n:]
 	}
 }
 
 // pages reads pages of an index into b, whose room they fit in, and calls f with the content of each.
-func (x *index) pages(r *Ring, s *segment, b []byte, from, n int, f func(i int, content []byte) error) error {
-	base := r.d.segment - int64(indexBlocks(r.d.segment))*blockSize
+func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content []byte) error) error {
+	base := s.Bytes - int64(indexBlocks(s.Bytes))*block.Size
 	for n > 0 {
-		run := min(n, pagesPerBlock-from%pagesPerBlock, len(b)/pageSize)
-		p := b[:run*pageSize]
-		if int64(pageOffset(from+run-1))+base+pageSize > r.d.segment {
+		run := min(n, pagesPerBlock-from%pagesPerBlock, len(b)/files.PageSize)
+		p := b[:run*files.PageSize]
+		if int64(pageOffset(from+run-1))+base+files.PageSize > s.Bytes {
 			return errors.New("its index names pages that are not there")
 		}
-		if _, err := s.file.ReadAt(p, base+int64(pageOffset(from))); err != nil {
+		if _, err := s.File.ReadAt(p, base+int64(pageOffset(from))); err != nil {
 			return fmt.Errorf("read its index: %w", err)
 		}
 		for i := range run {
-			q := p[i*pageSize:][:pageSize]
-			if le.Uint32(q) != typeIndex || le.Uint32(q[8:]) != crc32.Checksum(q[12:12+pageContent], castagnoli)^uint32(r.d.ring) {
+			q := p[i*files.PageSize:][:files.PageSize]
+			if le.Uint32(q) != typeIndex || le.Uint32(q[8:]) != crc32.Checksum(q[12:12+pageContent], castagnoli)^uint32(s.Ring) {
 				return errors.New("a page of its index is damaged")
 			}
 			if err := f(from+i, q[12:12+pageContent]); err != nil {
@@ -268,24 +287,24 @@ func (x *index) pages(r *Ring, s *segment, b []byte, from, n int, f func(i int, 
 }
 
 // load reads head, table and directory, which lie in a row, if they were not read before. x.mu is held.
-func (x *index) load(r *Ring, s *segment) error {
+func (x *Index) load(s *Segment) error {
 	if x.loaded {
 		return nil
 	}
-	b, err := r.buffers.get()
+	b, err := s.Buffers.Get()
 	if err != nil {
 		return err
 	}
-	defer r.buffers.put(b)
-	blocks := dataBlocks(r.d.segment)
+	defer s.Buffers.Put(b)
+	blocks := DataBlocks(s.Bytes)
 	tablePages := (blocks + perTablePage - 1) / perTablePage
 	var h indexHead
-	slots := make([]slot, 0, blocks)
+	slots := make([]Slot, 0, blocks)
 	dir := []uint64{}
-	err = x.pages(r, s, b, 0, 1+tablePages+dirPages(r.d.segment), func(i int, p []byte) error {
+	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
 		case i == 0:
-			return h.check(p, r, s, tablePages)
+			return h.check(p, s, tablePages)
 		case i <= tablePages:
 			slots = readTable(slots, p)
 		default:
@@ -307,39 +326,39 @@ func dirPages(segment int64) int {
 	return (indexBlocks(segment)*pagesPerBlock + perDirPage - 1) / perDirPage
 }
 
-func (h *indexHead) check(p []byte, r *Ring, s *segment, tablePages int) error {
+func (h *indexHead) check(p []byte, s *Segment, tablePages int) error {
 	if err := h.parse(p); err != nil {
 		return err
 	}
-	if h.ring != r.d.ring || h.segment != uint32(s.number) || int(h.blocks) != dataBlocks(r.d.segment) || int(h.tablePages) != tablePages ||
-		int(h.dirPages) != dirPages(r.d.segment) || h.keyPages > h.dirPages*perDirPage {
+	if h.ring != s.Ring || h.segment != uint32(s.Number) || int(h.blocks) != DataBlocks(s.Bytes) || int(h.tablePages) != tablePages ||
+		int(h.dirPages) != dirPages(s.Bytes) || h.keyPages > h.dirPages*perDirPage {
 		return errors.New("its index belongs to another segment")
 	}
 	return nil
 }
 
 // readTable appends the slots of a page of the table, up to the capacity.
-func readTable(slots []slot, p []byte) []slot {
+func readTable(slots []Slot, p []byte) []Slot {
 	for i := 0; i < perTablePage && len(slots) < cap(slots); i++ {
 		e := p[i*tableEntrySz:]
-		slots = append(slots, slot{
-			seq: le.Uint64(e), first: int64(le.Uint64(e[8:])), last: int64(le.Uint64(e[16:])), total: le.Uint64(e[24:]), packets: le.Uint32(e[32:]),
-			bytes: le.Uint32(e[36:]), generation: le.Uint32(e[40:]), worker: le.Uint16(e[44:]), flags: le.Uint16(e[46:]),
+		slots = append(slots, Slot{
+			Seq: le.Uint64(e), First: int64(le.Uint64(e[8:])), Last: int64(le.Uint64(e[16:])), Total: le.Uint64(e[24:]), Packets: le.Uint32(e[32:]),
+			Bytes: le.Uint32(e[36:]), Generation: le.Uint32(e[40:]), Worker: le.Uint16(e[44:]), Flags: le.Uint16(e[46:]),
 		})
 	}
 	return slots
 }
 
-// table returns what the blocks of a segment are.
-func (x *index) table(r *Ring, s *segment) ([]slot, error) {
+// Table returns what the blocks of a segment are.
+func (x *Index) Table(s *Segment) ([]Slot, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.load(r, s); err != nil {
+	if err := x.load(s); err != nil {
 		return nil, err
 	}
 	if x.slots == nil { // given away before
 		x.loaded = false
-		if err := x.load(r, s); err != nil {
+		if err := x.load(s); err != nil {
 			return nil, err
 		}
 	}
@@ -348,17 +367,18 @@ func (x *index) table(r *Ring, s *segment) ([]slot, error) {
 	return slots, nil
 }
 
-// A blockSet is a set of blocks of a segment.
-type blockSet [maxBlocks / 64]uint64
+// A Set is a set of blocks of a segment.
+type Set [maxBlocks / 64]uint64
 
-func (b *blockSet) has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
-func (b *blockSet) add(i int)      { b[i/64] |= 1 << (i % 64) }
+// Has reports whether a block is in the set.
+func (b *Set) Has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
+func (b *Set) add(i int)      { b[i/64] |= 1 << (i % 64) }
 
-// find returns the blocks of a segment that have one of the keys of a range, and those that the index says nothing about.
-func (x *index) find(r *Ring, s *segment, keys filter.KeyRange) (with, unknown blockSet, err error) {
+// Find returns the blocks of a segment that have one of the keys of a range, and those that the index says nothing about.
+func (x *Index) Find(s *Segment, keys filter.KeyRange) (with, unknown Set, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.load(r, s); err != nil {
+	if err := x.load(s); err != nil {
 		return with, unknown, err
 	}
 	for i := range unknown {
@@ -376,13 +396,13 @@ func (x *index) find(r *Ring, s *segment, keys filter.KeyRange) (with, unknown b
 	if from >= to {
 		return with, unknown, nil
 	}
-	b, err := r.buffers.get()
+	b, err := s.Buffers.Get()
 	if err != nil {
 		return with, unknown, err
 	}
-	defer r.buffers.put(b)
+	defer s.Buffers.Put(b)
 	first := 1 + int(x.head.tablePages) + int(x.head.dirPages)
-	err = x.pages(r, s, b, first+from, to-from, func(_ int, p []byte) error {
+	err = x.pages(s, b, first+from, to-from, func(_ int, p []byte) error {
 		return readKeys(p, hi, (int(x.head.blocks)+7)/8, func(key uint64, block int) {
 			if key >= lo {
 				with.add(block)
@@ -396,16 +416,16 @@ var errKeys = errors.New("a page of keys makes no sense")
 
 // readKeys calls f for every key of a page up to hi, and every block that has it.
 func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, block int)) error {
-	d := decoder{b: p[2:]}
+	d := block.Decoder{B: p[2:]}
 	key := uint64(0)
 	for range le.Uint16(p) {
-		key += d.uvarint()
-		n := d.uvarint()
-		if key > hi && !d.bad {
+		key += d.Uvarint()
+		n := d.Uvarint()
+		if key > hi && !d.Bad {
 			return nil
 		}
 		if n == 0 {
-			for i, set := range d.bytes(bitmap) {
+			for i, set := range d.Bytes(bitmap) {
 				for ; set != 0; set &= set - 1 {
 					f(key, 8*i+bits.TrailingZeros8(set))
 				}
@@ -419,41 +439,41 @@ func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, block int)) er
 			f(key, int(block))
 			continue
 		}
-		for n >>= 1; n > 0 && !d.bad; n-- {
-			block += d.uvarint()
+		for n >>= 1; n > 0 && !d.Bad; n-- {
+			block += d.Uvarint()
 			if block >= maxBlocks {
 				return errKeys
 			}
 			f(key, int(block))
 		}
-		if d.bad {
+		if d.Bad {
 			return errKeys
 		}
 	}
 	return nil
 }
 
-// all returns the whole exact index of a segment: the blocks of each key, and those that it says nothing about.
-func (x *index) all(r *Ring, s *segment) (map[uint64]*blockSet, blockSet, error) {
+// All returns the whole exact index of a segment: the blocks of each key, and those that it says nothing about.
+func (x *Index) All(s *Segment) (map[uint64]*Set, Set, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var none blockSet
-	if err := x.load(r, s); err != nil {
+	var none Set
+	if err := x.load(s); err != nil {
 		return nil, none, err
 	}
 	for i := range none {
 		none[i] = ^x.head.covered[i]
 	}
-	b, err := r.buffers.get()
+	b, err := s.Buffers.Get()
 	if err != nil {
 		return nil, none, err
 	}
-	defer r.buffers.put(b)
-	keys := make(map[uint64]*blockSet)
-	err = x.pages(r, s, b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
-		return readKeys(p, never, (int(x.head.blocks)+7)/8, func(key uint64, block int) {
+	defer s.Buffers.Put(b)
+	keys := make(map[uint64]*Set)
+	err = x.pages(s, b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
+		return readKeys(p, math.MaxInt64, (int(x.head.blocks)+7)/8, func(key uint64, block int) {
 			if keys[key] == nil {
-				keys[key] = new(blockSet)
+				keys[key] = new(Set)
 			}
 			keys[key].add(block)
 		})

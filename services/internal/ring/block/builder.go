@@ -1,4 +1,4 @@
-package ring
+package block
 
 import (
 	"bytes"
@@ -10,67 +10,69 @@ import (
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/opentable"
 )
 
-// An image is a block in memory: while it is built, while it waits for the disk, and as long as somebody reads it there.
-type image struct {
-	buf []byte // blockSize bytes that begin at a page
-	h   header
-	begun
-	keys []uint64 // of all its packets, each once, unless the header has flagPartial
-	refs int      // guarded by Ring.mu; at 0 it goes back to the pool
+// An Image is a block in memory: while it is built, while it waits for the disk, and as long as somebody reads it there.
+type Image struct {
+	Buf    []byte // Size bytes that begin at a page
+	Header Header
+	Sum
+	Keys []uint64 // of all its packets, each once, unless the header has FlagPartial
+	Refs int      // how many use it; its owner counts them
 }
 
-// maxKeys bounds the keys of a block: a block of real traffic has 1100.
-const maxKeys = 6144
+// MaxKeys bounds the keys of a block: a block of real traffic has 1100.
+const MaxKeys = 6144
 
-// A builder makes the blocks of one worker. It belongs to the worker's goroutine.
-type builder struct {
-	img *image
-	buf []byte
-	pos int
-	h   header
-	begun
+// A Builder makes the blocks of one worker. It belongs to the worker's goroutine.
+type Builder struct {
+	Image  *Image // that is built; nil if there is none
+	buf    []byte
+	pos    int
+	Header Header // as far as it is known
+	Sum
 
 	entries []entry
 	notes   []entryNote
 	events  []event
 	hosts   []byte
 	codes   []byte
-	slots   openTable[uint16] // number of an entry + 1
-	set     openTable[uint64] // keys
-	bloom   bloom
+	slots   opentable.Table[uint16] // number of an entry + 1
+	set     opentable.Table[uint64] // keys
+	bloom   Bloom
 	bound   int    // of the encoded entries and events
 	lastID  uint64 // that the next entry's counts from
 	scratch []filter.Key
 	stream  []byte
 }
 
-func newBuilder() *builder {
-	return &builder{
+// NewBuilder makes a builder, with all memory that it will need.
+func NewBuilder() *Builder {
+	return &Builder{
 		entries: make([]entry, 0, maxEntries), events: make([]event, 0, maxEvents), hosts: make([]byte, 0, maxHosts),
-		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: newOpenTable[uint16](2 * maxEntries), set: newOpenTable[uint64](2 * 8192),
+		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), set: opentable.New[uint64](2 * 8192),
 		scratch: make([]filter.Key, 0, 512), stream: make([]byte, 0, 1<<19),
 	}
 }
 
-// begin starts a block in img, whose header says who writes it. head is what appendHead made.
-func (b *builder) begin(img *image, h header, head []byte) {
-	b.img, b.buf, b.h = img, img.buf, h
+// Begin starts a block in img, whose header says who writes it. head is what AppendHead made.
+func (b *Builder) Begin(img *Image, h Header, head []byte) {
+	b.Image, b.buf, b.Header = img, img.Buf, h
 	b.pos = copy(b.buf, head)
-	b.h.dataStart = uint32(b.pos)
-	b.h.first, b.h.last = math.MaxInt64, math.MinInt64
-	b.bloom = bloom(b.buf[trailerAt+bloomAt:][:bloomSize])
+	b.Header.DataStart = uint32(b.pos)
+	b.Header.First, b.Header.Last = math.MaxInt64, math.MinInt64
+	b.bloom = Bloom(b.buf[trailerAt+bloomAt:][:bloomSize])
 	clear(b.bloom)
-	b.begun = begun{}
-	img.keys = img.keys[:0]
+	b.Sum = Sum{}
+	img.Keys = img.Keys[:0]
 }
 
-// reset forgets the block.
-func (b *builder) reset() {
-	b.slots.reset(len(b.entries))
-	b.set.reset(len(b.img.keys))
-	b.img, b.buf, b.bloom = nil, nil, nil
+// Reset forgets the block.
+func (b *Builder) Reset() {
+	b.slots.Reset(len(b.entries))
+	b.set.Reset(len(b.Image.Keys))
+	b.Image, b.buf, b.bloom = nil, nil, nil
 	b.entries, b.notes, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.notes[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
 	b.lastID = 0
 }
@@ -78,18 +80,18 @@ func (b *builder) reset() {
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
 const perPacket = 2*(maxEntryBytes+maxEventBytes+l7.MaxHost) + 2 + 3
 
-// room reports whether a packet of so many captured bytes fits into the block.
-func (b *builder) room(captured int) bool {
+// Room reports whether a packet of so many captured bytes fits into the block.
+func (b *Builder) Room(captured int) bool {
 	size := packetSize(captured, packet.DirIn|packet.FCSBad)
-	return b.pos+size+localSize(b.bound+len(b.codes)+perPacket)+localHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
-		int(b.h.packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+l7.MaxHost <= maxHosts
+	return b.pos+size+localSize(b.bound+len(b.codes)+perPacket)+LocalHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
+		int(b.Header.Packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+l7.MaxHost <= maxHosts
 }
 
-// add puts a packet into the block, which has room. Of its bytes captured are kept.
-func (b *builder) add(p *packet.Packet, m *pipeline.Meta, captured int) {
+// Add puts a packet into the block, which has room. Of its bytes captured are kept.
+func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	i := b.find(p, m, captured)
 	e := &b.entries[i]
-	ordinal := int32(b.h.packets)
+	ordinal := int32(b.Header.Packets)
 	b.note(e, ordinal, m)
 	b.index(e, p, m)
 	distance := 0
@@ -101,13 +103,13 @@ func (b *builder) add(p *packet.Packet, m *pipeline.Meta, captured int) {
 
 	f := &p.Frame
 	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, ""))
-	if f.Time < b.h.last {
-		b.h.flags |= flagUnsorted
+	if f.Time < b.Header.Last {
+		b.Header.Flags |= FlagUnsorted
 	}
-	b.h.first, b.h.last = min(b.h.first, f.Time), max(b.h.last, f.Time)
-	b.h.packets++
-	b.h.bytes += uint32(captured)
-	if b.pos-b.begun.to >= sumStep {
+	b.Header.First, b.Header.Last = min(b.Header.First, f.Time), max(b.Header.Last, f.Time)
+	b.Header.Packets++
+	b.Header.Bytes += uint32(captured)
+	if b.pos-b.Sum.to >= sumStep {
 		b.goOn(b.buf, b.pos)
 	}
 }
@@ -119,7 +121,7 @@ const sumStep = 16 << 10
 const noFlow = math.MaxUint64
 
 // find returns the entry of a packet, made if need be.
-func (b *builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
+func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 	if m.Flow == nil {
 		return b.flowless(m.L7)
 	}
@@ -131,7 +133,7 @@ func (b *builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		outer = b.silent(m.Outer)
 	}
 	at := b.slot(id, outerID, l7.Verdict{})
-	if i := b.slots.at[at]; i != 0 {
+	if i := b.slots.At[at]; i != 0 {
 		return int32(i) - 1
 	}
 	e := b.append(at, id, outerID)
@@ -150,23 +152,23 @@ func (b *builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 }
 
 // silent returns the entry of a flow that is the outside of a packet of another flow.
-func (b *builder) silent(r *flow.Record) int32 {
+func (b *Builder) silent(r *flow.Record) int32 {
 	at := b.slot(r.ID, noFlow, l7.Verdict{})
-	if i := b.slots.at[at]; i != 0 {
+	if i := b.slots.At[at]; i != 0 {
 		return int32(i) - 1
 	}
 	e := b.append(at, r.ID, noFlow)
 	e.flags = entryFlow | recordFlags(r, r.First)
 	b.keyed(e, r)
 	i := int32(len(b.entries) - 1)
-	e.firstItem = b.event(noEntry, l7.Verdict{State: silentState}, hostRef{})
+	e.firstItem = b.event(noEntry, l7.Verdict{State: SilentState}, hostRef{})
 	return i
 }
 
 // flowless returns the entry of packets without flow that have a verdict.
-func (b *builder) flowless(v l7.Verdict) int32 {
+func (b *Builder) flowless(v l7.Verdict) int32 {
 	at := b.slot(0, 0, v)
-	if i := b.slots.at[at]; i != 0 {
+	if i := b.slots.At[at]; i != 0 {
 		return int32(i) - 1
 	}
 	e := b.append(at, 0, 0)
@@ -186,12 +188,12 @@ func recordFlags(r *flow.Record, now int64) (f entryFlags) {
 		f |= entryOutside
 	}
 	if r.First < now {
-		f |= entryContinued
+		f |= EntryContinued
 	}
 	return f
 }
 
-func (b *builder) keyed(e *entry, r *flow.Record) {
+func (b *Builder) keyed(e *entry, r *flow.Record) {
 	e.flags |= entryKey
 	b.bound += maxKeyBytes
 	b.noteOf(e).record = key{r.Addr, r.Port, r.Proto}
@@ -200,7 +202,7 @@ func (b *builder) keyed(e *entry, r *flow.Record) {
 }
 
 // noteOf returns what is kept of an entry beside.
-func (b *builder) noteOf(e *entry) *entryNote {
+func (b *Builder) noteOf(e *entry) *entryNote {
 	if e.note == noEntry {
 		e.note = int32(len(b.notes))
 		b.notes = append(b.notes, entryNote{})
@@ -208,9 +210,9 @@ func (b *builder) noteOf(e *entry) *entryNote {
 	return &b.notes[e.note]
 }
 
-func (b *builder) append(at int, id, outerID uint64) *entry {
+func (b *Builder) append(at int, id, outerID uint64) *entry {
 	b.entries = append(b.entries, entry{id: id, outerID: outerID, note: noEntry, lastPkt: noEntry, firstItem: noEntry, lastItem: noEntry})
-	b.slots.at[at] = uint16(len(b.entries))
+	b.slots.At[at] = uint16(len(b.entries))
 	b.bound += 4 + varintLen(int64(id-b.lastID)) // flags, and where it has an outer flow its entry
 	if id != 0 {
 		b.lastID = id
@@ -219,17 +221,17 @@ func (b *builder) append(at int, id, outerID uint64) *entry {
 }
 
 // slot returns the place of an entry in slots, or the free one where it belongs. v counts for entries without flow only.
-func (b *builder) slot(id, outerID uint64, v l7.Verdict) int {
-	if b.slots.full(len(b.entries)) {
-		b.slots.grow()
+func (b *Builder) slot(id, outerID uint64, v l7.Verdict) int {
+	if b.slots.Full(len(b.entries)) {
+		b.slots.Grow()
 		for i := range b.entries {
 			e := &b.entries[i]
-			b.slots.put(entryHash(e.id, e.verdict), uint16(i+1))
+			b.slots.Put(entryHash(e.id, e.verdict), uint16(i+1))
 		}
 	}
 	t := &b.slots
-	for at := t.first(entryHash(id, v)); ; at = (at + 1) & (len(t.at) - 1) {
-		i := t.at[at]
+	for at := t.First(entryHash(id, v)); ; at = (at + 1) & (len(t.At) - 1) {
+		i := t.At[at]
 		if i == 0 {
 			return at
 		}
@@ -247,7 +249,7 @@ func entryHash(id uint64, v l7.Verdict) uint64 {
 }
 
 // note keeps what became known of the flow of a packet.
-func (b *builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
+func (b *Builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
 	if e.firstItem != noEntry && e.verdict == m.L7 && int(e.host.n) == len(m.Host) && (len(m.Host) == 0 || bytes.Equal(b.hosts[e.host.at:][:e.host.n], m.Host)) {
 		return
 	}
@@ -270,7 +272,7 @@ func (b *builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
 	b.addKeys()
 }
 
-func (b *builder) event(ordinal int32, v l7.Verdict, host hostRef) int32 {
+func (b *Builder) event(ordinal int32, v l7.Verdict, host hostRef) int32 {
 	b.events = append(b.events, event{packet: ordinal, next: noEntry, verdict: v, host: host})
 	b.bound += 4 + idLen(v.Proto) + idLen(v.App) // the host name is counted by note
 	return int32(len(b.events) - 1)
@@ -288,7 +290,7 @@ func idLen(id l7.ID) int {
 }
 
 // index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.
-func (b *builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
+func (b *Builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
 	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Labels == 0 && p.VLANs < 2
 	if !plain {
 		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
@@ -309,45 +311,45 @@ func (b *builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
 }
 
 // addKeys adds the keys in scratch.
-func (b *builder) addKeys() {
+func (b *Builder) addKeys() {
 	for _, k := range b.scratch {
 		k := uint64(k)
-		h := bloomHash(k)
-		at := b.set.first(h)
-		for b.set.at[at] != 0 && b.set.at[at] != k {
-			at = (at + 1) & (len(b.set.at) - 1)
+		h := Hash(k)
+		at := b.set.First(h)
+		for b.set.At[at] != 0 && b.set.At[at] != k {
+			at = (at + 1) & (len(b.set.At) - 1)
 		}
-		if b.set.at[at] == k {
+		if b.set.At[at] == k {
 			continue
 		}
 		b.bloom.addHash(h)
-		if len(b.img.keys) == maxKeys {
-			b.h.flags |= flagPartial
+		if len(b.Image.Keys) == MaxKeys {
+			b.Header.Flags |= FlagPartial
 			continue
 		}
-		b.set.at[at] = k
-		b.img.keys = append(b.img.keys, k)
-		if b.set.full(len(b.img.keys)) {
-			b.set.grow()
-			for _, k := range b.img.keys {
-				b.set.put(bloomHash(k), k)
+		b.set.At[at] = k
+		b.Image.Keys = append(b.Image.Keys, k)
+		if b.set.Full(len(b.Image.Keys)) {
+			b.set.Grow()
+			for _, k := range b.Image.Keys {
+				b.set.Put(Hash(k), k)
 			}
 		}
 	}
 }
 
-// finish completes img with the flow table: the image that is being built, or another one for a copy of it as far as it is.
-func (b *builder) finish(img *image) {
-	if img != b.img {
-		copy(img.buf, b.buf[:b.pos])
-		copy(img.buf[trailerAt:blockSize], b.buf[trailerAt:blockSize])
+// Finish completes img with the flow table: the image that is being built, or another one for a copy of it as far as it is.
+func (b *Builder) Finish(img *Image) {
+	if img != b.Image {
+		copy(img.Buf, b.buf[:b.pos])
+		copy(img.Buf[trailerAt:Size], b.buf[trailerAt:Size])
 	}
 	b.stream = b.appendFlows(b.stream[:0])
-	h := b.h
-	h.dataEnd = uint32(b.pos)
-	h.entries = uint32(len(b.entries))
-	h.flowsEnd = uint32(len(appendLocal(img.buf[:b.pos], typeFlows, b.stream)))
-	img.h = h
-	img.begun = b.begun
-	img.goOn(img.buf, int(h.flowsEnd))
+	h := b.Header
+	h.DataEnd = uint32(b.pos)
+	h.Entries = uint32(len(b.entries))
+	h.FlowsEnd = uint32(len(appendLocal(img.Buf[:b.pos], typeFlows, b.stream)))
+	img.Header = h
+	img.Sum = b.Sum
+	img.goOn(img.Buf, int(h.FlowsEnd))
 }

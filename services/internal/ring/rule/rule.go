@@ -1,4 +1,5 @@
-package ring
+// Package rule says what a ring keeps of each packet.
+package rule
 
 import (
 	"fmt"
@@ -36,8 +37,8 @@ const (
 // maxRules is what a filter.Set takes.
 const maxRules = filter.MaxSet
 
-// rules are a ring's rules for one worker.
-type rules struct {
+// Set are a ring's rules for one worker.
+type Set struct {
 	list   []Rule
 	set    *filter.Set
 	negate uint64
@@ -45,7 +46,8 @@ type rules struct {
 	calls  uint64 // rules with Calls
 }
 
-func checkRules(list []Rule) error {
+// Check says what is wrong with rules.
+func Check(list []Rule) error {
 	if len(list) > maxRules {
 		return fmt.Errorf("a ring has at most %d rules, not %d", maxRules, len(list))
 	}
@@ -62,11 +64,12 @@ func checkRules(list []Rule) error {
 	return nil
 }
 
-func newRules(list []Rule) *rules {
+// NewSet makes the rules of one worker; nil if there are none.
+func NewSet(list []Rule) *Set {
 	if len(list) == 0 {
 		return nil
 	}
-	r := &rules{list: list, all: 1<<(len(list)-1)<<1 - 1}
+	r := &Set{list: list, all: 1<<(len(list)-1)<<1 - 1}
 	var filters []*filter.Filter
 	for i, one := range list {
 		filters = append(filters, one.Filter)
@@ -84,8 +87,8 @@ func newRules(list []Rule) *rules {
 // maxCaptured is how much of a packet is kept without a rule: the largest one that libpcap reads.
 const maxCaptured = 262144
 
-// keep returns how many bytes of a packet are kept, or -1 if it is discarded. It may be called on nil.
-func (r *rules) keep(p *packet.Packet, m *pipeline.Meta) int {
+// Keep returns how many bytes of a packet are kept, or -1 if it is discarded. It may be called on nil.
+func (r *Set) Keep(p *packet.Packet, m *pipeline.Meta) int {
 	n := min(len(p.Data), maxCaptured)
 	if r == nil {
 		return n
@@ -116,7 +119,7 @@ func (r *rules) keep(p *packet.Packet, m *pipeline.Meta) int {
 }
 
 // follow returns the rules that a packet matches by its calls. yes are those whose filters it matches: they are for its calls from now on.
-func (r *rules) follow(call *flow.Call, yes uint64, now int64) (by uint64) {
+func (r *Set) follow(call *flow.Call, yes uint64, now int64) (by uint64) {
 	for left := r.calls; left != 0; left &= left - 1 {
 		i := bits.TrailingZeros64(left)
 		if yes>>i&1 != 0 {

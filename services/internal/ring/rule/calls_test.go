@@ -1,8 +1,9 @@
-package ring
+package rule
 
 import (
 	"testing"
 
+	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 )
 
@@ -45,7 +46,11 @@ func TestCalls(t *testing.T) {
 
 // A rule for a call's messages is for its media too.
 func TestRulesFollowCalls(t *testing.T) {
-	r := newRules([]Rule{{Filter: mustFilter(t, "port == 5060"), Calls: new(Calls), Action: Discard}})
+	f, err := filter.Compile("port == 5060", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := NewSet([]Rule{{Filter: f, Calls: new(Calls), Action: Discard}})
 	message, media, other := callOf(1), callOf(1), callOf(2)
 	if r.follow(media, 0, 1) != 0 {
 		t.Error("media of a call that nothing is known of matches")

@@ -1,4 +1,5 @@
-package ring
+// Package uring writes the files of package files through io_uring(7).
+package uring
 
 import (
 	"errors"
@@ -11,14 +12,16 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"galvo/services/internal/ring/files"
 )
 
-// A Uring submits writes through io_uring(7): no thread waits for them, and the kernel knows the memory that they come from, so that it need not look for
+// A Ring submits writes through io_uring(7): no thread waits for them, and the kernel knows the memory that they come from, so that it need not look for
 // its pages each time. It serves all rings of a process, for as long as that lives.
 //
 // It can do nothing but write registered memory to open files: the kernel is told so before anybody uses it (io_uring_register(2), restrictions). So it can
 // be made before a process gives up its rights, and io_uring_setup be denied from then on.
-type Uring struct {
+type Ring struct {
 	fd     int
 	done   *os.File // an eventfd: something was completed
 	rings  []byte   // submission and completion queue, shared with the kernel
@@ -95,15 +98,15 @@ type cqe struct {
 	_    uint32
 }
 
-// NewUring makes a Uring. The error says why the kernel, or what confines the process, has none to give. report is told, once, if the kernel later refuses
+// New makes a Ring. The error says why the kernel, or what confines the process, has none to give. report is told, once, if the kernel later refuses
 // what it is asked for: then, too, everything is written in the ordinary way.
-func NewUring(report func(error)) (*Uring, error) {
+func New(report func(error)) (*Ring, error) {
 	p := uringParams{flags: setupDisabled}
 	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uringDepth, uintptr(unsafe.Pointer(&p)), 0)
 	if errno != 0 {
 		return nil, fmt.Errorf("io_uring_setup: %w", errno)
 	}
-	u := &Uring{fd: int(fd), report: report, free: make(chan uint32, uringDepth), asked: make(chan uint32, uringDepth)}
+	u := &Ring{fd: int(fd), report: report, free: make(chan uint32, uringDepth), asked: make(chan uint32, uringDepth)}
 	for i := range uringDepth {
 		u.free <- uint32(i)
 		u.pending[i] = make(chan int32, 1)
@@ -111,8 +114,8 @@ func NewUring(report func(error)) (*Uring, error) {
 	unix.CloseOnExec(u.fd)
 	if err := errors.Join(u.mapQueues(&p), u.prepare()); err != nil {
 		unix.Close(u.fd) //nolint:errcheck // it was never used
-		freePages(u.rings)
-		freePages(u.sqeMem)
+		files.Free(u.rings)
+		files.Free(u.sqeMem)
 		return nil, err
 	}
 	go u.serve()
@@ -121,7 +124,7 @@ func NewUring(report func(error)) (*Uring, error) {
 }
 
 // mapQueues maps the queues.
-func (u *Uring) mapQueues(p *uringParams) (err error) {
+func (u *Ring) mapQueues(p *uringParams) (err error) {
 	if p.features&featSingleMmap == 0 {
 		return errors.New("io_uring: the kernel is too old")
 	}
@@ -141,7 +144,7 @@ func (u *Uring) mapQueues(p *uringParams) (err error) {
 }
 
 // prepare makes room for registered memory, and forbids everything but to write from it.
-func (u *Uring) prepare() error {
+func (u *Ring) prepare() error {
 	event, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("eventfd: %w", err)
@@ -176,39 +179,34 @@ func (u *Uring) prepare() error {
 	return nil
 }
 
-func (u *Uring) register(op uintptr, arg unsafe.Pointer, n uintptr) error {
+func (u *Ring) register(op uintptr, arg unsafe.Pointer, n uintptr) error {
 	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(u.fd), op, uintptr(arg), n, 0, 0); errno != 0 {
 		return errno
 	}
 	return nil
 }
 
-// Directory is a Store like OpenDirectory's whose files are written through u.
-func (u *Uring) Directory(path string) Store { return uringDirectory{directory(path), u} }
+// Directory is a Store like that of files.Open whose files are written through u.
+func (u *Ring) Directory(path string) files.Store { return uringDirectory{files.Directory(path), u} }
 
 type uringDirectory struct {
-	directory
-	u *Uring
+	files.Directory
+	u *Ring
 }
 
-func (d uringDirectory) Open(name string, write bool) (File, error) {
-	f, err := d.directory.Open(name, write)
-	if f, ok := f.(*osFile); ok && err == nil && write && f.direct {
+func (d uringDirectory) Open(name string, write bool) (files.File, error) {
+	f, err := d.Directory.Open(name, write)
+	if f, ok := f.(*files.OSFile); ok && err == nil && write && f.Direct {
 		return &uringFile{f, d.u}, nil
 	}
 	return f, err
 }
 
-// Pin implements pinner.
+// Pin implements files.Pinner.
 func (d uringDirectory) Pin(b []byte) (unpin func(), err error) { return d.u.pin(b) }
 
-// A pinner is a Store that writes faster from memory that it was told of before. What is written while unpin runs, or after, must not lie there.
-type pinner interface {
-	Pin(b []byte) (unpin func(), err error)
-}
-
 // pin registers memory in pieces, unless it is. What finds no place is written in the ordinary way.
-func (u *Uring) pin(b []byte) (unpin func(), err error) {
+func (u *Ring) pin(b []byte) (unpin func(), err error) {
 	if _, is := u.bufferOf(b[:min(len(b), maxBuffer)]); is { // several devices share it
 		return func() {}, nil
 	}
@@ -236,7 +234,7 @@ func (u *Uring) pin(b []byte) (unpin func(), err error) {
 }
 
 // setBuffer makes b the registered buffer i; nil takes that away.
-func (u *Uring) setBuffer(i int, b []byte) error {
+func (u *Ring) setBuffer(i int, b []byte) error {
 	vector := unix.Iovec{}
 	if b != nil {
 		vector.Base = &b[0]
@@ -255,7 +253,7 @@ func (u *Uring) setBuffer(i int, b []byte) error {
 }
 
 // bufferOf returns the registered buffer that has all of b.
-func (u *Uring) bufferOf(b []byte) (int, bool) {
+func (u *Ring) bufferOf(b []byte) (int, bool) {
 	at := uintptr(unsafe.Pointer(&b[0]))
 	u.pinning.Lock()
 	defer u.pinning.Unlock()
@@ -272,21 +270,21 @@ func (u *Uring) bufferOf(b []byte) (int, bool) {
 
 // A uringFile is a file that is written through a Uring.
 type uringFile struct {
-	*osFile
-	u *Uring
+	*files.OSFile
+	u *Ring
 }
 
 // WriteAt implements io.WriterAt. What is not in registered memory, or the kernel has not written in one go, is written in the ordinary way.
 func (f *uringFile) WriteAt(b []byte, at int64) (int, error) {
 	buffer, ok := f.u.bufferOf(b)
 	if !ok {
-		return f.osFile.WriteAt(b, at)
+		return f.OSFile.WriteAt(b, at)
 	}
-	n, err := f.u.write(f.osFile, b, at, buffer)
+	n, err := f.u.write(f.OSFile, b, at, buffer)
 	if n == len(b) {
 		return n, nil
 	}
-	rest, werr := f.osFile.WriteAt(b[n:], at+int64(n)) // it has the disk's error, if there is one
+	rest, werr := f.OSFile.WriteAt(b[n:], at+int64(n)) // it has the disk's error, if there is one
 	if err != nil && werr == nil {
 		f.u.refused.Do(func() { f.u.report(fmt.Errorf("io_uring does not write what pwrite does: %w", err)) })
 	}
@@ -294,7 +292,7 @@ func (f *uringFile) WriteAt(b []byte, at int64) (int, error) {
 }
 
 // write writes b and waits; it returns how many bytes were written.
-func (u *Uring) write(f *osFile, b []byte, at int64, buffer int) (int, error) {
+func (u *Ring) write(f *files.OSFile, b []byte, at int64, buffer int) (int, error) {
 	n := u.do(sqe{op: opWriteFixed, fd: int32(f.Fd()), off: uint64(at), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b)), buffer: uint16(buffer)})
 	if n < 0 {
 		return 0, syscall.Errno(-n)
@@ -303,7 +301,7 @@ func (u *Uring) write(f *osFile, b []byte, at int64, buffer int) (int, error) {
 }
 
 // do has a request done, and returns what came of it.
-func (u *Uring) do(request sqe) int32 {
+func (u *Ring) do(request sqe) int32 {
 	i := <-u.free
 	request.data = uint64(i)
 	u.sqes[i] = request
@@ -315,7 +313,7 @@ func (u *Uring) do(request sqe) int32 {
 
 // serve hands requests to the kernel, those that wait together. The kernel completes them on the thread that has submitted them, so that thread must not
 // wait for a disk: it does nothing else.
-func (u *Uring) serve() {
+func (u *Ring) serve() {
 	runtime.LockOSThread()
 	batch := make([]uint32, 0, uringDepth)
 	for i := range u.asked {
@@ -331,7 +329,7 @@ func (u *Uring) serve() {
 }
 
 // submit hands requests to the kernel, and returns how many it took. There are as many requests as places in the queue, so it has room.
-func (u *Uring) submit(batch []uint32) (done int, errno syscall.Errno) {
+func (u *Ring) submit(batch []uint32) (done int, errno syscall.Errno) {
 	tail := *u.sqTail
 	for n, i := range batch {
 		u.sqArray[(tail+uint32(n))&*u.sqMask] = i
@@ -352,7 +350,7 @@ func (u *Uring) submit(batch []uint32) (done int, errno syscall.Errno) {
 }
 
 // reap tells who waits that his request was completed.
-func (u *Uring) reap() {
+func (u *Ring) reap() {
 	var count [8]byte
 	for {
 		if _, err := u.done.Read(count[:]); err != nil {

@@ -1,18 +1,24 @@
-package ring
+package index
 
 import (
 	"cmp"
 	"slices"
+	"sync"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/opentable"
 )
 
-// A sorter sorts the keys of the blocks of a segment. Its memory is used again: a segment of 256 blocks of real traffic has 270,000 keys, of which a quarter
-// differ. So each is sorted once.
-type sorter struct {
+// A Writer writes indexes of segments: it sorts the keys of their blocks. Its memory is used again: a segment of 256 blocks of real traffic has 270,000
+// keys, of which a quarter differ. So each is sorted once.
+type Writer struct {
+	mu          sync.Mutex
 	keys, other []sortedKey
-	table       openTable[uint32] // place in keys + 1
-	of          []uint32          // place in keys of each key of each block
-	starts      []uint32          // where the blocks of a key go in lists, by its place before it was sorted
-	lists       []uint16          // the blocks of each key, key by key
+	table       opentable.Table[uint32] // place in keys + 1
+	of          []uint32                // place in keys of each key of each block
+	starts      []uint32                // where the blocks of a key go in lists, by its place before it was sorted
+	lists       []uint16                // the blocks of each key, key by key
 	count       [digits][1 << digitBits]int32
 	blocks      []byte // the index blocks, outside of Go's heap
 }
@@ -24,14 +30,14 @@ type sortedKey struct {
 	place uint32 // before it was sorted
 }
 
-// free gives back what is outside of Go's heap.
-func (o *sorter) free() { freePages(o.blocks) }
+// Free gives back what is outside of Go's heap.
+func (o *Writer) Free() { files.Free(o.blocks) }
 
 // named reports whether the keys of a block are known.
-func (s *slot) named() bool { return s.keys != nil && s.flags&flagPartial == 0 }
+func (s *Slot) named() bool { return s.Keys != nil && s.Flags&block.FlagPartial == 0 }
 
 // sort returns the keys of blocks, each once, in order, and leaves the blocks that have them in o.lists, ascending.
-func (o *sorter) sort(slots []slot) []sortedKey {
+func (o *Writer) sort(slots []Slot) []sortedKey {
 	all := o.collect(slots)
 	keys := o.order()
 	o.starts = slices.Grow(o.starts[:0], len(keys))[:len(keys)]
@@ -46,7 +52,7 @@ func (o *sorter) sort(slots []slot) []sortedKey {
 		if !slots[i].named() {
 			continue
 		}
-		for range slots[i].keys {
+		for range slots[i].Keys {
 			p := &o.starts[of[0]]
 			o.lists[*p] = uint16(i)
 			*p++
@@ -57,20 +63,20 @@ func (o *sorter) sort(slots []slot) []sortedKey {
 }
 
 // collect puts each key into o.keys, as it is met, and returns how many there are with those that come again.
-func (o *sorter) collect(slots []slot) (all int) {
+func (o *Writer) collect(slots []Slot) (all int) {
 	for i := range slots {
 		if slots[i].named() {
-			all += len(slots[i].keys)
+			all += len(slots[i].Keys)
 		}
 	}
-	if 2*all > cap(o.table.at) {
-		o.table = newOpenTable[uint32](2 * powerOfTwo(all))
+	if 2*all > cap(o.table.At) {
+		o.table = opentable.New[uint32](2 * opentable.PowerOfTwo(all))
 	}
-	o.table.reset(len(o.keys))
+	o.table.Reset(len(o.keys))
 	o.keys, o.of = o.keys[:0], slices.Grow(o.of[:0], all)
 	for i := range slots {
 		if slots[i].named() {
-			for _, k := range slots[i].keys {
+			for _, k := range slots[i].Keys {
 				p := o.place(k)
 				o.keys[p].n++
 				o.of = append(o.of, p)
@@ -81,22 +87,22 @@ func (o *sorter) collect(slots []slot) (all int) {
 }
 
 // place returns where a key is in o.keys, made if need be.
-func (o *sorter) place(key uint64) uint32 {
+func (o *Writer) place(key uint64) uint32 {
 	t := &o.table
-	at := t.first(bloomHash(key))
-	for t.at[at] != 0 {
-		if p := t.at[at] - 1; o.keys[p].key == key {
+	at := t.First(block.Hash(key))
+	for t.At[at] != 0 {
+		if p := t.At[at] - 1; o.keys[p].key == key {
 			return p
 		}
-		at = (at + 1) & (len(t.at) - 1)
+		at = (at + 1) & (len(t.At) - 1)
 	}
 	p := uint32(len(o.keys))
 	o.keys = append(o.keys, sortedKey{key: key, place: p})
-	t.at[at] = p + 1
-	if t.full(len(o.keys)) {
-		t.grow()
+	t.At[at] = p + 1
+	if t.Full(len(o.keys)) {
+		t.Grow()
 		for i := range o.keys {
-			t.put(bloomHash(o.keys[i].key), uint32(i+1))
+			t.Put(block.Hash(o.keys[i].key), uint32(i+1))
 		}
 	}
 	return p
@@ -109,7 +115,7 @@ const (
 )
 
 // order sorts o.keys, and returns the memory in which they are then.
-func (o *sorter) order() []sortedKey {
+func (o *Writer) order() []sortedKey {
 	a := o.keys
 	if len(a) < 1<<12 {
 		slices.SortFunc(a, func(x, y sortedKey) int { return cmp.Compare(x.key, y.key) })

@@ -1,4 +1,6 @@
-package ring
+// Package files is how a ring has its files on one device: what they are called, how they are read and written, past the page cache where the file system can, and
+// memory that begins at a page, as that wants it. What is in the files it does not know.
+package files
 
 import (
 	"errors"
@@ -33,16 +35,31 @@ type File interface {
 	Size() (int64, error)
 }
 
-// pageSize is the unit of reading and writing.
-const pageSize = 4096
+// A Pinner is a Store that writes faster from memory that it was told of before. What is written while unpin runs, or after, must not lie there.
+type Pinner interface {
+	Pin(b []byte) (unpin func(), err error)
+}
 
-// A directory is a Store in a directory of a file system.
-type directory string
+// PageSize is the unit of reading and writing.
+const PageSize = 4096
 
-// OpenDirectory is what Config.Store is by default: files in a directory, read and written past the page cache where the file system can.
-func OpenDirectory(path string) Store { return directory(path) }
+// The names of a ring's files in the directory of a device.
+const (
+	StateName = "state"
+	TailsName = "tails"
+)
 
-func (d directory) Create(name string, size int64) (File, error) {
+// SegmentName is that of segment n.
+func SegmentName(n int) string { return fmt.Sprintf("%06d.pcapng", n) }
+
+// A Directory is a Store in a directory of a file system.
+type Directory string
+
+// Open is what Config.Store is by default: files in a directory, read and written past the page cache where the file system can.
+func Open(path string) Store { return Directory(path) }
+
+// Create implements Store.
+func (d Directory) Create(name string, size int64) (File, error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return nil, err
 	}
@@ -68,7 +85,8 @@ func allocate(f *os.File, size int64) error {
 	return nil
 }
 
-func (d directory) Open(name string, write bool) (File, error) {
+// Open implements Store. The file is an *OSFile.
+func (d Directory) Open(name string, write bool) (File, error) {
 	mode := os.O_RDONLY
 	if write {
 		mode = os.O_RDWR
@@ -81,7 +99,7 @@ func (d directory) Open(name string, write bool) (File, error) {
 }
 
 // openDirect opens past the page cache, or through it on a file system that cannot, such as tmpfs.
-func openDirect(path string, mode int) (*osFile, error) {
+func openDirect(path string, mode int) (*OSFile, error) {
 	f, err := os.OpenFile(path, mode|unix.O_DIRECT, 0o600)
 	direct := !errors.Is(err, unix.EINVAL)
 	if !direct {
@@ -90,10 +108,11 @@ func openDirect(path string, mode int) (*osFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{f, direct}, nil
+	return &OSFile{f, direct}, nil
 }
 
-func (d directory) Remove() error {
+// Remove implements Store.
+func (d Directory) Remove() error {
 	entries, err := os.ReadDir(string(d))
 	for _, e := range entries {
 		if ringFile(e.Name()) {
@@ -110,18 +129,20 @@ func (d directory) Remove() error {
 func ringFile(name string) bool {
 	var n int
 	_, err := fmt.Sscanf(name, "%06d.pcapng", &n)
-	return name == stateName || name == tailsName || err == nil && name == segmentName(n)
+	return name == StateName || name == TailsName || err == nil && name == SegmentName(n)
 }
 
-type osFile struct {
+// An OSFile is a file of a file system.
+type OSFile struct {
 	*os.File
-	direct bool // past the page cache
+	Direct bool // past the page cache
 }
 
-func (f *osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
+// Sync implements File.
+func (f *OSFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 
-// lock keeps other processes, and other openings, from writing the same ring, until the file is closed.
-func (f *osFile) lock() error {
+// Lock keeps other processes, and other openings, from writing the same ring, until the file is closed.
+func (f *OSFile) Lock() error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return errors.New("the ring is open for writing already, perhaps in another process")
@@ -129,7 +150,8 @@ func (f *osFile) lock() error {
 	return err
 }
 
-func (f *osFile) Size() (int64, error) {
+// Size implements File.
+func (f *OSFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -137,9 +159,9 @@ func (f *osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// newPages returns zeroed memory that begins at a page, outside of Go's heap; it is never given back, so it is for what lives as long as a ring, and
-// for pageBuffers.
-func newPages(size int) ([]byte, error) {
+// Pages returns zeroed memory that begins at a page, outside of Go's heap; it is never given back, so it is for what lives as long as a ring, and
+// for Buffers.
+func Pages(size int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("take %d bytes of memory: %w", size, err)
@@ -147,29 +169,31 @@ func newPages(size int) ([]byte, error) {
 	return b, nil
 }
 
-// touch makes the kernel give memory now and not packet by packet; in large pages where it has them, which are found sooner at each write.
-func touch(b []byte) {
+// Touch makes the kernel give memory now and not packet by packet; in large pages where it has them, which are found sooner at each write.
+func Touch(b []byte) {
 	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // not every kernel knows it
-	for at := 0; at < len(b); at += pageSize {
+	for at := 0; at < len(b); at += PageSize {
 		b[at] = 0
 	}
 }
 
-func freePages(b []byte) {
+// Free gives back what Pages took; nil is nothing.
+func Free(b []byte) {
 	if b != nil {
-		unix.Munmap(b) //nolint:errcheck // it was mapped by newPages
+		unix.Munmap(b) //nolint:errcheck // it was mapped by Pages
 	}
 }
 
-// pageBuffers lends buffers of one size that begin at a page. The memory goes back to the system when close is called.
-type pageBuffers struct {
-	size int
+// Buffers lends buffers of one size that begin at a page. The memory goes back to the system when close is called.
+type Buffers struct {
+	Size int
 	mu   sync.Mutex
 	free [][]byte
 	all  [][]byte
 }
 
-func (p *pageBuffers) get() ([]byte, error) {
+// Get lends a buffer, with anything in it.
+func (p *Buffers) Get() ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.free); n > 0 {
@@ -177,7 +201,7 @@ func (p *pageBuffers) get() ([]byte, error) {
 		p.free = p.free[:n-1]
 		return b, nil
 	}
-	b, err := newPages(p.size)
+	b, err := Pages(p.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -185,14 +209,15 @@ func (p *pageBuffers) get() ([]byte, error) {
 	return b, nil
 }
 
-func (p *pageBuffers) put(b []byte) {
+// Put takes a buffer back, whole or its beginning.
+func (p *Buffers) Put(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.free = append(p.free, b[:p.size])
+	p.free = append(p.free, b[:p.Size])
 }
 
-// trim gives all but a few of the buffers that nobody has back to the system.
-func (p *pageBuffers) trim() {
+// Trim gives all but a few of the buffers that nobody has back to the system.
+func (p *Buffers) Trim() {
 	const keep = 8
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -200,15 +225,16 @@ func (p *pageBuffers) trim() {
 		b := p.free[len(p.free)-1]
 		p.free = p.free[:len(p.free)-1]
 		p.all = slices.DeleteFunc(p.all, func(o []byte) bool { return &o[0] == &b[0] })
-		freePages(b)
+		Free(b)
 	}
 }
 
-func (p *pageBuffers) close() {
+// Close gives all memory back to the system.
+func (p *Buffers) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, b := range p.all {
-		freePages(b)
+		Free(b)
 	}
 	p.all, p.free = nil, nil
 }

@@ -1,4 +1,4 @@
-package ring
+package block
 
 import (
 	"encoding/binary"
@@ -51,7 +51,7 @@ const (
 	entryKey                              // the key is written; else the first packet has it
 	entryOuter                            // packets of this entry belong to an outer flow, too
 	entryV6                               // of a written key
-	entryContinued                        // the flow had packets before this block
+	EntryContinued                        // the flow had packets before this block
 	entryOutside                          // flow.Outside
 )
 
@@ -86,7 +86,7 @@ func varintLen(v int64) int {
 }
 
 // appendFlows encodes the flow table: number of entries, entries, and for each packet how far back the last one of its entry is.
-func (b *builder) appendFlows(dst []byte) []byte {
+func (b *Builder) appendFlows(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(b.entries)))
 	last := uint64(0)
 	for i := range b.entries {
@@ -125,7 +125,7 @@ const (
 	eventMore // another event follows
 )
 
-func (b *builder) appendEvents(dst []byte, e *entry) []byte {
+func (b *Builder) appendEvents(dst []byte, e *entry) []byte {
 	before := int32(0)
 	for i := e.firstItem; i != noEntry; i = b.events[i].next {
 		ev := &b.events[i]
@@ -178,11 +178,11 @@ func appendCode(dst []byte, distance int) []byte {
 // appendLocal puts content into blocks for local use. dst has the room.
 func appendLocal(dst []byte, blockType uint32, content []byte) []byte {
 	for len(content) > 0 {
-		n := min(len(content), maxLocal-localHead)
-		size := localHead + (n+3)&^3
+		n := min(len(content), maxLocal-LocalHead)
+		size := LocalHead + (n+3)&^3
 		dst = le.AppendUint32(le.AppendUint32(dst, blockType), uint32(size))
 		dst = append(dst, content[:n]...)
-		dst = append(dst, "\x00\x00\x00"[:size-localHead-n]...)
+		dst = append(dst, "\x00\x00\x00"[:size-LocalHead-n]...)
 		dst = le.AppendUint32(dst, uint32(size))
 		content = content[n:]
 	}
@@ -190,119 +190,119 @@ func appendLocal(dst []byte, blockType uint32, content []byte) []byte {
 }
 
 // localSize is what appendLocal appends for n bytes, at most.
-func localSize(n int) int { return n + (n/(maxLocal-localHead)+1)*(localHead+3) }
+func localSize(n int) int { return n + (n/(maxLocal-LocalHead)+1)*(LocalHead+3) }
 
-// A flowTable is the flow table of a block, read.
-type flowTable struct {
-	entries []tableEntry
+// A FlowTable is the flow table of a block, read.
+type FlowTable struct {
+	Entries []tableEntry
 	of      []uint16 // entry of each packet
 	content []byte   // of the blocks for local use, joined
 }
 
 // A tableEntry is what the block says about a flow. Its record is complete once the packets before have been looked at.
 type tableEntry struct {
-	id     uint64 // of the flow, unique in the ring; 0 = none
-	flags  entryFlags
+	ID     uint64 // of the flow, unique in the ring; 0 = none
+	Flags  entryFlags
 	outer  int  // entry of the outer flow, itself if there is none
 	keyed  bool // record has its key
 	record flow.Record
-	events []flowEvent
+	Events []FlowEvent
 }
 
-// A flowEvent is what is known of a flow from a packet on.
-type flowEvent struct {
-	packet  int
-	verdict l7.Verdict
-	host    []byte // borrowed from the block
+// A FlowEvent is what is known of a flow from a packet on.
+type FlowEvent struct {
+	Packet  int
+	Verdict l7.Verdict
+	Host    []byte // borrowed from the block
 }
 
-// at returns what was known at a packet.
-func (e *tableEntry) at(packet int) *flowEvent {
-	i := len(e.events) - 1
-	for i > 0 && e.events[i].packet > packet {
+// At returns what was known at a packet.
+func (e *tableEntry) At(packet int) *FlowEvent {
+	i := len(e.Events) - 1
+	for i > 0 && e.Events[i].Packet > packet {
 		i--
 	}
-	return &e.events[i]
+	return &e.Events[i]
 }
 
 // flowID makes the id of a flow unique in the ring: a worker's flow table begins anew with every Open.
-func (h *header) flowID(id uint64) uint64 {
+func (h *Header) flowID(id uint64) uint64 {
 	if id == 0 {
 		return 0
 	}
-	return uint64(h.generation)<<48 | uint64(h.worker&0xff)<<40 | id&(1<<40-1)
+	return uint64(h.Generation)<<48 | uint64(h.Worker&0xff)<<40 | id&(1<<40-1)
 }
 
 var errFlows = errors.New("its flow table makes no sense")
 
-// read reads the flow table of a block. What it returns borrows the block where the table lies in one piece.
-func (t *flowTable) read(block []byte, h *header) error {
+// Read reads the flow table of a block. What it returns borrows the block where the table lies in one piece.
+func (t *FlowTable) Read(block []byte, h *Header) error {
 	t.content = t.content[:0]
-	for at := h.dataEnd; at < h.flowsEnd; {
-		if h.flowsEnd-at < localHead || le.Uint32(block[at:]) != typeFlows {
+	for at := h.DataEnd; at < h.FlowsEnd; {
+		if h.FlowsEnd-at < LocalHead || le.Uint32(block[at:]) != typeFlows {
 			return errFlows
 		}
 		size := le.Uint32(block[at+4:])
-		if size < localHead || size > h.flowsEnd-at || size&3 != 0 {
+		if size < LocalHead || size > h.FlowsEnd-at || size&3 != 0 {
 			return errFlows
 		}
 		t.content = append(t.content, block[at+8:at+size-4]...)
 		at += size
 	}
-	d := decoder{b: t.content}
-	n := d.uvarint()
-	if n != uint64(h.entries) || n > maxEntries {
+	d := Decoder{B: t.content}
+	n := d.Uvarint()
+	if n != uint64(h.Entries) || n > maxEntries {
 		return errFlows
 	}
-	t.entries = slices.Grow(t.entries[:0], int(n))[:n]
+	t.Entries = slices.Grow(t.Entries[:0], int(n))[:n]
 	last := uint64(0)
-	for i := range t.entries {
-		last = d.entry(&t.entries[i], i, last, h)
+	for i := range t.Entries {
+		last = d.entry(&t.Entries[i], i, last, h)
 	}
-	t.codes(&d, int(h.packets))
-	if d.bad {
+	t.codes(&d, int(h.Packets))
+	if d.Bad {
 		return errFlows
 	}
 	return nil
 }
 
 // entry reads entry i and returns the id that the next one counts from.
-func (d *decoder) entry(e *tableEntry, i int, last uint64, h *header) uint64 {
-	events := e.events[:0]
-	*e = tableEntry{flags: entryFlags(d.byte()), outer: i}
-	if e.flags&entryFlow != 0 {
+func (d *Decoder) entry(e *tableEntry, i int, last uint64, h *Header) uint64 {
+	events := e.Events[:0]
+	*e = tableEntry{Flags: entryFlags(d.byte()), outer: i}
+	if e.Flags&entryFlow != 0 {
 		last += uint64(d.varint())
-		e.id = h.flowID(last)
-		e.record.ID = e.id
+		e.ID = h.flowID(last)
+		e.record.ID = e.ID
 	}
-	if e.flags&entryOuter != 0 {
-		outer := d.uvarint()
+	if e.Flags&entryOuter != 0 {
+		outer := d.Uvarint()
 		if outer >= uint64(i) {
-			d.bad = true
+			d.Bad = true
 			outer = 0
 		}
 		e.outer = int(outer)
 	}
-	if e.flags&entryServer1 != 0 {
+	if e.Flags&entryServer1 != 0 {
 		e.record.Flags |= flow.Server1
 	}
-	if e.flags&entryOutside != 0 {
+	if e.Flags&entryOutside != 0 {
 		e.record.Flags |= flow.Outside
 	}
-	if e.flags&entryKey != 0 {
+	if e.Flags&entryKey != 0 {
 		d.key(e)
 	}
-	e.events = d.events(events)
+	e.Events = d.events(events)
 	return last
 }
 
-func (d *decoder) key(e *tableEntry) {
+func (d *Decoder) key(e *tableEntry) {
 	n := 4
-	if e.flags&entryV6 != 0 {
+	if e.Flags&entryV6 != 0 {
 		n = 16
 		e.record.Flags |= flow.V6
 	}
-	b := d.bytes(2*n + 5)
+	b := d.Bytes(2*n + 5)
 	if b == nil {
 		return
 	}
@@ -313,38 +313,38 @@ func (d *decoder) key(e *tableEntry) {
 	e.keyed = true
 }
 
-func (d *decoder) events(events []flowEvent) []flowEvent {
+func (d *Decoder) events(events []FlowEvent) []FlowEvent {
 	at := 0
 	for {
 		head := d.byte()
-		var ev flowEvent
+		var ev FlowEvent
 		if len(events) > 0 {
-			at += int(d.uvarint() & 0xffff)
-			ev.packet = at
+			at += int(d.Uvarint() & 0xffff)
+			ev.Packet = at
 		} else {
-			ev.packet = noEntry
+			ev.Packet = noEntry
 		}
-		ev.verdict.State = l7.State(head & 7)
+		ev.Verdict.State = l7.State(head & 7)
 		if head&eventProto != 0 {
-			ev.verdict.Proto = l7.ID(d.uvarint())
+			ev.Verdict.Proto = l7.ID(d.Uvarint())
 		}
 		if head&eventApp != 0 {
-			ev.verdict.App = l7.ID(d.uvarint())
+			ev.Verdict.App = l7.ID(d.Uvarint())
 		}
 		if head&eventHost != 0 {
-			ev.host = d.bytes(int(d.byte()))
+			ev.Host = d.Bytes(int(d.byte()))
 		}
 		events = append(events, ev)
-		if head&eventMore == 0 || d.bad {
+		if head&eventMore == 0 || d.Bad {
 			return events
 		}
 	}
 }
 
 // codes reads the entry of each packet.
-func (t *flowTable) codes(d *decoder, packets int) {
-	if d.bad || packets > maxPackets {
-		d.bad = true
+func (t *FlowTable) codes(d *Decoder, packets int) {
+	if d.Bad || packets > maxPackets {
+		d.Bad = true
 		return
 	}
 	t.of = slices.Grow(t.of[:0], packets)[:packets]
@@ -355,83 +355,85 @@ func (t *flowTable) codes(d *decoder, packets int) {
 			distance = (distance-twoByte)<<8 + int(d.byte()) + twoByte
 		}
 		switch {
-		case distance > i || distance == 0 && begun >= len(t.entries):
-			d.bad = true
+		case distance > i || distance == 0 && begun >= len(t.Entries):
+			d.Bad = true
 			return
 		case distance > 0:
 			t.of[i] = t.of[i-distance]
 			continue
 		}
-		for begun < len(t.entries)-1 && t.entries[begun].silent() {
+		for begun < len(t.Entries)-1 && t.Entries[begun].Silent() {
 			begun++
 		}
 		t.of[i] = uint16(begun)
-		e := &t.entries[begun]
+		e := &t.Entries[begun]
 		at := i
-		for k := range e.events {
+		for k := range e.Events {
 			if k == 0 {
-				e.events[0].packet = i
+				e.Events[0].Packet = i
 			} else {
-				e.events[k].packet += at
+				e.Events[k].Packet += at
 			}
 		}
 		begun++
 	}
 }
 
-// silent reports whether the entry has no packets of its own: it is the outside of a tunnel.
-func (e *tableEntry) silent() bool {
-	return len(e.events) == 1 && e.events[0].verdict.State == silentState
+// Silent reports whether the entry has no packets of its own: it is the outside of a tunnel.
+func (e *tableEntry) Silent() bool {
+	return len(e.Events) == 1 && e.Events[0].Verdict.State == SilentState
 }
 
-// silentState is the state of the only event of an entry without packets.
-const silentState = 7
+// SilentState is the state of the only event of an entry without packets.
+const SilentState = 7
 
-// A decoder takes values from the front of b. After a value that is not there bad is set and everything is 0.
-type decoder struct {
-	b   []byte
-	bad bool
+// A Decoder takes values from the front of b. After a value that is not there bad is set and everything is 0.
+type Decoder struct {
+	B   []byte
+	Bad bool
 }
 
-func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
-		d.bad = true
+func (d *Decoder) byte() byte {
+	if len(d.B) == 0 {
+		d.Bad = true
 		return 0
 	}
-	v := d.b[0]
-	d.b = d.b[1:]
+	v := d.B[0]
+	d.B = d.B[1:]
 	return v
 }
 
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
+// Uvarint takes an unsigned LEB128.
+func (d *Decoder) Uvarint() uint64 {
+	v, n := binary.Uvarint(d.B)
 	if n <= 0 {
-		d.bad = true
-		d.b = nil
+		d.Bad = true
+		d.B = nil
 		return 0
 	}
-	d.b = d.b[n:]
+	d.B = d.B[n:]
 	return v
 }
 
-func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
+func (d *Decoder) varint() int64 {
+	v, n := binary.Varint(d.B)
 	if n <= 0 {
-		d.bad = true
-		d.b = nil
+		d.Bad = true
+		d.B = nil
 		return 0
 	}
-	d.b = d.b[n:]
+	d.B = d.B[n:]
 	return v
 }
 
-func (d *decoder) bytes(n int) []byte {
-	if n > len(d.b) {
-		d.bad = true
-		d.b = nil
+// Bytes takes n bytes, which it borrows.
+func (d *Decoder) Bytes(n int) []byte {
+	if n > len(d.B) {
+		d.Bad = true
+		d.B = nil
 		return nil
 	}
-	v := d.b[:n:n]
-	d.b = d.b[n:]
+	v := d.B[:n:n]
+	d.B = d.B[n:]
 	return v
 }

@@ -1,9 +1,8 @@
-package ring
+package uring
 
 import (
 	"bytes"
 	"errors"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,50 +12,54 @@ import (
 	"golang.org/x/sys/unix"
 
 	"galvo/ci/need"
+	"galvo/services/internal/ring/files"
 )
 
-// newUring makes a Uring and a directory on a file system that is written past the page cache.
-func newUring(t *testing.T, report func(error)) (*Uring, Store) {
+// piece is how much is written at once.
+const piece = 1 << 20
+
+// newUring makes a Ring and a directory on a file system that is written past the page cache.
+func newUring(t *testing.T, report func(error)) (*Ring, files.Store) {
 	t.Helper()
-	u, err := NewUring(report)
+	u, err := New(report)
 	if err != nil {
 		need.Missing(t, "io_uring", err.Error())
 	}
 	t.Cleanup(func() { close(u.asked); unix.Close(u.fd); u.done.Close() })
 	dir := filepath.Join(t.TempDir(), "ring")
-	f, err := OpenDirectory(dir).Create("x", pageSize)
+	f, err := files.Open(dir).Create("x", files.PageSize)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if !f.(*osFile).direct {
+	if !f.(*files.OSFile).Direct {
 		need.Missing(t, "io_uring", "the file system of temporary files knows no O_DIRECT")
 	}
 	return u, u.Directory(dir)
 }
 
 // What is written through io_uring, by many at once, is in the file, from registered memory and from other memory.
-func TestUringWrites(t *testing.T) {
+func TestWrites(t *testing.T) {
 	u, store := newUring(t, func(err error) { t.Error(err) })
 	const n = 64
-	memory, err := newPages((n + 1) * blockSize)
+	memory, err := files.Pages((n + 1) * piece)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer freePages(memory)
+	defer files.Free(memory)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range memory {
 		memory[i] = byte(random.Uint32())
 	}
-	unpin, err := store.(pinner).Pin(memory[:n*blockSize])
+	unpin, err := store.(files.Pinner).Pin(memory[:n*piece])
 	if err != nil {
 		need.Missing(t, "io_uring", err.Error()) // a user who may not lock memory
 	}
-	again, err := store.(pinner).Pin(memory[:n*blockSize]) // of a second device
+	again, err := store.(files.Pinner).Pin(memory[:n*piece]) // of a second device
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f, err := store.Create("data", (n+1)*blockSize); err != nil || f.Close() != nil {
+	if f, err := store.Create("data", (n+1)*piece); err != nil || f.Close() != nil {
 		t.Fatal(err)
 	}
 	f, err := store.Open("data", true)
@@ -67,14 +70,14 @@ func TestUringWrites(t *testing.T) {
 	if _, ok := f.(*uringFile); !ok {
 		t.Fatalf("it is a %T", f)
 	}
-	if _, ok := u.bufferOf(memory[(n-1)*blockSize:][:2*blockSize]); ok {
+	if _, ok := u.bufferOf(memory[(n-1)*piece:][:2*piece]); ok {
 		t.Error("memory that is registered in part counts as registered")
 	}
 	var all sync.WaitGroup
 	for i := range n + 1 {
 		all.Go(func() {
-			b := memory[i*blockSize:][:blockSize]
-			if wrote, err := f.WriteAt(b, int64(i)*blockSize); wrote != blockSize || err != nil {
+			b := memory[i*piece:][:piece]
+			if wrote, err := f.WriteAt(b, int64(i)*piece); wrote != piece || err != nil {
 				t.Errorf("block %d: %d, %v", i, wrote, err)
 			}
 		})
@@ -82,7 +85,7 @@ func TestUringWrites(t *testing.T) {
 	all.Wait()
 	again()
 	unpin()
-	if _, ok := u.bufferOf(memory[:blockSize]); ok {
+	if _, ok := u.bufferOf(memory[:piece]); ok {
 		t.Error("the memory is registered still")
 	}
 	got, err := os.ReadFile(f.(*uringFile).Name())
@@ -92,14 +95,14 @@ func TestUringWrites(t *testing.T) {
 }
 
 // A disk's error is the one that pwrite gives, and no reason to say that io_uring does not work.
-func TestUringError(t *testing.T) {
+func TestError(t *testing.T) {
 	_, store := newUring(t, func(err error) { t.Error(err) })
-	memory, err := newPages(blockSize)
+	memory, err := files.Pages(piece)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer freePages(memory)
-	unpin, err := store.(pinner).Pin(memory)
+	defer files.Free(memory)
+	unpin, err := store.(files.Pinner).Pin(memory)
 	if err != nil {
 		need.Missing(t, "io_uring", err.Error())
 	}
@@ -115,15 +118,15 @@ func TestUringError(t *testing.T) {
 }
 
 // Where the kernel refuses, everything is written with pwrite, and that is said once.
-func TestUringRefused(t *testing.T) {
+func TestRefused(t *testing.T) {
 	var said []error
 	u, store := newUring(t, func(err error) { said = append(said, err) })
-	memory, err := newPages(blockSize)
+	memory, err := files.Pages(piece)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer freePages(memory)
-	unpin, err := store.(pinner).Pin(memory)
+	defer files.Free(memory)
+	unpin, err := store.(files.Pinner).Pin(memory)
 	if err != nil {
 		need.Missing(t, "io_uring", err.Error())
 	}
@@ -136,7 +139,7 @@ func TestUringRefused(t *testing.T) {
 	fd := u.fd
 	u.fd = -1 // what seccomp does, nearly
 	for range 3 {
-		if n, err := f.WriteAt(memory[:pageSize], 0); n != pageSize || err != nil {
+		if n, err := f.WriteAt(memory[:files.PageSize], 0); n != files.PageSize || err != nil {
 			t.Errorf("%d, %v", n, err)
 		}
 	}
@@ -147,7 +150,7 @@ func TestUringRefused(t *testing.T) {
 }
 
 // It can do nothing but write from registered memory.
-func TestUringRestricted(t *testing.T) {
+func TestRestricted(t *testing.T) {
 	u, _ := newUring(t, func(error) {})
 	const opNop, opOpenat, registerFiles = 0, 18, 2
 	for _, op := range []uint8{opNop, opOpenat} {
@@ -158,41 +161,4 @@ func TestUringRestricted(t *testing.T) {
 	if err := u.register(registerFiles, nil, 0); !errors.Is(err, unix.EACCES) {
 		t.Errorf("registering files: %v", err)
 	}
-}
-
-// A ring whose device is written through io_uring has all packets, after it wrapped and was opened anew.
-func TestUringRing(t *testing.T) {
-	u, _ := newUring(t, func(err error) { t.Error(err) })
-	c := Config{Name: "uring", Dirs: []string{filepath.Join(t.TempDir(), "ring")}, Bytes: 16 << 20, SegmentBytes: 4 << 20, QueueBytes: 16 << 20, Store: u.Directory}
-	if err := Create(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	r, err := Open(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := r.Stage(0, table)
-	frames := mix(77, 80_000)
-	p := newPlayer(s)
-	for rest := frames; len(rest) > 0; rest = rest[10_000:] {
-		p.play(t, rest[:10_000])
-		waitIdle(t, r)
-	}
-	s.Finish()
-	closeRing(t, r)
-	c.Store = nil
-	if r, err = Open(c); err != nil {
-		t.Fatal(err)
-	}
-	defer closeRing(t, r)
-	if p := r.State().Problems; len(p) != 0 {
-		t.Errorf("problems: %v", p)
-	}
-	have, _ := collect(t, r, Query{From: math.MinInt64, To: math.MaxInt64})
-	if len(have) == 0 || len(have) == len(frames) {
-		t.Fatalf("%d of %d packets: it did not wrap", len(have), len(frames))
-	}
-	// At the old end blocks may be missing between others: they were written at once, and overwritten in the order in which they came to the disk.
-	n := len(have) / 2
-	sameFrames(t, frames[len(frames)-n:], have[len(have)-n:])
 }
