@@ -22,17 +22,14 @@ func (x *Index) coldplug(devices string) ([]string, error) {
 	var errs error
 	seen := map[string]bool{}
 	for {
-		fresh := false
-		for _, a := range modaliases(devices) {
-			if seen[a] {
-				continue
-			}
-			seen[a], fresh = true, true
-			errs = errors.Join(errs, x.LoadFor(a))
-		}
-		if !fresh {
+		fresh := slices.DeleteFunc(modaliases(devices), func(a string) bool { return seen[a] })
+		if len(fresh) == 0 {
 			return x.Loaded(), errs
 		}
+		for _, a := range fresh {
+			seen[a] = true
+		}
+		errs = errors.Join(errs, x.LoadFor(fresh...))
 	}
 }
 

@@ -187,6 +187,16 @@ func (k *keeper) send(m handover.Message) {
 	}
 }
 
+// introduce finds out what the NICs are for, and so the device's name. It is called before run.
+func (k *keeper) introduce() {
+	links, err := machineLinks()
+	if err != nil {
+		return // run says it
+	}
+	k.assign(links)
+	k.wish(links)
+}
+
 // look compares the machine with what the engine knows, and tells it what is new. With stats it sends counters too.
 func (k *keeper) look(stats bool) {
 	links, err := machineLinks()

@@ -94,14 +94,14 @@ func serve(ctx context.Context, o Options, places *places, listeners []net.Liste
 		}
 	}
 	for _, s := range services {
-		if run.Err() != nil {
-			break
-		}
 		stop := s.start(context.WithoutCancel(ctx), o, fail)
 		// Deferred calls end the last service first.
 		defer stop()
+	}
+	for _, s := range services {
 		if err := s.awaitSocket(run); err != nil {
 			fail(err)
+			break
 		}
 	}
 	if err := announce(run, o, places, bound); err != nil {

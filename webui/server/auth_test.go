@@ -155,10 +155,17 @@ func TestFirstPassword(t *testing.T) {
 	}
 }
 
-// A password that was right is not hashed again, and a change of it is noticed.
+// A password that was set or was right is not hashed again, and a change of it is noticed.
 func TestRecall(t *testing.T) {
-	u, err := openUsers(filepath.Join(t.TempDir(), "users"), password, io.Discard)
+	path := filepath.Join(t.TempDir(), "users")
+	u, err := openUsers(path, password, io.Discard)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := u.recall("admin", password); !ok {
+		t.Error("not recalled after it was set")
+	}
+	if u, err = openUsers(path, "", io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := u.recall("admin", password); ok {

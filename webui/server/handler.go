@@ -46,13 +46,11 @@ func newServer(o Options) (*server, error) {
 		s.names = mdns.New(o.Names4, o.Names6)
 	}
 	s.device = newDevice(s)
-	s.device.look()
+	s.device.await(o.Patience)
 	if s.certificates, err = openCertificates(filepath.Join(o.State, certificateFile), s.device.certificateNames()); err != nil {
 		return nil, err
 	}
-	if s.own, err = s.ownHandler(); err != nil {
-		return nil, err
-	}
+	s.own = s.ownHandler()
 	s.mux = s.routes()
 	return s, nil
 }
