@@ -63,10 +63,10 @@ func TestTunnels(t *testing.T) {
 		if ref.Outer != ref.Flow && ref.Outer != nil && ref.Outer.Flags&Outside == 0 {
 			t.Errorf("%s: the outer flow is not called outside", c.name)
 		}
-		if ref.Flow != nil && table.Innermost().Proto != c.proto {
-			t.Errorf("%s: Innermost has protocol %d, want %d", c.name, table.Innermost().Proto, c.proto)
+		if ref.Flow != nil && table.Innermost(p).Proto != c.proto {
+			t.Errorf("%s: Innermost has protocol %d, want %d", c.name, table.Innermost(p).Proto, c.proto)
 		}
-		if c.proto == c.outer && table.Innermost() != p {
+		if c.proto == c.outer && table.Innermost(p) != p {
 			t.Errorf("%s: Innermost is not the packet itself", c.name)
 		}
 	}
@@ -126,7 +126,7 @@ func TestFragments(t *testing.T) {
 		if later.Flow != first.Flow || later.Outer != first.Outer || later.From != first.From || later.OuterFrom != first.OuterFrom {
 			t.Errorf("%s: Find = %+v for the later fragment, want %+v", c.name, later, first)
 		}
-		if q := table.Innermost(); q.Proto == protoUDP && (q.SrcPort != 1000 || q.DstPort != 53 || !q.Ports() || q.Layers&packet.UDP == 0) {
+		if q := table.Innermost(p); q.Proto == protoUDP && (q.SrcPort != 1000 || q.DstPort != 53 || !q.Ports() || q.Layers&packet.UDP == 0) {
 			t.Errorf("%s: the later fragment has the ports %d and %d, want 1000 and 53", c.name, q.SrcPort, q.DstPort)
 		}
 		if late := table.Find(decode(c.later, 40*time.Second)); late.Flow != nil && late.Flow.Proto == protoUDP {
@@ -249,8 +249,9 @@ func TestSparse(t *testing.T) {
 		table.Ahead(some)
 		table.Advance(false)
 		for i := range some {
-			if r := table.Find(&some[i]).Flow; r.ID != uint64(from+i+1) {
-				t.Fatalf("packet %d is of flow %d", from+i, r.ID)
+			var ref Ref
+			if table.FindAhead(i, &ref); ref.Flow.ID != uint64(from+i+1) {
+				t.Fatalf("packet %d is of flow %d", from+i, ref.Flow.ID)
 			}
 		}
 	}
@@ -273,7 +274,9 @@ func TestAheadOfItself(t *testing.T) {
 		table.Advance(false)
 		var ids []uint64
 		for i := range packets {
-			ids = append(ids, table.Find(&packets[i]).Flow.ID)
+			var ref Ref
+			table.FindAhead(i, &ref)
+			ids = append(ids, ref.Flow.ID)
 		}
 		if ids[0] != ids[2] || ids[3] != ids[4] || ids[0] == ids[3] {
 			t.Errorf("flows %d, want the second SYN to begin another one", ids)

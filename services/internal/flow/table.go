@@ -63,12 +63,11 @@ type Table struct {
 	records []Record
 	free    queue
 	hand    int // next record that the sweep looks at
-	batch   uint32
+	batch   uint16
 	count   Counters
 	frags   fragments
-	inner   *packet.Packet
-	ahead   []packet.Packet // of the last Advance, of which those from next on are still to be found
-	next    int
+	inner   *packet.Packet          // of the last packet that was tunnelled
+	ahead   []packet.Packet         // of the last Advance
 	coming  []packet.Packet         // of the last Ahead
 	probes  [2][AheadMax]probe      // of ahead and of coming
 	bank    uint8                   // of ahead's: its lowest bit

@@ -83,7 +83,7 @@ func classifySome(tb testing.TB, config l7.Config, name string, keep func(frame 
 			}
 			p.Decode(links[p.Iface].Link)
 			ref := table.Find(p)
-			v := engine.Inspect(p, table.Innermost(), &ref)
+			v := engine.Inspect(p, table.Innermost(p), &ref)
 			out.links = append(out.links, v)
 			if ref.Flow == nil {
 				out.frames = append(out.frames, 0)

@@ -93,7 +93,7 @@ func (l *lab) take(frame []byte) Verdict {
 	l.engine.Begin()
 	ref := l.table.Find(&l.pkt)
 	l.last = ref.Flow
-	v := l.engine.Inspect(&l.pkt, l.table.Innermost(), &ref)
+	v := l.engine.Inspect(&l.pkt, l.table.Innermost(&l.pkt), &ref)
 	l.ref = ref
 	return v
 }

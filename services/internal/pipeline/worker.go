@@ -194,14 +194,14 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 		return
 	}
 	for i := 0; i < len(packets); i++ {
-		i += w.recognise(packets[i:], meta[i:])
+		i = w.recognise(packets, meta, i)
 	}
 	w.Flows.Advance(w.L7 != nil)
 }
 
-// recognise is follow for the packets up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot be trusted
-// any more.
-func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
+// recognise is follow for the packets from one on up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot
+// be trusted any more.
+func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i int) {
 	found := -1
 	defer func() {
 		if i != found {
@@ -213,12 +213,13 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
 			m.L7 = w.L7.Abandon(m.Flow)
 		}
 	}()
-	for ; i < len(packets); i++ {
-		p, m := &packets[i], &meta[i]
-		w.Flows.FindInto(&m.Ref, p)
+	for i = from; i < len(packets); i++ {
+		m := &meta[i]
+		w.Flows.FindAhead(i, &m.Ref)
 		if w.L7 != nil { // else m.L7 is as empty as it was made
 			found = i
-			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
+			p := &packets[i]
+			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(p), &m.Ref)
 			if m.Flow != nil {
 				m.Host = w.L7.HostName(m.Flow)
 			}
