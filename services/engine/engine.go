@@ -351,6 +351,9 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 				e.running.Go(func() { v.Repair(sink.Whole) })
 			}
 			e.running.Go(e.rings.follow)
+			if err := conn.Send(handover.Message{Stored: &handover.Stored{Number: m.Storage.Number}}); err != nil {
+				return err
+			}
 		}
 	}
 }
