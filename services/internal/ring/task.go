@@ -37,7 +37,7 @@ func (q *Results) look(t *task) *view {
 	if why != nil {
 		q.drop(v)
 		if errors.Is(why, errOverwritten) {
-			q.gap(t.first, t.last, "overwritten while it was read")
+			q.gap(t.first, t.last, whyMeanwhile)
 		} else {
 			q.gap(t.first, t.last, "damaged")
 			q.ring.mu.Lock()
