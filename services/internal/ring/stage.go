@@ -54,6 +54,7 @@ type stage struct {
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
 	first    atomic.Int64  // times of its packets as of the last batch, if there is one: first is above last before the first packet
 	last     atomic.Int64
+	bytes    atomic.Uint64 // captured bytes of the unfinished block, as of the last batch
 
 	inside sync.Mutex // held by Process and by who ends the stage
 }
@@ -123,6 +124,7 @@ func (s *stage) Process(b *pipeline.Batch) {
 	if packets > 0 {
 		s.first.Store(s.builder.h.first)
 		s.last.Store(s.builder.h.last)
+		s.bytes.Store(uint64(s.builder.h.bytes))
 		s.unsaved = true
 		s.ring.packets.Add(packets)
 	}
@@ -210,6 +212,7 @@ func (s *stage) end() {
 	r.flights[img.h.seq] = img.h.total
 	s.view.Store(nil)
 	s.current.Store(0)
+	s.bytes.Store(0)
 	r.mu.Unlock()
 	r.queue <- img // has room for every image
 }

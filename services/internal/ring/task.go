@@ -15,6 +15,7 @@ type task struct {
 	done   chan struct{}
 	after  chan struct{} // done of the one that must be looked at before; nil if there is none
 	v      *view         // nil if nothing matched
+	passed uint32        // if nothing matched: packets that were looked at
 	held   *view         // packets that waited for what this block says; nil if there are none
 	bound  int64         // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
@@ -54,6 +55,7 @@ func (q *Results) look(t *task) *view {
 		s.drops.add(v.h.dropped)
 	})
 	if len(v.packets) == 0 {
+		t.passed = v.rest
 		q.drop(v)
 		return nil
 	}
@@ -67,6 +69,7 @@ var errOverwritten = errors.New("overwritten")
 func (q *Results) fetch(t *task, v *view) error {
 	if t.shown != nil {
 		v.buf, v.h = t.shown.buf, t.shown.h
+		q.count(func(s *Scan) { s.Bytes += uint64(v.h.flowsEnd) })
 		return nil
 	}
 	b, err := q.ring.buffers.get()
@@ -77,6 +80,7 @@ func (q *Results) fetch(t *task, v *view) error {
 	if t.waits {
 		if h, ok := q.ring.copyWaiting(t.seq, b); ok {
 			v.h = h
+			q.count(func(s *Scan) { s.Bytes += uint64(h.flowsEnd) })
 			return nil
 		}
 		t.places = q.ring.locate(t.seq)
@@ -173,7 +177,7 @@ func (q *Results) drop(v *view) {
 		q.ring.buffers.put(v.buf)
 	}
 	v.buf, v.owned, v.next, v.looked = nil, false, 0, 0
-	v.packets, v.meta = v.packets[:0], v.meta[:0]
+	v.packets, v.meta, v.passed = v.packets[:0], v.meta[:0], v.passed[:0]
 	q.scanMu.Lock()
 	q.idle = append(q.idle, v)
 	q.scanMu.Unlock()
