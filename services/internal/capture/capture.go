@@ -305,7 +305,7 @@ func (c *Capture) view() api.Capture {
 		scan := c.scan()
 		v.Scan = &scan
 		if c.spec.Sifted {
-			v.Ignored += scan.Packets - scan.Matched
+			v.Ignored, v.Held = v.Ignored+scan.Passed, scan.Held
 		}
 	}
 	if e := c.end.Load(); e != nil {
@@ -343,10 +343,7 @@ func (c *Capture) describe() api.Capture {
 	if c.started != 0 {
 		start = c.started
 	}
-	v.StartTime = max(start, s.Start) / 1000
-	if s.Block && s.Start != 0 {
-		v.StartTime = s.Start / 1000
-	}
+	v.StartTime = max(start, s.Start) / 1000 // of one from the past its own, not that of its packets
 	v.EndTime = s.End / 1000
 	if c.started != 0 && c.until != math.MaxInt64 {
 		v.EndTime = c.until / 1000

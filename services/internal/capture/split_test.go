@@ -50,6 +50,9 @@ func files(t *testing.T, dir string) (byName map[string][]packet.Packet, names [
 		names = append(names, name)
 		byName[name] = read(t, b)
 		s := statisticsOf(t, b)
+		if n := uint64(len(byName[name])); isComplete(b) && (s.Delivered != n || s.Accepted != n+s.Dropped || s.Received < s.Accepted+s.Lost) {
+			t.Errorf("%s has %d packets, and says %+v", name, n, s)
+		}
 		sum.Received += s.Received
 		sum.Accepted += s.Accepted
 		sum.Delivered += s.Delivered

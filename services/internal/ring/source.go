@@ -67,7 +67,7 @@ type Estimate struct {
 	Duration time.Duration
 	Sampled  uint64 // blocks that were looked at for it; all of them if Exact
 	Exact    bool
-	From, To int64 // times of the first and the last packet that the ring has in the interval; From > To if there is none
+	From, To int64 // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 }
 
 // sample is how many blocks an estimate looks at.

@@ -57,6 +57,7 @@ type stage struct {
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
 	first    atomic.Int64  // times of its packets as of the last batch, if there is one: first is above last before the first packet
 	last     atomic.Int64
+	bytes    atomic.Uint64 // captured bytes of the unfinished block, as of the last batch
 
 	inside sync.Mutex // held by Process and by who ends the stage
 }
@@ -126,6 +127,7 @@ func (s *stage) Process(b *pipeline.Batch) {
 	if packets > 0 {
 		s.first.Store(s.builder.Header.First)
 		s.last.Store(s.builder.Header.Last)
+		s.bytes.Store(uint64(s.builder.Header.Bytes))
 		s.unsaved = true
 		s.ring.packets.Add(packets)
 	}
@@ -209,6 +211,7 @@ func (s *stage) end() {
 	r.flights[img.Header.Seq] = img.Header.Total
 	s.view.Store(nil)
 	s.current.Store(0)
+	s.bytes.Store(0)
 	r.mu.Unlock()
 	r.queue <- img // has room for every image
 }
