@@ -89,6 +89,10 @@ func TestStalledWorker(t *testing.T) {
 	if err := c.attach(m); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		c.Finish("end")
+		cs.retire(c)
+	})
 	d := newDrain(t.Context(), c, m)
 	d.writeHeader("")
 	start := time.Now()
