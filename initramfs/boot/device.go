@@ -49,7 +49,7 @@ func (m *machine) follow(events *module.Events) {
 	}
 }
 
-// Modprobe is `galvo modprobe`: the kernel calls it as `/sbin/modprobe -q -- NAME` for what it wants by itself.
+// Modprobe is `galvo modprobe`: the kernel calls it as `modprobe -q -- NAME` for what it wants by itself.
 func Modprobe(names []string) error {
 	index, err := module.Here()
 	if err != nil {

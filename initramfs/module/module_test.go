@@ -125,13 +125,13 @@ func TestColdplug(t *testing.T) {
 		case "absent":
 			return unix.ENODEV // as a driver says whose device firmware names, and the machine does not have
 		case "virtio_net":
-			device("virtio0/input/input0", "input:b0019v0000p0001e0000-e0,1,k74,ramlsfw")
+			device("class/input/input0", "input:b0019v0000p0001e0000-e0,1,k74,ramlsfw")
 		}
 		return insert(path)
 	}
-	device("virtio0", "virtio:d00000001v00001AF4")
-	device("other", "pci:unknown")
-	device("absent", "acpi:LNXABSENT:")
+	device("bus/virtio/devices/virtio0", "virtio:d00000001v00001AF4")
+	device("bus/pci/devices/other", "pci:unknown")
+	device("bus/acpi/devices/absent", "acpi:LNXABSENT:")
 	loaded, err := x.coldplug(dir)
 	if err != nil {
 		t.Fatal(err)

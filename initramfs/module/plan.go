@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 )
 
@@ -15,7 +16,11 @@ type plan struct {
 	order  []*job          // each after what it waits for, so that they cannot wait in circles
 	jobs   map[string]*job // by name; nil while it is being added
 	wanted []*job
+	nic    *job // the last one that is a NIC's driver
 }
+
+// nicDrivers is where the drivers of NICs are. They go one after the other: the names that NICs get are by who comes first, and configurations have them.
+const nicDrivers = "kernel/drivers/net/"
 
 // A job is one module.
 type job struct {
@@ -56,6 +61,12 @@ func (p *plan) add(name string, depth int) *job {
 		}
 	}
 	j.after = p.soft(p.index.soft[name].before, depth)
+	if strings.HasPrefix(e.path, nicDrivers) {
+		if p.nic != nil {
+			j.after = append(j.after, p.nic)
+		}
+		p.nic = j
+	}
 	p.jobs[name], p.order = j, append(p.order, j)
 	planned := len(p.order)
 	for _, later := range p.soft(p.index.soft[name].after, depth) {

@@ -22,6 +22,7 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/config"
+	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/country"
 	"galvo/services/internal/filter"
@@ -370,7 +371,11 @@ func (e *Engine) renewEnv() {
 
 // loadCountries loads the country table, which takes a moment that an engine that starts anew has not: frames are waiting.
 func (e *Engine) loadCountries() {
-	table, err := country.Open(e.settings.Load().config.Engine.Geoip)
+	var table *country.Table
+	err := analysis.Gently(func() (err error) {
+		table, err = country.Open(e.settings.Load().config.Engine.Geoip)
+		return err
+	})
 	if err != nil {
 		slog.Warn("the filter's countryCode has no answer", "error", err)
 		return
