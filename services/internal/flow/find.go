@@ -123,12 +123,12 @@ func (pr *probe) set(t *Table, p *packet.Packet) {
 	pr.kind = uint32(p.Proto)
 	if p.Layers&packet.IPv4 == 0 {
 		pr.addresses6(p)
-		pr.hash = t.seed.hash6(&pr.key)
+		pr.hash = t.join.seed.hash6(&pr.key)
 		return
 	}
 	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
 	pr.src0, pr.src1, pr.dst0, pr.dst1 = w&math.MaxUint32, 0, w>>32, 0
-	pr.hash = t.seed.hash4(&pr.key)
+	pr.hash = t.join.seed.hash4(&pr.key)
 }
 
 // Innermost returns the packet whose headers are those of Ref.Flow for p, which was the last one that was found: p itself unless that is tunnelled. Valid until the
@@ -142,9 +142,9 @@ func (t *Table) Innermost(p *packet.Packet) *packet.Packet {
 
 // findDeep is Find for tunnels and fragments.
 func (t *Table) findDeep(p *packet.Packet) Ref {
-	q := t.descend(p)
+	q := t.join.descend(p)
 	t.inner = q
-	n := t.recall(q)
+	n := t.join.recall(q)
 	var ref Ref
 	ref.Outer, ref.OuterFrom = t.find(p)
 	ref.Flow, ref.From = ref.Outer, ref.OuterFrom
@@ -161,24 +161,8 @@ func (t *Table) findDeep(p *packet.Packet) Ref {
 		ref.Flow.Flags &^= Outside
 		t.add(ref.Flow, ref.From, q, p.Len)
 	}
-	t.remember(p, q, ref)
+	t.join.remember(p, q, ref)
 	return ref
-}
-
-// descend decodes what is inside p, level by level, and returns the innermost packet that has IP; p itself if there is none.
-func (t *Table) descend(p *packet.Packet) *packet.Packet {
-	t.depth = 0
-	if p.Tunnel == packet.PseudoWire && p.Layers&packet.IP != 0 { // its IP header is the one inside
-		return p
-	}
-	found := p
-	for at := p; t.depth < maxDepth && at.Inner(&t.levels[t.depth]); t.depth++ {
-		at = &t.levels[t.depth]
-		if at.Layers&packet.IP != 0 {
-			found = at
-		}
-	}
-	return found
 }
 
 // find returns the record of the headers of p, made if need be, and the sender within it; nil if they name no flow or there is no room.

@@ -65,7 +65,7 @@ func TestSize(t *testing.T) {
 	}
 	for _, flows := range []int{1024, 5000, 1 << 16} {
 		table := New(Config{Flows: flows})
-		bytes := len(table.records)*recordBytes + len(table.index)*bucketBytes + len(table.free.ring)*4 + len(table.frags)*setBytes
+		bytes := len(table.records)*recordBytes + len(table.index)*bucketBytes + len(table.free.ring)*4 + len(table.join.frags)*setBytes
 		if got := Size(flows); got != bytes {
 			t.Errorf("Size(%d) = %d, want %d", flows, got, bytes)
 		}
