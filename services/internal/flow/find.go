@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"unsafe"
 
 	"galvo/services/internal/packet"
 )
@@ -72,11 +71,11 @@ const AheadMax = 16
 func (t *Table) Ahead(packets []packet.Packet) {
 	t.coming = packets
 	probes := &t.probes[(t.bank^1)&1]
-	var lines [AheadMax]unsafe.Pointer
+	var lines [AheadMax]*uint64
 	for i := range t.coming {
 		pr := &probes[i&(AheadMax-1)]
 		pr.set(t, &t.coming[i])
-		lines[i&(AheadMax-1)] = unsafe.Pointer(&t.index[t.first(pr.hash)])
+		lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
 	}
 	prefetch(&lines)
 }
@@ -86,19 +85,19 @@ func (t *Table) Advance(whole bool) {
 	t.ahead, t.coming = t.coming, nil
 	t.bank ^= 1
 	probes := &t.probes[t.bank&1]
-	var lines [AheadMax]unsafe.Pointer
+	var lines [AheadMax]*uint64
 	for i := range t.ahead {
 		pr := &probes[i&(AheadMax-1)]
 		b := &t.index[t.first(pr.hash)]
 		if m := b.candidates(tagOf(pr.hash)); m != 0 {
 			pr.guess = b.record(m)
-			lines[i&(AheadMax-1)] = unsafe.Pointer(&t.records[pr.guess-1])
+			lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // with which the second half begins
 		}
 	}
 	if whole {
 		prefetchPairs(&lines)
 	} else {
-		prefetch(&lines)
+		prefetchBefore(&lines)
 	}
 }
 

@@ -58,6 +58,7 @@ func TestSize(t *testing.T) {
 		{"recordBytes", recordBytes, int(unsafe.Sizeof(Record{}))},
 		{"bucketBytes", bucketBytes, int(unsafe.Sizeof(bucket{}))},
 		{"setBytes", setBytes, int(unsafe.Sizeof([4]note{}))},
+		{"offset of ID, where the second cache line begins", 64, int(unsafe.Offsetof(Record{}.ID))},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %d, want %d", c.name, c.got, c.want)
