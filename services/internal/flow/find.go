@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"unsafe"
 
 	"galvo/services/internal/packet"
 )
@@ -72,11 +71,11 @@ const AheadMax = 16
 func (t *Table) Ahead(packets []packet.Packet) {
 	t.coming = packets
 	probes := &t.probes[(t.bank^1)&1]
-	var lines [AheadMax]unsafe.Pointer
+	var lines [AheadMax]*uint64
 	for i := range t.coming {
 		pr := &probes[i&(AheadMax-1)]
 		pr.set(t, &t.coming[i])
-		lines[i&(AheadMax-1)] = unsafe.Pointer(&t.index[t.first(pr.hash)])
+		lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
 	}
 	prefetch(&lines)
 }
@@ -86,19 +85,19 @@ func (t *Table) Advance(whole bool) {
 	t.ahead, t.coming = t.coming, nil
 	t.bank ^= 1
 	probes := &t.probes[t.bank&1]
-	var lines [AheadMax]unsafe.Pointer
+	var lines [AheadMax]*uint64
 	for i := range t.ahead {
 		pr := &probes[i&(AheadMax-1)]
 		b := &t.index[t.first(pr.hash)]
 		if m := b.candidates(tagOf(pr.hash)); m != 0 {
 			pr.guess = b.record(m)
-			lines[i&(AheadMax-1)] = unsafe.Pointer(&t.records[pr.guess-1])
+			lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // with which the second half begins
 		}
 	}
 	if whole {
 		prefetchPairs(&lines)
 	} else {
-		prefetch(&lines)
+		prefetchBefore(&lines)
 	}
 }
 
@@ -123,12 +122,12 @@ func (pr *probe) set(t *Table, p *packet.Packet) {
 	pr.kind = uint32(p.Proto)
 	if p.Layers&packet.IPv4 == 0 {
 		pr.addresses6(p)
-		pr.hash = t.seed.hash6(&pr.key)
+		pr.hash = t.join.seed.hash6(&pr.key)
 		return
 	}
 	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
 	pr.src0, pr.src1, pr.dst0, pr.dst1 = w&math.MaxUint32, 0, w>>32, 0
-	pr.hash = t.seed.hash4(&pr.key)
+	pr.hash = t.join.seed.hash4(&pr.key)
 }
 
 // Innermost returns the packet whose headers are those of Ref.Flow for p, which was the last one that was found: p itself unless that is tunnelled. Valid until the
@@ -142,9 +141,9 @@ func (t *Table) Innermost(p *packet.Packet) *packet.Packet {
 
 // findDeep is Find for tunnels and fragments.
 func (t *Table) findDeep(p *packet.Packet) Ref {
-	q := t.descend(p)
+	q := t.join.descend(p)
 	t.inner = q
-	n := t.recall(q)
+	n := t.join.recall(q)
 	var ref Ref
 	ref.Outer, ref.OuterFrom = t.find(p)
 	ref.Flow, ref.From = ref.Outer, ref.OuterFrom
@@ -161,24 +160,8 @@ func (t *Table) findDeep(p *packet.Packet) Ref {
 		ref.Flow.Flags &^= Outside
 		t.add(ref.Flow, ref.From, q, p.Len)
 	}
-	t.remember(p, q, ref)
+	t.join.remember(p, q, ref)
 	return ref
-}
-
-// descend decodes what is inside p, level by level, and returns the innermost packet that has IP; p itself if there is none.
-func (t *Table) descend(p *packet.Packet) *packet.Packet {
-	t.depth = 0
-	if p.Tunnel == packet.PseudoWire && p.Layers&packet.IP != 0 { // its IP header is the one inside
-		return p
-	}
-	found := p
-	for at := p; t.depth < maxDepth && at.Inner(&t.levels[t.depth]); t.depth++ {
-		at = &t.levels[t.depth]
-		if at.Layers&packet.IP != 0 {
-			found = at
-		}
-	}
-	return found
 }
 
 // find returns the record of the headers of p, made if need be, and the sender within it; nil if they name no flow or there is no room.

@@ -26,8 +26,8 @@ type Record struct {
 	Packets [2]uint32 // sent by the endpoint; saturating
 	low     [2]uint32 // of the bytes that the endpoint sent
 
+	ID     uint64 // unique within the table's life, ascending, from 1
 	high   [2]uint32
-	ID     uint64   // unique within the table's life, ascending, from 1
 	First  int64    // ns since the epoch, of the first packet
 	isn    uint32   // sequence number of the SYN that opened the flow
 	number uint32   // index in the table

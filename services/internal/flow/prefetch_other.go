@@ -2,7 +2,6 @@
 
 package flow
 
-import "unsafe"
-
-func prefetch(*[AheadMax]unsafe.Pointer)      {}
-func prefetchPairs(*[AheadMax]unsafe.Pointer) {}
+func prefetch(*[AheadMax]*uint64)       {}
+func prefetchBefore(*[AheadMax]*uint64) {}
+func prefetchPairs(*[AheadMax]*uint64)  {}

@@ -21,10 +21,11 @@ const expireBudget = 256
 // at it, or change it, with Do only.
 type Worker struct {
 	Source Source
-	Index  int         // from 0
-	Flows  *flow.Table // may be nil: then packets have no flow
-	L7     *l7.Engine  // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
-	Stages []Stage     // in the order in which they see a batch
+	Index  int          // from 0
+	Flows  *flow.Table  // may be nil: then packets have no flow
+	Joiner *flow.Joiner // for a worker without flows: what later fragments learn of the first one. May be nil
+	L7     *l7.Engine   // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
+	Stages []Stage      // in the order in which they see a batch
 
 	// OnPanic is told when decoding or recognising a packet panicked, on the worker's goroutine. The packet goes on without what was not found out, its flow
 	// has no more to do with l7, and all others are not concerned. If it is nil the panic goes on.
@@ -190,13 +191,23 @@ func run(b *Batch, at int) ([]packet.Packet, []Meta) {
 // follow finds the flows of packets and what is known about them, and goes on to the next ones.
 func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
-		clear(meta) // nothing is ever written to it
+		w.followNone(packets)
 		return
 	}
 	for i := 0; i < len(packets); i++ {
 		i = w.recognise(packets, meta, i)
 	}
 	w.Flows.Advance(w.L7 != nil)
+}
+
+// followNone is follow where packets have no flow: their Meta is as empty as it was made.
+func (w *Worker) followNone(packets []packet.Packet) {
+	if w.Joiner == nil {
+		return
+	}
+	for i := range packets {
+		w.Joiner.Join(&packets[i])
+	}
 }
 
 // recognise is follow for the packets from one on up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot
