@@ -66,6 +66,7 @@ type answer struct {
 	proto   ID     // if another one than the dissector's own
 	app     ID     // what it carries
 	host    []byte // name of the server; borrowed
+	more    bool   // weak, and wants to see the stream with its next segment too
 }
 
 // A dissector recognises one protocol, or a family. inspect must not keep v, must bear any bytes, and must not allocate.

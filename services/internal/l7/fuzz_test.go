@@ -64,6 +64,9 @@ func FuzzLDAP(f *testing.F)          { fuzzDissector(f, true, inspectLDAP) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
 func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }
+func FuzzESP(f *testing.F)           { fuzzDissector(f, false, inspectESP, 4500) }
+func FuzzWireGuard(f *testing.F)     { fuzzDissector(f, false, inspectWireGuard) }
+func FuzzSkype(f *testing.F)         { fuzzDissector(f, false, inspectSkype) }
 func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
 func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
 func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }

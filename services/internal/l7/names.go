@@ -146,7 +146,7 @@ func (v Verdict) Is(id ID) bool {
 func (v Verdict) Listed() (carrier, app ID) {
 	switch {
 	case v.Proto == STUN && v.App == DTLS:
-		return DTLS, STUN
+		return DTLS, 0
 	case v.Proto == DNS && v.App == dnscrypt:
 		return dnscrypt, 0
 	}

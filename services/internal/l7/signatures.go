@@ -59,11 +59,19 @@ func inspectSignatures(v *payload) answer {
 		}
 		return answer{outcome: final, proto: proto, app: ID(s.App)}
 	}
-	if m := v.memory(); half || m != nil && m[0]|m[1] != 0 {
-		return answer{outcome: weak}
+	short := v.tcp && v.begun && !v.cut && len(v.data) < firstBytes && (v.joined || v.nth == 1)
+	switch m := v.memory(); {
+	case half || m != nil && m[0]|m[1] != 0:
+		return answer{outcome: weak, more: short}
+	case short:
+		return answer{outcome: more}
 	}
 	return answer{}
 }
+
+// firstBytes are how many bytes of a stream the rows want to see before they give up: few programs write less at first, but some write a header and what is behind
+// it apart.
+const firstBytes = 24
 
 // noteHalf remembers that a direction has shown a signature which does not decide alone, and reports whether the other one has shown one of the same
 // protocol before. The memory holds the protocol and the direction + 1; where several protocols claim a direction the first one stays.
