@@ -100,7 +100,7 @@ func (b *builder) add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	b.codes = appendCode(b.codes, distance)
 
 	f := &p.Frame
-	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, ""))
+	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, nil))
 	if f.Time < b.h.last {
 		b.h.flags |= flagUnsorted
 	}
