@@ -41,7 +41,8 @@ type hold struct {
 type item struct {
 	packet packet.Packet
 	at     uint64
-	n      int
+	n      int // bytes of the frame; those of its options are behind them
+	more   int
 	ref    flow.Ref
 	call   flow.Call // what ref.Call points to, where inCall is set
 	inCall bool
@@ -104,14 +105,14 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 	}
 	switch {
 	case unknown && m.Flow != nil, yes && f != nil:
-		if !l.hold.add(p, m) {
+		if !l.hold.add(p, m, b.OptionsOf(i)) {
 			l.dropped++
 			l.iface(p.Iface).dropped++
 			return
 		}
 		l.held++
 	case yes:
-		l.ended(i, l.put(&p.Frame))
+		l.ended(i, l.put(&p.Frame, b.OptionsOf(i)))
 	}
 }
 
@@ -168,7 +169,7 @@ func (l *lane) resolve(f *heldFlow, old int64) outcome {
 		}
 		var o outcome
 		if r == filter.Yes {
-			if o = l.put(&it.packet.Frame); o == refused {
+			if o = l.put(&it.packet.Frame, h.options(it)); o == refused {
 				return o
 			}
 		}
@@ -238,21 +239,30 @@ func (h *hold) bytes(it *item) []byte {
 	return h.ring[at : at+uint64(it.n)]
 }
 
-// add keeps a packet, or reports false if there is no room.
-func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
+// options returns the options of a packet that waited, or nil.
+func (h *hold) options(it *item) []byte {
+	if it.more == 0 {
+		return nil
+	}
+	at := it.at%uint64(len(h.ring)) + uint64(it.n)
+	return h.ring[at : at+uint64(it.more)]
+}
+
+// add keeps a packet with its options, or reports false if there is no room.
+func (h *hold) add(p *packet.Packet, m *pipeline.Meta, options []byte) bool {
 	for h.first != h.next && h.item(h.first).gone {
 		h.first++
 	}
 	n := min(len(p.Data), maxSnap)
-	at, ok := h.place(n)
+	at, ok := h.place(n + len(options))
 	if !ok || h.next-h.first == uint64(len(h.items)) {
 		return false
 	}
 	number := h.next
 	h.next++
-	h.tail = at + uint64(n)
+	h.tail = at + uint64(n+len(options))
 	it := h.item(number)
-	*it = item{packet: *p, at: at, n: n, ref: m.Ref, flow: m.Flow.ID}
+	*it = item{packet: *p, at: at, n: n, more: len(options), ref: m.Ref, flow: m.Flow.ID}
 	it.ref.Host, it.ref.Call = nil, nil // valid in this batch only
 	if m.Call != nil {
 		it.call, it.inCall = *m.Call, true
@@ -262,6 +272,7 @@ func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
 	}
 	it.packet.Data = nil
 	copy(h.bytes(it), p.Data)
+	copy(h.options(it), options)
 	f := h.slot(m.Flow.ID)
 	if f.id == 0 {
 		*f = heldFlow{id: m.Flow.ID, first: number, verdict: m.L7}

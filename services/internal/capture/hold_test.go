@@ -8,6 +8,8 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/sink"
 )
@@ -100,6 +102,49 @@ func TestHeldPacketsLearnTheirCall(t *testing.T) {
 		if fmt.Sprint(got) != want {
 			t.Errorf("%s: %v, want %s", expression, got, want)
 		}
+	}
+}
+
+// What a savefile says of a packet waits with it.
+func TestHeldPacketsKeepTheirComments(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol == DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: true}, sink.NewWriter(&out, "buffer"))
+	f := &talk{rec: flow.Record{ID: 1}, verdict: pending}
+	for i := range uint64(4) {
+		if i == 3 {
+			f.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+		}
+		b := &pipeline.Batch{}
+		f.say(b, i, int64(i+1)*100)
+		b.Options = [][]byte{nil}
+		if i != 1 {
+			b.Options[0] = pcapng.AppendComment(nil, fmt.Sprint("about ", i))
+		}
+		cs.Stage(0).Process(b)
+		clear(b.Options[0]) // it is valid in its batch only
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapng.NewReader(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := make([]packet.Packet, 10)
+	n, err := r.Read(packets)
+	for i, p := range packets[:n] {
+		var want []byte
+		if number(p.Data) != 1 {
+			want = pcapng.AppendComment(nil, fmt.Sprint("about ", number(p.Data)))
+		}
+		if !bytes.Equal(r.Options(i), want) || int(number(p.Data)) != i {
+			t.Errorf("packet %d is number %d with options %q, want %q", i, number(p.Data), r.Options(i), want)
+		}
+	}
+	if n != 4 || err != nil {
+		t.Errorf("%d packets, %v", n, err)
 	}
 }
 

@@ -139,7 +139,7 @@ func (l *lane) take(b *pipeline.Batch, i int) {
 	if !l.on || l.partial && !l.inWindow(p.Time) {
 		return
 	}
-	l.ended(i, l.put(&p.Frame))
+	l.ended(i, l.put(&p.Frame, b.OptionsOf(i)))
 }
 
 // ended notes that the capture ends with packet i of the batch, or before it.
