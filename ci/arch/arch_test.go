@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"services/internal/hugepage": {},
 	"services/internal/l7":       {"services/internal/flow", "services/internal/hugepage", "services/internal/packet", "services/internal/spelling"},
 	"services/internal/spelling": {},
+	"services/internal/stream":   {"services/internal/flow", "services/internal/hugepage", "services/internal/packet"},
 	"services/internal/regexp":   {},
 	"services/internal/country":  {},
 	"services/internal/filter":   {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
@@ -78,7 +79,7 @@ var allowed = map[string][]string{
 	"services/internal/volume":      {"services/api"},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
-	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng"},
+	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/stream"},
 	"services/internal/ring":     {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/stats":    {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
 	"services/internal/sink":     {"services/api", "services/internal/pcapng", "services/internal/volume"},
@@ -86,7 +87,7 @@ var allowed = map[string][]string{
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
 
 	"services/internal/analysis": {"services/api", "services/internal/capture", "services/internal/flow", "services/internal/l7", "services/internal/pipeline",
-		"services/internal/savefile", "services/internal/stats"},
+		"services/internal/savefile", "services/internal/stats", "services/internal/stream"},
 
 	// Processes. web reaches the others only over their sockets, so that what parses requests from the network shares no code with what parses frames.
 	"services/api":       {},
@@ -97,7 +98,7 @@ var allowed = map[string][]string{
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
-		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring"},
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring", "services/internal/stream"},
 	"webui":      {},
 	"webui/mdns": {},
 

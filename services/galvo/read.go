@@ -27,6 +27,7 @@ import (
 	"galvo/services/internal/savefile"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
+	"galvo/services/internal/stream"
 )
 
 // Sizes of what read uses: it has the machine for itself, and a file's flows do not age out while it is read.
@@ -34,6 +35,8 @@ const (
 	readFlows      = 1 << 20
 	readQueueBytes = 16_000_000
 	readHoldBytes  = 1_000_000_000
+
+	readStreamBytes = 256_000_000 // of what came before in TCP streams, for filters that look there: 100,000 streams
 )
 
 // readFlags are the flags of read.
@@ -235,6 +238,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		fmt.Fprintf(os.Stderr, "galvo read: %v; this is a fault in Galvo, please report it. The packet goes on without its application protocol.\nflow: %s\nframe: %s\n%s\n",
 			p, p.Flow, p.Frame, p.Stack)
 	}}
+	if f.StreamReach() > 0 {
+		worker.Streams = stream.New(readStreamBytes)
+	}
 	var counts *stats.Stats
 	if summary {
 		counts = stats.New(1)
@@ -258,6 +264,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		list.print(rows)
 	}
 	done := captures.Finished()[0]
+	if n := done.Forgotten; n > 0 {
+		fmt.Fprintf(os.Stderr, "galvo read: %d TCP packets were judged without what came before in their stream, because there was no memory to keep that\n", n)
+	}
 	if summary {
 		printSummary(os.Stdout, source, counts, worker.Flows, &done)
 	}

@@ -69,6 +69,25 @@ func (f *Filter) NeedsFCS() bool { return f.needs(needsFCS) }
 // through a worker, from some time before the interval on so that calls which began earlier are known.
 func (f *Filter) NeedsCalls() bool { return f.needs(needsCalls) }
 
+// StreamReach returns how far the result depends on what is around the payload in the packet's TCP stream (flow.Ref.Stream), in bytes to either side; 0 if it does
+// not.
+func (f *Filter) StreamReach() int {
+	reach := 0
+	f.tree.walk(func(c *comparison) {
+		if c.operand.needs&needsStreams == 0 {
+			return
+		}
+		for _, r := range c.set.patterns {
+			far := r.Longest()
+			if far < 0 {
+				far = flow.StreamReach
+			}
+			reach = max(reach, min(max(far, 1), flow.StreamReach))
+		}
+	})
+	return reach
+}
+
 func (f *Filter) needs(what demand) bool {
 	found := false
 	f.tree.walk(func(c *comparison) {

@@ -35,7 +35,7 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 	} else {
 		r, from = t.find(p)
 	}
-	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Call, ref.Host = r, r, from, from, nil, nil
+	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
 	if r == nil {
 		return
 	}

@@ -44,6 +44,7 @@ const (
 	Finished                         // FIN from both sides, or RST
 	Ended                            // out of the table: expired, evicted, or its 5-tuple was opened anew
 	opened                           // isn is known
+	Streamed                         // package stream has kept bytes that endpoint 0 sent; shifted left by one, endpoint 1
 )
 
 // Server returns the endpoint that is the server side of the flow: the receiver of a SYN or the sender of a SYN-ACK. Without either, in the
@@ -63,6 +64,7 @@ type Ref struct {
 	Outer     *Record  // of the outermost headers; the same as Flow unless the packet is tunnelled
 	From      Endpoint // the sender within Flow
 	OuterFrom Endpoint
-	Call      *Call  // calls that the packet belongs to, nil if none is known. Valid until the next Begin
-	Host      []byte // name of Flow's server, as package l7 learnt it from the packets so far; empty if none. Valid until the next Begin
+	Stream    *Stream // what the payload goes on with; nil if nobody asks for it, and where it is no segment of TCP. Valid until the next Begin
+	Call      *Call   // calls that the packet belongs to, nil if none is known. Valid until the next Begin
+	Host      []byte  // name of Flow's server, as package l7 learnt it from the packets so far; empty if none. Valid until the next Begin
 }

@@ -10,6 +10,7 @@ import (
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
+	"galvo/services/internal/stream"
 )
 
 // expireBudget is how many flow records an empty batch looks at: an idle table of the default size is seen once in 13 s.
@@ -26,11 +27,15 @@ type Worker struct {
 	L7     *l7.Engine  // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
 	Stages []Stage     // in the order in which they see a batch
 
+	// Streams keeps what came before in TCP streams while a stage looks at it. It may be nil: then nobody knows.
+	Streams *stream.Store
+
 	// OnPanic is told when decoding or recognising a packet panicked, on the worker's goroutine. The packet goes on without what was not found out, its flow
 	// has no more to do with l7, and all others are not concerned. If it is nil the panic goes on.
 	OnPanic func(*Panic)
 
 	batch   Batch
+	reach   int // how far the stages look into TCP streams in this batch
 	request atomic.Pointer[request]
 
 	asking sync.Mutex // held by Do: one request at a time
@@ -135,6 +140,9 @@ func (w *Worker) stop() {
 // process fills in what the source did not, and hands b to the stages.
 func (w *Worker) process(b *Batch) {
 	b.Meta = b.Meta[:len(b.Packets)]
+	if w.reach = w.streamReach(); w.reach > 0 {
+		w.Streams.Begin()
+	}
 	if w.Flows != nil {
 		w.Flows.Begin()
 		if w.L7 != nil {
@@ -160,6 +168,19 @@ func (w *Worker) process(b *Batch) {
 	for _, stage := range w.Stages {
 		stage.Process(b)
 	}
+}
+
+// streamReach asks the stages how far they look into TCP streams.
+func (w *Worker) streamReach() (reach int) {
+	if w.Streams == nil {
+		return 0
+	}
+	for _, stage := range w.Stages {
+		if s, ok := stage.(StreamStage); ok {
+			reach = max(reach, s.StreamReach())
+		}
+	}
+	return reach
 }
 
 // decode locates the headers of packets, and returns how many there are, or the index of the one that it panicked at.
@@ -222,6 +243,10 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
 			if m.Flow != nil {
 				m.Host = w.L7.HostName(m.Flow)
 			}
+		}
+		if w.reach > 0 {
+			found = -1
+			w.Streams.Follow(w.Flows.Innermost(), &m.Ref, w.reach)
 		}
 	}
 	return i

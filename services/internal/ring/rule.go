@@ -43,6 +43,7 @@ type rules struct {
 	negate uint64
 	all    uint64
 	calls  uint64 // rules with Calls
+	reach  int    // how far the filters look into TCP streams, in bytes
 }
 
 func checkRules(list []Rule) error {
@@ -70,6 +71,7 @@ func newRules(list []Rule) *rules {
 	var filters []*filter.Filter
 	for i, one := range list {
 		filters = append(filters, one.Filter)
+		r.reach = max(r.reach, one.Filter.StreamReach())
 		if one.Negate {
 			r.negate |= 1 << i
 		}
