@@ -197,7 +197,7 @@ func claims(s *Settings, share uint64) []claim {
 			func(p *Plan) string { return fmt.Sprintf("%d flows instead of %d", p.Flows, flows) },
 		},
 		layer7: {
-			Layer7, l7, 0, 7, 1, "",
+			Layer7, l7, 0, 6, 1, "",
 			func(p *Plan) string {
 				return fmt.Sprintf("%s for streams without a verdict instead of %s", size(p.L7Bytes), size(l7))
 			},
