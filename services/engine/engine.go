@@ -33,6 +33,7 @@ import (
 	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
+	"galvo/services/internal/stream"
 )
 
 // Options are what the process is started with.
@@ -203,6 +204,7 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 		Flows:  flow.New(config),
 		L7:     engine,
 
+		Streams: stream.New(int(plan.StreamBytes) / plan.Workers),
 		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],

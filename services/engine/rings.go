@@ -76,6 +76,14 @@ func (r *recording) Process(b *pipeline.Batch) {
 	}
 }
 
+// StreamReach implements pipeline.StreamStage.
+func (r *recording) StreamReach() (reach int) {
+	for _, s := range *r.rings.Load() {
+		reach = max(reach, s.StreamReach())
+	}
+	return reach
+}
+
 // openRings reads what rings there are. They are opened when the host has named the storage devices.
 func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) (*rings, error) {
 	rs := &rings{

@@ -88,6 +88,7 @@ type Capture struct {
 	format      encoding
 	oneLink     bool  // all packets must have the same link type
 	limited     bool  // admit must be asked
+	reach       int   // how far the filter looks into TCP streams, in bytes; 0 = not at all
 	from        int64 // frames in [from, until) are looked at; fixed when the capture is attached to the stages
 	until       int64
 	untilReason string
@@ -109,6 +110,7 @@ type Capture struct {
 	delivered      atomic.Uint64 // packets that the sink took
 	deliveredBytes atomic.Uint64
 	lost           atomic.Uint64 // since the capture began, as last asked
+	forgotten      atomic.Uint64 // packets whose TCP stream was not kept, if the filter looks at that
 
 	saving sync.Mutex // held to write the sink's cell of file, and to remove it
 	file   *file      // nil if there is none
@@ -300,7 +302,7 @@ func (c *Capture) view() api.Capture {
 	v.Lost = c.askLost()
 	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
-	v.Bytes, v.BitRate = total.bytes, total.rate*8
+	v.Bytes, v.BitRate, v.Forgotten = total.bytes, total.rate*8, c.forgotten.Load()
 	if c.spec.Scan != nil {
 		scan := c.scan()
 		v.Scan = &scan

@@ -25,6 +25,7 @@ type Stage struct {
 type list struct {
 	all     []*Capture
 	workers []work
+	reach   int // how far the filters look into TCP streams
 }
 
 // work is one worker's part of a list.
@@ -33,6 +34,7 @@ type work struct {
 	everything []*lane // without a filter
 	groups     []group // with a filter
 	timed      bool    // some capture has a start or an end
+	streams    bool    // some filter looks into TCP streams
 }
 
 // A group is lanes whose filters are asked together. Bit i of a mask is lane i.
@@ -41,6 +43,9 @@ type group struct {
 	set   *filter.Set // in the order of lanes
 	holds uint64      // lanes where undecided packets wait; elsewhere they are ignored
 }
+
+// StreamReach implements pipeline.StreamStage.
+func (s *Stage) StreamReach() int { return s.of.list.Load().reach }
 
 // Process shows b to every capture.
 func (s *Stage) Process(b *pipeline.Batch) {
@@ -65,6 +70,9 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 	for _, l := range w.lanes {
 		l.begin(b, lo, hi)
 	}
+	if w.streams {
+		w.countForgotten(b)
+	}
 	for _, l := range w.everything {
 		for i := 0; i < len(b.Packets) && l.on; i++ {
 			l.take(b, i)
@@ -76,6 +84,20 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 	for _, l := range w.lanes {
 		l.finish(b, s.tally)
 		s.behind = s.behind || l.fellBehind()
+	}
+}
+
+// countForgotten counts the packets whose TCP stream was not kept for the captures that would have looked at it.
+func (w *work) countForgotten(b *pipeline.Batch) {
+	for i := range b.Meta {
+		if st := b.Meta[i].Stream; st == nil || !st.Forgotten {
+			continue
+		}
+		for _, l := range w.lanes {
+			if l.on && l.c.reach > 0 && (!l.partial || l.inWindow(b.Packets[i].Time)) {
+				l.c.forgotten.Add(1)
+			}
+		}
 	}
 }
 

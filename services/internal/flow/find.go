@@ -58,7 +58,7 @@ func (t *Table) give(ref *Ref, r *Record, from Endpoint, p *packet.Packet) {
 }
 
 func (ref *Ref) set(r *Record, from Endpoint) {
-	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Call, ref.Host = r, r, from, from, nil, nil
+	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
 }
 
 // AheadMax is how many packets Ahead takes: enough that the memory that they need is fetched at the same time, few enough that their headers stay

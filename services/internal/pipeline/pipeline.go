@@ -66,6 +66,13 @@ type Source interface {
 // must not block or keep b.
 type Stage interface{ Process(b *Batch) }
 
+// A StreamStage is a stage that may look at what came before in a packet's TCP stream (flow.Ref.Stream), which is not kept for nobody.
+type StreamStage interface {
+	Stage
+	// StreamReach is asked before each batch how far the stage looks, in bytes; 0 is not at all.
+	StreamReach() int
+}
+
 // An Interface describes where frames came from: an interface description block of pcapng, or a port.
 type Interface struct {
 	Port        int    // port id, from 1: what the filter's interface operand compares

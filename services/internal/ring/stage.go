@@ -22,7 +22,7 @@ const (
 
 // A Stage records the packets of one worker. It is a pipeline.Stage.
 type Stage interface {
-	pipeline.Stage
+	pipeline.StreamStage
 	// Lost tells how many frames the ports have lost since the ring was opened. It may be called from any goroutine.
 	Lost(frames uint64)
 	// Finish says that the worker's source has ended, after its last batch: what is unfinished goes to its place.
@@ -96,6 +96,14 @@ func (r *Ring) SetRules(list []rule.Rule) error {
 }
 
 func (s *stage) Lost(frames uint64) { s.lost.Store(frames) }
+
+// StreamReach implements pipeline.StreamStage.
+func (s *stage) StreamReach() int {
+	if s.finished.Load() {
+		return 0
+	}
+	return s.rules.Load().StreamReach()
+}
 
 // Process implements pipeline.Stage. It neither waits nor allocates, but for a copy of the unfinished block if a query waits for one.
 func (s *stage) Process(b *pipeline.Batch) {
