@@ -89,7 +89,7 @@ func (t *Table) Advance(whole bool) {
 	for i := range t.ahead {
 		pr := &probes[i&(AheadMax-1)]
 		b := &t.index[t.first(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 {
+		if m := b.candidates(tagOf(pr.hash)); m != 0 && !pr.none {
 			pr.guess = b.record(m)
 			lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // with which the second half begins
 		}

@@ -2,8 +2,10 @@ package flow
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -281,6 +283,46 @@ func TestAheadOfItself(t *testing.T) {
 		if ids[0] != ids[2] || ids[3] != ids[4] || ids[0] == ids[3] {
 			t.Errorf("flows %d, want the second SYN to begin another one", ids)
 		}
+	}
+}
+
+// TestAheadIsFind finds the same flows ahead, in runs as a worker makes them, as one by one: among them are packets that have none, in the places of others that had one.
+func TestAheadIsFind(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var packets []packet.Packet
+	for i, frame := range packettest.Mix(1, 20_000, 200) {
+		switch rng.IntN(10) {
+		case 0:
+			frame = packettest.Ethernet(0x0806, frame[14:])
+		case 1:
+			frame = frame[:min(len(frame), 14+rng.IntN(40))]
+		case 2:
+			flags := []uint8{syn, syn | ack, fin | ack, rst, ack}[rng.IntN(5)]
+			frame = frame4(protoTCP, uint32(rng.IntN(4)), uint32(rng.IntN(4)), 1000, 80, flags, rng.Uint32())
+		}
+		packets = append(packets, *decode(frame, time.Duration(i)*time.Duration(rng.IntN(2)*10)*time.Millisecond))
+	}
+	one, ahead := New(Config{Flows: 1 << 16}), New(Config{Flows: 1 << 16})
+	for batch := range slices.Chunk(packets, 250) {
+		one.Begin()
+		ahead.Begin()
+		var ref Ref
+		var last []packet.Packet
+		for run := range slices.Chunk(append(slices.Clone(batch), make([]packet.Packet, AheadMax)...), AheadMax) {
+			ahead.Ahead(run)
+			for i := range last {
+				want := one.Find(&last[i])
+				ahead.FindAhead(i, &ref)
+				if (ref.Flow == nil) != (want.Flow == nil) || ref.From != want.From || ref.Flow != nil && (ref.Flow.ID != want.Flow.ID || ref.Outer.ID != want.Outer.ID) {
+					t.Fatalf("ahead %+v\nalone %+v", ref, want)
+				}
+			}
+			ahead.Advance(false)
+			last = run
+		}
+	}
+	if a, b := ahead.Counters(), one.Counters(); a != b {
+		t.Errorf("ahead %+v, alone %+v", a, b)
 	}
 }
 
