@@ -80,6 +80,10 @@ type settings struct {
 
 // Run serves until ctx is done, or until the host service asks for a restart. While there is no host service it goes on with the ports that it has.
 func Run(ctx context.Context, o Options) error {
+	// What takes a while and needs no configuration is made while host has its own to do.
+	var early sync.WaitGroup
+	early.Go(func() { l7.BuiltinHosts() })
+	defer early.Wait()
 	conn, first, err := join(ctx, o.Run)
 	if err != nil {
 		return err

@@ -151,6 +151,17 @@ func (k *keeper) converse(ctx context.Context, c *handover.Conn) {
 	}
 }
 
+// greet gives an engine that has connected meanwhile its configuration: it has much to do before it needs ports, and preparing NICs takes a while.
+func (k *keeper) greet(links []link) {
+	select {
+	case e := <-k.engines:
+		k.adopt(e)
+		k.tellConfig(links)
+		k.tellStorage()
+	default:
+	}
+}
+
 // adopt takes e for the engine: at first it gets the configuration, and once it is ready the ports.
 func (k *keeper) adopt(e *engine) {
 	if k.engine != nil && k.engine.conn == e.conn {
@@ -218,6 +229,7 @@ func (k *keeper) look(stats bool) {
 	k.tellConfig(links)
 	k.tellStorage()
 	for _, p := range k.ports {
+		k.greet(links)
 		k.keep(p, links)
 	}
 	k.nics.release(func(index int) bool {
