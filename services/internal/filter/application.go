@@ -40,7 +40,7 @@ var applicationOperands = []operand{
 	{
 		name: "streamRegexp", subject: "Payload", values: "a pattern in quotes", whole: true, opaque: true, cost: deepest, needs: needsStreams,
 		example: `streamRegexp == "(?i)allegro|http"`,
-		meaning: "As `regexp`, and over the borders of TCP segments: the packet brings the last byte of a match that was still missing. What is searched is the bytes that the packet brings to what its sender sends on that connection, together with up to 1024 bytes before them, and behind them if segments that come later in the stream came earlier. In a tunnel that TCP segment counts which the tunnel view looks at. What is not TCP is searched as by `regexp`. More is said below.",
+		meaning: "As `regexp`, and over the borders of TCP segments: the packet brings the last byte of a match that was still missing. What is searched is the bytes that the packet brings to what its sender sends on that connection, together with up to 1024 bytes before them, and behind them if what comes later in the stream came earlier. What is sent again counts once. What is not TCP is searched as by `regexp`. See above for what exactly it means.",
 		is:      "packet completes, in its TCP stream, a match of", isNot: "packet does not complete, in its TCP stream, a match of", oracle: "a reassembly of the stream, searched packet by packet",
 		read: readPattern, flow: streamTest,
 	},
