@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sync"
 
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/index"
@@ -156,36 +157,61 @@ func (d *drops) add(n uint64) {
 // askEnds asks the first and the last block of the interval what the ring had not taken by then: a query may read neither.
 func (q *Results) askEnds() {
 	r := q.ring
-	var first, last place
+	first, last := q.ends()
+	if first.s == nil || last.s == nil {
+		return
+	}
+	var both sync.WaitGroup
+	for _, p := range []place{first, last} {
+		both.Go(func() {
+			b, err := r.buffers.Get()
+			if err != nil {
+				return
+			}
+			defer r.buffers.Put(b)
+			if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.Seq != 0 && q.in(h.First, h.Last) {
+				q.count(func(s *Scan) {
+					s.Bytes += block.TrailerPages
+					s.drops.add(h.Dropped)
+				})
+			}
+		})
+	}
+	both.Wait()
+}
+
+// ends returns the places of the blocks of the interval with the lowest and the highest number; empty ones if there are none. Of segments that lie in the interval as a
+// whole their numbers say which may have them, so that the blocks of few segments need be listed.
+func (q *Results) ends() (first, last place) {
+	r := q.ring
 	lo, hi := uint64(math.MaxUint64), uint64(0)
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
+			if s.State == state.Closed && s.First >= q.q.From && s.Last < q.q.To {
+				lo, hi = min(lo, s.SeqLo), max(hi, s.SeqHi)
+			}
+		}
+	}
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State == state.Empty || s.State == state.Closed && (!q.in(s.First, s.Last) || s.SeqLo > lo && s.SeqHi < hi) || r.load(s) != nil {
+				continue
+			}
 			for i := range s.slots {
-				switch b := &s.slots[i]; {
-				case b.Seq == 0 || !q.in(b.First, b.Last):
+				b := &s.slots[i]
+				if b.Seq == 0 || !q.in(b.First, b.Last) {
 					continue
-				case b.Seq < lo:
+				}
+				if b.Seq <= lo {
 					first, lo = place{s, i}, b.Seq
 				}
-				if s.slots[i].Seq > hi {
-					last, hi = place{s, i}, s.slots[i].Seq
+				if b.Seq >= hi {
+					last, hi = place{s, i}, b.Seq
 				}
 			}
 		}
 	}
-	r.mu.Unlock()
-	b, err := r.buffers.Get()
-	if err != nil || hi == 0 {
-		return
-	}
-	defer r.buffers.Put(b)
-	for _, p := range []place{first, last} {
-		if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.Seq >= lo && h.Seq <= hi {
-			q.count(func(s *Scan) {
-				s.Bytes += block.TrailerPages
-				s.drops.add(h.Dropped)
-			})
-		}
-	}
+	return first, last
 }

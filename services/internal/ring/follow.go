@@ -10,7 +10,6 @@ import (
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/ring/block"
-	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/index"
 	"galvo/services/internal/ring/state"
 )
@@ -30,6 +29,8 @@ type follower struct {
 	seen  map[uint64]uint32 // of the others, how many of their packets were named
 	left  map[uint64]bool   // blocks with copies that an index has left out
 	named int64             // every block with packets before this time was named by the last round
+
+	waiting uint64 // lowest number of a block that is on its way to the disk, as of the last list
 }
 
 func newFollower(q *Results) *follower {
@@ -47,9 +48,6 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	tasks = f.choose(f.list(f.warm()))
 	for _, g := range f.holes() {
 		q.gap(g.From, g.To, g.Why)
-	}
-	if !f.begun {
-		q.askEnds()
 	}
 	f.named = max(f.named, bound)
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
@@ -199,8 +197,10 @@ func (f *follower) skips(s *segment) bool {
 func (f *follower) list(looks map[*segment]*segmentLook) []*task {
 	r := f.q.ring
 	byNumber := make(map[uint64]*task)
+	f.waiting = math.MaxUint64
 	r.mu.Lock()
 	for seq, img := range r.waiting {
+		f.waiting = min(f.waiting, seq)
 		if f.q.in(img.Header.First, img.Header.Last) && !(f.begun && seq <= f.floor) {
 			t := &task{Slot: index.SlotOf(&img.Header), waits: true}
 			t.Bloom = slices.Clone(block.BloomOf(img.Buf))
@@ -236,13 +236,19 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		r.mu.Unlock()
 		return
 	}
+	if l != nil && (s.State != state.Closed || s.SeqHi != l.of) {
+		l = nil
+	}
+	if l != nil && f.leavesOut(s, l) {
+		blocks, lo, hi := uint64(l.used), s.First, s.Last
+		r.mu.Unlock()
+		q.saw(blocks, lo, hi)
+		return
+	}
 	if err := r.load(s); err != nil {
 		r.problem(err)
 	}
 	slots := slices.Clone(s.slots)
-	if l != nil && (s.State != state.Closed || s.SeqHi != l.of) {
-		l = nil
-	}
 	r.mu.Unlock()
 	blocks, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
 	for i := range slots {
@@ -270,6 +276,21 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		}
 		byNumber[b.Seq] = t
 	}
+	q.saw(blocks, lo, hi)
+}
+
+// leavesOut reports whether the index says that no block of a segment, which lies in the interval as a whole, can matter: then nobody need look at its blocks one by
+// one. Ring.mu is held.
+func (f *follower) leavesOut(s *segment, l *segmentLook) bool {
+	q := f.q
+	if l.bad || len(l.with) == 0 || l.none.Len() > 0 || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
+		return false
+	}
+	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].Len() > 0 })
+}
+
+// saw counts blocks of the interval that are not looked at. lo and hi are the first and the last time of their packets there.
+func (q *Results) saw(blocks uint64, lo, hi int64) {
 	if blocks > 0 {
 		q.count(func(s *Scan) {
 			s.Blocks += blocks
@@ -317,6 +338,7 @@ func (f *follower) choose(tasks []*task) []*task {
 type segmentLook struct {
 	with map[filter.KeyRange]*index.Set
 	none index.Set // blocks that the index says nothing about
+	used int       // blocks that hold something
 	bad  bool
 	of   uint64 // segment.seqHi when it was asked: it has not been overwritten since
 }
@@ -339,10 +361,10 @@ func (q *Results) lookInto(s *segment) *segmentLook {
 		if l.bad || l.with[k] != nil {
 			return
 		}
-		with, none, err := s.index.Find(q.ring.indexed(s), k)
+		found, err := s.index.Find(q.ring.indexed(s), k)
 		l.bad = err != nil
-		l.with[k], l.none = &with, none
-		q.count(func(s *Scan) { s.Bytes += files.PageSize })
+		l.with[k], l.none, l.used = &found.With, found.Unknown, found.Used
+		q.count(func(s *Scan) { s.Bytes += found.Bytes })
 	})
 	return l
 }

@@ -91,7 +91,7 @@ func TestGolden(t *testing.T) {
 	two.Seq, two.First, two.Keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443}
 	slots := []index.Slot{one, two, {}}
 	file := &diskFile{disk: newDisk(1), b: make([]byte, index.MinSegment)}
-	if err := new(index.Writer).Write(&index.Segment{File: file, Bytes: index.MinSegment, Number: 9, Ring: img.Header.Ring}, slots); err != nil {
+	if err := new(index.Writer).Write(new(index.Index), &index.Segment{File: file, Bytes: index.MinSegment, Number: 9, Ring: img.Header.Ring}, slots); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "index.txt", file.b[index.MinSegment-block.Size:])

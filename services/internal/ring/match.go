@@ -16,8 +16,8 @@ func (q *Results) match(t *task, v *view) error {
 		return err
 	}
 	undecided, passed := uint64(0), uint32(0)
-	v.packets = slices.Grow(v.packets, int(v.Header.Packets)+1)
 	for {
+		v.packets = slices.Grow(v.packets, 1) // a rare one keeps few
 		w.Packet = &v.packets[:len(v.packets)+1][len(v.packets)]
 		more, err := w.Next()
 		if err != nil {

@@ -406,6 +406,7 @@ func (r *Ring) start() error {
 		r.stages = append(r.stages, s)
 	}
 	r.stopped.Add(writers + 2)
+	r.stopped.Go(r.warm)
 	for range writers {
 		go r.write()
 	}

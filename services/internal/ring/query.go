@@ -63,7 +63,7 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	readers := min(runtime.GOMAXPROCS(0), maxReaders)
+	readers := max(leastReaders, runtime.GOMAXPROCS(0))
 	res.joined.Add(1 + readers)
 	go res.feed()
 	for range readers {
@@ -72,8 +72,8 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	return res, nil
 }
 
-// maxReaders is how many blocks a query looks at, at once.
-const maxReaders = 4
+// leastReaders is how many blocks a query looks at, at once, at least: while the disk is waited for, somebody looks at what it has given.
+const leastReaders = 4
 
 // newResults makes ready what a query needs, and starts nothing.
 func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
@@ -172,13 +172,19 @@ func (q *Results) feed() {
 	defer close(q.ordered)
 	defer close(q.work)
 	f := newFollower(q)
-	for {
+	var ends sync.WaitGroup
+	for first := true; ; first = false {
 		tasks, bound, final := f.round()
+		if first { // beside what is looked for: who reads to the end knows it
+			ends.Go(q.askEnds)
+			defer ends.Wait()
+		}
 		for _, t := range tasks {
 			if !q.send(t) {
 				return
 			}
 		}
+		ends.Wait()
 		fence := &task{fence: true, bound: bound, final: final}
 		select {
 		case q.ordered <- fence:

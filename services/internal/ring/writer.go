@@ -187,11 +187,11 @@ func (r *Ring) close(d *device, s *segment) {
 	s.span()
 	slots := append([]index.Slot(nil), s.slots...)
 	r.mu.Unlock()
-	err := r.sorter.Write(r.indexed(s), slots)
+	err := r.sorter.Write(&s.index, r.indexed(s), slots)
 	if err == nil {
-		s.index.Drop()
 		err = s.file.Sync()
 	}
+	defer r.shed()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {

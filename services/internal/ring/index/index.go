@@ -36,16 +36,19 @@ var le = binary.LittleEndian
 // castagnoli is the polynomial of CRC-32C, which processors compute.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// An Index is that of one segment. It may be used by several goroutines.
+// An Index is that of one segment: as much of it as is in memory, and the way to the rest. It may be used by several goroutines.
 type Index struct {
 	mu     sync.Mutex
+	turn   uint64 // of what is on the disk: each Drop and Write makes it another one
 	loaded bool
 	head   indexHead
+	used   Set      // blocks that hold something
 	dir    []uint64 // first key of each page of keys
 	slots  []Slot   // the table; nil once it was given away
+	sketch sketch   // of the keys in the pages; nil if there is none
 }
 
-// An Segment is a segment's file, of so many bytes, whose last blocks are an index.
+// A Segment is a segment's file, of so many bytes, whose last blocks are an index.
 type Segment struct {
 	File    files.File
 	Bytes   int64
@@ -68,7 +71,8 @@ type indexHead struct {
 func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.loaded, x.dir, x.slots = false, nil, nil
+	x.turn++
+	x.loaded, x.dir, x.slots, x.sketch = false, nil, nil, nil
 }
 
 // An indexWriter puts pages into index blocks.
@@ -108,8 +112,8 @@ func (w *indexWriter) seal(id uint64) {
 	}
 }
 
-// Write writes the index of a segment whose blocks are in slots. What an index knows of the segment must be dropped then.
-func (o *Writer) Write(s *Segment, slots []Slot) error {
+// Write writes the index of a segment whose blocks are in slots. What every query asks for stays in memory, in x.
+func (o *Writer) Write(x *Index, s *Segment, slots []Slot) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	size := indexBlocks(s.Bytes) * block.Size
@@ -121,48 +125,68 @@ func (o *Writer) Write(s *Segment, slots []Slot) error {
 		o.blocks = b
 	}
 	covered := len(slots)
-	for !o.encode(o.blocks, s.Ring, s.Number, slots, covered) {
+	h, keys, dir, ok := o.encode(o.blocks, s.Ring, s.Number, slots, covered)
+	for !ok {
 		covered /= 2 // the keys of the others are found by their bloom filters
+		h, keys, dir, ok = o.encode(o.blocks, s.Ring, s.Number, slots, covered)
 	}
 	if _, err := s.File.WriteAt(o.blocks, s.Bytes-int64(size)); err != nil {
 		return fmt.Errorf("write its index: %w", err)
 	}
+	sk := newSketch(len(keys))
+	for i := range keys {
+		sk.add(keys[i].key)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.turn++
+	x.head, x.used, x.dir, x.slots, x.sketch, x.loaded = h, usedOf(slots), dir, nil, sk, true
 	return nil
 }
 
+// usedOf returns the places that hold a block.
+func usedOf(slots []Slot) (used Set) {
+	for i := range slots {
+		if slots[i].Seq != 0 {
+			used.add(i)
+		}
+	}
+	return used
+}
+
 // encode makes the index blocks, with the keys of the first so many blocks. It reports whether there was room.
-func (o *Writer) encode(b []byte, id uint64, number int, slots []Slot, most int) bool {
+func (o *Writer) encode(b []byte, id uint64, number int, slots []Slot, most int) (h indexHead, keys []sortedKey, dir []uint64, ok bool) {
 	clear(b)
-	h := indexHead{ring: id, segment: uint32(number), blocks: uint32(len(slots)), tablePages: uint32((len(slots) + perTablePage - 1) / perTablePage)}
+	h = indexHead{ring: id, segment: uint32(number), blocks: uint32(len(slots)), tablePages: uint32((len(slots) + perTablePage - 1) / perTablePage)}
 	for i := range slots[:most] {
 		if slots[i].named() {
 			h.covered[i/64] |= 1 << (i % 64)
 		}
 	}
-	keys := o.sort(slots[:most])
+	keys = o.sort(slots[:most])
 	w := indexWriter{b: b, page: 1 + int(h.tablePages)}
 	h.dirPages = uint32((len(b)/block.Size*pagesPerBlock + perDirPage - 1) / perDirPage)
 	w.page += int(h.dirPages)
-	dir, ok := writeKeys(&w, keys, o.lists, (len(slots)+7)/8)
+	dir, ok = writeKeys(&w, keys, o.lists, (len(slots)+7)/8)
 	if !ok || len(dir) > int(h.dirPages)*perDirPage {
-		return most == 0
+		return h, nil, nil, false
 	}
 	h.keyPages = uint32(len(dir))
 	end := w.page
 	w.page = 0
 	h.put(w.next())
 	writeTable(&w, slots)
-	for len(dir) > 0 {
+	for rest := dir; len(rest) > 0; {
 		p := w.next()
-		n := min(len(dir), perDirPage)
-		for i, k := range dir[:n] {
+		n := min(len(rest), perDirPage)
+		for i, k := range rest[:n] {
 			le.PutUint64(p[8*i:], k)
 		}
-		dir = dir[n:]
+		rest = rest[n:]
 	}
 	w.page = end
 	w.seal(id)
-	return true
+	return h, keys, dir, true
 }
 
 // writeKeys writes sorted keys, whose blocks lie in lists one after the other, to pages and returns the first key of each page. ok is false if there was no
@@ -317,8 +341,71 @@ func (x *Index) load(s *Segment) error {
 	if err != nil {
 		return err
 	}
-	x.head, x.dir, x.slots, x.loaded = h, dir, slots, true
+	x.head, x.used, x.dir, x.slots, x.loaded = h, usedOf(slots), dir, slots, true
 	return nil
+}
+
+// Warm reads what every query asks for, unless it is in memory, and makes a sketch if it takes no more than so many bytes. It returns how many bytes the sketch takes.
+func (x *Index) Warm(s *Segment, most int) (int, error) {
+	x.mu.Lock()
+	fresh := !x.loaded
+	err := x.load(s)
+	if fresh {
+		x.slots = nil // who asks for it reads it again: of most segments nobody does
+	}
+	turn, head, have := x.turn, x.head, x.sketch
+	x.mu.Unlock()
+	if err != nil || have != nil {
+		return 8 * len(have), err
+	}
+	n := int(head.keyPages)
+	if n*pageContent/bytesPerKey*sketchBits/8 > most {
+		return 0, nil
+	}
+	b, err := s.Buffers.Get()
+	if err != nil {
+		return 0, err
+	}
+	defer s.Buffers.Put(b)
+	keys := make([]uint64, 0, n*pageContent/bytesPerKey)
+	err = x.pages(s, b, 1+int(head.tablePages)+int(head.dirPages), n, func(_ int, p []byte) error {
+		return readKeys(p, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int) {
+			if len(keys) == 0 || keys[len(keys)-1] != key {
+				keys = append(keys, key)
+			}
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	sk := newSketch(len(keys))
+	for _, k := range keys {
+		sk.add(k)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.turn != turn {
+		return 0, nil // it is another index by now
+	}
+	x.sketch = sk
+	return 8 * len(sk), nil
+}
+
+// bytesPerKey is about what a key takes in a page.
+const bytesPerKey = 11
+
+// Sketch returns how many bytes the sketch takes.
+func (x *Index) Sketch() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return 8 * len(x.sketch)
+}
+
+// Shed gives up the sketch.
+func (x *Index) Shed() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.sketch = nil
 }
 
 // dirPages returns how many pages the directory of a segment of so many bytes has: as if all pages held keys.
@@ -356,7 +443,7 @@ func (x *Index) Table(s *Segment) ([]Slot, error) {
 	if err := x.load(s); err != nil {
 		return nil, err
 	}
-	if x.slots == nil { // given away before
+	if x.slots == nil { // given away before, or never read
 		x.loaded = false
 		if err := x.load(s); err != nil {
 			return nil, err
@@ -372,17 +459,41 @@ type Set [maxBlocks / 64]uint64
 
 // Has reports whether a block is in the set.
 func (b *Set) Has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
-func (b *Set) add(i int)      { b[i/64] |= 1 << (i % 64) }
 
-// Find returns the blocks of a segment that have one of the keys of a range, and those that the index says nothing about.
-func (x *Index) Find(s *Segment, keys filter.KeyRange) (with, unknown Set, err error) {
+// Len returns how many blocks are in the set.
+func (b *Set) Len() (n int) {
+	for _, w := range b {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+func (b *Set) add(i int) { b[i/64] |= 1 << (i % 64) }
+
+// A Found is what an index says about keys.
+type Found struct {
+	With    Set    // blocks that have one of them
+	Unknown Set    // blocks that it says nothing about
+	Used    int    // how many blocks hold something
+	Bytes   uint64 // that were read for it
+}
+
+// Find looks for the keys of a range.
+func (x *Index) Find(s *Segment, keys filter.KeyRange) (f Found, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.load(s); err != nil {
-		return with, unknown, err
+	if !x.loaded {
+		if err := x.load(s); err != nil {
+			return f, err
+		}
+		f.Bytes += uint64(1+x.head.tablePages+x.head.dirPages) * files.PageSize
 	}
-	for i := range unknown {
-		unknown[i] = ^x.head.covered[i]
+	f.Used = x.used.Len()
+	for i := range f.Unknown {
+		f.Unknown[i] = x.used[i] &^ x.head.covered[i]
+	}
+	if x.sketch != nil && !x.sketch.hasRange(keys) {
+		return f, nil
 	}
 	lo, hi := uint64(keys.Lo), uint64(keys.Hi)
 	from, exact := slices.BinarySearch(x.dir, lo)
@@ -394,22 +505,23 @@ func (x *Index) Find(s *Segment, keys filter.KeyRange) (with, unknown Set, err e
 		to++
 	}
 	if from >= to {
-		return with, unknown, nil
+		return f, nil
 	}
 	b, err := s.Buffers.Get()
 	if err != nil {
-		return with, unknown, err
+		return f, err
 	}
 	defer s.Buffers.Put(b)
+	f.Bytes += uint64(to-from) * files.PageSize
 	first := 1 + int(x.head.tablePages) + int(x.head.dirPages)
 	err = x.pages(s, b, first+from, to-from, func(_ int, p []byte) error {
 		return readKeys(p, hi, (int(x.head.blocks)+7)/8, func(key uint64, block int) {
 			if key >= lo {
-				with.add(block)
+				f.With.add(block)
 			}
 		})
 	})
-	return with, unknown, err
+	return f, err
 }
 
 var errKeys = errors.New("a page of keys makes no sense")
