@@ -21,10 +21,10 @@ type split struct {
 
 	bytes     uint64 // of the file at hand
 	packets   uint64
-	delivered []uint64 // packets in the file at hand, by interface
-	total     []uint64 // in all files, by interface
+	delivered []uint64   // packets in the file at hand, by interface
+	total     []uint64   // in all files, by interface
 	base      []spanStat // by interface, of when the file was begun
-	lost      []uint64 // by interface when the file was begun
+	lost      []uint64   // by interface when the file was begun
 }
 
 // A spanStat is what had been counted for an interface of the output when a file was begun.
