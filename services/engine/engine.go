@@ -142,10 +142,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
-	if err != nil {
-		return nil, err
-	}
+	e.rings = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if o.Uring != nil && c.Config.Rings.IOUring {
 		e.rings.store = o.Uring.Directory
 	}
