@@ -109,12 +109,12 @@ func runHost(ctx context.Context, args []string) error {
 	return host.Run(ctx, o)
 }
 
-// readBoard returns the appliance's board, or nil if the image has none that can be used: then the configuration says what the NICs are for.
+// readBoard returns the appliance's board. If the image has none that can be used, the configuration says which NICs are captured from.
 func readBoard() *board.Board {
 	b, err := board.Read(board.Path)
 	if err != nil {
 		slog.Error("the board is unknown: name the ports in the configuration", "error", err)
-		return nil
+		return board.Fallback()
 	}
 	return b
 }
