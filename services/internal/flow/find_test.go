@@ -246,8 +246,11 @@ func TestSparse(t *testing.T) {
 	}
 	for from := 0; from < flows; from += AheadMax {
 		some := packets[from:min(from+AheadMax, flows)]
-		table.Ahead(some)
-		table.Advance(false)
+		table.Ahead(some, false)
+		for range Lead {
+			table.Advance()
+			table.Ahead(nil, true)
+		}
 		for i := range some {
 			var ref Ref
 			if table.FindAhead(i, &ref); ref.Flow.ID != uint64(from+i+1) {
@@ -270,8 +273,11 @@ func TestAheadOfItself(t *testing.T) {
 		seq := 10 * round
 		packets := []packet.Packet{f(syn, seq+1), f(ack, seq+2), f(rst, seq+2), f(syn, seq+9), f(ack, seq+10)}
 		table.Begin()
-		table.Ahead(packets)
-		table.Advance(false)
+		table.Ahead(packets, true)
+		for range Lead {
+			table.Advance()
+			table.Ahead(nil, true)
+		}
 		var ids []uint64
 		for i := range packets {
 			var ref Ref
@@ -281,6 +287,39 @@ func TestAheadOfItself(t *testing.T) {
 		if ids[0] != ids[2] || ids[3] != ids[4] || ids[0] == ids[3] {
 			t.Errorf("flows %d, want the second SYN to begin another one", ids)
 		}
+	}
+}
+
+// TestAheadAgrees finds mixed traffic, with what names no flow in between, twice: one packet after the other, and in runs.
+func TestAheadAgrees(t *testing.T) {
+	packets := packettest.Packets(1, 40_000, 3000)
+	for i := range packets {
+		if i%7 == 3 {
+			packets[i].Data = packettest.Ethernet(0x0806, make([]byte, 46))
+			packets[i].Len = uint32(len(packets[i].Data))
+		}
+		packets[i].Decode(packet.LinkEthernet)
+	}
+	alone, inRuns := New(Config{Flows: 4096}), New(Config{Flows: 4096})
+	for from := 0; from < len(packets)+Lead*AheadMax; from += AheadMax {
+		inRuns.Ahead(packets[min(from, len(packets)):min(from+AheadMax, len(packets))], from%3 == 0)
+		for i := 0; from >= Lead*AheadMax && i < AheadMax; i++ {
+			at := from - Lead*AheadMax + i
+			var ref Ref
+			p := packets[at]
+			inRuns.FindAhead(i, &ref)
+			want := alone.Find(&p)
+			if (ref.Flow == nil) != (want.Flow == nil) || ref.From != want.From {
+				t.Fatalf("packet %d: %+v in a run, %+v alone", at, ref, want)
+			}
+			if ref.Flow != nil && (ref.Flow.ID != want.Flow.ID || ref.Outer.ID != want.Outer.ID || ref.Flow.Packets != want.Flow.Packets) {
+				t.Fatalf("packet %d: of the flow %+v in a run, %+v alone", at, ref.Flow, want.Flow)
+			}
+		}
+		inRuns.Advance()
+	}
+	if alone.Counters() != inRuns.Counters() {
+		t.Errorf("%+v alone, %+v in runs", alone.Counters(), inRuns.Counters())
 	}
 }
 
