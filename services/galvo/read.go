@@ -27,6 +27,7 @@ import (
 	"galvo/services/internal/savefile"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
+	"galvo/services/internal/stream"
 )
 
 // Sizes of what read uses: it has the machine for itself, and a file's flows do not age out while it is read.
@@ -35,6 +36,8 @@ const (
 	readQueueBytes = 16_000_000
 	readHoldBytes  = 1_000_000_000
 	readHeapBytes  = 500_000_000 // before the garbage collector comes
+
+	readStreamBytes = 256_000_000 // of what came before in TCP streams, for filters that look there: 100,000 streams
 )
 
 // readFlags are the flags of read.
@@ -225,6 +228,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	} else { // to find the flow of each packet would take a third of the time
 		worker.Joiner = flow.NewJoiner(table)
 	}
+	if f.StreamReach() > 0 {
+		worker.Streams = stream.New(readStreamBytes)
+	}
 	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: source.Interfaces}, Max: 1, Application: "Galvo " + version})
 	if err != nil {
 		return api.Capture{}, err
@@ -264,6 +270,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		list.print(rows)
 	}
 	done := captures.Finished()[0]
+	if n := done.Forgotten; n > 0 {
+		fmt.Fprintf(os.Stderr, "galvo read: %d TCP packets were judged without what came before in their stream, because there was no memory to keep that\n", n)
+	}
 	if summary {
 		printSummary(os.Stdout, source, counts, worker.Flows, &done)
 	}

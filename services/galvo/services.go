@@ -15,7 +15,7 @@ import (
 	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
 	"galvo/webui"
@@ -129,7 +129,7 @@ func runEngine(ctx context.Context, args []string) error {
 		return err
 	}
 	// From within the sandbox none can be made.
-	uring, err := ring.NewUring(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
+	uring, err := uring.New(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
 	if err != nil {
 		slog.Info("rings are written with pwrite", "reason", err)
 	}
@@ -140,8 +140,11 @@ func runEngine(ctx context.Context, args []string) error {
 	return engine.Run(ctx, o)
 }
 
+// hostPatience is how long web waits for the host service at its start. Both are started at once.
+const hostPatience = 10 * time.Second
+
 func runWeb(ctx context.Context, args []string) error {
-	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version}
+	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version, Patience: hostPatience}
 	f := flag.NewFlagSet("web", flag.ContinueOnError)
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
 	f.Var((*list)(&o.Addresses), "address", "`address` of the machine, for the certificate")

@@ -24,11 +24,11 @@ func TestNeedsFlow(t *testing.T) {
 	}
 	joined := slices.Clone(packets)
 	refs := make([]flow.Ref, len(packets))
-	table, joiner := flow.New(flow.Config{}), flow.NewJoiner(flow.Config{})
+	flows, joiner := flow.New(flow.Config{}), flow.NewJoiner(flow.Config{})
 	fragments := 0
 	for i := range packets {
 		packets[i].Decode(packet.LinkEthernet)
-		refs[i] = table.Find(&packets[i])
+		refs[i] = flows.Find(&packets[i])
 		joined[i].Decode(packet.LinkEthernet)
 		joiner.Join(&joined[i])
 		if packets[i].Headers != joined[i].Headers {
@@ -42,7 +42,7 @@ func TestNeedsFlow(t *testing.T) {
 		t.Fatal("no later fragment has ports")
 	}
 	var needing []string
-	for _, o := range operandsWithExample() {
+	for _, o := range table() {
 		for _, expression := range []string{o.example, "not (" + o.example + ")"} {
 			f, err := Compile(expression, &Env{Syntax: true})
 			if err != nil {
@@ -59,18 +59,8 @@ func TestNeedsFlow(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"serverport", "l7Protocol", "callId", "callIdMedia", "rtpPayloadType", "sni", "httpHost", "dnsName"}
+	want := []string{"serverport", "l7Protocol", "callId", "callIdMedia", "rtpPayloadType", "sni", "httpHost", "dnsName", "streamRegexp"}
 	if slices.Sort(needing); !slices.Equal(needing, slices.Sorted(slices.Values(want))) {
 		t.Errorf("flows are needed by %v, want %v", needing, want)
 	}
-}
-
-// operandsWithExample returns the operands that this build can evaluate.
-func operandsWithExample() (list []*operand) {
-	for _, o := range table() {
-		if o.whatElse == "" {
-			list = append(list, o)
-		}
-	}
-	return list
 }

@@ -57,7 +57,7 @@ func (t *Table) give(ref *Ref, r *Record, from Endpoint, p *packet.Packet) {
 }
 
 func (ref *Ref) set(r *Record, from Endpoint) {
-	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Call, ref.Host = r, r, from, from, nil, nil
+	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
 }
 
 // Innermost returns the packet whose headers are those of Ref.Flow for p, which was the last one that was found: p itself unless that is tunnelled. Valid until the

@@ -2,8 +2,10 @@ package flow
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -290,36 +292,44 @@ func TestAheadOfItself(t *testing.T) {
 	}
 }
 
-// TestAheadAgrees finds mixed traffic, with what names no flow in between, twice: one packet after the other, and in runs.
-func TestAheadAgrees(t *testing.T) {
-	packets := packettest.Packets(1, 40_000, 3000)
-	for i := range packets {
-		if i%7 == 3 {
-			packets[i].Data = packettest.Ethernet(0x0806, make([]byte, 46))
-			packets[i].Len = uint32(len(packets[i].Data))
+// TestAheadIsFind finds the same flows ahead, in runs as a worker makes them, as one by one: among them are packets that have none, in the places of others that had one.
+func TestAheadIsFind(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var packets []packet.Packet
+	for i, frame := range packettest.Mix(1, 20_000, 200) {
+		switch rng.IntN(10) {
+		case 0:
+			frame = packettest.Ethernet(0x0806, frame[14:])
+		case 1:
+			frame = frame[:min(len(frame), 14+rng.IntN(40))]
+		case 2:
+			flags := []uint8{syn, syn | ack, fin | ack, rst, ack}[rng.IntN(5)]
+			frame = frame4(protoTCP, uint32(rng.IntN(4)), uint32(rng.IntN(4)), 1000, 80, flags, rng.Uint32())
 		}
-		packets[i].Decode(packet.LinkEthernet)
+		packets = append(packets, *decode(frame, time.Duration(i)*time.Duration(rng.IntN(2)*10)*time.Millisecond))
 	}
-	alone, inRuns := New(Config{Flows: 4096}), New(Config{Flows: 4096})
-	for from := 0; from < len(packets)+Lead*AheadMax; from += AheadMax {
-		inRuns.Ahead(packets[min(from, len(packets)):min(from+AheadMax, len(packets))], from%3 == 0)
-		for i := 0; from >= Lead*AheadMax && i < AheadMax; i++ {
-			at := from - Lead*AheadMax + i
-			var ref Ref
-			p := packets[at]
-			inRuns.FindAhead(i, &ref)
-			want := alone.Find(&p)
-			if (ref.Flow == nil) != (want.Flow == nil) || ref.From != want.From {
-				t.Fatalf("packet %d: %+v in a run, %+v alone", at, ref, want)
+	one, ahead := New(Config{Flows: 1 << 16}), New(Config{Flows: 1 << 16})
+	for batch := range slices.Chunk(packets, 250) {
+		one.Begin()
+		ahead.Begin()
+		var ref Ref
+		var last [Lead][]packet.Packet
+		for run := range slices.Chunk(append(slices.Clone(batch), make([]packet.Packet, Lead*AheadMax)...), AheadMax) {
+			ahead.Ahead(run, rng.IntN(2) == 0)
+			for i := range last[0] {
+				want := one.Find(&last[0][i])
+				ahead.FindAhead(i, &ref)
+				if (ref.Flow == nil) != (want.Flow == nil) || ref.From != want.From || ref.Flow != nil && (ref.Flow.ID != want.Flow.ID || ref.Outer.ID != want.Outer.ID) {
+					t.Fatalf("ahead %+v\nalone %+v", ref, want)
+				}
 			}
-			if ref.Flow != nil && (ref.Flow.ID != want.Flow.ID || ref.Outer.ID != want.Outer.ID || ref.Flow.Packets != want.Flow.Packets) {
-				t.Fatalf("packet %d: of the flow %+v in a run, %+v alone", at, ref.Flow, want.Flow)
-			}
+			ahead.Advance()
+			copy(last[:], last[1:])
+			last[Lead-1] = run
 		}
-		inRuns.Advance()
 	}
-	if alone.Counters() != inRuns.Counters() {
-		t.Errorf("%+v alone, %+v in runs", alone.Counters(), inRuns.Counters())
+	if a, b := ahead.Counters(), one.Counters(); a != b {
+		t.Errorf("ahead %+v, alone %+v", a, b)
 	}
 }
 

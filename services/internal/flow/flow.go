@@ -32,7 +32,9 @@ type Record struct {
 	isn    uint32   // sequence number of the SYN that opened the flow
 	number uint32   // index in the table
 	L7     [20]byte // owned by package l7; all zero in a new record
-	_      [12]byte
+	// By sender, whether package stream has kept bytes of it.
+	Streamed [2]bool
+	_        [10]byte
 }
 
 // Bytes returns the length on the wire of the frames that an endpoint sent.
@@ -72,6 +74,7 @@ type Ref struct {
 	Outer     *Record  // of the outermost headers; the same as Flow unless the packet is tunnelled
 	From      Endpoint // the sender within Flow
 	OuterFrom Endpoint
-	Call      *Call  // calls that the packet belongs to, nil if none is known. Valid until the next Begin
-	Host      []byte // name of Flow's server, as package l7 learnt it from the packets so far; empty if none. Valid until the next Begin
+	Stream    *Stream // what the payload goes on with; nil if nobody asks for it, and where it is no segment of TCP. Valid until the next Begin
+	Call      *Call   // calls that the packet belongs to, nil if none is known. Valid until the next Begin
+	Host      []byte  // name of Flow's server, as package l7 learnt it from the packets so far; empty if none. Valid until the next Begin
 }

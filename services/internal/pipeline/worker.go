@@ -10,6 +10,7 @@ import (
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
+	"galvo/services/internal/stream"
 )
 
 // expireBudget is how many flow records an empty batch looks at: an idle table of the default size is seen once in 13 s.
@@ -27,11 +28,15 @@ type Worker struct {
 	L7     *l7.Engine   // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
 	Stages []Stage      // in the order in which they see a batch
 
+	// Streams keeps what came before in TCP streams while a stage looks at it. It may be nil: then nobody knows.
+	Streams *stream.Store
+
 	// OnPanic is told when decoding or recognising a packet panicked, on the worker's goroutine. The packet goes on without what was not found out, its flow
 	// has no more to do with l7, and all others are not concerned. If it is nil the panic goes on.
 	OnPanic func(*Panic)
 
 	batch   Batch
+	reach   int // how far the stages look into TCP streams in this batch
 	request atomic.Pointer[request]
 
 	asking sync.Mutex // held by Do: one request at a time
@@ -136,6 +141,9 @@ func (w *Worker) stop() {
 // process fills in what the source did not, and hands b to the stages.
 func (w *Worker) process(b *Batch) {
 	b.Meta = b.Meta[:len(b.Packets)]
+	if w.reach = w.streamReach(); w.reach > 0 {
+		w.Streams.Begin()
+	}
 	if w.Flows != nil {
 		w.Flows.Begin()
 		if w.L7 != nil {
@@ -161,6 +169,19 @@ func (w *Worker) process(b *Batch) {
 	for _, stage := range w.Stages {
 		stage.Process(b)
 	}
+}
+
+// streamReach asks the stages how far they look into TCP streams.
+func (w *Worker) streamReach() (reach int) {
+	if w.Streams == nil {
+		return 0
+	}
+	for _, stage := range w.Stages {
+		if s, ok := stage.(StreamStage); ok {
+			reach = max(reach, s.StreamReach())
+		}
+	}
+	return reach
 }
 
 // decode locates the headers of packets, and returns how many there are, or the index of the one that it panicked at.
@@ -227,13 +248,17 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i in
 	for i = from; i < len(packets); i++ {
 		m := &meta[i]
 		w.Flows.FindAhead(i, &m.Ref)
+		p := &packets[i]
 		if w.L7 != nil { // else m.L7 is as empty as it was made
 			found = i
-			p := &packets[i]
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(p), &m.Ref)
 			if m.Flow != nil {
 				m.Host = w.L7.HostName(m.Flow)
 			}
+		}
+		if w.reach > 0 {
+			found = -1
+			w.Streams.Follow(w.Flows.Innermost(p), &m.Ref, w.reach)
 		}
 	}
 	return i
