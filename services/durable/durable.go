@@ -57,6 +57,19 @@ func replace(path string, content []byte, sync func(*os.File) error) error {
 	return err
 }
 
+// damagedSuffix is what SetAside puts behind the name of a file.
+const damagedSuffix = ".damaged"
+
+// SetAside gives a file that cannot be understood another name, in place of one that had it before, so that a new one can be begun and nothing is lost.
+// It returns the name.
+func SetAside(path string) (string, error) {
+	aside := path + damagedSuffix
+	if err := os.Rename(path, aside); err != nil {
+		return "", err
+	}
+	return aside, syncFolder(filepath.Dir(path))
+}
+
 func syncFolder(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

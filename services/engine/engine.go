@@ -22,6 +22,7 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/config"
+	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/country"
 	"galvo/services/internal/filter"
@@ -32,6 +33,7 @@ import (
 	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
+	"galvo/services/internal/stream"
 )
 
 // Options are what the process is started with.
@@ -78,6 +80,10 @@ type settings struct {
 
 // Run serves until ctx is done, or until the host service asks for a restart. While there is no host service it goes on with the ports that it has.
 func Run(ctx context.Context, o Options) error {
+	// What takes a while and needs no configuration is made while host has its own to do.
+	var early sync.WaitGroup
+	early.Go(func() { l7.BuiltinHosts() })
+	defer early.Wait()
 	conn, first, err := join(ctx, o.Run)
 	if err != nil {
 		return err
@@ -123,7 +129,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.configure(c, plan)
 	e.captures, err = capture.New(capture.Options{
-		Source:      capture.Source{Workers: plan.Workers, Live: true, Interfaces: e.ports.live.Source(0).Interfaces, Lost: e.ports.lostByInterface},
+		Source:      capture.Source{Workers: plan.Workers, Interfaces: e.ports.live.Source(0).Interfaces, Lost: e.ports.lostByInterface},
 		Max:         plan.Plan.Captures,
 		Application: "Galvo " + o.Version, Hardware: runtime.GOARCH, OS: "Linux",
 		Directory: o.State,
@@ -136,10 +142,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = readHosts(c.Config.Engine.Hosts)
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
-	if err != nil {
-		return nil, err
-	}
+	e.rings = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if o.Uring != nil && c.Config.Rings.IOUring {
 		e.rings.store = o.Uring.Directory
 	}
@@ -202,6 +205,7 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 		Flows:  flow.New(config),
 		L7:     engine,
 
+		Streams: stream.New(int(plan.StreamBytes) / plan.Workers),
 		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
@@ -351,6 +355,9 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 				e.running.Go(func() { v.Repair(sink.Whole) })
 			}
 			e.running.Go(e.rings.follow)
+			if err := conn.Send(handover.Message{Stored: &handover.Stored{Number: m.Storage.Number}}); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -367,7 +374,11 @@ func (e *Engine) renewEnv() {
 
 // loadCountries loads the country table, which takes a moment that an engine that starts anew has not: frames are waiting.
 func (e *Engine) loadCountries() {
-	table, err := country.Open(e.settings.Load().config.Engine.Geoip)
+	var table *country.Table
+	err := analysis.Gently(func() (err error) {
+		table, err = country.Open(e.settings.Load().config.Engine.Geoip)
+		return err
+	})
 	if err != nil {
 		slog.Warn("the filter's countryCode has no answer", "error", err)
 		return

@@ -140,8 +140,11 @@ func runEngine(ctx context.Context, args []string) error {
 	return engine.Run(ctx, o)
 }
 
+// hostPatience is how long web waits for the host service at its start. Both are started at once.
+const hostPatience = 10 * time.Second
+
 func runWeb(ctx context.Context, args []string) error {
-	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version}
+	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version, Patience: hostPatience}
 	f := flag.NewFlagSet("web", flag.ContinueOnError)
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
 	f.Var((*list)(&o.Addresses), "address", "`address` of the machine, for the certificate")

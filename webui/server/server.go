@@ -34,6 +34,7 @@ type Options struct {
 	Page      fs.FS
 	Stdout    io.Writer
 	Version   string
+	Patience  time.Duration // how long the start waits for the host service, whose settings it needs and whose name the certificate has
 }
 
 const maxRequestBytes = 1 << 20

@@ -31,6 +31,9 @@ const retire = 20 * time.Millisecond
 // settle is how long after a frame's reception its block can still be on the way to the worker.
 const settle = retire + 5*time.Millisecond
 
+// onTheWay is how long after its reception a frame can be neither in a ring nor seen to come there: in the kernel's queue of a processor that has much to do.
+const onTheWay = 50 * time.Millisecond
+
 // A Port is a live port: one ring per worker.
 type Port struct {
 	Iface uint16 // index into the interface table of the sources

@@ -103,6 +103,7 @@ func (cs *Captures) enlist(c *Capture) error {
 		l.queue.pool = c.pool
 		if c.spec.Hold && !c.spec.Sifted {
 			l.hold = newHold(c.spec.HoldBytes/uint64(c.feed.Workers), c.spec.Block)
+			l.hold.streams = c.reach > 0
 		}
 		c.lanes = append(c.lanes, l)
 	}
@@ -138,6 +139,9 @@ func (cs *Captures) newCapture(spec Spec) (*Capture, error) {
 		seen:    make(chan struct{}),
 		done:    make(chan struct{}),
 		created: time.Now().UnixNano(),
+	}
+	if spec.Filter != nil && !spec.Sifted {
+		c.reach = spec.Filter.StreamReach()
 	}
 	c.room = make(chan struct{}, c.feed.Workers)
 	return c, c.check()

@@ -41,6 +41,7 @@ func BenchmarkDecodeFind(b *testing.B) {
 			packets := packettest.Packets(1, c.packets, c.flows)
 			table := New(Config{Flows: 2 * c.flows})
 			var batch [256]packet.Packet
+			var ref Ref
 			run := func(n int) {
 				for i := 0; i < n; i += len(batch) {
 					table.Begin()
@@ -56,11 +57,11 @@ func BenchmarkDecodeFind(b *testing.B) {
 							table.Ahead(some)
 						}
 						if from > 0 {
-							for j := range batch[from-AheadMax:][:AheadMax] {
-								table.Find(&batch[from-AheadMax+j])
+							for j := range AheadMax {
+								table.FindAhead(j, &ref)
 							}
 						}
-						table.Advance()
+						table.Advance(false)
 					}
 				}
 			}

@@ -8,6 +8,11 @@ package flow
 //go:noescape
 func prefetch(lines *[AheadMax]*uint64)
 
+// prefetchBefore asks for the cache lines before those at lines.
+//
+//go:noescape
+func prefetchBefore(lines *[AheadMax]*uint64)
+
 // prefetchPairs asks for the cache lines at lines and for those before them.
 //
 //go:noescape

@@ -4,6 +4,10 @@
 	MOVQ at(AX), BX; \
 	PREFETCHT0 (BX)
 
+#define BEFORE(at) \
+	MOVQ at(AX), BX; \
+	PREFETCHT0 -64(BX)
+
 #define PAIR(at) \
 	MOVQ at(AX), BX; \
 	PREFETCHT0 -64(BX); \
@@ -17,6 +21,12 @@
 TEXT ·prefetch(SB), NOSPLIT, $0-8
 	MOVQ lines+0(FP), AX
 	ALL(LINE)
+	RET
+
+// func prefetchBefore(lines *[AheadMax]*uint64)
+TEXT ·prefetchBefore(SB), NOSPLIT, $0-8
+	MOVQ lines+0(FP), AX
+	ALL(BEFORE)
 	RET
 
 // func prefetchPairs(lines *[AheadMax]*uint64)

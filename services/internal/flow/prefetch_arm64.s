@@ -4,6 +4,11 @@
 	MOVD at(R0), R1; \
 	PRFM (R1), PLDL1KEEP
 
+#define BEFORE(at) \
+	MOVD at(R0), R1; \
+	SUB $64, R1, R2; \
+	PRFM (R2), PLDL1KEEP
+
 #define PAIR(at) \
 	MOVD at(R0), R1; \
 	SUB $64, R1, R2; \
@@ -18,6 +23,12 @@
 TEXT ·prefetch(SB), NOSPLIT, $0-8
 	MOVD lines+0(FP), R0
 	ALL(LINE)
+	RET
+
+// func prefetchBefore(lines *[AheadMax]*uint64)
+TEXT ·prefetchBefore(SB), NOSPLIT, $0-8
+	MOVD lines+0(FP), R0
+	ALL(BEFORE)
 	RET
 
 // func prefetchPairs(lines *[AheadMax]*uint64)

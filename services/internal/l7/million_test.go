@@ -54,10 +54,11 @@ func (w *worker) take(frames [][]byte, now int64) (v l7.Verdict) {
 			some[i].Decode(packet.LinkEthernet)
 		}
 		w.table.Ahead(some)
-		w.table.Advance()
+		w.table.Advance(true)
 		for i := range some {
-			ref := w.table.Find(&some[i])
-			v = w.engine.Inspect(&some[i], w.table.Innermost(), &ref)
+			var ref flow.Ref
+			w.table.FindAhead(i, &ref)
+			v = w.engine.Inspect(&some[i], w.table.Innermost(&some[i]), &ref)
 		}
 		frames = frames[n:]
 	}

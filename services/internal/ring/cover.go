@@ -14,8 +14,11 @@ import (
 // At the old end of a ring that has wrapped devices and workers do not lose their blocks in the order of time, so what is there just after the oldest packet is there
 // in part. What follows says where that ends.
 
-// whyOverwritten is the reason of a gap at the old end.
-const whyOverwritten = "overwritten"
+// The reasons of gaps at the old end: what was overwritten before it was asked for, and since.
+const (
+	whyOverwritten = "overwritten"
+	whyMeanwhile   = "overwritten while it was read"
+)
 
 // forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now. r.mu is held.
 func (r *Ring) forget(b *index.Slot) {
@@ -117,11 +120,16 @@ func (q *Results) holes() (gaps []Gap) {
 	if missing > int(r.d.Copies) && from <= min(to, r.now()) {
 		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
 	}
-	old := []Gap{{from, min(to, r.overwritten), whyOverwritten}}
+	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
+}
+
+// overwrittenIn returns the times within some, both included, of which packets were overwritten: what is protected was not. r.mu is held.
+func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
+	old := []Gap{{from, min(to, r.overwritten), why}}
 	for _, p := range r.pinned() {
 		var rest []Gap
 		for _, g := range old {
-			rest = append(rest, Gap{g.From, min(g.To, p.From-1), g.Why}, Gap{max(g.From, p.To+1), g.To, g.Why})
+			rest = append(rest, Gap{g.From, min(g.To, p.From-1), why}, Gap{max(g.From, p.To+1), g.To, why})
 		}
 		old = rest
 	}

@@ -28,12 +28,13 @@ type follower struct {
 	floor uint64            // blocks up to this one were finished, and named, in the first round
 	seen  map[uint64]uint32 // of the others, how many of their packets were named
 	left  map[uint64]bool   // blocks with copies that an index has left out
+	named int64             // every block with packets before this time was named by the last round
 
 	waiting uint64 // lowest number of a block that is on its way to the disk, as of the last list
 }
 
 func newFollower(q *Results) *follower {
-	return &follower{q: q, seen: make(map[uint64]uint32), left: make(map[uint64]bool)}
+	return &follower{q: q, seen: make(map[uint64]uint32), left: make(map[uint64]bool), named: math.MinInt64}
 }
 
 // round returns the blocks that were not named yet, in the order of their first packet, and the time before which nothing more comes.
@@ -45,11 +46,10 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	bound = r.show(q.ctx.Done(), q.q.To <= r.now()-endSlack)
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
-	if !f.begun {
-		for _, g := range q.holes() {
-			q.gap(g.From, g.To, g.Why)
-		}
+	for _, g := range f.holes() {
+		q.gap(g.From, g.To, g.Why)
 	}
+	f.named = max(f.named, bound)
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed
@@ -66,6 +66,18 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	}
 	f.begun = true
 	return tasks, bound, final
+}
+
+// holes returns the times of which packets cannot be named any more: what the ring has lost before the query began, and what it has lost between two rounds,
+// which may be far apart, since a round waits for who reads.
+func (f *follower) holes() []Gap {
+	if !f.begun {
+		return f.q.holes()
+	}
+	r, q := f.q.ring, f.q.q
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.overwrittenIn(max(q.From, f.named), q.To-1, whyMeanwhile)
 }
 
 // wait waits for something to happen; false if the query ends.

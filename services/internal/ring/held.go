@@ -58,6 +58,7 @@ func (q *Results) hold(t *task, w *block.Walker, v l7.Verdict) bool {
 	}
 	room.flows[w.Entry.ID] = append(room.flows[w.Entry.ID], one)
 	room.bytes += len(one.packet.Data)
+	q.count(func(s *Scan) { s.Held++ })
 	return true
 }
 
@@ -120,19 +121,25 @@ func (q *Results) expire() *view {
 
 // judge asks about the packets of a flow, oldest first, up to one that goes on waiting. q.held.mu is held.
 func (q *Results) judge(out *view, id uint64, list []*waiting, ask func(*waiting) filter.Result) {
+	judged, passed := uint64(0), uint64(0)
 	for len(list) > 0 {
 		one := list[0]
 		r := ask(one)
 		if r == filter.Unknown {
 			break
 		}
+		judged++
 		if r == filter.Yes {
 			out.packets = append(out.packets, one.packet)
 			out.meta = append(out.meta, pipeline.Meta{Ref: one.ref, L7: one.verdict})
+			out.passed = append(out.passed, 0)
+		} else {
+			passed++
 		}
 		q.held.bytes -= len(one.packet.Data)
 		list = list[1:]
 	}
+	q.count(func(s *Scan) { s.Held, s.Passed = s.Held-judged, s.Passed+passed })
 	if len(list) == 0 {
 		delete(q.held.flows, id)
 	} else {

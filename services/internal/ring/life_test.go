@@ -666,6 +666,72 @@ func TestOverwrittenWhileRead(t *testing.T) {
 	closeRing(t, r)
 }
 
+// TestOverwrittenWhileFollowed lets a reader of what is being recorded rest while the ring wraps: whatever he does not get lies in a gap that he is told.
+func TestOverwrittenWhileFollowed(t *testing.T) {
+	set := newSetting(t, 1, 24<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	set.cfg.ReorderBytes = 8 << 20
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	base := mix(15, 10_000)
+	var all []packet.Frame
+	record := func(round int) {
+		frames := stamp(base, round, time.Microsecond)
+		all = append(all, frames...)
+		play(t, s, &traffic{frames: frames})
+		clock.Store(frames[len(frames)-1].Time)
+		waitIdle(t, r)
+	}
+	record(0)
+	end := epoch + 31*10_000*1000
+	res, err := r.Query(context.Background(), Query{From: epoch, To: end, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var b pipeline.Batch
+	had := make(map[int64]bool)
+	take := func() error {
+		err := res.Next(context.Background(), &b)
+		for i := range b.Packets {
+			had[b.Packets[i].Time] = true
+		}
+		return err
+	}
+	if err := take(); err != nil {
+		t.Fatal(err)
+	}
+	for round := 1; round < 30; round++ {
+		record(round)
+	}
+	clock.Store(end + 1e9)
+	for err == nil {
+		err = take()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	scan, missing, silent := res.Scan(), 0, 0
+	for _, f := range all {
+		if had[f.Time] {
+			continue
+		}
+		missing++
+		if !slices.ContainsFunc(scan.Gaps, func(g Gap) bool {
+			return g.From <= f.Time && f.Time <= g.To && g.Why == "overwritten while it was read"
+		}) {
+			silent++
+		}
+	}
+	if missing == 0 || missing == len(all) || silent > 0 {
+		t.Errorf("of %d packets %d are missing, %d of these without a word; %+v", len(all), missing, silent, scan)
+	}
+	s.Finish()
+	closeRing(t, r)
+}
+
 // TestStageAllocatesNothing counts what a batch allocates, with blocks that fill and are written.
 func TestStageAllocatesNothing(t *testing.T) {
 	set := newSetting(t, 1, 64<<20)

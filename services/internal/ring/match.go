@@ -15,7 +15,7 @@ func (q *Results) match(t *task, v *view) error {
 	if err != nil {
 		return err
 	}
-	undecided := uint64(0)
+	undecided, passed := uint64(0), uint32(0)
 	for {
 		v.packets = slices.Grow(v.packets, 1) // a rare one keeps few
 		w.Packet = &v.packets[:len(v.packets)+1][len(v.packets)]
@@ -36,16 +36,26 @@ func (q *Results) match(t *task, v *view) error {
 		verdict := known.Verdict
 		result := q.q.Filter.Match(w.Packet, &w.Ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
-			result, verdict = q.later(t, w, i, verdict)
+			if result, verdict = q.later(t, w, i, verdict); result == filter.Unknown {
+				if q.hold(t, w, verdict) {
+					continue
+				}
+				verdict = lastVerdict(verdict)
+				result = q.q.Filter.Match(w.Packet, &w.Ref, verdict)
+			}
 		}
 		switch result {
 		case filter.Yes:
 			v.packets = v.packets[:len(v.packets)+1]
 			v.meta = append(v.meta, pipeline.Meta{Ref: w.Ref, L7: verdict})
+			v.passed, passed = append(v.passed, passed), 0
+			continue
 		case filter.Unknown:
 			undecided++
 		}
+		passed++
 	}
+	v.rest = passed
 	if q.q.Live {
 		t.held = q.admit(&v.Flows)
 	}
@@ -55,7 +65,7 @@ func (q *Results) match(t *task, v *view) error {
 	return nil
 }
 
-// later asks the filter again about a packet whose result is unknown, with what became known of its flow after it.
+// later asks the filter again about a packet whose result is unknown, with what became known of its flow after it, and returns the latest verdict.
 func (q *Results) later(t *task, w *block.Walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
 	e := w.Entry
 	for k := range e.Events {
@@ -78,11 +88,7 @@ func (q *Results) later(t *task, w *block.Walker, packet int, v l7.Verdict) (fil
 			}
 		}
 	}
-	if q.hold(t, w, v) {
-		return filter.No, v
-	}
-	v = lastVerdict(v)
-	return q.q.Filter.Match(w.Packet, &w.Ref, v), v
+	return filter.Unknown, v
 }
 
 // lastVerdict is what is known about a flow if nothing more will be known.

@@ -49,6 +49,7 @@ type Results struct {
 	ended   bool
 	end     error // what Next returns then: io.EOF, or ErrClosed if the ring was closed before the interval was over; set before ordered is closed
 	last    int64
+	rest    uint32  // packets that were not wanted, behind the last ones of blocks in the last batch
 	current []*view // whose packets the last batch borrows
 
 	scanMu sync.Mutex

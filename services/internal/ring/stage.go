@@ -22,7 +22,7 @@ const (
 
 // A Stage records the packets of one worker. It is a pipeline.Stage.
 type Stage interface {
-	pipeline.Stage
+	pipeline.StreamStage
 	// Lost tells how many frames the ports have lost since the ring was opened. It may be called from any goroutine.
 	Lost(frames uint64)
 	// Finish says that the worker's source has ended, after its last batch: what is unfinished goes to its place.
@@ -57,6 +57,7 @@ type stage struct {
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
 	first    atomic.Int64  // times of its packets as of the last batch, if there is one: first is above last before the first packet
 	last     atomic.Int64
+	bytes    atomic.Uint64 // captured bytes of the unfinished block, as of the last batch
 
 	inside sync.Mutex // held by Process and by who ends the stage
 }
@@ -96,6 +97,14 @@ func (r *Ring) SetRules(list []rule.Rule) error {
 
 func (s *stage) Lost(frames uint64) { s.lost.Store(frames) }
 
+// StreamReach implements pipeline.StreamStage.
+func (s *stage) StreamReach() int {
+	if s.finished.Load() {
+		return 0
+	}
+	return s.rules.Load().StreamReach()
+}
+
 // Process implements pipeline.Stage. It neither waits nor allocates, but for a copy of the unfinished block if a query waits for one.
 func (s *stage) Process(b *pipeline.Batch) {
 	s.inside.Lock() // nobody else wants it, but when the ring is closed
@@ -126,16 +135,13 @@ func (s *stage) Process(b *pipeline.Batch) {
 	if packets > 0 {
 		s.first.Store(s.builder.Header.First)
 		s.last.Store(s.builder.Header.Last)
+		s.bytes.Store(uint64(s.builder.Header.Bytes))
 		s.unsaved = true
 		s.ring.packets.Add(packets)
 	}
 	s.tick(b.Now)
 	if s.want.Load() {
-		mark := b.Now - idleSlack
-		if n := len(b.Packets); n != 0 {
-			mark = b.Packets[n-1].Time
-		}
-		s.show(mark)
+		s.show(b.Mark())
 	}
 }
 
@@ -213,6 +219,7 @@ func (s *stage) end() {
 	r.flights[img.Header.Seq] = img.Header.Total
 	s.view.Store(nil)
 	s.current.Store(0)
+	s.bytes.Store(0)
 	r.mu.Unlock()
 	r.queue <- img // has room for every image
 }

@@ -19,7 +19,7 @@ type State struct {
 	Devices   []DeviceState
 	Size      int64 // bytes for packets and their indexes, of one copy
 	SizeRaw   int64 // bytes on all devices
-	Used      int64 // of Size
+	Used      int64 // of Size, with blocks that are not finished yet
 	Oldest    int64 // time of the oldest packet; 0 if there is none
 	Newest    int64
 	Packets   uint64 // recorded since the ring was opened
@@ -81,7 +81,12 @@ func (r *Ring) State() State {
 	for _, img := range r.waiting {
 		oldest, newest = min(oldest, img.Header.First), max(newest, img.Header.Last)
 	}
+	unfinished := int64(len(r.waiting))
 	for _, st := range r.stages {
+		if st.current.Load() != 0 {
+			s.Bytes += st.bytes.Load()
+			unfinished++
+		}
 		if first, last := st.first.Load(), st.last.Load(); st.current.Load() != 0 && first <= last {
 			oldest, newest = min(oldest, first), max(newest, last)
 		}
@@ -89,7 +94,8 @@ func (r *Ring) State() State {
 	if oldest <= newest {
 		s.Oldest, s.Newest = min(r.covered(oldest), newest), newest
 	}
-	s.Size, s.Used = s.SizeRaw/int64(s.Copies+1), s.Used/int64(s.Copies+1)
+	s.Size = s.SizeRaw / int64(s.Copies+1)
+	s.Used = min(s.Used/int64(s.Copies+1)+unfinished*block.Size, s.Size)
 	s.Pins = r.pins()
 	return s
 }

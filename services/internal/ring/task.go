@@ -19,6 +19,7 @@ type task struct {
 	done   chan struct{}
 	after  chan struct{} // done of the one that must be looked at before; nil if there is none
 	v      *view         // nil if nothing matched
+	passed uint32        // if nothing matched: packets that were looked at
 	held   *view         // packets that waited for what this block says; nil if there are none
 	bound  int64         // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
@@ -41,7 +42,7 @@ func (q *Results) look(t *task) *view {
 	if why != nil {
 		q.drop(v)
 		if errors.Is(why, errOverwritten) {
-			q.gap(t.First, t.Last, "overwritten while it was read")
+			q.gap(t.First, t.Last, whyMeanwhile)
 		} else {
 			q.gap(t.First, t.Last, "damaged")
 			q.ring.mu.Lock()
@@ -58,6 +59,7 @@ func (q *Results) look(t *task) *view {
 		s.drops.add(v.Header.Dropped)
 	})
 	if len(v.packets) == 0 {
+		t.passed = v.rest
 		q.drop(v)
 		return nil
 	}
@@ -71,6 +73,7 @@ var errOverwritten = errors.New("overwritten")
 func (q *Results) fetch(t *task, v *view) error {
 	if t.shown != nil {
 		v.Buf, v.Header = t.shown.buf, t.shown.h
+		q.count(func(s *Scan) { s.Bytes += uint64(v.Header.FlowsEnd) })
 		return nil
 	}
 	b, err := q.ring.buffers.Get()
@@ -81,6 +84,7 @@ func (q *Results) fetch(t *task, v *view) error {
 	if t.waits {
 		if h, ok := q.ring.copyWaiting(t.Seq, b); ok {
 			v.Header = h
+			q.count(func(s *Scan) { s.Bytes += uint64(h.FlowsEnd) })
 			return nil
 		}
 		t.places = q.ring.locate(t.Seq)
@@ -177,7 +181,7 @@ func (q *Results) drop(v *view) {
 		q.ring.buffers.Put(v.Buf)
 	}
 	v.Buf, v.owned, v.next, v.looked = nil, false, 0, 0
-	v.packets, v.meta = v.packets[:0], v.meta[:0]
+	v.packets, v.meta, v.passed = v.packets[:0], v.meta[:0], v.passed[:0]
 	q.scanMu.Lock()
 	q.idle = append(q.idle, v)
 	q.scanMu.Unlock()

@@ -18,6 +18,8 @@ type view struct {
 	owned   bool            // buf is one of Ring.buffers
 	free    bool            // it is no block and has no token
 	looked  uint32          // packets that were looked at
+	passed  []uint32        // parallel: of these, how many were not wanted before the packet and after the one before it
+	rest    uint32          // and after the last one
 }
 
 // order makes the packets rise in time, where they do not.
@@ -31,7 +33,7 @@ func (v *view) order() {
 	}
 	slices.SortStableFunc(at, func(a, b int) int { return int(min(max(v.packets[a].Time-v.packets[b].Time, -1), 1)) })
 	packets, meta := slices.Clone(v.packets), slices.Clone(v.meta)
-	for i, j := range at {
+	for i, j := range at { // passed stays: what was not wanted is spread over the block as it was
 		v.packets[i], v.meta[i] = packets[j], meta[j]
 	}
 }

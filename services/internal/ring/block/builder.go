@@ -102,7 +102,7 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	b.codes = appendCode(b.codes, distance)
 
 	f := &p.Frame
-	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, ""))
+	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, nil))
 	if f.Time < b.Header.Last {
 		b.Header.Flags |= FlagUnsorted
 	}

@@ -44,6 +44,7 @@ type Set struct {
 	negate uint64
 	all    uint64
 	calls  uint64 // rules with Calls
+	reach  int    // how far the filters look into TCP streams, in bytes
 }
 
 // Check says what is wrong with rules.
@@ -73,6 +74,7 @@ func NewSet(list []Rule) *Set {
 	var filters []*filter.Filter
 	for i, one := range list {
 		filters = append(filters, one.Filter)
+		r.reach = max(r.reach, one.Filter.StreamReach())
 		if one.Negate {
 			r.negate |= 1 << i
 		}
@@ -82,6 +84,14 @@ func NewSet(list []Rule) *Set {
 	}
 	r.set = filter.NewSet(filters)
 	return r
+}
+
+// StreamReach returns how far the rules look into TCP streams, in bytes. It may be called on nil.
+func (r *Set) StreamReach() int {
+	if r == nil {
+		return 0
+	}
+	return r.reach
 }
 
 // maxCaptured is how much of a packet is kept without a rule: the largest one that libpcap reads.

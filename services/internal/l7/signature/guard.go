@@ -1,27 +1,28 @@
-package l7
+package signature
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
 
-// A guard is the part of a signature that is quickly looked at: four bytes with bits that it fixes. Nearly all payloads fail there.
-type guard struct {
+// A Guard is the part of a row that is quickly looked at: four bytes with bits that it fixes. Nearly all payloads fail there.
+type Guard struct {
 	mask, want uint32
 	at         uint16
 	least      uint16 // a payload has so many bytes
-	row        uint16 // of the signature
+	Row        uint16 // its index among Table.Rows
 }
 
-func (g *guard) admits(b []byte) bool {
+// Admits reports whether the row may hold for the payload b.
+func (g *Guard) Admits(b []byte) bool {
 	return len(b) >= int(g.least) && (g.mask == 0 || binary.BigEndian.Uint32(b[g.at:])&g.mask == g.want)
 }
 
-// A template is what a signature says about each bit of a payload's beginning.
+// A template is what a row says about each bit of a payload's beginning.
 type template struct{ mask, want [600]byte }
 
-// guardOf returns the guard of a signature, whose row is to be filled in: the place where it fixes most bits.
-func guardOf(s *signature) guard {
+// guardOf returns the guard of a row, whose index is to be filled in: the place where it fixes most bits.
+func guardOf(s *Row) Guard {
 	var t template
 	least := max(s.min, 1)
 	for _, p := range s.match {
@@ -36,7 +37,7 @@ func guardOf(s *signature) guard {
 		}
 		t.field(&f)
 	}
-	g := guard{least: uint16(least)}
+	g := Guard{least: uint16(least)}
 	for at := 0; at+4 <= min(least, len(t.mask)); at++ {
 		if m := binary.BigEndian.Uint32(t.mask[at:]); bits.OnesCount32(m) > bits.OnesCount32(g.mask) {
 			g.mask, g.want, g.at = m, binary.BigEndian.Uint32(t.want[at:]), uint16(at)

@@ -1,4 +1,4 @@
-package l7
+package signature
 
 import (
 	"embed"
@@ -6,15 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/BurntSushi/toml"
 )
 
-// signatureFiles holds the protocols that a signature knows, by area. Each protocol adds a row to the table of names; numbers are for ever, because
+// files holds the protocols that a signature knows, by area. Each protocol adds its name to those that the caller has; numbers are for ever, because
 // rings keep them on disk.
 //
 // A signature holds if all its parts do:
@@ -36,23 +36,44 @@ import (
 //
 // A signature that fixes fewer than 24 bits needs ports or both, one below 16 needs ports.
 //
-// A protocol that a number in the header before it names has the key types instead, and one that stands as a tag before others the key tag: see typeTable.
+// A protocol that a number in the header before it names has the key types instead, and one that stands as a tag before others the key tag: what
+// they say is the caller's to read.
 //
-//go:embed signatures/*.toml
-var signatureFiles embed.FS
+//go:embed table/*.toml
+var files embed.FS
 
-// signatures is the compiled table.
-type signatures struct {
-	protocols []Protocol
-	rows      []signature
-	dispatch  [2][256][]guard // by layer 4 and first byte
-	types     typeTable
+// A Table is what the files say.
+type Table struct {
+	Protocols []Protocol // in the files' order; one that is in several parts comes several times
+	Rows      []Row
+	dispatch  [2][256][]Guard // by layer 4 and first byte
 }
 
-// A signatureFile is one of signatureFiles as it is written.
-type signatureFile struct {
+// A Protocol is what the files say about a name.
+type Protocol struct {
+	ID       uint16
+	New      bool // it is not among the names that were known: the fields from Category to Ports are its own
+	Name     string
+	Category string
+	Master   uint16 // the family that it belongs to; 0 is none
+	Aliases  []string
+	Ports    []string // "udp:53"
+	Types    []string // "ethertype:88cc": the numbers that name it
+	Tag      int      // it stands before another protocol, whose EtherType is so many bytes behind its own; 0 is no
+}
+
+// Asked returns the guards of the rows that a payload may fulfil by its first byte.
+func (t *Table) Asked(stream bool, first byte) []Guard {
+	if stream {
+		return t.dispatch[1][first]
+	}
+	return t.dispatch[0][first]
+}
+
+// A written is a file as it is written.
+type written struct {
 	Protocol []struct {
-		ID        ID
+		ID        uint16
 		Name      string
 		Category  string
 		Master    string
@@ -79,27 +100,22 @@ type signatureFile struct {
 	}
 }
 
-// signatureTable is the table that the program carries. A test compiles it, so it has no error.
-var signatureTable = sync.OnceValue(func() *signatures {
+// New compiles the files that the program carries. known are the names that there are already, and their numbers; those of the files begin with first.
+func New(known map[string]uint16, first uint16) (*Table, error) {
 	var text strings.Builder
-	names, err := fs.Glob(signatureFiles, "signatures/*.toml")
+	names, err := fs.Glob(files, "table/*.toml")
 	for _, name := range names {
-		b, _ := signatureFiles.ReadFile(name)
+		b, _ := files.ReadFile(name)
 		text.Write(b)
 	}
 	if err != nil {
-		panic("l7: embedded signatures: " + err.Error())
+		return nil, err
 	}
-	t, err := compile(text.String())
-	if err != nil {
-		panic("l7: embedded signatures: " + err.Error())
-	}
-	return t
-})
+	return compile(text.String(), known, first)
+}
 
-// compile reads signatures. The names of protocols in code and of applications are known to it already.
-func compile(text string) (*signatures, error) {
-	var file signatureFile
+func compile(text string, known map[string]uint16, first uint16) (*Table, error) {
+	var file written
 	meta, err := toml.Decode(text, &file)
 	if err != nil {
 		return nil, fmt.Errorf("read signatures: %w", err)
@@ -107,55 +123,45 @@ func compile(text string) (*signatures, error) {
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return nil, fmt.Errorf("read signatures: no such key: %s", unknown[0])
 	}
-	t := &signatures{types: newTypeTable()}
-	known := make(map[string]ID)
-	for _, p := range builtin[1:] {
-		known[p.Name] = p.ID
-	}
-	for _, p := range hostProtocols() {
-		known[p.Name] = p.ID
-	}
+	t, known := new(Table), maps.Clone(known)
 	for _, p := range file.Protocol {
-		id := p.ID
-		if id == 0 {
-			if id = known[p.Name]; id == 0 {
+		of := Protocol{p.ID, p.ID != 0, p.Name, p.Category, 0, p.Aliases, p.Ports, p.Types, p.Tag}
+		if !of.New {
+			if of.ID = known[p.Name]; of.ID == 0 {
 				return nil, fmt.Errorf("protocol %s: neither in the code nor in hosts.txt, so it needs an id", p.Name)
 			}
 		} else {
-			if id < firstSignatureID || known[p.Name] != 0 {
-				return nil, fmt.Errorf("protocol %s: id %d or name is taken", p.Name, id)
+			if p.ID < first || known[p.Name] != 0 {
+				return nil, fmt.Errorf("protocol %s: id %d or name is taken", p.Name, p.ID)
 			}
-			known[p.Name] = id
-			if p.Master != "" && known[p.Master] == 0 {
+			known[p.Name] = p.ID
+			if of.Master = known[p.Master]; p.Master != "" && of.Master == 0 {
 				return nil, fmt.Errorf("protocol %s: its master %q must come before it", p.Name, p.Master)
 			}
-			t.protocols = append(t.protocols, Protocol{id, p.Name, p.Category, layerOf(p.Types), known[p.Master], p.Aliases, p.Ports})
 		}
-		if err := t.types.add(id, p.Types, p.Tag); err != nil {
-			return nil, fmt.Errorf("protocol %s: %w", p.Name, err)
-		}
+		t.Protocols = append(t.Protocols, of)
 		for i, s := range p.Signature {
-			sig := signature{proto: id, ports: s.Ports, min: s.Min, max: s.Max, text: s.Text, both: s.Both, late: s.Late, carries: s.Carries}
-			err := errors.Join(sig.setTransport(s.L4), sig.setMatch(s.Match), sig.setFind(s.Find), sig.setFields(s.Fields), sig.setSamples(s.Yes, s.No), sig.check())
+			row := Row{Proto: of.ID, App: known[s.App], Ports: s.Ports, Both: s.Both, Late: s.Late, Carries: s.Carries, min: s.Min, max: s.Max, text: s.Text}
+			err := errors.Join(row.setTransport(s.L4), row.setMatch(s.Match), row.setFind(s.Find), row.setFields(s.Fields), row.setSamples(s.Yes, s.No), row.check())
 			if err != nil {
 				return nil, fmt.Errorf("protocol %s, signature %d: %w", p.Name, i+1, err)
 			}
-			if sig.app = known[s.App]; sig.app == 0 && s.App != "" {
+			if row.App == 0 && s.App != "" {
 				return nil, fmt.Errorf("protocol %s, signature %d: app %q has no row before this one", p.Name, i+1, s.App)
 			}
-			t.add(sig)
+			t.add(row)
 		}
 	}
 	return t, nil
 }
 
-// add appends a signature and notes by which first bytes it is to be asked.
-func (t *signatures) add(s signature) {
-	t.rows = append(t.rows, s)
+// add appends a row and notes by which first bytes it is to be asked.
+func (t *Table) add(s Row) {
+	t.Rows = append(t.Rows, s)
 	g := guardOf(&s)
-	g.row = uint16(len(t.rows) - 1)
-	for l4, is := range []transport{udp, tcp} {
-		if s.l4&is == 0 {
+	g.Row = uint16(len(t.Rows) - 1)
+	for l4, is := range []Transport{UDP, TCP} {
+		if s.L4&is == 0 {
 			continue
 		}
 		for b := range 256 {
@@ -166,13 +172,13 @@ func (t *signatures) add(s signature) {
 	}
 }
 
-func (s *signature) mayBegin(b byte) bool {
+func (s *Row) mayBegin(b byte) bool {
 	for _, p := range s.match {
 		if p.at == 0 && !slices.ContainsFunc(p.any, func(w []byte) bool { return p.mask != 0 && b&p.mask == w[0] || p.mask == 0 && b == w[0] }) {
 			return false
 		}
 	}
-	if s.text && !printable([]byte{b}) {
+	if s.text && !Printable([]byte{b}) {
 		return false
 	}
 	return !slices.ContainsFunc(s.fields, func(f field) bool { return !f.mayBegin(b) })
@@ -191,24 +197,24 @@ func (f *field) mayBegin(b byte) bool {
 	return uint64(b) <= hi>>shift && (f.op != within || uint64(b) >= f.lo>>shift)
 }
 
-func (s *signature) setTransport(names []string) error {
+func (s *Row) setTransport(names []string) error {
 	for _, n := range names {
 		switch n {
 		case "udp":
-			s.l4 |= udp
+			s.L4 |= UDP
 		case "tcp":
-			s.l4 |= tcp
+			s.L4 |= TCP
 		default:
 			return fmt.Errorf("l4: %q is neither udp nor tcp", n)
 		}
 	}
-	if s.l4 == 0 {
+	if s.L4 == 0 {
 		return errors.New("l4 is missing")
 	}
 	return nil
 }
 
-func (s *signature) setMatch(list []string) error {
+func (s *Row) setMatch(list []string) error {
 	for _, text := range list {
 		place, words, ok := strings.Cut(text, ":")
 		if !ok {
@@ -236,14 +242,14 @@ func (s *signature) setMatch(list []string) error {
 	return nil
 }
 
-func (s *signature) setFind(list []string) error {
+func (s *Row) setFind(list []string) error {
 	for _, text := range list {
 		w, err := parseWords(text)
 		if err != nil {
 			return fmt.Errorf("find %q: %w", text, err)
 		}
 		for _, one := range w {
-			s.find = append(s.find, lowerName(nil, one))
+			s.find = append(s.find, appendLower(nil, one))
 		}
 	}
 	return nil
@@ -255,7 +261,7 @@ var fieldTypes = map[string]field{
 
 var comparisons = map[string]comparison{"in": within, "==": isLength, ">=": atLeast, "<=": atMost}
 
-func (s *signature) setFields(list []string) error {
+func (s *Row) setFields(list []string) error {
 	for _, text := range list {
 		f, err := parseField(text)
 		if err != nil {
@@ -299,7 +305,7 @@ func parseField(text string) (field, error) {
 	return f, err
 }
 
-func (s *signature) setSamples(texts ...string) error {
+func (s *Row) setSamples(texts ...string) error {
 	for i, text := range texts {
 		text, size, padded := strings.Cut(text, "*")
 		if strings.Count(text, "'")%2 == 1 {
@@ -316,17 +322,17 @@ func (s *signature) setSamples(texts ...string) error {
 			}
 			w[0] = append(w[0], make([]byte, n-len(w[0]))...)
 		}
-		s.samples[i] = w[0]
+		s.Samples[i] = w[0]
 	}
 	return nil
 }
 
 // check refuses signatures that noise or another protocol would meet too often.
-func (s *signature) check() error {
+func (s *Row) check() error {
 	switch n := s.weight(); {
-	case n < 16 && s.ports == nil && !s.both, n < 10:
+	case n < 16 && s.Ports == nil && !s.Both, n < 10:
 		return fmt.Errorf("fixes %d bits: too few", n)
-	case n < 24 && s.ports == nil && !s.both:
+	case n < 24 && s.Ports == nil && !s.Both:
 		return fmt.Errorf("fixes %d bits: needs ports, or both directions", n)
 	}
 	return nil
