@@ -82,6 +82,8 @@ type Capture struct {
 	Bytes   uint64 `json:"bytes" doc:"Bytes of captured packets after snapping."`
 	BitRate uint64 `json:"bitRate" doc:"Of captured packets: over the last second, or the average of a finished capture."`
 	Scan    *Scan  `json:"scan,omitempty" doc:"What a capture from a ring looked at."`
+
+	Forgotten uint64 `json:"forgotten,omitempty" doc:"TCP packets that streamRegexp judged without what came before in their stream, because there was no memory to keep that."`
 }
 
 // A Port is a NIC port that Galvo captures from.

@@ -23,7 +23,7 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Filter.NeedsCalls() {
+	if s.Filter.NeedsCalls() || s.Filter.StreamReach() > 0 {
 		return e.startReplay(s, from)
 	}
 	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
@@ -89,15 +89,16 @@ func unreadable(err error) string {
 	return "the ring could not be read on: " + err.Error()
 }
 
-// callMargin is how long before a capture's start a replay begins, to meet the beginnings of calls.
-const callMargin = int64(10 * time.Minute)
+// replayMargin is how long before a capture's start a replay begins, to meet the beginnings of calls, and what came before in TCP streams: no flow is silent for
+// longer.
+const replayMargin = int64(10 * time.Minute)
 
-// startReplay starts a capture whose filter asks for calls, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
+// startReplay starts a capture whose filter asks for calls or TCP streams, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
 	to := cmp.Or(s.End, math.MaxInt64)
 	s.Start = since(s.Start, to, from)
 	ctx, cancel := context.WithCancel(context.Background())
-	source, err := from.Source(ctx, s.Start-callMargin, to, to > time.Now().UnixNano())
+	source, err := from.Source(ctx, s.Start-replayMargin, to, s.Filter.Flows(), to > time.Now().UnixNano())
 	if err != nil {
 		cancel()
 		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
@@ -146,13 +147,13 @@ func (e *Engine) recognise() *l7.Config {
 	if !e.settings.Load().config.Engine.L7 {
 		return nil
 	}
-	return &l7.Config{Guess: true, Hosts: e.hosts}
+	return &l7.Config{Guess: true, Hosts: e.hosts()}
 }
 
 func scanOf(s ring.Scan) api.Scan {
 	v := api.Scan{
 		Blocks: s.Blocks, Read: s.Read, Bytes: s.Bytes, Packets: s.Packets, Matched: s.Matched, Undecided: s.Undecided, Disorder: s.Disorder, Dropped: s.Dropped,
-		Gaps: []api.ScanGap{}, Empty: s.Empty,
+		Gaps: []api.ScanGap{}, Empty: s.Empty, Passed: s.Passed, Held: s.Held,
 	}
 	if s.From <= s.To {
 		v.StartTime, v.EndTime = s.From/1000, s.To/1000

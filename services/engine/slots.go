@@ -163,7 +163,7 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 		if err != nil {
 			return analysis.Input{}, err
 		}
-		s, err := opened.Source(context.Background(), from, to, false)
+		s, err := opened.Source(context.Background(), from, to, nil, false)
 		if err != nil {
 			return analysis.Input{}, err
 		}

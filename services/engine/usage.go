@@ -7,16 +7,22 @@ import (
 	"galvo/services/internal/memory"
 )
 
-// usage returns how much of the memory plan's parts is taken. Tables are taken whole at the start, a capture's queue whole with the capture.
+// usage returns how much of the memory plan's parts is taken. Tables are taken whole at the start, a capture's queue whole with the capture, and what is kept of TCP
+// streams as they come.
 func (e *Engine) usage() *handover.Usage {
 	s := e.settings.Load()
 	captures := uint64(len(e.captures.List()))
+	streams := uint64(0)
+	for _, w := range e.workers {
+		streams += w.Streams.Taken()
+	}
 	return &handover.Usage{Bytes: map[string]uint64{
 		memory.KernelRings:   uint64(e.ports.receiving()*len(e.workers)*e.ports.blocks) * memory.BlockBytes,
 		memory.CaptureQueues: captures * s.queueBytes,
 		memory.HeldPackets:   captures * s.holdBytes,
 		memory.FlowTable:     uint64(e.flows) * memory.FlowBytes,
 		memory.Layer7:        e.l7Bytes,
+		memory.Streams:       streams,
 		memory.Analysis:      uint64(len(e.slots.all())) * e.slots.bytes,
 	}}
 }

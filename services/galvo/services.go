@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
 	"galvo/webui"
@@ -69,6 +70,14 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&o.Management, "management", "", "`link` to look after as management port where the configuration names none: its name, MAC or PCI address")
 	if err := noArguments(f, args); err != nil {
 		return err
+	}
+	for i, name := range o.Interfaces {
+		switch {
+		case name == "":
+			return wrongUsage("-interface needs the name of an interface: `ip link` shows them")
+		case slices.Contains(o.Interfaces[:i], name):
+			return wrongUsage("-interface %s is given twice: each frame would come twice", name)
+		}
 	}
 	return supervise.Run(ctx, o)
 }
@@ -129,7 +138,7 @@ func runEngine(ctx context.Context, args []string) error {
 		return err
 	}
 	// From within the sandbox none can be made.
-	uring, err := ring.NewUring(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
+	uring, err := uring.New(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
 	if err != nil {
 		slog.Info("rings are written with pwrite", "reason", err)
 	}

@@ -145,6 +145,9 @@ func (k *keeper) converse(ctx context.Context, c *handover.Conn) {
 		if m.Usage != nil {
 			k.usage.Store(m.Usage)
 		}
+		if m.Stored != nil {
+			k.storage.followed(m.Stored.Number)
+		}
 	}
 }
 
@@ -174,10 +177,12 @@ func (k *keeper) adopt(e *engine) {
 	}
 	k.forget()
 	k.engine = e
+	k.storage.follower(true)
 }
 
 func (k *keeper) forget() {
 	k.engine, k.told, k.stored = nil, nil, nil
+	k.storage.follower(false)
 	for _, p := range k.ports {
 		p.handed, p.told = 0, false
 	}
@@ -296,12 +301,12 @@ func (k *keeper) tellStorage() {
 	if k.engine == nil {
 		return
 	}
-	devices, ok := k.storage.devices()
+	now, ok := k.storage.devices()
 	if !ok {
 		return
 	}
-	if k.stored == nil || !slices.Equal(k.stored.Devices, devices) {
-		k.stored = &handover.Storage{Devices: devices}
+	if k.stored == nil || k.stored.Number != now.Number {
+		k.stored = &now
 		k.send(handover.Message{Storage: k.stored})
 	}
 }

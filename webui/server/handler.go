@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,9 +41,7 @@ func newServer(ctx context.Context, o Options) (*server, error) {
 	if s.users, err = openUsers(filepath.Join(o.State, usersFile), o.Password, o.Stdout); err != nil {
 		return nil, err
 	}
-	if s.tokens, err = openTokens(filepath.Join(o.State, tokensFile)); err != nil {
-		return nil, err
-	}
+	s.tokens = openTokens(filepath.Join(o.State, tokensFile))
 	if o.Names4 != nil || o.Names6 != nil {
 		s.names = mdns.New(o.Names4, o.Names6)
 	}
@@ -66,8 +65,8 @@ func (s *server) routes() *http.ServeMux {
 		table[r.Path][r.Method] = r
 	}
 	mux := http.NewServeMux()
-	for path, methods := range table {
-		mux.Handle(path, s.endpoint(methods))
+	for pattern, methods := range table {
+		mux.Handle(pattern, s.endpoint(methods))
 	}
 	for _, below := range []string{"/api", "/api/", "/API", "/API/"} {
 		mux.HandleFunc(below, func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +93,21 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(k, v)
 	}
 	maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Galvo-") })
+	if short, is := shortest(r.URL.EscapedPath()); !is && strings.HasPrefix(strings.ToLower(short), "/api/") {
+		// The mux would redirect, and a client that uploads and follows no redirects would not know that nothing was done.
+		api.WriteError(w, &api.Error{Text: "the path has empty parts, . or ..: write " + short, Kind: api.BadRequest})
+		return
+	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// shortest returns a path without empty parts, . and .., and whether it is so already.
+func shortest(p string) (short string, is bool) {
+	short = path.Clean("/" + p)
+	if strings.HasSuffix(p, "/") && short != "/" {
+		short += "/"
+	}
+	return short, short == p
 }
 
 // endpoint answers the requests of one path.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"path/filepath"
 	"sync"
 
 	"github.com/alexedwards/argon2id"
@@ -54,7 +56,8 @@ func openUsers(path, password string, out io.Writer) (*users, error) {
 	u := &users{path: path, decoy: decoy(), hashing: make(chan struct{}, 1), right: map[string]remembered{}}
 	rand.Read(u.key[:])
 	if err := readJSON(path, &u.known); err != nil {
-		return nil, err
+		whole, _ := filepath.Abs(path) // the process runs in its part of the state
+		return nil, fmt.Errorf("%w: remove %s to begin with a new password", err, cmp.Or(whole, path))
 	}
 	for _, k := range u.known {
 		if _, _, _, err := argon2id.DecodeHash(k.Hash); err != nil || k.Name == "" || !k.Role.Valid() {

@@ -24,6 +24,7 @@ import (
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
 	"galvo/services/internal/stats"
+	"galvo/services/internal/stream"
 )
 
 // The states of an analysis, as api.Slot has them.
@@ -91,8 +92,8 @@ type Analysis struct {
 	closed bool
 }
 
-// Memory is shared out in sixths: two each for the flows of the analysis and of a capture, and one each for their application protocols. What a capture
-// queues and holds is its own.
+// Memory is shared out in sixths: two each for the flows of the analysis and of a capture, and one each for their application protocols, after an eighth of it all for
+// TCP streams. What a capture queues and holds is its own.
 func (o *Options) sixth() uint64 { return o.Bytes / 6 }
 
 // flowBytes is what a flow takes, with its share of the index.
@@ -107,6 +108,8 @@ func (o *Options) pipe(source pipeline.Source, stages ...pipeline.Stage) *pipeli
 
 // NewWorker returns a worker that finds flows and protocols anew in so many bytes of memory; without recognise no protocols.
 func NewWorker(bytes uint64, recognise *l7.Config, source pipeline.Source, stages ...pipeline.Stage) *pipeline.Worker {
+	streams := bytes / 8 // of what came before in TCP streams; nobody may look there, and then it is not taken
+	bytes -= streams
 	var engine *l7.Engine
 	table := flow.Config{Flows: max(int(bytes/3*2/flowBytes), 1024), Sparse: true}
 	if recognise != nil {
@@ -115,7 +118,7 @@ func NewWorker(bytes uint64, recognise *l7.Config, source pipeline.Source, stage
 		engine = l7.New(config)
 		table.OnEnd = engine.End
 	}
-	return &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine, Stages: stages}
+	return &pipeline.Worker{Source: source, Flows: flow.New(table), L7: engine, Streams: stream.New(int(streams)), Stages: stages}
 }
 
 // Start begins an analysis. It fails if a file cannot be opened or is no savefile.

@@ -37,8 +37,12 @@ func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
 
 // scanned says why there is no packet in the output; and of a ring in any case what was looked at.
 func (c *Capture) scanned() string {
+	forgotten := ""
+	if n := c.forgotten.Load(); n > 0 {
+		forgotten = fmt.Sprintf(" %d TCP packets were judged without what came before in their stream, because there was no memory to keep that.", n)
+	}
 	if c.spec.Scan != nil {
-		return scanWords(c.scan())
+		return scanWords(c.scan()) + forgotten
 	}
 	total := c.counts()
 	what := "no filter"
@@ -57,7 +61,7 @@ func (c *Capture) scanned() string {
 	if total.held != 0 {
 		s += fmt.Sprintf(", %d wait for the verdict of their flow", total.held)
 	}
-	return s + "."
+	return s + "." + forgotten
 }
 
 // scanWords says what was looked at in a ring.

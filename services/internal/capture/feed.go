@@ -15,7 +15,6 @@ import (
 // A Source is what captures need to know of where their packets come from. The functions may be called from any goroutine, at any time.
 type Source struct {
 	Workers    int
-	Live       bool                        // live ports: an idle worker's clock is ahead of its frames
 	Interfaces func() []pipeline.Interface // the table that Frame.Iface indexes; it may grow. If a link type changes, captures end that hold the old one
 	Lost       func() []uint64             // frames lost before any stage saw them, since ever, by interface; nil is none
 }
@@ -96,6 +95,9 @@ func (f *Feed) detach(c *Capture) {
 // publish makes a list of the attached captures. f.mu is held.
 func (f *Feed) publish() {
 	l := &list{all: slices.Clone(f.attached), workers: make([]work, f.Workers)}
+	for _, c := range l.all {
+		l.reach = max(l.reach, c.reach)
+	}
 	for i := range l.workers {
 		l.workers[i] = newWork(l.all, i)
 	}
@@ -114,6 +116,7 @@ func newWork(captures []*Capture, worker int) work {
 		} else {
 			filtered = append(filtered, l)
 		}
+		w.streams = w.streams || c.reach > 0
 		w.timed = w.timed || c.from != math.MinInt64 || c.until != math.MaxInt64
 	}
 	for lanes := range slices.Chunk(filtered, filter.MaxSet) {

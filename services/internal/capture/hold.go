@@ -35,20 +35,32 @@ type hold struct {
 
 	host []byte   // of the flow that is being resolved, as the batch's packet has it
 	none flow.Ref // of packets whose records belong to other flows by now
+
+	streams bool        // the filter looks at what came before in TCP streams
+	stream  flow.Stream // of the packet whose bytes were lent last
 }
 
 // An item is a packet that waits. Its Data lies in the ring at at.
 type item struct {
 	packet packet.Packet
 	at     uint64
-	n      int
+	n      int // bytes of the frame; those of its options are behind them
+	more   int
 	ref    flow.Ref
 	call   flow.Call // what ref.Call points to, where inCall is set
 	inCall bool
+	stream heldStream
 	flow   uint64 // id of ref.Flow
 	outer  uint64 // id of ref.Outer
 	later  uint64 // number of the next item of the flow + 1, 0 = none
 	gone   bool
+}
+
+// A heldStream is flow.Stream of a packet, whose bytes lie behind those of the packet. The zero value is none.
+type heldStream struct {
+	before, after  uint16
+	skip, new      uint32
+	in, open, more bool
 }
 
 // A heldFlow is a flow with packets that wait.
@@ -104,14 +116,14 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 	}
 	switch {
 	case unknown && m.Flow != nil, yes && f != nil:
-		if !l.hold.add(p, m) {
+		if !l.hold.add(p, m, b.OptionsOf(i)) {
 			l.dropped++
 			l.iface(p.Iface).dropped++
 			return
 		}
 		l.held++
 	case yes:
-		l.ended(i, l.put(&p.Frame))
+		l.ended(i, l.put(&p.Frame, b.OptionsOf(i)))
 	}
 }
 
@@ -160,7 +172,7 @@ func (l *lane) resolve(f *heldFlow, old int64) outcome {
 			v = lastVerdict(it)
 			it.call.Pending = false
 		}
-		it.packet.Data = h.bytes(it)
+		h.lend(it)
 		r := l.c.spec.Filter.Match(&it.packet, h.refOf(it), v)
 		if r == filter.Unknown && !tooOld {
 			it.packet.Data = nil
@@ -168,7 +180,7 @@ func (l *lane) resolve(f *heldFlow, old int64) outcome {
 		}
 		var o outcome
 		if r == filter.Yes {
-			if o = l.put(&it.packet.Frame); o == refused {
+			if o = l.put(&it.packet.Frame, h.options(it)); o == refused {
 				return o
 			}
 		}
@@ -195,6 +207,9 @@ func (h *hold) refOf(it *item) *flow.Ref {
 	}
 	if ref.Call = nil; it.inCall {
 		ref.Call = &it.call
+	}
+	if ref.Stream = nil; it.stream.in {
+		ref.Stream = &h.stream
 	}
 	return ref
 }
@@ -233,35 +248,64 @@ func (l *lane) release() {
 
 func (h *hold) item(number uint64) *item { return &h.items[number%uint64(len(h.items))] }
 
-func (h *hold) bytes(it *item) []byte {
+func (h *hold) bytes(it *item, n int) []byte {
 	at := it.at % uint64(len(h.ring))
-	return h.ring[at : at+uint64(it.n)]
+	return h.ring[at : at+uint64(n)]
 }
 
-// add keeps a packet, or reports false if there is no room.
-func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
+// lend gives a packet its bytes, and h.stream those of its stream.
+func (h *hold) lend(it *item) {
+	st := &it.stream
+	b := h.bytes(it, it.n+it.more+int(st.before)+int(st.after))
+	it.packet.Data, b = b[:it.n], b[it.n+it.more:]
+	h.stream = flow.Stream{Before: b[:st.before], After: b[st.before:], Skip: int(st.skip), New: int(st.new), Open: st.open, More: st.more}
+}
+
+// options returns the options of a packet that waited, or nil.
+func (h *hold) options(it *item) []byte {
+	if it.more == 0 {
+		return nil
+	}
+	at := it.at%uint64(len(h.ring)) + uint64(it.n)
+	return h.ring[at : at+uint64(it.more)]
+}
+
+// add keeps a packet with its options, or reports false if there is no room.
+func (h *hold) add(p *packet.Packet, m *pipeline.Meta, options []byte) bool {
 	for h.first != h.next && h.item(h.first).gone {
 		h.first++
 	}
 	n := min(len(p.Data), maxSnap)
-	at, ok := h.place(n)
+	var st flow.Stream
+	if h.streams && m.Stream != nil {
+		st = *m.Stream
+	}
+	all := n + len(options) + len(st.Before) + len(st.After)
+	at, ok := h.place(all)
 	if !ok || h.next-h.first == uint64(len(h.items)) {
 		return false
 	}
 	number := h.next
 	h.next++
-	h.tail = at + uint64(n)
+	h.tail = at + uint64(all)
 	it := h.item(number)
-	*it = item{packet: *p, at: at, n: n, ref: m.Ref, flow: m.Flow.ID}
-	it.ref.Host, it.ref.Call = nil, nil // valid in this batch only
+	*it = item{packet: *p, at: at, n: n, more: len(options), ref: m.Ref, flow: m.Flow.ID}
+	it.ref.Host, it.ref.Call, it.ref.Stream = nil, nil, nil // valid in this batch only
 	if m.Call != nil {
 		it.call, it.inCall = *m.Call, true
 	}
 	if m.Outer != nil {
 		it.outer = m.Outer.ID
 	}
+	if h.streams && m.Stream != nil {
+		it.stream = heldStream{uint16(len(st.Before)), uint16(len(st.After)), uint32(st.Skip), uint32(st.New), true, st.Open, st.More}
+	}
+	h.lend(it)
+	copy(it.packet.Data, p.Data)
+	copy(h.stream.Before, st.Before)
+	copy(h.stream.After, st.After)
 	it.packet.Data = nil
-	copy(h.bytes(it), p.Data)
+	copy(h.options(it), options)
 	f := h.slot(m.Flow.ID)
 	if f.id == 0 {
 		*f = heldFlow{id: m.Flow.ID, first: number, verdict: m.L7}

@@ -5,16 +5,11 @@ import (
 	"math/bits"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
-
-// idleSlack is how far behind the clock an idle worker of a live source says to be: frames may still wait in a receive ring, for 45 ms
-// at most in package afpacket.
-const idleSlack = int64(50 * time.Millisecond)
 
 // A Stage shows the packets of one worker to all captures. It is a pipeline.Stage and belongs to its worker.
 type Stage struct {
@@ -30,6 +25,7 @@ type Stage struct {
 type list struct {
 	all     []*Capture
 	workers []work
+	reach   int // how far the filters look into TCP streams
 }
 
 // work is one worker's part of a list.
@@ -38,6 +34,7 @@ type work struct {
 	everything []*lane // without a filter
 	groups     []group // with a filter
 	timed      bool    // some capture has a start or an end
+	streams    bool    // some filter looks into TCP streams
 }
 
 // A group is lanes whose filters are asked together. Bit i of a mask is lane i.
@@ -46,6 +43,9 @@ type group struct {
 	set   *filter.Set // in the order of lanes
 	holds uint64      // lanes where undecided packets wait; elsewhere they are ignored
 }
+
+// StreamReach implements pipeline.StreamStage.
+func (s *Stage) StreamReach() int { return s.of.list.Load().reach }
 
 // Process shows b to every capture.
 func (s *Stage) Process(b *pipeline.Batch) {
@@ -70,6 +70,9 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 	for _, l := range w.lanes {
 		l.begin(b, lo, hi)
 	}
+	if w.streams {
+		w.countForgotten(b)
+	}
 	for _, l := range w.everything {
 		for i := 0; i < len(b.Packets) && l.on; i++ {
 			l.take(b, i)
@@ -81,6 +84,20 @@ func (s *Stage) process(w *work, b *pipeline.Batch) {
 	for _, l := range w.lanes {
 		l.finish(b, s.tally)
 		s.behind = s.behind || l.fellBehind()
+	}
+}
+
+// countForgotten counts the packets whose TCP stream was not kept for the captures that would have looked at it.
+func (w *work) countForgotten(b *pipeline.Batch) {
+	for i := range b.Meta {
+		if st := b.Meta[i].Stream; st == nil || !st.Forgotten {
+			continue
+		}
+		for _, l := range w.lanes {
+			if l.on && l.c.reach > 0 && (!l.partial || l.inWindow(b.Packets[i].Time)) {
+				l.c.forgotten.Add(1)
+			}
+		}
 	}
 }
 
@@ -144,7 +161,7 @@ func (l *lane) take(b *pipeline.Batch, i int) {
 	if !l.on || l.partial && !l.inWindow(p.Time) {
 		return
 	}
-	l.ended(i, l.put(&p.Frame))
+	l.ended(i, l.put(&p.Frame, b.OptionsOf(i)))
 }
 
 // ended notes that the capture ends with packet i of the batch, or before it.
@@ -160,13 +177,7 @@ func (l *lane) ended(i int, o outcome) {
 
 // advance says up to which time the worker has come.
 func (s *Stage) advance(b *pipeline.Batch) {
-	mark := b.Now
-	if n := len(b.Packets); n != 0 {
-		mark = b.Packets[n-1].Time
-	} else if s.of.Live {
-		mark -= idleSlack
-	}
-	if mark > s.mark.Load() {
+	if mark := b.Mark(); mark > s.mark.Load() {
 		s.mark.Store(mark)
 	}
 }

@@ -23,19 +23,19 @@ var addressOperands = []operand{
 		name: "ip", subject: "Addresses", values: addressValues,
 		example: "ip == 10.0/16", meaning: "The source or the destination address of the IP header is in the set. With a port, the same side has the address and the TCP or UDP port. Host bits are ignored.",
 		is: "source or destination address is", isNot: "neither source nor destination address is",
-		oracle: "ip.addr#1 == 10.0.0.0/16", prune: pruning{byKey, "address"},
+		oracle: "ip.addr#1 == 10.0.0.0/16", prune: pruning{byKey, "address"}, ofFlow: "ip",
 		read: readAddress, keys: addressKeys(eitherSide), flow: bySide(eitherSide),
 	},
 	{
 		name: "srcip", aliases: []string{"ipsrc"}, subject: "Addresses", values: "as `ip`",
 		example: "srcip == 10.0.0.1", meaning: "The source address is in the set; with a port, the source port too.",
-		is: "source address is", oracle: "ip.src#1 == 10.0.0.1", prune: pruning{byKey, "address"},
+		is: "source address is", oracle: "ip.src#1 == 10.0.0.1", prune: pruning{byKey, "address"}, ofFlow: "ip",
 		read: readAddress, keys: addressKeys(sourceSide), flow: bySide(sourceSide),
 	},
 	{
 		name: "dstip", aliases: []string{"ipdst"}, subject: "Addresses", values: "as `ip`",
 		example: "dstip == 10.0.0.1", meaning: "The destination address is in the set; with a port, the destination port too.",
-		is: "destination address is", oracle: "ip.dst#1 == 10.0.0.1", prune: pruning{byKey, "address"},
+		is: "destination address is", oracle: "ip.dst#1 == 10.0.0.1", prune: pruning{byKey, "address"}, ofFlow: "ip",
 		read: readAddress, keys: addressKeys(destinationSide), flow: bySide(destinationSide),
 	},
 	{

@@ -38,6 +38,13 @@ var applicationOperands = []operand{
 		},
 	},
 	{
+		name: "streamRegexp", subject: "Payload", values: "a pattern in quotes", whole: true, opaque: true, cost: deepest, needs: needsStreams,
+		example: `streamRegexp == "(?i)allegro|http"`,
+		meaning: "As `regexp`, and over the borders of TCP segments: the packet brings the last byte of a match that was still missing. What is searched is the bytes that the packet brings to what its sender sends on that connection, together with up to 1024 bytes before them, and behind them if what comes later in the stream came earlier. What is sent again counts once. What is not TCP is searched as by `regexp`. See above for what exactly it means.",
+		is:      "packet completes, in its TCP stream, a match of", isNot: "packet does not complete, in its TCP stream, a match of", oracle: "a reassembly of the stream, searched packet by packet",
+		read: readPattern, flow: streamTest,
+	},
+	{
 		name: "callId", subject: "Payload", values: "a text, case-sensitive", whole: true, cost: scan, needs: needsL7 | needsCalls,
 		example: `callId == "11894297-4432a9f8@192.168.1.2"`,
 		meaning: "The packet carries a SIP message, or a part of one, in one of whose headers Call-ID (also `i`), P-Palladion-ID or Av-Global-Session-ID the value stands. Over TCP these are all packets that carry the message, and over UDP all fragments of the datagram. The value is unknown in a packet that begins a message whose header goes on in the next one.",
@@ -77,7 +84,6 @@ var applicationOperands = []operand{
 		meaning: "A DNS, mDNS or LLMNR message in this packet, request or response, that has the name among its questions; in a tunnel the innermost packet. Case does not matter. The value is unknown while the flow has no verdict.",
 		is:      "DNS name is", oracle: `dns.qry.name == "..."`, read: readHost, flow: dnsNameTest,
 	},
-	{name: "streamRegexp", subject: "Payload", values: "a pattern", example: `streamRegexp == "a.*b"`, meaning: "A pattern over the segments of a TCP stream.", is: "stream matches", whatElse: "needs reassembled streams, and this build looks at one packet at a time; write regexp == ...", opaque: true, read: readText},
 }
 
 func readProtocol(c *checker, it item) *Error {
@@ -149,6 +155,24 @@ func readPattern(c *checker, it item) *Error {
 	}
 	from, to := it.at(c.source, bad.Pos), it.at(c.source, min(bad.Pos+bad.Len, len(it.text)))
 	return &Error{Pos: min(from, it.end), Len: max(0, min(to, it.end)-min(from, it.end)), Message: bad.Message, Expected: []string{"a pattern"}}
+}
+
+// streamTest searches what a packet brings to its stream. Nothing is known of a stream if nobody keeps it, and then it is as regexp.
+func streamTest(s *set, _ *Env) test {
+	return func(p *packet.Packet, ref *flow.Ref, _ l7.Verdict) Result {
+		text := payload(p)
+		var st flow.Stream
+		if ref != nil && ref.Stream != nil && p.Layers&(packet.TCP|packet.LaterFragment) == packet.TCP && ref.Stream.Skip+ref.Stream.New <= len(text) {
+			st = *ref.Stream
+			text = text[st.Skip:][:st.New]
+		}
+		for _, r := range s.patterns {
+			if r.Completes(st.Before, text, st.After, st.Open, st.More) {
+				return Yes
+			}
+		}
+		return No
+	}
 }
 
 // headerLength is what a frame without IP begins with, by link type: it is not searched.

@@ -46,9 +46,6 @@ func (c *checker) comparison(cmp *comparison) *Error {
 	}
 	cmp.operand, cmp.set = o, &set{}
 	c.cmp, c.set = cmp, cmp.set
-	if o.whatElse != "" {
-		return &Error{Pos: cmp.name.pos, Len: len(name), Message: o.name + " " + o.whatElse}
-	}
 	if err := c.need(o); err != nil {
 		return err
 	}

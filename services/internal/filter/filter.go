@@ -62,12 +62,35 @@ func (f *Filter) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
 // NeedsL7 reports whether the result depends on the verdict of the flow, and so may be Unknown.
 func (f *Filter) NeedsL7() bool { return f.needs(needsL7) }
 
+// NeedsFlow reports whether the result depends on the packet's flow. If not, the packet alone decides, where later fragments have what a flow.Joiner or a flow.Table
+// tells them.
+func (f *Filter) NeedsFlow() bool { return f.needs(needsFlow | needsL7 | needsCalls | needsStreams) }
+
 // NeedsFCS reports whether the result depends on the frame check sequence, which only some ports can tell.
 func (f *Filter) NeedsFCS() bool { return f.needs(needsFCS) }
 
 // NeedsCalls reports whether the result depends on the calls that a packet belongs to (flow.Ref.Call). No index has them: who asks a ring replays it
 // through a worker, from some time before the interval on so that calls which began earlier are known.
 func (f *Filter) NeedsCalls() bool { return f.needs(needsCalls) }
+
+// StreamReach returns how far the result depends on what is around the payload in the packet's TCP stream (flow.Ref.Stream), in bytes to either side; 0 if it does
+// not.
+func (f *Filter) StreamReach() int {
+	reach := 0
+	f.tree.walk(func(c *comparison) {
+		if c.operand.needs&needsStreams == 0 {
+			return
+		}
+		for _, r := range c.set.patterns {
+			far := r.Longest()
+			if far < 0 {
+				far = flow.StreamReach
+			}
+			reach = max(reach, min(max(far, 1), flow.StreamReach))
+		}
+	})
+	return reach
+}
 
 func (f *Filter) needs(what demand) bool {
 	found := false

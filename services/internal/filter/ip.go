@@ -6,7 +6,7 @@ var ipOperands = []operand{
 	{
 		name: "l4Protocol", subject: "IP", values: "0 to 255, or names: see the table below",
 		example: "l4Protocol == ICMP,ICMPv6", meaning: "The IP protocol number; of IPv6 that of the last extension header. Every fragment carries it.",
-		is: "IP protocol is", oracle: "ip.proto#1 == 1", prune: pruning{byKey, "protocol"},
+		is: "IP protocol is", oracle: "ip.proto#1 == 1", prune: pruning{byKey, "protocol"}, ofFlow: "l4Protocol",
 		read: (&numbers{max: 255, what: "an IP protocol", names: ipProtocols}).read, keys: protocolKeys,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool { return p.Layers&packet.HasProto != 0 && s.has(uint32(p.Proto)) }

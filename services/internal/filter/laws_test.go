@@ -18,7 +18,7 @@ var comparisons = []string{
 	"ip == 10.0.0.1/255.0.0.255", "mac == 00:1b:1b/24", "dstmac == ff:ff:ff:ff:ff:ff", "mactype == multicast", "port == 80", "port == 53,5060", "portrange == 300-50000", "port < 100", "port < 0",
 	"srcport == 80", "serverport == 80", "vlan == 10", "vlan == any", "vlan == none,20", "innervlan == 20", "outervlan == 100", "l4Protocol == TCP", "l4Protocol == UDP,ICMP", "l4Protocol != TCP",
 	"l7Protocol == HTTP", "l7Protocol != DNS,TLS", "l7Protocol == unknown", "macProtocol == IPv4", `macProtocol == "Non IP"`, "mpls == any", "ipFragment == 1", "ttl < 5", "ttl >= 5", "len > 100",
-	`regexp == "allegro"`, `regexp == "^$"`, "tcpFlags == syn", "tcpFlags == ack+!syn", "arpip == 192.168.1.1", "multicastGroup == any", "interface == 1", "qosIpDscp == EF", "callId == leg-2", "rtpPayloadType == 0",
+	`regexp == "allegro"`, `regexp == "^$"`, `streamRegexp == "allegro"`, `streamRegexp == "^$","x al+[e-g]"`, `streamRegexp != "r?o\\b"`, "tcpFlags == syn", "tcpFlags == ack+!syn", "arpip == 192.168.1.1", "multicastGroup == any", "interface == 1", "qosIpDscp == EF", "callId == leg-2", "rtpPayloadType == 0",
 }
 
 // expressions draws random expressions.
@@ -69,6 +69,11 @@ func scenes() (all []scene) {
 		ref := table.Find(p)
 		for _, v := range verdicts {
 			all = append(all, scene{p, ref, v})
+			if n := len(payload(p)); p.Layers&(packet.TCP|packet.LaterFragment) == packet.TCP && n > 0 {
+				within := ref
+				within.Stream = &flow.Stream{Before: []byte("x al"), After: []byte("allegro"), Skip: n / 2, New: n - n/2, Open: n%2 == 0, More: n%3 == 0}
+				all = append(all, scene{p, within, v})
+			}
 		}
 	}
 	return all

@@ -31,9 +31,9 @@ type operand struct {
 	innermost  bool     // of the payload that the verdict is about: where the tunnel view is the outermost headers, too, it looks at the innermost ones
 	configured bool     // the configuration's tables decide
 	ordered    bool     // < <= > >= and ranges have a meaning
+	ofFlow     string   // the operand of which == holds for every packet of a flow if == of this one holds for one; "" = none
 	whole      bool     // a comma in quotes belongs to the value
 	opaque     bool     // the value is one text to the next blank; commas belong to it even without quotes
-	whatElse   string   // set if this build cannot evaluate it: why, and what to write instead
 	read       reader   // parses one item of the value list
 	keys       keysFunc // what a packet must have one of for == to hold; nil if nothing that a Set looks up
 
@@ -49,18 +49,21 @@ type reader func(c *checker, it item) *Error
 type cost uint8
 
 const (
-	cheap cost = iota // a compare in the headers
-	scan              // a walk over lists of bytes
-	deep              // a search in the payload
+	cheap   cost = iota // a compare in the headers
+	scan                // a walk over lists of bytes
+	deep                // a search in the payload
+	deepest             // likewise, and in what is around it
 )
 
 // A demand is a set of things that an operand looks at beside the packet.
 type demand uint8
 
 const (
-	needsL7 demand = 1 << iota
+	needsFlow demand = 1 << iota // the record, or anything else that flow.Ref names
+	needsL7                      // the verdict, and with it the flow
 	needsFCS
-	needsCalls // what l7 attaches to the packet, which is in no index
+	needsCalls   // what l7 attaches to the packet, which is in no index
+	needsStreams // what came before in the packet's TCP stream, which nobody keeps unless asked
 )
 
 // A pruning says how an index over blocks of packets can rule blocks out. A complement, and what may be unknown, never rules one out.

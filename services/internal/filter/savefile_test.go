@@ -11,6 +11,7 @@ import (
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
+	"galvo/services/internal/stream"
 )
 
 // replay calls see for every frame of a savefile, decoded, with its flow. The verdict is that of a packet whose flow is pending.
@@ -55,7 +56,7 @@ func worker(t testing.TB, name string, stage pipeline.Stage) {
 	}
 	defer source.Close()
 	engine := l7.New(l7.Config{})
-	w := pipeline.Worker{Source: source, Flows: flow.New(flow.Config{Flows: 1 << 14, OnEnd: engine.End}), L7: engine, Stages: []pipeline.Stage{stage}}
+	w := pipeline.Worker{Source: source, Flows: flow.New(flow.Config{Flows: 1 << 14, OnEnd: engine.End}), L7: engine, Streams: stream.New(64 << 20), Stages: []pipeline.Stage{stage}}
 	if err := w.Run(context.Background()); err != nil {
 		t.Logf("%s: %v", name, err)
 	}

@@ -52,6 +52,7 @@ type Plan struct {
 	ReorderBytes      uint64
 	Flows             int    // over all workers
 	L7Bytes           uint64 // over all workers
+	StreamBytes       uint64 // over all workers
 	StatisticsBytes   uint64 // over all workers: what is left
 	Slots             int    // for analyses of savefiles
 	SlotBytes         uint64 // of each
@@ -85,6 +86,7 @@ const (
 	ReorderBuffer = "reorder buffer"
 	FlowTable     = "flow table"
 	Layer7        = "layer 7"
+	Streams       = "TCP streams"
 	Analysis      = "analysis"
 	Statistics    = "statistics"
 )
@@ -122,6 +124,7 @@ const (
 	leastSlot = 32 * mb // a table of 64 Ki flows for the analysis and one for a capture from it, and their queues
 
 	l7PerWorker         = 64 * mb
+	streamsPerWorker    = 16 * mb // 7000 streams
 	statisticsPerWorker = 4 * mb
 )
 
@@ -145,6 +148,7 @@ const (
 	reorderBuffer
 	flowTable
 	layer7
+	streams
 	analysis
 	statistics
 )
@@ -193,9 +197,15 @@ func claims(s *Settings, share uint64) []claim {
 			func(p *Plan) string { return fmt.Sprintf("%d flows instead of %d", p.Flows, flows) },
 		},
 		layer7: {
-			Layer7, l7, 0, 7, 1, "",
+			Layer7, l7, 0, 6, 1, "",
 			func(p *Plan) string {
 				return fmt.Sprintf("%s for streams without a verdict instead of %s", size(p.L7Bytes), size(l7))
+			},
+		},
+		streams: {
+			Streams, workers * streamsPerWorker, 0, 1, 1, "",
+			func(p *Plan) string {
+				return fmt.Sprintf("%s for what came before in TCP streams instead of %s", size(p.StreamBytes), size(workers*streamsPerWorker))
 			},
 		},
 		analysis: {
@@ -258,6 +268,7 @@ func (p *Plan) take(s *Settings, all []claim, granted []uint64) {
 	p.ReorderBytes = granted[reorderBuffer]
 	p.Flows = int(granted[flowTable] / FlowBytes)
 	p.L7Bytes = granted[layer7]
+	p.StreamBytes = granted[streams]
 	p.StatisticsBytes = granted[statistics]
 	if p.Slots = int(min(uint64(s.Slots), granted[analysis]/leastSlot)); p.Slots > 0 {
 		p.SlotBytes = granted[analysis] / uint64(p.Slots)

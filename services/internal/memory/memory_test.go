@@ -32,16 +32,16 @@ func TestPlan(t *testing.T) {
 	}{
 		{"512 MB", 512e6, nil, func(p *memory.Plan) bool {
 			return p.Captures == 4 && p.CaptureQueueBytes > 5e6 && p.Blocks >= 12 && p.Flows >= 60_000 && p.ReorderBytes > 15e6
-		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, statistics"},
+		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, TCP streams, statistics"},
 		{"1 GB", gb, nil, func(p *memory.Plan) bool {
 			return p.Captures == 4 && p.CaptureQueueBytes > 15e6 && p.Flows == 65536 && p.Share == 500e6
-		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, analysis"},
+		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, TCP streams, analysis"},
 		{"4 GB", 4 * gb, nil, func(p *memory.Plan) bool { return p.Blocks == 128 && p.ReorderBytes == 512e6 && p.Flows == 122_070 }, ""},
 		{"24 GB", 24 * gb, nil, func(p *memory.Plan) bool { return p.Flows == 732_421 && p.CaptureQueueBytes == 64e6 }, ""},
 		{"256 GB", 256 * gb, nil, func(p *memory.Plan) bool { return p.Flows == 7_812_500 }, ""},
 		{"64 captures on 512 MB", 512e6, func(s *memory.Settings) { s.Captures = 64 }, func(p *memory.Plan) bool {
 			return p.Captures > 10 && p.Captures <= 64 && p.CaptureQueueBytes >= 1e6
-		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, flow table, layer 7, statistics"},
+		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, flow table, layer 7, TCP streams, statistics"},
 		{"64 captures on 24 GB", 24 * gb, func(s *memory.Settings) { s.Captures = 64 }, func(p *memory.Plan) bool { return p.Captures == 64 }, ""},
 		{"a greedy setting", 4 * gb, func(s *memory.Settings) { s.ReorderBytes = 1e12 }, func(p *memory.Plan) bool {
 			return p.CaptureQueueBytes == 64e6 && p.RingQueueBytes == 256e6 && p.ReorderBytes > 500e6 && p.ReorderBytes < 2*gb
@@ -49,14 +49,14 @@ func TestPlan(t *testing.T) {
 		{"as many flows as set", 24 * gb, func(s *memory.Settings) { s.Flows = 5_000_000 }, func(p *memory.Plan) bool { return p.Flows == 5_000_000 }, ""},
 		{"too many flows set", gb, func(s *memory.Settings) { s.Flows = 5_000_000; s.Rings = 0 }, func(p *memory.Plan) bool {
 			return p.Flows > 200_000 && p.Flows < 1_000_000 && p.Rings == 0 && p.ReorderBytes == 0
-		}, "kernel rings, capture queues, held packets, flow table, layer 7, analysis"},
+		}, "kernel rings, capture queues, held packets, flow table, layer 7, TCP streams, analysis"},
 		{"no ports yet, no layer 7", 4 * gb, func(s *memory.Settings) { s.Ports = 0; s.L7 = false }, func(p *memory.Plan) bool {
 			return p.Blocks == 0 && p.L7Bytes == 0
 		}, ""},
 		{"an appliance", 4 * gb, func(s *memory.Settings) { s.Percent = 90 }, func(p *memory.Plan) bool { return p.Share == 3_600_000_000 }, ""},
 		{"the system keeps its least", 512e6, func(s *memory.Settings) { s.Percent = 90 }, func(p *memory.Plan) bool {
 			return p.Share == 256_000_000
-		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, statistics"},
+		}, "kernel rings, capture queues, held packets, ring queues, reorder buffer, layer 7, TCP streams, statistics"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestLaws(t *testing.T) {
 			t.Errorf("the parts sum up to %d of %d", sum, s.Total)
 		}
 		taken := uint64(p.Blocks*s.Ports*s.Workers)*memory.BlockBytes + uint64(p.Captures)*(p.CaptureQueueBytes+p.CaptureHoldBytes) +
-			uint64(p.Rings)*p.RingQueueBytes + p.ReorderBytes + uint64(p.Flows)*memory.FlowBytes + p.L7Bytes + uint64(p.Slots)*p.SlotBytes + p.StatisticsBytes
+			uint64(p.Rings)*p.RingQueueBytes + p.ReorderBytes + uint64(p.Flows)*memory.FlowBytes + p.L7Bytes + p.StreamBytes + uint64(p.Slots)*p.SlotBytes + p.StatisticsBytes
 		if taken > p.Share {
 			t.Errorf("%d are taken of %d", taken, p.Share)
 		}

@@ -6,6 +6,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 
 	"galvo/services/internal/flow"
@@ -27,13 +28,31 @@ type Meta struct {
 type Batch struct {
 	Packets []packet.Packet // the source fills in each packet's Frame
 	Meta    []Meta          // parallel to Packets; the worker fills it in before the stages
-	Now     int64           // ns since the epoch: the clock for live ports, the last frame's time for savefiles
+	Options [][]byte        // nil, or parallel to Packets: what a savefile says of each beside its frame, as pcapng.Reader.Options has it
+	Now     int64           // ns since the epoch: the clock for live ports when they were looked at, the last frame's time for savefiles
+	Given   int64           // of a batch without packets: every frame of this time and before was in an earlier one; 0 is up to Now
 	Worker  int             // index of the worker, from 0
+}
+
+// OptionsOf returns what a savefile says of packet i beside its frame, or nil.
+func (b *Batch) OptionsOf(i int) []byte {
+	if b.Options == nil {
+		return nil
+	}
+	return b.Options[i]
+}
+
+// Mark returns the time up to which the worker has every frame with this batch, as far as its source can tell.
+func (b *Batch) Mark() int64 {
+	if n := len(b.Packets); n != 0 {
+		return b.Packets[n-1].Time
+	}
+	return cmp.Or(b.Given, b.Now)
 }
 
 // A Source is live ports, savefiles, or a ring replayed.
 type Source interface {
-	// Next fills b.Packets[:n].Frame and b.Now, with n up to BatchSize; it reuses the memory of b. It returns with an empty batch
+	// Next fills b.Packets[:n].Frame, b.Options, b.Now and b.Given, with n up to BatchSize; it reuses the memory of b. It returns with an empty batch
 	// when nothing came for a while (50 ms for live ports), so that stages can act on the clock. The bytes of the frames are valid until the
 	// following Next. io.EOF ends the source; any other error ends it too and names what was being read, where, and why.
 	Next(ctx context.Context, b *Batch) error
@@ -46,6 +65,13 @@ type Source interface {
 // A Stage sees each batch of one worker, in order, the empty ones too, and may act on b.Now: on live ports it is called every 50 ms at least. It
 // must not block or keep b.
 type Stage interface{ Process(b *Batch) }
+
+// A StreamStage is a stage that may look at what came before in a packet's TCP stream (flow.Ref.Stream), which is not kept for nobody.
+type StreamStage interface {
+	Stage
+	// StreamReach is asked before each batch how far the stage looks, in bytes; 0 is not at all.
+	StreamReach() int
+}
 
 // An Interface describes where frames came from: an interface description block of pcapng, or a port.
 type Interface struct {

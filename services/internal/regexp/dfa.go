@@ -30,10 +30,11 @@ type dfa struct {
 	used   int               // bytes taken by states and rows
 }
 
-// A state is a set of instructions, sorted, and what was before it as far as an assertion in the set can tell.
+// A state is a set of instructions, sorted, what was before it as far as an assertion in the set can tell, and which matches count.
 type state struct {
 	set  []uint32
 	prev neighbour
+	kind kind
 }
 
 // The first rows have a fixed meaning. Behind them come the beginnings of a search, one for each thing that may stand before.
@@ -52,7 +53,7 @@ func newDFA(p *program, owner *atomic.Pointer[dfa], idle *pool) *dfa {
 	d.table.Store(&table)
 	d.work.follow(p, &d.work.next, p.start)
 	for prev := range neighbours {
-		s := d.content(prev)
+		s := d.content(prev, searching)
 		d.states[rowStart+uint32(prev)] = s
 		if p.sees[prev] == prev {
 			d.rows[s.key()] = rowStart + uint32(prev)
@@ -61,9 +62,12 @@ func newDFA(p *program, owner *atomic.Pointer[dfa], idle *pool) *dfa {
 	return d
 }
 
-// content copies the set just computed.
-func (d *dfa) content(prev neighbour) state {
-	s := state{set: slices.Clone(d.work.next.dense), prev: other}
+// content copies the set just computed. A match that did not count is left out.
+func (d *dfa) content(prev neighbour, k kind) state {
+	s := state{set: slices.Clone(d.work.next.dense), prev: other, kind: k}
+	if k == passing {
+		s.set = slices.DeleteFunc(s.set, func(pc uint32) bool { return d.prog.insts[pc].op == instMatch })
+	}
 	slices.Sort(s.set)
 	for _, pc := range s.set {
 		if d.prog.insts[pc].op == instAssert {
@@ -74,7 +78,7 @@ func (d *dfa) content(prev neighbour) state {
 }
 
 func (s state) key() string {
-	k := []byte{byte(s.prev)}
+	k := []byte{byte(s.prev), byte(s.kind)}
 	last := uint32(0)
 	for _, pc := range s.set {
 		k = binary.AppendUvarint(k, uint64(pc-last))
@@ -154,11 +158,15 @@ func (d *dfa) learn(s, symbol uint32) (from state, to uint32, ok bool) {
 	defer d.mu.Unlock()
 	from = d.states[s/p.symbols]
 	row := uint32(rowDead)
-	if d.work.step(p, from.set, from.prev, symbol) {
+	if symbol > p.end() {
+		if row, ok = d.row(state{from.set, from.prev, p.turn(symbol)}); !ok {
+			return from, 0, false
+		}
+	} else if d.work.step(p, from.kind, from.set, from.prev, symbol) {
 		row = rowMatch
 	} else if len(d.work.next.dense) > 0 {
 		b, _, _ := p.look(symbol)
-		if row, ok = d.row(d.content(p.sees[neighbourOf(b)])); !ok {
+		if row, ok = d.row(d.content(p.sees[neighbourOf(b)], from.kind.next())); !ok {
 			return from, 0, false
 		}
 	}

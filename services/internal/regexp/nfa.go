@@ -77,14 +77,14 @@ func (s *sets) resolve(p *program, set []uint32, prev, next neighbour) {
 	}
 }
 
-// step leaves in s.next what the automaton reaches from a set by one symbol, with a new search begun behind it unless the program is
-// anchored, and reports whether a match is certain.
-func (s *sets) step(p *program, set []uint32, prev neighbour, symbol uint32) bool {
+// step leaves in s.next what the automaton reaches from a set by one symbol, with a new search begun behind it if k begins one and the program is not
+// anchored, and reports whether a match is certain that counts.
+func (s *sets) step(p *program, k kind, set []uint32, prev neighbour, symbol uint32) bool {
 	b, hasByte, ahead := p.look(symbol)
 	s.next.clear()
 	if p.asserts {
 		s.resolve(p, set, prev, ahead)
-		if s.resolved.matched {
+		if s.resolved.matched && k >= searching {
 			return true
 		}
 		set = s.resolved.dense
@@ -97,10 +97,10 @@ func (s *sets) step(p *program, set []uint32, prev neighbour, symbol uint32) boo
 			s.follow(p, &s.next, in.out)
 		}
 	}
-	if !p.anchored {
+	if !p.anchored && k != ending && k != alone {
 		s.follow(p, &s.next, p.start)
 	}
-	return s.next.matched
+	return s.next.matched && k != passing
 }
 
 // simulate runs the automaton over text from position at, where set holds and prev was seen before. It takes time in proportion to the
@@ -109,7 +109,7 @@ func (p *program) simulate(s *sets, set []uint32, prev neighbour, text []byte, a
 	s.now.clear()
 	s.now.dense = append(s.now.dense, set...)
 	for ; at < len(text); at++ {
-		if s.step(p, s.now.dense, prev, p.symbolAt(text, at)) {
+		if s.step(p, searching, s.now.dense, prev, p.symbolAt(text, at)) {
 			return true
 		}
 		prev = p.sees[neighbourOf(text[at])]
@@ -118,7 +118,7 @@ func (p *program) simulate(s *sets, set []uint32, prev neighbour, text []byte, a
 			return false
 		}
 	}
-	return s.step(p, s.now.dense, prev, p.end())
+	return s.step(p, searching, s.now.dense, prev, p.end())
 }
 
 func (p *program) symbolAt(text []byte, at int) uint32 {

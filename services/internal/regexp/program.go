@@ -32,13 +32,13 @@ type program struct {
 
 	class   [256]uint8 // symbol of a byte
 	sample  []byte     // a byte of each class
-	symbols uint32     // number of symbols: classes, final newline, end
+	symbols uint32     // number of symbols: classes, final newline, end; and in a search of a stream the turns
 
 	sees [neighbours]neighbour // what the assertions of the program can tell apart of the byte before
 }
 
-func (p *program) finalNewline() uint32 { return p.symbols - 2 }
-func (p *program) end() uint32          { return p.symbols - 1 }
+func (p *program) finalNewline() uint32 { return uint32(len(p.sample)) }
+func (p *program) end() uint32          { return uint32(len(p.sample)) + 1 }
 
 // newProgram compiles a tree. It fails if there would be too many instructions.
 func newProgram(n *node) (*program, bool) {

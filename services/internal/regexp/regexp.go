@@ -11,6 +11,8 @@
 // made on demand within 1 MiB per pattern, only where one is found. Where that memory does not suffice the search goes on as a simulation of
 // the first automaton, slower but still linear.
 //
+// A text may be a piece of a stream: Completes looks for matches that go beyond its borders.
+//
 // A Regexp is used by several workers at once. Match keeps nothing of the text and allocates only while it meets new states.
 // There are no captures and no positions: the answer is yes or no.
 package regexp
@@ -35,6 +37,8 @@ type Regexp struct {
 	scan    *scanner // nil if no literal is required
 	dfa     atomic.Pointer[dfa]
 	idle    pool
+	longest int                 // bytes of a match; < 0 is unbounded
+	stream  atomic.Pointer[dfa] // of Completes; nil until that has searched
 }
 
 // Compile parses a pattern. The error is an *Error.
@@ -47,7 +51,7 @@ func Compile(pattern string) (*Regexp, error) {
 	if !ok {
 		return nil, &Error{Len: len(pattern), Message: fmt.Sprintf("pattern is too large: its repetitions make more than %d steps", maxProgram)}
 	}
-	r := &Regexp{pattern: pattern, prog: p, scan: newScanner(n.required())}
+	r := &Regexp{pattern: pattern, prog: p, scan: newScanner(n.required()), longest: n.longest()}
 	r.dfa.Store(newDFA(p, &r.dfa, &r.idle))
 	return r, nil
 }

@@ -6,10 +6,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 )
 
-// A Source replays an interval of a ring, every packet of it, for an analysis that finds flows and protocols anew. It is a pipeline.Source with one reader;
+// A Source replays an interval of a ring for an analysis that finds flows and protocols anew. It is a pipeline.Source with one reader;
 // Progress and Interfaces may be called from any goroutine.
 type Source struct {
 	results  *Results
@@ -18,10 +19,10 @@ type Source struct {
 	packets  atomic.Uint64
 }
 
-// Source returns a Source of the packets with from <= time < to (ns since the epoch). It ends with what the ring has now, or, live, goes on as a Query does. Close
-// ends it.
-func (r *Ring) Source(ctx context.Context, from, to int64, live bool) (*Source, error) {
-	q, err := r.Query(ctx, Query{From: from, To: to, Live: live})
+// Source returns a Source of the packets with from <= time < to (ns since the epoch), or of those that only takes, if that is not nil. It ends with what the ring has
+// now, or, live, goes on as a Query does. Close ends it.
+func (r *Ring) Source(ctx context.Context, from, to int64, only *filter.Filter, live bool) (*Source, error) {
+	q, err := r.Query(ctx, Query{From: from, To: to, Filter: only, Live: live})
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
@@ -67,7 +68,7 @@ type Estimate struct {
 	Duration time.Duration
 	Sampled  uint64 // blocks that were looked at for it; all of them if Exact
 	Exact    bool
-	From, To int64 // times of the first and the last packet that the ring has in the interval; From > To if there is none
+	From, To int64 // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 }
 
 // sample is how many blocks an estimate looks at.
@@ -88,13 +89,13 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 	var packets, captured, looked float64
 	all := float64(0)
 	for _, t := range tasks {
-		all += float64(t.packets)
+		all += float64(t.Packets)
 	}
 	step := max(1, (len(tasks)+sample-1)/sample)
 	start := time.Now()
 	for i := step / 2; i < len(tasks) && ctx.Err() == nil; i += step {
 		t := tasks[i]
-		looked += float64(t.packets)
+		looked += float64(t.Packets)
 		e.Sampled++
 		res.tokens <- struct{}{}
 		v := res.look(t)
