@@ -7,12 +7,13 @@ import (
 	"galvo/services/internal/ring/state"
 )
 
-// sketchBytes bounds the memory for sketches, which say of a segment what is not in it. The newest segments have them; of an older one a query reads a page.
-const sketchBytes = 32 << 20
+// sketchBytes is the memory for sketches, which say of a segment what is not in it: a part of that of the readers, of which windows take half. The newest segments have them; of
+// an older one a query reads a page.
+func (r *Ring) sketchBytes() int { return int(r.cfg.ReorderBytes / 16) }
 
 // warm reads what every query asks of the segments that were full when the ring was opened, beginning with the newest.
 func (r *Ring) warm() {
-	left := sketchBytes
+	left := r.sketchBytes()
 	for _, s := range r.closedByAge() {
 		select {
 		case <-r.stop:
@@ -43,7 +44,7 @@ func (r *Ring) closedByAge() (list []*segment) {
 
 // shed gives up the sketches of the oldest segments, for which there is no more room.
 func (r *Ring) shed() {
-	left := sketchBytes
+	left := r.sketchBytes()
 	for _, s := range r.closedByAge() {
 		if left -= s.index.Sketch(); left < 0 {
 			s.index.Shed()

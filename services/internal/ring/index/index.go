@@ -44,7 +44,6 @@ type Index struct {
 	head   indexHead
 	used   Set      // blocks that hold something
 	dir    []uint64 // first key of each page of keys
-	slots  []Slot   // the table; nil once it was given away
 	sketch sketch   // of the keys in the pages; nil if there is none
 }
 
@@ -72,7 +71,7 @@ func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.loaded, x.dir, x.slots, x.sketch = false, nil, nil, nil
+	x.loaded, x.dir, x.sketch = false, nil, nil
 }
 
 // An indexWriter puts pages into index blocks.
@@ -140,7 +139,7 @@ func (o *Writer) Write(x *Index, s *Segment, slots []Slot) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.head, x.used, x.dir, x.slots, x.sketch, x.loaded = h, usedOf(slots), dir, nil, sk, true
+	x.head, x.used, x.dir, x.sketch, x.loaded = h, usedOf(slots), dir, sk, true
 	return nil
 }
 
@@ -310,27 +309,40 @@ func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content [
 	return nil
 }
 
-// load reads head, table and directory, which lie in a row, if they were not read before. x.mu is held.
+// load reads head and directory, and which places the table says are used, if they were not read before. x.mu is held.
 func (x *Index) load(s *Segment) error {
 	if x.loaded {
 		return nil
 	}
+	return x.read(s, func(i int, p []byte) {
+		for k := i * perTablePage; k < min((i+1)*perTablePage, DataBlocks(s.Bytes)); k++ {
+			if le.Uint64(p[k%perTablePage*tableEntrySz:]) != 0 {
+				x.used.add(k)
+			}
+		}
+	})
+}
+
+// read reads head, table and directory, which lie in a row, and calls table with each page of the table, numbered from 0. x.mu is held.
+func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	b, err := s.Buffers.Get()
 	if err != nil {
 		return err
 	}
 	defer s.Buffers.Put(b)
-	blocks := DataBlocks(s.Bytes)
-	tablePages := (blocks + perTablePage - 1) / perTablePage
+	tablePages := (DataBlocks(s.Bytes) + perTablePage - 1) / perTablePage
 	var h indexHead
-	slots := make([]Slot, 0, blocks)
-	dir := []uint64{}
+	var dir []uint64
+	x.loaded, x.used = false, Set{}
 	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
 		case i == 0:
-			return h.check(p, s, tablePages)
+			if err := h.check(p, s, tablePages); err != nil {
+				return err
+			}
+			dir = make([]uint64, 0, h.keyPages)
 		case i <= tablePages:
-			slots = readTable(slots, p)
+			table(i-1, p)
 		default:
 			for i := 0; i < perDirPage && len(dir) < int(h.keyPages); i++ {
 				dir = append(dir, le.Uint64(p[8*i:]))
@@ -341,18 +353,14 @@ func (x *Index) load(s *Segment) error {
 	if err != nil {
 		return err
 	}
-	x.head, x.used, x.dir, x.slots, x.loaded = h, usedOf(slots), dir, slots, true
+	x.head, x.dir, x.loaded = h, dir, true
 	return nil
 }
 
 // Warm reads what every query asks for, unless it is in memory, and makes a sketch if it takes no more than so many bytes. It returns how many bytes the sketch takes.
 func (x *Index) Warm(s *Segment, most int) (int, error) {
 	x.mu.Lock()
-	fresh := !x.loaded
 	err := x.load(s)
-	if fresh {
-		x.slots = nil // who asks for it reads it again: of most segments nobody does
-	}
 	turn, head, have := x.turn, x.head, x.sketch
 	x.mu.Unlock()
 	if err != nil || have != nil {
@@ -436,21 +444,16 @@ func readTable(slots []Slot, p []byte) []Slot {
 	return slots
 }
 
-// Table returns what the blocks of a segment are.
+// Table reads what the blocks of a segment are.
 func (x *Index) Table(s *Segment) ([]Slot, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.load(s); err != nil {
+	slots := make([]Slot, 0, DataBlocks(s.Bytes))
+	err := x.read(s, func(_ int, p []byte) { slots = readTable(slots, p) })
+	if err != nil {
 		return nil, err
 	}
-	if x.slots == nil { // given away before, or never read
-		x.loaded = false
-		if err := x.load(s); err != nil {
-			return nil, err
-		}
-	}
-	slots := x.slots
-	x.slots = nil
+	x.used = usedOf(slots)
 	return slots, nil
 }
 
