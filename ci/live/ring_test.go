@@ -96,6 +96,9 @@ func TestRing(t *testing.T) {
 			t.Errorf("%s: %+v, scan %+v", expression, c, c.Scan)
 		}
 	}
+	for _, expression := range []string{`streamRegexp == "(?i)host: [a-z]+"`, `streamRegexp == "HTTP/1.1.*" and l7Protocol == HTTP`, `port == 80 and streamRegexp != "[a-z]{4}"`} {
+		sameFrames(t, expression, framesOf(t, d.past(url.Values{"expression": {expression}})), framesOf(t, d.read(expression, all)))
+	}
 	d.past(url.Values{"expression": {"ip == 203.0.113.9"}})
 	last := d.finished().Captures[0]
 	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end time" {

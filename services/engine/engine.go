@@ -52,7 +52,7 @@ type Engine struct {
 	ports    *ports
 	captures *capture.Captures
 	stats    *stats.Stats
-	hosts    *l7.Hosts
+	hosts    func() *l7.Hosts
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
@@ -65,6 +65,7 @@ type Engine struct {
 	workers  []*pipeline.Worker
 	l7Bytes  uint64                        // of all workers' stores
 	flows    int                           // of all workers' tables
+	plan     *memoryPlan                   // that the engine began with
 	host     atomic.Pointer[handover.Conn] // nil while there is no host service
 	closing  chan struct{}                 // closed when the engine stops: streams of events end
 }
@@ -140,7 +141,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		slog.Warn("finished captures", "error", err)
 	}
-	e.hosts = readHosts(c.Config.Engine.Hosts)
+	e.hosts = sync.OnceValue(func() *l7.Hosts { return readHosts(c.Config.Engine.Hosts) })
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
 	e.rings = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if o.Uring != nil && c.Config.Rings.IOUring {
@@ -148,12 +149,12 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
-	e.flows = plan.Plan.Flows
+	e.flows, e.plan = plan.Plan.Flows, plan
 	if plan.L7 {
 		e.l7Bytes = plan.L7Bytes
 	}
 	for w := range plan.Workers {
-		e.workers = append(e.workers, e.worker(w, plan))
+		e.workers = append(e.workers, e.worker(w))
 	}
 	return e, nil
 }
@@ -192,20 +193,11 @@ func setTimeZone(name string) {
 }
 
 // worker makes a worker with its stages, in the order in which a frame meets them.
-func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
-	var engine *l7.Engine
-	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
-	if plan.L7 {
-		engine = l7.New(l7.Config{Bytes: int(plan.L7Bytes/callsShare*(callsShare-1)) / plan.Workers, Guess: true, Hosts: e.hosts, Calls: e.calls})
-		config.OnEnd = engine.End
-	}
+func (e *Engine) worker(index int) *pipeline.Worker {
 	return &pipeline.Worker{
-		Index:  index,
-		Source: e.ports.live.Source(index),
-		Flows:  flow.New(config),
-		L7:     engine,
-
-		Streams: stream.New(int(plan.StreamBytes) / plan.Workers),
+		Index:   index,
+		Source:  e.ports.live.Source(index),
+		Streams: stream.New(int(e.plan.StreamBytes) / e.plan.Workers),
 		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
@@ -214,6 +206,17 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 			e.captures.Stage(index),
 		},
 	}
+}
+
+// equip gives a worker its tables. To make them takes some tenths of a second, so each worker does it for itself, and meanwhile the ports' rings take what comes:
+// an engine that starts anew loses no frames for that.
+func (e *Engine) equip(w *pipeline.Worker, plan *memoryPlan) {
+	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
+	if plan.L7 {
+		w.L7 = l7.New(l7.Config{Bytes: int(plan.L7Bytes/callsShare*(callsShare-1)) / plan.Workers, Guess: true, Hosts: e.hosts(), Calls: e.calls})
+		config.OnEnd = w.L7.End
+	}
+	w.Flows = flow.New(config)
 }
 
 // configure takes over what can change while the engine runs.
@@ -237,6 +240,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	for _, w := range e.workers {
 		e.running.Go(func() {
 			runtime.LockOSThread()
+			e.equip(w, e.plan)
 			if err := w.Run(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("worker %d: %w", w.Index, err))
 			}

@@ -147,7 +147,7 @@ func (e *Engine) recognise() *l7.Config {
 	if !e.settings.Load().config.Engine.L7 {
 		return nil
 	}
-	return &l7.Config{Guess: true, Hosts: e.hosts}
+	return &l7.Config{Guess: true, Hosts: e.hosts()}
 }
 
 func scanOf(s ring.Scan) api.Scan {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,6 +71,14 @@ func run(ctx context.Context, args []string) error {
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
+	for i, name := range o.Interfaces {
+		switch {
+		case name == "":
+			return wrongUsage("-interface needs the name of an interface: `ip link` shows them")
+		case slices.Contains(o.Interfaces[:i], name):
+			return wrongUsage("-interface %s is given twice: each frame would come twice", name)
+		}
+	}
 	return supervise.Run(ctx, o)
 }
 
@@ -109,12 +118,12 @@ func runHost(ctx context.Context, args []string) error {
 	return host.Run(ctx, o)
 }
 
-// readBoard returns the appliance's board, or nil if the image has none that can be used: then the configuration says what the NICs are for.
+// readBoard returns the appliance's board. If the image has none that can be used, the configuration says which NICs are captured from.
 func readBoard() *board.Board {
 	b, err := board.Read(board.Path)
 	if err != nil {
 		slog.Error("the board is unknown: name the ports in the configuration", "error", err)
-		return nil
+		return board.Fallback()
 	}
 	return b
 }

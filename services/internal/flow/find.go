@@ -2,7 +2,6 @@ package flow
 
 import (
 	"encoding/binary"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -27,9 +26,9 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 	t.give(ref, r, from, p)
 }
 
-// FindAhead is FindInto for packet i of those that the last Advance went on to, which are found in their order.
+// FindAhead is FindInto for packet i of those that were announced with Ahead, Lead times Advance ago. They are found in their order.
 func (t *Table) FindAhead(i int, ref *Ref) {
-	p, pr := &t.ahead[i], &t.probes[t.bank&1][i&(AheadMax-1)]
+	p, pr := &t.found.packets[i], &t.found.probes[i&(AheadMax-1)]
 	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
 		*ref = t.findDeep(p)
 		return
@@ -59,75 +58,6 @@ func (t *Table) give(ref *Ref, r *Record, from Endpoint, p *packet.Packet) {
 
 func (ref *Ref) set(r *Record, from Endpoint) {
 	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
-}
-
-// AheadMax is how many packets Ahead takes: enough that the memory that they need is fetched at the same time, few enough that their headers stay
-// in the first-level cache until they are found.
-const AheadMax = 16
-
-// Ahead says which packets FindAhead will be called for after the next Advance: AheadMax at most. Ahead begins to fetch the buckets
-// of the packets, Advance the records. What is done between the two, and between Advance and FindAhead, is time in which the memory comes: decode and announce the
-// next packets before these are found. The packets must not change before.
-func (t *Table) Ahead(packets []packet.Packet) {
-	t.coming = packets
-	probes := &t.probes[(t.bank^1)&1]
-	var lines [AheadMax]*uint64
-	for i := range t.coming {
-		pr := &probes[i&(AheadMax-1)]
-		pr.set(t, &t.coming[i])
-		lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
-	}
-	prefetch(&lines)
-}
-
-// Advance goes on to the packets of the last Ahead. With whole the second halves of the records are fetched, too, which what package l7 keeps is in.
-func (t *Table) Advance(whole bool) {
-	t.ahead, t.coming = t.coming, nil
-	t.bank ^= 1
-	probes := &t.probes[t.bank&1]
-	var lines [AheadMax]*uint64
-	for i := range t.ahead {
-		pr := &probes[i&(AheadMax-1)]
-		b := &t.index[t.first(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 && !pr.none {
-			pr.guess = b.record(m)
-			lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // with which the second half begins
-		}
-	}
-	if whole {
-		prefetchPairs(&lines)
-	} else {
-		prefetchBefore(&lines)
-	}
-}
-
-// A probe is what is known about the flow of a packet before it is looked up.
-type probe struct {
-	key
-	hash  uint64
-	guess uint32 // number of a record that may be the flow's, the first likely one of its first bucket, plus 1; 0 = none
-	none  bool   // the headers name no flow
-}
-
-// set takes the key from p.
-func (pr *probe) set(t *Table, p *packet.Packet) {
-	pr.guess, pr.none = 0, p.Layers&packet.IP == 0 || hasPorts[p.Proto] && !p.Ports()
-	if pr.none {
-		return
-	}
-	pr.ports = 0
-	if hasPorts[p.Proto] {
-		pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
-	}
-	pr.kind = uint32(p.Proto)
-	if p.Layers&packet.IPv4 == 0 {
-		pr.addresses6(p)
-		pr.hash = t.join.seed.hash6(&pr.key)
-		return
-	}
-	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
-	pr.src0, pr.src1, pr.dst0, pr.dst1 = w&math.MaxUint32, 0, w>>32, 0
-	pr.hash = t.join.seed.hash4(&pr.key)
 }
 
 // Innermost returns the packet whose headers are those of Ref.Flow for p, which was the last one that was found: p itself unless that is tunnelled. Valid until the

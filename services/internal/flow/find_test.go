@@ -248,8 +248,11 @@ func TestSparse(t *testing.T) {
 	}
 	for from := 0; from < flows; from += AheadMax {
 		some := packets[from:min(from+AheadMax, flows)]
-		table.Ahead(some)
-		table.Advance(false)
+		table.Ahead(some, false)
+		for range Lead {
+			table.Advance()
+			table.Ahead(nil, true)
+		}
 		for i := range some {
 			var ref Ref
 			if table.FindAhead(i, &ref); ref.Flow.ID != uint64(from+i+1) {
@@ -272,8 +275,11 @@ func TestAheadOfItself(t *testing.T) {
 		seq := 10 * round
 		packets := []packet.Packet{f(syn, seq+1), f(ack, seq+2), f(rst, seq+2), f(syn, seq+9), f(ack, seq+10)}
 		table.Begin()
-		table.Ahead(packets)
-		table.Advance(false)
+		table.Ahead(packets, true)
+		for range Lead {
+			table.Advance()
+			table.Ahead(nil, true)
+		}
 		var ids []uint64
 		for i := range packets {
 			var ref Ref
@@ -307,18 +313,19 @@ func TestAheadIsFind(t *testing.T) {
 		one.Begin()
 		ahead.Begin()
 		var ref Ref
-		var last []packet.Packet
-		for run := range slices.Chunk(append(slices.Clone(batch), make([]packet.Packet, AheadMax)...), AheadMax) {
-			ahead.Ahead(run)
-			for i := range last {
-				want := one.Find(&last[i])
+		var last [Lead][]packet.Packet
+		for run := range slices.Chunk(append(slices.Clone(batch), make([]packet.Packet, Lead*AheadMax)...), AheadMax) {
+			ahead.Ahead(run, rng.IntN(2) == 0)
+			for i := range last[0] {
+				want := one.Find(&last[0][i])
 				ahead.FindAhead(i, &ref)
 				if (ref.Flow == nil) != (want.Flow == nil) || ref.From != want.From || ref.Flow != nil && (ref.Flow.ID != want.Flow.ID || ref.Outer.ID != want.Outer.ID) {
 					t.Fatalf("ahead %+v\nalone %+v", ref, want)
 				}
 			}
-			ahead.Advance(false)
-			last = run
+			ahead.Advance()
+			copy(last[:], last[1:])
+			last[Lead-1] = run
 		}
 	}
 	if a, b := ahead.Counters(), one.Counters(); a != b {

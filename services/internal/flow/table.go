@@ -65,11 +65,10 @@ type Table struct {
 	hand    int // next record that the sweep looks at
 	batch   uint16
 	count   Counters
-	inner   *packet.Packet     // of the last packet that was tunnelled
-	ahead   []packet.Packet    // of the last Advance
-	coming  []packet.Packet    // of the last Ahead
-	probes  [2][AheadMax]probe // of ahead and of coming
-	bank    uint8              // of ahead's: its lowest bit
+	inner   *packet.Packet // of the last packet that was tunnelled
+	runs    [Lead + 1]run
+	at      int  // index of found
+	found   *run // in which FindAhead finds
 }
 
 // maxDepth is how many tunnels inside each other are looked into.
@@ -155,7 +154,7 @@ func (t *Table) grow() {
 // Begin starts a batch: records handed out before it may be used again.
 func (t *Table) Begin() {
 	t.batch++
-	t.ahead, t.coming = nil, nil
+	t.forget()
 	t.free.release()
 }
 

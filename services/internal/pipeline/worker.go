@@ -154,17 +154,17 @@ func (w *Worker) process(b *Batch) {
 		}
 	}
 	table := w.Source.Interfaces()
-	// The memory that a run of packets needs comes while the run after it is decoded and the one before it is recognised.
-	for from := 0; from < len(b.Packets)+flow.AheadMax; from += flow.AheadMax {
-		if packets, _ := run(b, from); len(packets) > 0 {
-			for i := 0; i < len(packets); i++ {
-				i += w.decode(packets[i:], table)
-			}
-			if w.Flows != nil {
-				w.Flows.Ahead(packets)
-			}
+	// The memory that a run of packets needs comes while the runs after it are decoded and those before it are recognised.
+	const lead = flow.Lead * flow.AheadMax
+	for from := 0; from < len(b.Packets)+lead; from += flow.AheadMax {
+		packets, _ := run(b, from)
+		for i := 0; i < len(packets); i++ {
+			i += w.decode(packets[i:], table)
 		}
-		w.follow(run(b, from-flow.AheadMax))
+		if w.Flows != nil {
+			w.Flows.Ahead(packets, w.L7 != nil)
+		}
+		w.follow(run(b, from-lead))
 	}
 	for _, stage := range w.Stages {
 		stage.Process(b)
@@ -218,7 +218,7 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	for i := 0; i < len(packets); i++ {
 		i = w.recognise(packets, meta, i)
 	}
-	w.Flows.Advance(w.L7 != nil)
+	w.Flows.Advance()
 }
 
 // followNone is follow where packets have no flow: their Meta is as empty as it was made.

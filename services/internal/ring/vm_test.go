@@ -157,7 +157,7 @@ func TestPowerCutInVM(t *testing.T) {
 				r.base = append(r.base, f.Data)
 			}
 			r.m.Ports = 1
-			r.m.Disks, r.m.Append = []qemu.Disk{r.m.BlankDisk(t, 256<<20), r.files.Disk()}, []string{"galvo.data=/dev/vda"}
+			r.m.Disks, r.m.Append = []qemu.Disk{r.m.BlankDisk(t, 256<<20), r.disk.Disk()}, []string{"galvo.data=/dev/vda"}
 			r.boot("")
 			if err := r.api.PutConfig("[engine]\nworkers = 1\n[[storage]]\nname = \"disk\"\ndisk = \"/dev/vdb\"\n"); err != nil {
 				t.Fatal(err)
@@ -197,13 +197,13 @@ func TestPowerCutInVM(t *testing.T) {
 				cuts = append(cuts, c)
 			}
 			for range 9 {
-				take(func(c cut) error { return r.files.Snapshot(c.image, c.share) })
+				take(func(c cut) error { return r.disk.Snapshot(c.image, c.share) })
 			}
 			take(func(c cut) error {
-				r.files.Tear(c.share)
+				r.disk.Tear(c.share)
 				r.vm.PowerCut()
-				r.files.Serve()
-				return r.files.Snapshot(c.image, 0)
+				r.disk.Serve()
+				return r.disk.Snapshot(c.image, 0)
 			})
 			close(stop)
 			<-recording

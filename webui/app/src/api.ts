@@ -26,6 +26,7 @@ export interface Capture extends Counters {
   bytes: number;
   bitRate: number;
   scan?: Scan;
+  forgotten?: number; // TCP packets that streamRegexp judged without what came before
 }
 
 // A Scan says what a capture from a ring looked at.
