@@ -1,8 +1,6 @@
 package index
 
-import (
-	"galvo/services/internal/ring/block"
-)
+import "galvo/services/internal/ring/block"
 
 // A Slot says what is in a place for a block.
 type Slot struct {
@@ -26,7 +24,7 @@ func SlotOf(h *block.Header) Slot {
 	return Slot{Seq: h.Seq, First: h.First, Last: h.Last, Total: h.Total, Packets: h.Packets, Bytes: h.Bytes, Generation: h.Generation, Worker: h.Worker, Flags: h.Flags}
 }
 
-// blocks returns how many blocks a segment of so many bytes has for packets; the others at its end hold its index.
+// DataBlocks returns how many blocks a segment of so many bytes has for packets; the others at its end hold its index.
 func DataBlocks(bytes int64) int {
 	n := int(bytes / block.Size)
 	return n - indexBlocks(bytes)
