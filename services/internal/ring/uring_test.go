@@ -30,7 +30,7 @@ func newUring(t *testing.T, report func(error)) (*Uring, Store) {
 	}
 	defer f.Close()
 	if !f.(*osFile).direct {
-		need.Missing(t, "io_uring", "the file system of temporary files knows no O_DIRECT")
+		need.Missing(t, "direct", "the file system of temporary files knows no O_DIRECT")
 	}
 	return u, u.Directory(dir)
 }
