@@ -33,7 +33,7 @@ func newUring(t *testing.T, report func(error)) (*Ring, files.Store) {
 	}
 	defer f.Close()
 	if !f.(*files.OSFile).Direct {
-		need.Missing(t, "io_uring", "the file system of temporary files knows no O_DIRECT")
+		need.Missing(t, "direct", "the file system of temporary files knows no O_DIRECT")
 	}
 	return u, u.Directory(dir)
 }
