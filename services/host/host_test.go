@@ -152,7 +152,15 @@ func TestPortsOfAnEngine(t *testing.T) {
 	if err := c.Send(handover.Message{Ready: &handover.Ready{Workers: 2}}); err != nil {
 		t.Fatal(err)
 	}
-	p := r.await(c, "port 1", isPort(1, true)).Port
+	var p, absent *handover.Port
+	r.await(c, "both ports", func(m handover.Message) bool { // in whichever order
+		if isPort(1, true)(m) && p == nil {
+			p = m.Port
+		} else if isPort(2, false)(m) {
+			absent = m.Port
+		}
+		return p != nil && absent != nil
+	})
 	if p.Name != "eth1" || p.Driver != "veth" || p.Direction != "in" || p.State != "up" || len(p.Sockets) != 2 {
 		t.Errorf("port %+v", p)
 	}
@@ -160,7 +168,6 @@ func TestPortsOfAnEngine(t *testing.T) {
 	if domain, err := unix.GetsockoptInt(p.Sockets[1], unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || domain != unix.AF_PACKET {
 		t.Errorf("socket of domain %d, %v", domain, err)
 	}
-	absent := r.await(c, "port 2", isPort(2, false)).Port
 	if absent.State != "absent" || !strings.Contains(absent.Reason, "ip link") {
 		t.Errorf("port without a link: %+v", absent)
 	}

@@ -158,6 +158,7 @@ func (k *keeper) greet(links []link) {
 		k.adopt(e)
 		k.tellConfig(links)
 		k.tellStorage()
+		k.poke() // for the ports that were looked at before
 	default:
 	}
 }
