@@ -11,7 +11,7 @@ import (
 	"galvo/ci/rig"
 )
 
-// BenchmarkRead is `galvo read` over mixed traffic: processor time of the whole process per frame. make pgo takes its profile.
+// BenchmarkRead is `galvo read` over mixed traffic: processor time of the whole process per frame.
 func BenchmarkRead(b *testing.B) {
 	const n = 200_000
 	file := filepath.Join(b.TempDir(), "mix.pcap")
