@@ -81,6 +81,11 @@ const (
 // LampStates returns all states.
 func LampStates() []LampState { return []LampState{LampReady, LampDegraded, LampCapturing} }
 
+// Fallback is what a machine is taken for whose own file cannot be read: it is managed through its first NIC, so that somebody reaches it and learns what is wrong.
+func Fallback() *Board {
+	return &Board{Name: "unknown", Ports: []Port{{Role: Management, Order: 1}}}
+}
+
 // ConsoleArguments returns the kernel arguments for the consoles.
 func (b *Board) ConsoleArguments() []string {
 	var out []string

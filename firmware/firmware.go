@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"aead.dev/minisign"
+	"github.com/klauspost/compress/zstd"
 
 	"galvo/board"
 	"galvo/firmware/bundle"
@@ -144,7 +145,7 @@ func (b *builder) addBoard() error {
 	}
 	b.add("bin/galvo", 0o755, b.Galvo)
 	b.link("init", "bin/galvo")
-	b.link("sbin/modprobe", "../bin/galvo")
+	b.link("bin/modprobe", "galvo")
 	b.add(strings.TrimPrefix(board.Path, "/"), 0o644, board.Named(b.Board.Name, text))
 	b.add("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/galvo\n"))
 	b.add("etc/group", 0o644, []byte("root:x:0:\n"))
@@ -275,8 +276,18 @@ func (b *builder) addCountries() error {
 	if err != nil {
 		return err
 	}
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		b.add(name, 0o644, files[name])
+		if strings.HasSuffix(name, "/copyright") {
+			b.add(name, 0o644, files[name])
+			continue
+		}
+		// The image is unpacked into memory, where these 25 MB of text would stay.
+		b.add(name+".zst", 0o644, z.EncodeAll(files[name], nil))
 	}
 	return nil
 }

@@ -224,7 +224,7 @@ func checkInitramfs(t *testing.T, r *Result) {
 		files[rec.Name] = rec
 	}
 	modules := "lib/modules/" + r.Release
-	for _, name := range []string{"init", "bin/galvo", "sbin/modprobe", "sbin/mke2fs", "sbin/mkfs.ext4", "sbin/e2fsck", "etc/mke2fs.conf", "lib64/ld-linux-x86-64.so.2", "dev/console",
+	for _, name := range []string{"init", "bin/galvo", "bin/modprobe", "sbin/mke2fs", "sbin/mkfs.ext4", "sbin/e2fsck", "etc/mke2fs.conf", "lib64/ld-linux-x86-64.so.2", "dev/console",
 		"etc/galvo/board.toml", "etc/galvo/keys/test.pub", "etc/os-release", modules + "/modules.dep", modules + "/modules.alias", modules + "/kernel/fs/ext4/ext4.ko",
 		modules + "/kernel/crypto/crc32c_generic.ko"} {
 		if files[name].Name == "" {

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -200,6 +201,17 @@ func (l *Laptop) askUntil(ctx context.Context, what string, ask func() error, an
 			}
 		}
 	}
+}
+
+// Advertise says as a router that a network of 64 bits is on this link, in which hosts give themselves addresses (RFC 4861, 4.2 and 4.6.2; RFC 4862).
+func (l *Laptop) Advertise(network netip.Prefix) error {
+	const onLinkAutonomous, seconds = 0xc0, 1800
+	option := append([]byte{byte(network.Bits()), onLinkAutonomous}, make([]byte, 12)...)
+	binary.BigEndian.PutUint32(option[2:], seconds) // valid
+	binary.BigEndian.PutUint32(option[6:], seconds) // preferred
+	option = append(option, network.Addr().AsSlice()...)
+	return l.discover(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, netip.IPv6LinkLocalAllNodes(), layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{
+		HopLimit: 64, RouterLifetime: seconds, Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptSourceAddress, Data: l.mac}, {Type: layers.ICMPv6OptPrefixInfo, Data: option}}})
 }
 
 // mdnsPort is that of names by multicast.

@@ -7,6 +7,7 @@
 package qemu
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -64,6 +65,18 @@ type Image struct{ Dir string }
 func (i Image) Kernel() string    { return filepath.Join(i.Dir, "vmlinuz") }
 func (i Image) Initramfs() string { return filepath.Join(i.Dir, "initramfs.zst") }
 func (i Image) Disk() string      { return filepath.Join(i.Dir, "disk.img") }
+
+// CommandLine returns what the image's boot loader tells the kernel, so that a direct boot tells it the same; nothing if the image's manifest does not say.
+func (i Image) CommandLine() string {
+	var manifest struct {
+		CommandLine string `json:"commandLine"`
+	}
+	text, err := os.ReadFile(filepath.Join(i.Dir, "manifest.json"))
+	if err != nil || json.Unmarshal(text, &manifest) != nil {
+		return ""
+	}
+	return manifest.CommandLine
+}
 
 // ImageFor returns the image of a board, or skips the test.
 func ImageFor(t testing.TB, board string) Image {
@@ -142,12 +155,11 @@ func program(arch string) string {
 
 // hardware is what the two architectures differ in.
 var hardware = map[string]struct {
-	machine, cpu, console string
-	append                []string
-	code, vars            string // UEFI, from Debian
+	machine, cpu string
+	code, vars   string // UEFI, from Debian
 }{
-	"amd64": {"q35", "Nehalem", "ttyS0", []string{"no_timer_check"}, "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
-	"arm64": {"virt", "cortex-a72", "ttyAMA0", nil, "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
+	"amd64": {"q35", "Nehalem", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+	"arm64": {"virt", "cortex-a72", "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
 }
 
 // arguments returns QEMU's command line, with its sockets in dir.
@@ -170,8 +182,8 @@ func (m *Machine) arguments(dir, accel, cpu string, forward int) []string {
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+hw.code,
 			"-drive", "if=pflash,unit=1,format=raw,file="+m.variables())
 	} else {
-		kernel := append([]string{"console=" + hw.console, "quiet", "panic=10", "oops=panic", "mitigations=off"}, hw.append...)
-		args = append(args, "-kernel", m.Image.Kernel(), "-initrd", m.Image.Initramfs(), "-append", strings.Join(append(kernel, m.Append...), " "))
+		kernel := append([]string{m.Image.CommandLine()}, m.Append...)
+		args = append(args, "-kernel", m.Image.Kernel(), "-initrd", m.Image.Initramfs(), "-append", strings.Join(kernel, " "))
 	}
 	switch m.Network {
 	case User:

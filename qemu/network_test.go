@@ -77,13 +77,53 @@ func TestNoDHCP(t *testing.T) {
 	if len(families) != 2 {
 		t.Errorf("addresses of %d families", len(families))
 	}
-	if !v.Console.Has("https://169.254.") {
+	if err := v.Console.Await(Patience(t), "https://169.254."); err != nil {
 		t.Errorf("the console's first page has no address:\n%s", v.Console.Tail())
 	}
 	c := laptop.Client(v, "galvo-0000.local", password, netip.AddrPortFrom(families["IPv4"], 443))
 	frames := data(rig.Mix(3, 500))
 	same(t, capture(t, c, v.Wires[0], frames), frames)
 	silent(t, v)
+	advertised(t, v, laptop, c)
+}
+
+// advertised sees whether the device gives itself an address of the network that a router advertises, answers there, and has it in its certificate.
+func advertised(t *testing.T, v *VM, laptop *Laptop, c *Client) {
+	t.Helper()
+	network := netip.MustParsePrefix("2001:db8:1::/64")
+	if err := laptop.Advertise(network); err != nil {
+		t.Fatal(err)
+	}
+	var address netip.Addr
+	c.Wait("the device has an address of the advertised network", func() bool {
+		var s api.Status
+		if c.Call(http.MethodGet, api.GetStatus.Path, nil, &s) != nil {
+			return false
+		}
+		for _, text := range s.Network.Addresses {
+			if a, err := netip.ParseAddr(text); err == nil && network.Contains(a) {
+				address = a
+			}
+		}
+		return address.IsValid()
+	})
+	t.Logf("by router advertisement: %s", address)
+	to := netip.AddrPortFrom(address, 443)
+	laptop.Client(v, "["+address.String()+"]", c.Password(), to).Answers()
+	ctx, cancel := context.WithTimeout(t.Context(), Patience(t))
+	defer cancel()
+	conn, err := laptop.Dial(ctx, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	defer secure.Close()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := secure.ConnectionState().PeerCertificates[0].VerifyHostname(address.String()); err != nil {
+		t.Error(err)
+	}
 }
 
 // crossing are frames that a Linux bridge, or a network stack, would keep, answer, repair or drop.

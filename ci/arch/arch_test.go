@@ -54,13 +54,17 @@ var allowed = map[string][]string{
 	"services/internal/packet":   {},
 	"services/internal/flow":     {"services/internal/hugepage", "services/internal/packet"},
 	"services/internal/hugepage": {},
-	"services/internal/l7":       {"services/internal/flow", "services/internal/hugepage", "services/internal/packet", "services/internal/spelling"},
+	"services/internal/l7":       {"services/internal/flow", "services/internal/hugepage", "services/internal/packet", "services/internal/spelling", "services/internal/l7/hostname", "services/internal/l7/signature"},
 	"services/internal/spelling": {},
-	"services/internal/stream":   {"services/internal/flow", "services/internal/hugepage", "services/internal/packet"},
-	"services/internal/regexp":   {},
-	"services/internal/country":  {},
-	"services/internal/filter":   {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
-	"services/internal/pcapng":   {"services/internal/packet"},
+
+	"services/internal/l7/hostname":  {},
+	"services/internal/l7/signature": {},
+
+	"services/internal/stream":  {"services/internal/flow", "services/internal/hugepage", "services/internal/packet"},
+	"services/internal/regexp":  {},
+	"services/internal/country": {},
+	"services/internal/filter":  {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
+	"services/internal/pcapng":  {"services/internal/packet"},
 
 	// One device or one store each.
 	"services/internal/memory":   {"services/config"},
@@ -80,9 +84,18 @@ var allowed = map[string][]string{
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
 	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/stream"},
-	"services/internal/ring":     {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
-	"services/internal/stats":    {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
-	"services/internal/sink":     {"services/api", "services/internal/pcapng", "services/internal/volume"},
+	"services/internal/ring": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline",
+		"services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/index", "services/internal/ring/rule", "services/internal/ring/state"},
+	"services/internal/ring/block": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline",
+		"services/internal/ring/opentable"},
+	"services/internal/ring/files":     {},
+	"services/internal/ring/index":     {"services/internal/filter", "services/internal/packet", "services/internal/pipeline", "services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/opentable"},
+	"services/internal/ring/opentable": {},
+	"services/internal/ring/rule":      {"services/internal/filter", "services/internal/flow", "services/internal/packet", "services/internal/pipeline"},
+	"services/internal/ring/state":     {"services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/index"},
+	"services/internal/ring/uring":     {"services/internal/ring/files"},
+	"services/internal/stats":          {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
+	"services/internal/sink":           {"services/api", "services/internal/pcapng", "services/internal/volume"},
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
 
@@ -98,7 +111,8 @@ var allowed = map[string][]string{
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
-		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring", "services/internal/stream"},
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring",
+		"services/internal/ring/files", "services/internal/ring/rule", "services/internal/ring/uring", "services/internal/stream"},
 	"webui":      {},
 	"webui/mdns": {},
 

@@ -30,6 +30,7 @@ func readers(b *bench, in savefile, few string) []reader {
 	rows := []reader{
 		{name: "tcpdump -r, host filter", argv: []string{"tcpdump", "-r", in.path, "-w", "/dev/null", "host " + host}},
 		{name: "galvo read", goal: 1 / 1.1, argv: []string{b.galvo, "read", "-filter", "ip==" + host, "-w", "/dev/null", in.path}},
+		{name: "galvo read, with flows", goal: 1 / 1.1, argv: []string{b.galvo, "read", "-filter", "ip==" + host + " and serverport!=1", "-w", "/dev/null", in.path}},
 	}
 	if few != "" {
 		rows = append(rows,

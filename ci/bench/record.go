@@ -10,7 +10,8 @@ import (
 // ringBytes is the size of the ring that the engine records into: its segments have 62 MB, about as much as one receiver gets, so each run closes some.
 const ringBytes = 4_000_000_000
 
-// record is the drain test for receivers that keep everything on the same disk.
+// record is the drain test for receivers that keep everything on the same disk: the same frames in full, and as much room for what the kernel has received. What tcpdump
+// writes ends in the page cache, and kernel threads that bring it to the disk later are not in its figure; the engine writes past the page cache, and all of that is in its.
 func record(ctx context.Context, b *bench) error {
 	tcpdump := regexp.MustCompile(`(?s)(\d+) packets captured.*?(\d+) packets dropped by kernel`)
 	return b.compare(ctx, "recording to the disk, drain test: processor time of the receiver", []receiver{

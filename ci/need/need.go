@@ -1,7 +1,9 @@
 // Package need says what a test needs of its machine: root, a tool, the corpus.
 //
 // Where it is missing the test is skipped with a reason of one form, so that the closing table of make test can count them. The environment
-// variable GALVO_REQUIRE lists what must not be missing (root,tshark,chromium,qemu,archive,corpus, or a tool's name): there a missing thing is a failure.
+// variable GALVO_REQUIRE lists what must not be missing: there a missing thing is a failure. It may name a tool, or root, corpus (savefiles beside the checkout), qemu
+// (a program of QEMU's, or an image to boot), archive (Debian's packages), npm (the page's packages), tor-geoipdb, libc (a dynamic program), loop (loop devices),
+// mount, io_uring, direct (O_DIRECT for temporary files), xattr (attributes of them). .ci/run names what its machine can give.
 package need
 
 import (

@@ -21,9 +21,7 @@ func (m *machine) coldplug() error {
 	}
 	loaded, err := index.Coldplug()
 	m.say("%d kernel modules for the devices of this machine", len(loaded))
-	for _, name := range m.board.Load {
-		err = errors.Join(err, index.Load(name))
-	}
+	err = errors.Join(err, index.Load(m.board.Load...))
 	go guard("devices", func() { m.follow(events) })
 	return err
 }
@@ -51,7 +49,7 @@ func (m *machine) follow(events *module.Events) {
 	}
 }
 
-// Modprobe is `galvo modprobe`: the kernel calls it as `/sbin/modprobe -q -- NAME` for what it wants by itself.
+// Modprobe is `galvo modprobe`: the kernel calls it as `modprobe -q -- NAME` for what it wants by itself.
 func Modprobe(names []string) error {
 	index, err := module.Here()
 	if err != nil {

@@ -103,6 +103,7 @@ func memoryTotal(meminfo string) (uint64, error) {
 
 // parameters are the kernel's, below /proc/sys, with the reason.
 var parameters = []struct{ name, value, why string }{
+	{"kernel/modprobe", "/bin/modprobe", "until now there was none at the kernel's own place: what its parts look for before init is not in the image, and a process each would take seconds"},
 	{"kernel/panic", "10", "a kernel that stops starts again, so that an update that does so falls back"},
 	{"kernel/panic_on_oops", "1", "half a kernel is none"},
 	{"kernel/hung_task_timeout_secs", "120", "said on the console, as the log of a disk that hangs"},

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// askEvery is how often init asks web and engine.
+	// askEvery is how often init asks web and engine, and askFirst how often until they have answered.
 	askEvery = 2 * time.Second
+	askFirst = 100 * time.Millisecond
 	// patience is how long a service may stay away before that has consequences. It starts in a second on hardware.
 	patience = 2 * time.Minute
 	// manyEnds is how often a service must end without having been steady before it counts as one that stays away.
@@ -102,16 +103,17 @@ func (h *health) ask(ctx context.Context, services map[api.Service]func(context.
 	for service, ask := range services {
 		asking.Go(func() {
 			guard("health", func() {
-				tick := time.NewTicker(askEvery)
-				defer tick.Stop()
 				for {
+					pause := askEvery
 					if ask(ctx) == nil {
 						h.answer(service, time.Now())
+					} else if !h.get(service).once {
+						pause = askFirst
 					}
 					select {
 					case <-ctx.Done():
 						return
-					case <-tick.C:
+					case <-time.After(pause):
 					}
 				}
 			})

@@ -3,7 +3,6 @@ package module
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,27 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Coldplug loads the modules of every device below /sys/devices, again and again until no new device comes up. It returns the names that were loaded, and
-// an error for each module that could not be.
+// Coldplug loads the modules of every device that the kernel shows below /sys, again and again until no new device comes up. It returns the names that were loaded,
+// and an error for each module that could not be.
 func (x *Index) Coldplug() (loaded []string, err error) {
-	return x.coldplug("/sys/devices")
+	return x.coldplug("/sys")
 }
 
-func (x *Index) coldplug(devices string) ([]string, error) {
+func (x *Index) coldplug(sys string) ([]string, error) {
 	var errs error
 	seen := map[string]bool{}
 	for {
-		fresh := false
-		for _, a := range modaliases(devices) {
-			if seen[a] {
-				continue
-			}
-			seen[a], fresh = true, true
-			errs = errors.Join(errs, x.LoadFor(a))
-		}
-		if !fresh {
+		fresh := slices.DeleteFunc(modaliases(sys), func(a string) bool { return seen[a] })
+		if len(fresh) == 0 {
 			return x.Loaded(), errs
 		}
+		for _, a := range fresh {
+			seen[a] = true
+		}
+		errs = errors.Join(errs, x.LoadFor(fresh...))
 	}
 }
 
@@ -48,17 +44,24 @@ func (x *Index) Loaded() []string {
 	return names
 }
 
-// modaliases returns what the devices below a folder are called. Devices come and go while it looks.
-func modaliases(devices string) []string {
+// deviceFolders have a link to every device that may have a name for drivers, which is much quicker than walking through /sys/devices
+// (Documentation/ABI/testing/sysfs-bus, and sysfs-class: input devices are on no bus).
+var deviceFolders = []string{"bus/*/devices", "class/*"}
+
+// modaliases returns what the devices are called. Devices come and go while it looks.
+func modaliases(sys string) []string {
 	var all []string
-	filepath.WalkDir(devices, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Name() == "modalias" && d.Type().IsRegular() {
-			if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
-				all = append(all, strings.TrimSpace(string(text)))
+	for _, pattern := range deviceFolders {
+		folders, _ := filepath.Glob(filepath.Join(sys, pattern))
+		for _, folder := range folders {
+			devices, _ := os.ReadDir(folder)
+			for _, d := range devices {
+				if text, err := os.ReadFile(filepath.Join(folder, d.Name(), "modalias")); err == nil && len(text) > 0 {
+					all = append(all, strings.TrimSpace(string(text)))
+				}
 			}
 		}
-		return nil
-	})
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }

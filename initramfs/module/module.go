@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -169,71 +170,33 @@ func (x *Index) resolve(name string) []string {
 // ErrUnknown is what Load returns for a name that no module and no alias has.
 var ErrUnknown = errors.New("there is no such kernel module")
 
-// Load loads the modules that a name or an alias stands for, with what they need and what their authors want before and after them. A module that
+// Load loads the modules that names or aliases stand for, with what they need and what their authors want before and after them. A module that
 // is there already, or is part of the kernel, is no error.
-func (x *Index) Load(name string) error {
+func (x *Index) Load(names ...string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	names := x.resolve(name)
-	if len(names) == 0 && !x.builtin[nameOf(name)] {
-		return fmt.Errorf("load %s: %w", name, ErrUnknown)
-	}
 	var errs error
-	for _, n := range names {
-		errs = errors.Join(errs, x.load(n, 0))
+	p := plan{index: x, jobs: map[string]*job{}}
+	for _, name := range names {
+		found := x.resolve(name)
+		if len(found) == 0 && !x.builtin[nameOf(name)] {
+			errs = errors.Join(errs, fmt.Errorf("load %s: %w", name, ErrUnknown))
+		}
+		p.want(found)
 	}
-	return errs
+	return errors.Join(append(p.run(), errs)...)
 }
 
-// LoadFor loads the drivers of a device by its alias. A device without a driver is no error, and neither is a driver that finds nothing to drive (ENODEV):
+// LoadFor loads the drivers of devices by their aliases. A device without a driver is no error, and neither is a driver that finds nothing to drive (ENODEV):
 // firmware names devices that a machine does not have.
-func (x *Index) LoadFor(alias string) error {
+func (x *Index) LoadFor(aliases ...string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var errs error
-	for _, n := range x.resolve(alias) {
-		if err := x.load(n, 0); !errors.Is(err, unix.ENODEV) {
-			errs = errors.Join(errs, err)
-		}
+	p := plan{index: x, jobs: map[string]*job{}}
+	for _, a := range aliases {
+		p.want(x.resolve(a))
 	}
-	return errs
-}
-
-// mostNested ends circles of soft dependencies.
-const mostNested = 8
-
-func (x *Index) load(name string, depth int) error {
-	e, ok := x.modules[name]
-	if !ok || x.loaded[name] || depth > mostNested {
-		return nil
-	}
-	x.loaded[name] = true // also where it fails: trying again at every event would not help
-	for i := len(e.deps) - 1; i >= 0; i-- {
-		dep := nameOf(e.deps[i])
-		x.loadSoft(x.soft[dep].before, depth)
-		if x.loaded[dep] {
-			continue
-		}
-		x.loaded[dep] = true
-		if err := x.insert(filepath.Join(x.dir, e.deps[i])); err != nil {
-			return fmt.Errorf("load %s for %s: %w", dep, name, err)
-		}
-	}
-	x.loadSoft(x.soft[name].before, depth)
-	if err := x.insert(filepath.Join(x.dir, e.path)); err != nil {
-		return fmt.Errorf("load %s: %w", name, err)
-	}
-	x.loadSoft(x.soft[name].after, depth)
-	return nil
-}
-
-// loadSoft loads what may be missing.
-func (x *Index) loadSoft(names []string, depth int) {
-	for _, s := range names {
-		for _, n := range x.resolve(s) {
-			_ = x.load(n, depth+1)
-		}
-	}
+	return errors.Join(slices.DeleteFunc(p.run(), func(err error) bool { return errors.Is(err, unix.ENODEV) })...)
 }
 
 // insert gives a module to the kernel (finit_module(2)).

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -31,9 +32,12 @@ alias input:b*v*p*e*-e*k* evdev
 alias acpi*:LNXPWRBN:* evdev
 alias acpi*:LNXABSENT:* absent
 `,
-	"modules.softdep": "softdep xfs pre: crypto-crc32c\n",
+	"modules.softdep": "softdep xfs pre: crypto-crc32c post: evdev\nsoftdep evdev pre: xfs\n",
 	"modules.builtin": "kernel/drivers/virtio/virtio_pci.ko\n",
 }
+
+// before is what must be there before a module.
+var before = map[string][]string{"ext4": {"jbd2", "mbcache"}, "virtio_net": {"net_failover"}, "xfs": {"crc32c_generic"}, "evdev": {"xfs"}}
 
 // index opens them, and returns the modules that are inserted.
 func index(t *testing.T, broken ...string) (*Index, *[]string) {
@@ -48,12 +52,21 @@ func index(t *testing.T, broken ...string) (*Index, *[]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
 	var inserted []string
 	x.insert = func(path string) error {
-		if slices.Contains(broken, nameOf(path)) {
+		mu.Lock()
+		defer mu.Unlock()
+		name := nameOf(path)
+		if slices.Contains(broken, name) {
 			return errors.New("broken")
 		}
-		inserted = append(inserted, nameOf(path))
+		for _, first := range before[name] {
+			if !slices.Contains(inserted, first) {
+				t.Errorf("%s was inserted, and %s was not", name, first)
+			}
+		}
+		inserted = append(inserted, name)
 		return nil
 	}
 	return x, &inserted
@@ -61,13 +74,13 @@ func index(t *testing.T, broken ...string) (*Index, *[]string) {
 
 func TestLoad(t *testing.T) {
 	for _, test := range []struct{ name, want string }{
-		{"ext4", "mbcache jbd2 ext4"},
-		{"fs-ext4", "mbcache jbd2 ext4"},
-		{"xfs", "crc32c_generic xfs"},
+		{"ext4", "ext4 jbd2 mbcache"},
+		{"fs-ext4", "ext4 jbd2 mbcache"},
+		{"xfs", "crc32c_generic evdev xfs"},
 		{"virtio-net", "net_failover virtio_net"},
 		{"virtio:d00000001v00001AF4", "net_failover virtio_net"},
-		{"input:b0019v0000p0001e0000-e0,1,k74,ramlsfw", "evdev"},
-		{"acpi:LNXPWRBN:", "evdev"},
+		{"input:b0019v0000p0001e0000-e0,1,k74,ramlsfw", "crc32c_generic evdev xfs"},
+		{"acpi:LNXPWRBN:", "crc32c_generic evdev xfs"},
 		{"virtio_pci", ""},
 	} {
 		x, inserted := index(t)
@@ -77,12 +90,13 @@ func TestLoad(t *testing.T) {
 		if err := x.Load(test.name); err != nil {
 			t.Errorf("%s once more: %v", test.name, err)
 		}
+		slices.Sort(*inserted)
 		if got := strings.Join(*inserted, " "); got != test.want {
 			t.Errorf("%s loads %q, want %q", test.name, got, test.want)
 		}
 	}
 	x, _ := index(t, "jbd2")
-	if err := x.Load("ext4"); err == nil || !strings.Contains(err.Error(), "load jbd2 for ext4: broken") {
+	if err := x.Load("ext4"); err == nil || !strings.Contains(err.Error(), "load jbd2: broken, which ext4 needs") {
 		t.Errorf("a dependency that is broken: %v", err)
 	}
 	if err := x.Load("pci:v00008086d"); !errors.Is(err, ErrUnknown) {
@@ -111,18 +125,18 @@ func TestColdplug(t *testing.T) {
 		case "absent":
 			return unix.ENODEV // as a driver says whose device firmware names, and the machine does not have
 		case "virtio_net":
-			device("virtio0/input/input0", "input:b0019v0000p0001e0000-e0,1,k74,ramlsfw")
+			device("class/input/input0", "input:b0019v0000p0001e0000-e0,1,k74,ramlsfw")
 		}
 		return insert(path)
 	}
-	device("virtio0", "virtio:d00000001v00001AF4")
-	device("other", "pci:unknown")
-	device("absent", "acpi:LNXABSENT:")
+	device("bus/virtio/devices/virtio0", "virtio:d00000001v00001AF4")
+	device("bus/pci/devices/other", "pci:unknown")
+	device("bus/acpi/devices/absent", "acpi:LNXABSENT:")
 	loaded, err := x.coldplug(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"absent", "evdev", "net_failover", "virtio_net"}; !slices.Equal(loaded, want) || len(*inserted) != 3 {
+	if want := []string{"absent", "crc32c_generic", "evdev", "net_failover", "virtio_net", "xfs"}; !slices.Equal(loaded, want) || len(*inserted) != 5 {
 		t.Errorf("loaded %v, inserted %v, want %v", loaded, *inserted, want)
 	}
 }

@@ -3,9 +3,12 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -35,6 +38,14 @@ func TestEveryKindHasAStatus(t *testing.T) {
 	}
 	if got := (&Error{Kind: "nonsense"}).GetStatus(); got != 500 {
 		t.Errorf("an unknown kind has status %d, want 500", got)
+	}
+}
+
+// What a full disk refuses is said as that, wherever it came up.
+func TestFullDisk(t *testing.T) {
+	err := fmt.Errorf("write users: %w", &os.PathError{Op: "write", Path: "users", Err: syscall.ENOSPC})
+	if e := ErrorOf(err); e.GetStatus() != 507 || !strings.Contains(e.Text, "make room") {
+		t.Errorf("%d %s", e.GetStatus(), e.Text)
 	}
 }
 

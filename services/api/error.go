@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"syscall"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -100,6 +101,9 @@ func ErrorOf(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &Error{Text: err.Error() + ": make room on the disk that has Galvo's state", Kind: StorageFull}
 	}
 	return &Error{Text: err.Error(), Kind: Internal}
 }

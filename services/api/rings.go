@@ -83,24 +83,27 @@ type DryRun struct {
 	Seconds   float64 `json:"seconds" doc:"That it would take, about, if nobody slows it down."`
 	Sampled   uint64  `json:"sampled" doc:"Blocks that were looked at for this answer."`
 	Exact     bool    `json:"exact" doc:"All blocks were looked at."`
-	StartTime int64   `json:"startTime,omitempty" doc:"Of the first packet that the ring has in the interval."`
-	EndTime   int64   `json:"endTime,omitempty" doc:"Of the last one."`
+	StartTime int64   `json:"startTime,omitempty" doc:"Where what the ring has of the interval begins."`
+	EndTime   int64   `json:"endTime,omitempty" doc:"Where it ends."`
 }
 
 // A Scan says what a capture from a ring looked at.
 type Scan struct {
 	Blocks    uint64    `json:"blocks" doc:"Of 1 MiB, that the ring has in the interval."`
 	Read      uint64    `json:"read" doc:"Of these, blocks that were read: the others cannot hold what was asked for."`
-	Bytes     uint64    `json:"bytes" doc:"That were read."`
+	Bytes     uint64    `json:"bytes" doc:"That were read, from the devices or from memory."`
 	Packets   uint64    `json:"packets" doc:"That were looked at."`
 	Matched   uint64    `json:"matched"`
 	Undecided uint64    `json:"undecided" doc:"Left out because their flow never got a verdict on which the filter could decide."`
 	Disorder  uint64    `json:"disorder" doc:"Delivered after a later one, because the reorder buffer was too small."`
 	Dropped   uint64    `json:"dropped" doc:"That the ring did not take in the interval, about, because the disk or the queue was full; whether they would have matched is not known."`
-	StartTime int64     `json:"startTime,omitempty" doc:"Of the first packet that the ring has in the interval."`
-	EndTime   int64     `json:"endTime,omitempty" doc:"Of the last one."`
+	StartTime int64     `json:"startTime,omitempty" doc:"Where what the ring has of the interval begins."`
+	EndTime   int64     `json:"endTime,omitempty" doc:"Where it ends."`
 	Gaps      []ScanGap `json:"gaps" doc:"Times of which packets may be missing."`
 	Empty     string    `json:"empty,omitempty" doc:"Why nothing matched."`
+
+	Passed uint64 `json:"-"` // packets that were not wanted, none later than what was delivered
+	Held   uint64 `json:"-"` // packets that wait for the verdict of their flow
 }
 
 // A ScanGap is a time of which packets may be missing in a capture.

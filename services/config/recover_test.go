@@ -32,6 +32,16 @@ func TestRecover(t *testing.T) {
 	if text, err := os.ReadFile(path + ".damaged"); string(text) != "nonsense" || err != nil {
 		t.Errorf("kept: %q, %v", text, err)
 	}
+	for _, lose := range []func() error{func() error { return os.Remove(path) }, func() error { return os.WriteFile(path, []byte(" \n"), 0o600) }} {
+		write(path+".1", "[device]\nname = \"first\"\n")
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		if s, why, err := Recover(path); err != nil || !strings.Contains(why, "config.toml.1 is used") || s.Current().Device.Name != "first" {
+			t.Errorf("a file that is gone: %q, %v", why, err)
+		}
+	}
+	write(path, "[device]\nname = \"second\"\n")
 	if again, err := Open(path); err != nil || again.Current().Device.Name != "second" {
 		t.Errorf("the next start: %v", err)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,11 +42,29 @@ func Open(path string) (*Store, error) {
 	return s, nil
 }
 
+// Lost says that the configuration at path is gone although there was one, and is empty otherwise: a missing or blank file stands for the defaults.
+func Lost(path string) string {
+	former := path + ".1"
+	if _, err := os.Stat(former); err != nil {
+		return ""
+	}
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("%s is missing, and the one before it is there as %s", path, former)
+	case err == nil && len(bytes.TrimSpace(text)) == 0:
+		return fmt.Sprintf("%s is empty, and the one before it is there as %s", path, former)
+	}
+	return ""
+}
+
 // Recover is Open for a machine that must come up with whatever it has: a file that cannot be understood is kept as FILE.damaged, and the newest of the former
 // configurations that can be takes its place, or else the defaults. Why says what was done, and is empty where nothing was.
 func Recover(path string) (s *Store, why string, err error) {
-	s, damage := Open(path)
-	if damage == nil {
+	var damage error
+	if lost := Lost(path); lost != "" {
+		damage = errors.New(lost)
+	} else if s, damage = Open(path); damage == nil {
 		return s, "", nil
 	}
 	s = &Store{path: path, current: Default()}
@@ -60,13 +79,19 @@ func Recover(path string) (s *Store, why string, err error) {
 			break
 		}
 	}
-	if err := os.Rename(path, path+".damaged"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = os.Rename(path, path+".damaged")
+	kept := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fmt.Errorf("%w; and it cannot be replaced: %w", damage, err)
 	}
 	if err := durable.WriteFile(path, s.current.Encode()); err != nil {
 		return nil, "", err
 	}
-	return s, fmt.Sprintf("%v; %s is used in its place, and the file is kept as %s.damaged", damage, instead, path), nil
+	why = fmt.Sprintf("%v; %s is used in its place", damage, instead)
+	if kept {
+		why += fmt.Sprintf(", and the file is kept as %s.damaged", path)
+	}
+	return s, why, nil
 }
 
 // Current returns the configuration, which must not be changed.

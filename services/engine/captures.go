@@ -18,7 +18,6 @@ import (
 
 // spec checks a request and says what to capture. The error is an *api.Error.
 func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, error) {
-	now := time.Now()
 	settings := e.settings.Load()
 	env, source, err := e.source(r, settings)
 	if err != nil {
@@ -49,11 +48,7 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 	if r.DeviceInfo {
 		s.DeviceInfo = e.deviceInfo(s.Expression)
 	}
-	begin := now
-	if t := time.UnixMicro(r.StartTime); t.After(now) {
-		begin = t
-	}
-	s.FileName = sink.FileName(r.FileName, s.Expression, begin, r.Format)
+	s.FileName = sink.FileName(r.FileName, s.Expression, e.begins(source, s.Start), r.Format)
 	s.SplitBytes, s.SplitTime = settings.config.Captures.SplitBytes, time.Duration(settings.config.Captures.SplitSeconds)*time.Second
 	if n := r.Sink.SplitBytes; n != nil {
 		s.SplitBytes = *n
@@ -62,6 +57,30 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		s.SplitTime = time.Duration(*n) * time.Second
 	}
 	return s, nil
+}
+
+// begins returns the time that a capture's file is named after: that from which on it has packets. start is ns since the epoch; 0 is now of live traffic, and
+// else the oldest packet that there is, before which nothing begins.
+func (e *Engine) begins(source string, start int64) time.Time {
+	now := time.Now()
+	if source == "live" {
+		return time.Unix(0, max(start, now.UnixNano()))
+	}
+	if start = max(start, e.oldest(source)); start == 0 {
+		return now
+	}
+	return time.Unix(0, start)
+}
+
+// oldest returns the time of the first packet that a source of the past has, ns since the epoch, or 0 if that is not known.
+func (e *Engine) oldest(source string) int64 {
+	if s, err := e.slots.find(source); err == nil && s != nil {
+		return s.view().StartTime * 1000
+	}
+	if _, from, err := e.rings.opened(source); err == nil {
+		return from.State().Oldest
+	}
+	return 0
 }
 
 // source says what a request captures from, and against what its expression is compiled.
@@ -105,11 +124,7 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 	if _, free, err := v.Space(); err == nil && free < leastRoom {
 		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s is full: delete files, or capture to another device", v.Name())}
 	}
-	begin := time.Now()
-	if t := time.Unix(0, s.Start); t.After(begin) {
-		begin = t
-	}
-	out, err := sink.NewDisk(v, directory, begin, func(t time.Time) string { return sink.FileName(r.FileName, s.Expression, t, r.Format) })
+	out, err := sink.NewDisk(v, directory, e.begins(s.Source, s.Start), func(t time.Time) string { return sink.FileName(r.FileName, s.Expression, t, r.Format) })
 	if err != nil {
 		return nil, err
 	}

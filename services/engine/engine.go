@@ -22,6 +22,7 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/config"
+	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/country"
 	"galvo/services/internal/filter"
@@ -29,7 +30,7 @@ import (
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 	"galvo/services/internal/stream"
@@ -41,7 +42,7 @@ type Options struct {
 	Callers []int  // users who may call the API
 	State   string // directory for finished captures and the accounts of the ports
 	Version string
-	Uring   *ring.Uring // that rings are written through; nil where there is none
+	Uring   *uring.Ring // that rings are written through; nil where there is none
 }
 
 // An Engine is the running process.
@@ -51,7 +52,7 @@ type Engine struct {
 	ports    *ports
 	captures *capture.Captures
 	stats    *stats.Stats
-	hosts    *l7.Hosts
+	hosts    func() *l7.Hosts
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
@@ -64,6 +65,7 @@ type Engine struct {
 	workers  []*pipeline.Worker
 	l7Bytes  uint64                        // of all workers' stores
 	flows    int                           // of all workers' tables
+	plan     *memoryPlan                   // that the engine began with
 	host     atomic.Pointer[handover.Conn] // nil while there is no host service
 	closing  chan struct{}                 // closed when the engine stops: streams of events end
 }
@@ -79,6 +81,10 @@ type settings struct {
 
 // Run serves until ctx is done, or until the host service asks for a restart. While there is no host service it goes on with the ports that it has.
 func Run(ctx context.Context, o Options) error {
+	// What takes a while and needs no configuration is made while host has its own to do.
+	var early sync.WaitGroup
+	early.Go(func() { l7.BuiltinHosts() })
+	defer early.Wait()
 	conn, first, err := join(ctx, o.Run)
 	if err != nil {
 		return err
@@ -124,7 +130,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.configure(c, plan)
 	e.captures, err = capture.New(capture.Options{
-		Source:      capture.Source{Workers: plan.Workers, Live: true, Interfaces: e.ports.live.Source(0).Interfaces, Lost: e.ports.lostByInterface},
+		Source:      capture.Source{Workers: plan.Workers, Interfaces: e.ports.live.Source(0).Interfaces, Lost: e.ports.lostByInterface},
 		Max:         plan.Plan.Captures,
 		Application: "Galvo " + o.Version, Hardware: runtime.GOARCH, OS: "Linux",
 		Directory: o.State,
@@ -135,23 +141,20 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		slog.Warn("finished captures", "error", err)
 	}
-	e.hosts = readHosts(c.Config.Engine.Hosts)
+	e.hosts = sync.OnceValue(func() *l7.Hosts { return readHosts(c.Config.Engine.Hosts) })
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings, err = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
-	if err != nil {
-		return nil, err
-	}
+	e.rings = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if o.Uring != nil && c.Config.Rings.IOUring {
 		e.rings.store = o.Uring.Directory
 	}
 	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
-	e.flows = plan.Plan.Flows
+	e.flows, e.plan = plan.Plan.Flows, plan
 	if plan.L7 {
 		e.l7Bytes = plan.L7Bytes
 	}
 	for w := range plan.Workers {
-		e.workers = append(e.workers, e.worker(w, plan))
+		e.workers = append(e.workers, e.worker(w))
 	}
 	return e, nil
 }
@@ -190,20 +193,11 @@ func setTimeZone(name string) {
 }
 
 // worker makes a worker with its stages, in the order in which a frame meets them.
-func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
-	var engine *l7.Engine
-	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
-	if plan.L7 {
-		engine = l7.New(l7.Config{Bytes: int(plan.L7Bytes/callsShare*(callsShare-1)) / plan.Workers, Guess: true, Hosts: e.hosts, Calls: e.calls})
-		config.OnEnd = engine.End
-	}
+func (e *Engine) worker(index int) *pipeline.Worker {
 	return &pipeline.Worker{
-		Index:  index,
-		Source: e.ports.live.Source(index),
-		Flows:  flow.New(config),
-		L7:     engine,
-
-		Streams: stream.New(int(plan.StreamBytes) / plan.Workers),
+		Index:   index,
+		Source:  e.ports.live.Source(index),
+		Streams: stream.New(int(e.plan.StreamBytes) / e.plan.Workers),
 		OnPanic: e.panics.note,
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
@@ -212,6 +206,17 @@ func (e *Engine) worker(index int, plan *memoryPlan) *pipeline.Worker {
 			e.captures.Stage(index),
 		},
 	}
+}
+
+// equip gives a worker its tables. To make them takes some tenths of a second, so each worker does it for itself, and meanwhile the ports' rings take what comes:
+// an engine that starts anew loses no frames for that.
+func (e *Engine) equip(w *pipeline.Worker, plan *memoryPlan) {
+	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
+	if plan.L7 {
+		w.L7 = l7.New(l7.Config{Bytes: int(plan.L7Bytes/callsShare*(callsShare-1)) / plan.Workers, Guess: true, Hosts: e.hosts(), Calls: e.calls})
+		config.OnEnd = w.L7.End
+	}
+	w.Flows = flow.New(config)
 }
 
 // configure takes over what can change while the engine runs.
@@ -235,6 +240,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	for _, w := range e.workers {
 		e.running.Go(func() {
 			runtime.LockOSThread()
+			e.equip(w, e.plan)
 			if err := w.Run(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("worker %d: %w", w.Index, err))
 			}
@@ -353,6 +359,9 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 				e.running.Go(func() { v.Repair(sink.Whole) })
 			}
 			e.running.Go(e.rings.follow)
+			if err := conn.Send(handover.Message{Stored: &handover.Stored{Number: m.Storage.Number}}); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -369,7 +378,11 @@ func (e *Engine) renewEnv() {
 
 // loadCountries loads the country table, which takes a moment that an engine that starts anew has not: frames are waiting.
 func (e *Engine) loadCountries() {
-	table, err := country.Open(e.settings.Load().config.Engine.Geoip)
+	var table *country.Table
+	err := analysis.Gently(func() (err error) {
+		table, err = country.Open(e.settings.Load().config.Engine.Geoip)
+		return err
+	})
 	if err != nil {
 		slog.Warn("the filter's countryCode has no answer", "error", err)
 		return

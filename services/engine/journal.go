@@ -28,7 +28,7 @@ const (
 // A journal keeps the ports' counts in a mapped file, so that an engine that is killed leaves them behind as they were: the next one knows how
 // many frames were lost in between. It is not meant to outlive the machine, nor the host service, whose counts of the NICs it is compared to.
 //
-// Numbers are little-endian uint64. Header: magic (16 bytes), host instance. Row: Base, Frames, Bytes, Kernel, Engine, NIC, Started. Slot: frames
+// Numbers are little-endian uint64. Header: magic (16 bytes), host instance. Row: Base, Frames, Bytes, Kernel, Engine, NIC, Started, Device. Slot: frames
 // and bytes that the worker processed since this file was made. A row belongs to the control side, a slot to its worker.
 type journal struct{ mem []byte }
 
@@ -74,7 +74,7 @@ func readJournal(path string, instance uint64) (left [journalPorts]counts) {
 		for k := range v {
 			v[k] = binary.LittleEndian.Uint64(b[journalHeader+i*journalRow+8*k:])
 		}
-		c := counts{Base: v[0], Frames: v[1], Bytes: v[2], Kernel: v[3], Engine: v[4], NIC: v[5], Started: v[6] != 0}
+		c := counts{Base: v[0], Frames: v[1], Bytes: v[2], Kernel: v[3], Engine: v[4], NIC: v[5], Started: v[6] != 0, Device: device(v[7])}
 		for w := range journalWorkers {
 			slot := b[slotAt(i, w):]
 			c.Frames += binary.LittleEndian.Uint64(slot)
@@ -93,7 +93,7 @@ func (j *journal) put(port int, c *counts) {
 	if c.Started {
 		started = 1
 	}
-	for k, v := range [...]uint64{c.Base, c.Frames, c.Bytes, c.Kernel, c.Engine, c.NIC, started} {
+	for k, v := range [...]uint64{c.Base, c.Frames, c.Bytes, c.Kernel, c.Engine, c.NIC, started, uint64(c.Device)} {
 		binary.LittleEndian.PutUint64(j.mem[journalHeader+port*journalRow+8*k:], v)
 	}
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "galvo/services/api"
+import (
+	"hash/fnv"
+
+	"galvo/services/api"
+)
 
 // maxGaps is how many intervals of loss a port remembers.
 const maxGaps = 32
@@ -32,7 +36,21 @@ type counts struct {
 	Engine  uint64 // lost because no engine was there
 	NIC     uint64 // dropped by the NIC while an engine was there
 	Started bool   // accounting began
+	Device  device // whose count Base is of
 }
+
+// A device tells the NIC of a port from others: the kernel's index of the link, and in the upper half a hash of its name; 0 is not known. Indexes are not used
+// again while the machine runs, names are.
+type device uint64
+
+func newDevice(index int, name string) device {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return device(h.Sum32())<<32 | device(uint32(index))
+}
+
+func (d device) sameLink(o device) bool { return uint32(d) == uint32(o) }
+func (d device) sameName(o device) bool { return d>>32 == o>>32 }
 
 // A total is a reading of both sides.
 type total struct{ nic, accounted uint64 }
@@ -43,25 +61,24 @@ func (c *counts) accounted() uint64 { return c.Frames + c.Kernel + c.Engine }
 // are found out late, when captures run that have nothing to do with them.
 func (l *ledger) lost() uint64 { return l.Kernel + l.Engine + l.NIC - l.before }
 
-// attach begins to account for a port whose sockets are about to receive, or goes on after a time without an engine. nic and drops are the
-// NIC's counts, since is when the engine was last there.
-func (l *ledger) attach(nic, drops uint64, since, now int64) {
-	if !l.Started {
-		l.Base, l.Started, l.away = nic, true, api.Gap{}
-	} else {
+// attach accounts for a port whose sockets on d are about to receive. nic and drops are the NIC's counts, since is when the port last had one with an engine.
+func (l *ledger) attach(d device, nic, drops uint64, since, now int64) {
+	before := l.Device
+	l.away = api.Gap{}
+	switch {
+	case !l.Started:
+		l.Base, l.Started = nic, true
+	case before == 0 || d.sameLink(before): // goes on after a time without an engine
 		l.away = api.Gap{Start: since, End: now, Cause: "engine"}
 		l.miss(nic - l.Base - l.accounted())
+	case d.sameName(before): // the port was removed and came back as a device whose counts began at zero: what that received without our sockets is lost
+		l.Base = -l.accounted() // modulo 2^64, so that the new device's count begins at what is accounted for
+		l.away = api.Gap{Start: since, End: now, Cause: "port"}
+		l.miss(nic)
+	default: // another NIC is the port now, and what it received before was no frame of this port
+		l.Base = nic - l.accounted()
 	}
-	l.nic, l.nicDrops, l.unsettled = nic, drops, true
-}
-
-// replaced begins anew with a device whose counts began at zero: the port was removed and came back. Frames that the device received before
-// the engine's sockets were there are lost.
-func (l *ledger) replaced(nic, drops uint64, since, now int64) {
-	l.Base = -l.accounted() // modulo 2^64, so that the new device's count begins at what is accounted for
-	l.away = api.Gap{Start: since, End: now, Cause: "port"}
-	l.miss(nic)
-	l.nic, l.nicDrops, l.unsettled = nic, drops, true
+	l.Device, l.nic, l.nicDrops, l.unsettled = d, nic, drops, true
 }
 
 // read takes a reading of the NIC's counts; waiting is how many frames are in the workers' rings.

@@ -85,7 +85,6 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 		p.counts, p.gaps = p.began, ps.gaps[info.ID]
 		ps.byID[info.ID] = p
 	}
-	replaced := known && p.info.Index != 0 && info.Index != 0 && p.info.Index != info.Index
 	if info.Index == 0 {
 		info.Index = p.info.Index
 	}
@@ -103,11 +102,8 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	if info.Stats.State != "" {
 		p.info.State, p.info.Reason = info.Stats.State, info.Stats.Reason
 	}
-	if replaced {
-		p.replaced(info.Stats.RxPackets, drops, p.awaySince/1000, now/1000)
-	} else {
-		p.attach(info.Stats.RxPackets, drops, p.awaySince/1000, now/1000)
-	}
+	p.ledger.attach(newDevice(info.Index, info.Name), info.Stats.RxPackets, drops, p.awaySince/1000, now/1000)
+	ps.journal.put(info.ID-1, ps.base(p))
 	return ps.attach(p, now)
 }
 

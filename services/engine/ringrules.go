@@ -9,7 +9,7 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/internal/filter"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/rule"
 )
 
 // ruleExpressions say in the filter language what a rule of a type is for, by type; %s is its value, quoted.
@@ -24,13 +24,13 @@ var ruleExpressions = map[string]string{
 }
 
 // ruleActions are what rules do, by name.
-var ruleActions = map[string]ring.Action{
-	"full": ring.Keep, "snap": ring.Snap, "l2": ring.SnapLink, "l3": ring.SnapNetwork, "l4": ring.SnapHeaders, "discard": ring.Discard,
+var ruleActions = map[string]rule.Action{
+	"full": rule.Keep, "snap": rule.Snap, "l2": rule.SnapLink, "l3": rule.SnapNetwork, "l4": rule.SnapHeaders, "discard": rule.Discard,
 }
 
 // ringRules makes what the API says into what a ring understands. calls has, by rule, which calls a rule for a SIP number is for. The error is an *api.Error that
 // names the rule.
-func ringRules(list []api.RingRule, env *filter.Env, calls []*ring.Calls) (rules []ring.Rule, err error) {
+func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules []rule.Rule, err error) {
 	for i, r := range list {
 		expression := r.Value
 		switch form, known := ruleExpressions[r.Type]; {
@@ -55,7 +55,7 @@ func ringRules(list []api.RingRule, env *filter.Env, calls []*ring.Calls) (rules
 		if (r.SnapLength != 0) != (r.Action == "snap") {
 			return nil, badRequest("rule %d: snapLength goes with the action snap", i+1)
 		}
-		rule := ring.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}
+		rule := rule.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}
 		if i < len(calls) {
 			rule.Calls = calls[i]
 		}
@@ -65,11 +65,11 @@ func ringRules(list []api.RingRule, env *filter.Env, calls []*ring.Calls) (rules
 }
 
 // callsOf makes room for the calls of the rules for SIP numbers, by rule.
-func callsOf(list []api.RingRule) []*ring.Calls {
-	calls := make([]*ring.Calls, len(list))
+func callsOf(list []api.RingRule) []*rule.Calls {
+	calls := make([]*rule.Calls, len(list))
 	for i, r := range list {
 		if r.Type == "sip" {
-			calls[i] = new(ring.Calls)
+			calls[i] = new(rule.Calls)
 		}
 	}
 	return calls

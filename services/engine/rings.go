@@ -17,6 +17,8 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/rule"
 )
 
 // rings are the packet ring buffers. What they are is kept in a file; they record while a storage device of theirs is active.
@@ -26,10 +28,10 @@ type rings struct {
 	queueBytes   uint64 // of each, as the memory plan grants it
 	reorderBytes uint64
 	volumes      *volumes
-	env          func() *filter.Env          // what the rules of a ring are compiled against
-	envNow       func() *filter.Env          // likewise, but what names a port that is not there is wrong
-	interfaces   func() []pipeline.Interface // of the workers' frames
-	store        func(dir string) ring.Store // how devices are written; nil is the ordinary way
+	env          func() *filter.Env           // what the rules of a ring are compiled against
+	envNow       func() *filter.Env           // likewise, but what names a port that is not there is wrong
+	interfaces   func() []pipeline.Interface  // of the workers' frames
+	store        func(dir string) files.Store // how devices are written; nil is the ordinary way
 	workers      []*recording
 
 	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
@@ -53,7 +55,7 @@ type recorder struct {
 	dirs          []string           // of its devices, as it was opened
 	ring          *ring.Ring         // nil unless it records
 	stages        []ring.Stage
-	calls         []*ring.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
+	calls         []*rule.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
 }
 
 // The states of a ring, as api.Ring has them.
@@ -83,7 +85,7 @@ func (r *recording) StreamReach() (reach int) {
 }
 
 // openRings reads what rings there are. They are opened when the host has named the storage devices.
-func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) (*rings, error) {
+func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) *rings {
 	rs := &rings{
 		path: filepath.Join(state, "rings.json"), max: plan.Plan.Rings, queueBytes: plan.Plan.RingQueueBytes, reorderBytes: plan.Plan.ReorderBytes,
 		volumes: vs, env: env, envNow: envNow, interfaces: interfaces,
@@ -93,16 +95,7 @@ func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *
 		r.rings.Store(new([]ring.Stage))
 		rs.workers = append(rs.workers, r)
 	}
-	b, err := os.ReadFile(rs.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return rs, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &rs.list)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what rings there are: %w", err)
-	}
+	rs.read()
 	for _, r := range rs.list {
 		r.state, r.reason, r.calls = ringWaiting, "its storage devices are not there yet", callsOf(r.Rules)
 	}
@@ -112,7 +105,33 @@ func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *
 		}
 	}
 	rs.list = slices.DeleteFunc(rs.list, func(r *recorder) bool { return r.Deleted })
-	return rs, nil
+	return rs
+}
+
+// copySuffix is behind the name of the copy of rings.json: without the list nobody knows of rings that lie on the storage devices, nor of their rules.
+const copySuffix = ".copy"
+
+// read reads what rings there are, from the copy if need be. A list that cannot be understood is set aside, and costs its rings, not the engine.
+func (rs *rings) read() {
+	for _, path := range []string{rs.path, rs.path + copySuffix} {
+		var list []*recorder
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(b, &list)
+		}
+		if err == nil && slices.Contains(list, nil) {
+			err = errors.New("a ring is missing in it")
+		}
+		switch {
+		case err == nil:
+			rs.list = list
+			return
+		case errors.Is(err, os.ErrNotExist):
+		default:
+			aside, asideErr := durable.SetAside(path)
+			slog.Error("the list of rings cannot be read", "file", path, "kept as", aside, "error", errors.Join(err, asideErr))
+		}
+	}
 }
 
 // save writes what rings there are. rs.mu is held.
@@ -121,7 +140,7 @@ func (rs *rings) save() error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(rs.path, b)
+	return errors.Join(durable.WriteFile(rs.path, b), durable.WriteFile(rs.path+copySuffix, b))
 }
 
 // find returns the ring of a name; the only one if that is empty.

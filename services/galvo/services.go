@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"galvo/board"
 	"galvo/services/engine"
 	"galvo/services/host"
-	"galvo/services/internal/ring"
+	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sandbox"
 	"galvo/services/supervise"
 	"galvo/webui"
@@ -70,6 +71,14 @@ func run(ctx context.Context, args []string) error {
 	if err := noArguments(f, args); err != nil {
 		return err
 	}
+	for i, name := range o.Interfaces {
+		switch {
+		case name == "":
+			return wrongUsage("-interface needs the name of an interface: `ip link` shows them")
+		case slices.Contains(o.Interfaces[:i], name):
+			return wrongUsage("-interface %s is given twice: each frame would come twice", name)
+		}
+	}
 	return supervise.Run(ctx, o)
 }
 
@@ -109,12 +118,12 @@ func runHost(ctx context.Context, args []string) error {
 	return host.Run(ctx, o)
 }
 
-// readBoard returns the appliance's board, or nil if the image has none that can be used: then the configuration says what the NICs are for.
+// readBoard returns the appliance's board. If the image has none that can be used, the configuration says which NICs are captured from.
 func readBoard() *board.Board {
 	b, err := board.Read(board.Path)
 	if err != nil {
 		slog.Error("the board is unknown: name the ports in the configuration", "error", err)
-		return nil
+		return board.Fallback()
 	}
 	return b
 }
@@ -129,7 +138,7 @@ func runEngine(ctx context.Context, args []string) error {
 		return err
 	}
 	// From within the sandbox none can be made.
-	uring, err := ring.NewUring(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
+	uring, err := uring.New(func(err error) { slog.Warn("rings are written with pwrite", "error", err) })
 	if err != nil {
 		slog.Info("rings are written with pwrite", "reason", err)
 	}
@@ -140,8 +149,11 @@ func runEngine(ctx context.Context, args []string) error {
 	return engine.Run(ctx, o)
 }
 
+// hostPatience is how long web waits for the host service at its start. Both are started at once.
+const hostPatience = 10 * time.Second
+
 func runWeb(ctx context.Context, args []string) error {
-	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version}
+	o := server.Options{State: ".", Page: webui.Bundle(), Stdout: os.Stdout, Password: os.Getenv(supervise.PasswordVariable), Version: version, Patience: hostPatience}
 	f := flag.NewFlagSet("web", flag.ContinueOnError)
 	f.StringVar(&o.Run, "run", "", "runtime `directory`")
 	f.Var((*list)(&o.Addresses), "address", "`address` of the machine, for the certificate")

@@ -41,6 +41,9 @@ func (s *storage) activate(ctx context.Context, id string, how api.ActivateReque
 		return api.Storage{}, err
 	}
 	s.look()
+	ctx, cancel := context.WithTimeout(ctx, letGoTime)
+	defer cancel()
+	s.awaitEngine(ctx) // an engine that takes longer gets there
 	return s.result(d, active, "cannot be activated")
 }
 
@@ -134,7 +137,7 @@ func unusedName(all []config.Storage, name string) string {
 	}
 }
 
-// deactivate takes a device out of use: when it returns nil the disk can be pulled.
+// deactivate takes a device out of use: when it returns nil the engine has closed everything there, and a disk can be pulled.
 func (s *storage) deactivate(ctx context.Context, id string) (api.Storage, error) {
 	d, err := s.get(id)
 	if err != nil {
@@ -146,23 +149,29 @@ func (s *storage) deactivate(ctx context.Context, id string) (api.Storage, error
 	if err := s.configure(d, func(c *config.Storage) { c.Inactive = true }); err != nil {
 		return api.Storage{}, err
 	}
-	for deadline := time.Now().Add(letGoTime); ; {
+	ctx, cancel := context.WithTimeout(ctx, letGoTime)
+	defer cancel()
+	for {
 		s.look()
+		closed := s.awaitEngine(ctx)
+		if closed {
+			s.look() // now a disk can be unmounted
+		}
 		now, err := s.again(d)
 		if err != nil {
 			return api.Storage{}, err
 		}
-		if now.Reason == "" || now.State != inactive || d.Kind == "directory" {
+		if closed && (now.Reason == "" || now.State != inactive) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.show(now), nil
 		}
-		if time.Now().After(deadline) {
-			return api.Storage{}, conflict("%s: %s", d.Name, now.Reason)
-		}
 		select {
 		case <-ctx.Done():
-			return api.Storage{}, ctx.Err()
+			if !closed {
+				return api.Storage{}, conflict("%s: the engine has not closed its files there within %v; it will be let go as soon as it has", d.Name, letGoTime)
+			}
+			return api.Storage{}, conflict("%s: %s", d.Name, now.Reason)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

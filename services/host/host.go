@@ -78,6 +78,7 @@ func Run(ctx context.Context, o Options) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	keeper.introduce() // nobody who asks for the device's name is to hear another one first
 	var running sync.WaitGroup
 	running.Go(func() { watch(ctx, keeper.wake) })
 	running.Go(func() { keeper.run(ctx) })

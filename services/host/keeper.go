@@ -145,6 +145,20 @@ func (k *keeper) converse(ctx context.Context, c *handover.Conn) {
 		if m.Usage != nil {
 			k.usage.Store(m.Usage)
 		}
+		if m.Stored != nil {
+			k.storage.followed(m.Stored.Number)
+		}
+	}
+}
+
+// greet gives an engine that has connected meanwhile its configuration: it has much to do before it needs ports, and preparing NICs takes a while.
+func (k *keeper) greet(links []link) {
+	select {
+	case e := <-k.engines:
+		k.adopt(e)
+		k.tellConfig(links)
+		k.tellStorage()
+	default:
 	}
 }
 
@@ -163,10 +177,12 @@ func (k *keeper) adopt(e *engine) {
 	}
 	k.forget()
 	k.engine = e
+	k.storage.follower(true)
 }
 
 func (k *keeper) forget() {
 	k.engine, k.told, k.stored = nil, nil, nil
+	k.storage.follower(false)
 	for _, p := range k.ports {
 		p.handed, p.told = 0, false
 	}
@@ -187,6 +203,16 @@ func (k *keeper) send(m handover.Message) {
 	}
 }
 
+// introduce finds out what the NICs are for, and so the device's name. It is called before run.
+func (k *keeper) introduce() {
+	links, err := machineLinks()
+	if err != nil {
+		return // run says it
+	}
+	k.assign(links)
+	k.wish(links)
+}
+
 // look compares the machine with what the engine knows, and tells it what is new. With stats it sends counters too.
 func (k *keeper) look(stats bool) {
 	links, err := machineLinks()
@@ -203,6 +229,7 @@ func (k *keeper) look(stats bool) {
 	k.tellConfig(links)
 	k.tellStorage()
 	for _, p := range k.ports {
+		k.greet(links)
 		k.keep(p, links)
 	}
 	k.nics.release(func(index int) bool {
@@ -274,12 +301,12 @@ func (k *keeper) tellStorage() {
 	if k.engine == nil {
 		return
 	}
-	devices, ok := k.storage.devices()
+	now, ok := k.storage.devices()
 	if !ok {
 		return
 	}
-	if k.stored == nil || !slices.Equal(k.stored.Devices, devices) {
-		k.stored = &handover.Storage{Devices: devices}
+	if k.stored == nil || k.stored.Number != now.Number {
+		k.stored = &now
 		k.send(handover.Message{Storage: k.stored})
 	}
 }

@@ -35,6 +35,9 @@ func (s *service) getLog(ctx context.Context, in *api.LogInput) (*api.TextReply,
 // openConfig opens the configuration. An appliance must be reached whatever became of the file: it takes a former one in its place, and says so on the page.
 func openConfig(ctx context.Context, o Options) (*config.Store, error) {
 	if !o.Appliance {
+		if lost := config.Lost(o.Config); lost != "" {
+			slog.Warn("the configuration begins with its defaults: copy the former one to its place if that was not meant", "reason", lost)
+		}
 		return config.Open(o.Config)
 	}
 	store, why, err := config.Recover(o.Config)

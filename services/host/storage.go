@@ -60,6 +60,11 @@ type storage struct {
 	seen    []*device         // as last looked at, those of the configuration first; guarded by mu, as everything below
 	formats map[string]*job   // by id
 	wrong   map[string]string // why the last formatting failed, by id
+
+	number   uint64        // counts what the engine was to know
+	engine   bool          // there is one
+	follows  uint64        // the number up to which it follows
+	followup chan struct{} // closed when one of these changes
 }
 
 // A device is one of them. It is not changed once it was seen.
@@ -79,7 +84,7 @@ type health struct {
 
 func newStorage(o Options, store *config.Store, m *disk.Machine) (*storage, error) {
 	s := &storage{store: store, machine: m, owner: o.EngineUser, changed: func() {}, wake: make(chan struct{}, 1),
-		health: map[string]health{}, formats: map[string]*job{}, wrong: map[string]string{}}
+		health: map[string]health{}, formats: map[string]*job{}, wrong: map[string]string{}, followup: make(chan struct{})}
 	if os.Geteuid() != 0 {
 		s.owner = -1 // no right to give anything away, and one user for all services
 	}
@@ -160,7 +165,7 @@ func (s *storage) note(seen []*device) {
 	for _, d := range s.seen {
 		before[d.ID] = d
 	}
-	changed := len(seen) != len(s.seen)
+	changed := len(seen) != len(s.seen) || s.seen == nil
 	for _, d := range seen {
 		b := before[d.ID]
 		if b == nil || b.State != d.State || b.Reason != d.Reason {
@@ -169,6 +174,9 @@ func (s *storage) note(seen []*device) {
 		changed = changed || b == nil || forEngine(b) != forEngine(d)
 	}
 	s.seen = seen
+	if changed {
+		s.number++
+	}
 	s.mu.Unlock()
 	if changed {
 		s.changed()
@@ -181,19 +189,61 @@ func forEngine(d *device) handover.Device {
 
 // devices returns what the engine should know: the devices of the configuration. ok is not set before they were looked at: an engine that has them from another
 // host service goes on with them so long.
-func (s *storage) devices() (list []handover.Device, ok bool) {
+func (s *storage) devices() (now handover.Storage, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {
-		return nil, false
+		return now, false
 	}
-	list = []handover.Device{}
+	now = handover.Storage{Number: s.number, Devices: []handover.Device{}}
 	for _, d := range s.seen {
 		if d.is != nil {
-			list = append(list, forEngine(d))
+			now.Devices = append(now.Devices, forEngine(d))
 		}
 	}
-	return list, true
+	return now, true
+}
+
+// follower says whether there is an engine. One that has just come follows nothing yet.
+func (s *storage) follower(there bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engine, s.follows = there, 0
+	s.follow()
+}
+
+// followed says up to which number the engine follows.
+func (s *storage) followed(number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.follows = number
+	s.follow()
+}
+
+// follow wakes who waits for the engine. s.mu is held.
+func (s *storage) follow() {
+	close(s.followup)
+	s.followup = make(chan struct{})
+}
+
+// awaitEngine waits until the engine, if there is one, follows the devices as they are now: it has opened those that are active, and has nothing open on the
+// others. It reports whether that came true before ctx was done.
+func (s *storage) awaitEngine(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for number := s.number; s.engine && s.follows < number; {
+		changed := s.followup
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		if ctx.Err() != nil {
+			return !s.engine || s.follows >= number
+		}
+	}
+	return true
 }
 
 // kernelNames returns the disks that the configuration names by their device files.

@@ -20,6 +20,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/disk"
+	"galvo/services/internal/handover"
 )
 
 // A bench is a machine made of files: it mounts by writing down that it did.
@@ -158,8 +159,8 @@ func (b *bench) wantState(id, want string) api.Storage {
 
 // told returns what the engine is told of a device.
 func (b *bench) told(id string) (dir string, active bool) {
-	devices, _ := b.host.devices()
-	for _, d := range devices {
+	now, _ := b.host.devices()
+	for _, d := range now.Devices {
 		if d.ID == id {
 			return d.Directory, d.Active
 		}
@@ -208,6 +209,55 @@ func TestStorageDirectory(t *testing.T) {
 	}
 	if _, err := b.host.activate(context.Background(), "none", api.ActivateRequest{}); kindOf(err) != api.NotFound {
 		t.Errorf("an unknown device: %v", err)
+	}
+}
+
+// A device that the engine is to open, or to let go, is answered for when the engine has done so.
+func TestStorageWaitsForTheEngine(t *testing.T) {
+	b := newBench(t, "")
+	b.wantState("data", "active")
+	b.host.follower(true)
+	type answer struct {
+		d   api.Storage
+		err error
+	}
+	for _, c := range []struct {
+		state string
+		do    func() (api.Storage, error)
+	}{
+		{"inactive", func() (api.Storage, error) { return b.host.deactivate(t.Context(), "data") }},
+		{"active", func() (api.Storage, error) { return b.host.activate(t.Context(), "data", api.ActivateRequest{}) }},
+	} {
+		before, _ := b.host.devices()
+		answers := make(chan answer, 1)
+		go func() {
+			d, err := c.do()
+			answers <- answer{d, err}
+		}()
+		var now handover.Storage
+		for now, _ = b.host.devices(); now.Number == before.Number; now, _ = b.host.devices() {
+			time.Sleep(time.Millisecond)
+		}
+		b.host.followed(before.Number)
+		select {
+		case a := <-answers:
+			t.Errorf("%s: answered before the engine follows: %+v", c.state, a)
+		case <-time.After(50 * time.Millisecond):
+		}
+		b.host.followed(now.Number)
+		if a := <-answers; a.err != nil || a.d.State != c.state {
+			t.Errorf("%s: %+v", c.state, a)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := time.AfterFunc(50*time.Millisecond, cancel)
+	defer stop.Stop()
+	if _, err := b.host.deactivate(ctx, "data"); kindOf(err) != api.Conflict || !strings.Contains(err.Error(), "has not closed its files") {
+		t.Errorf("an engine that does not answer: %v", err)
+	}
+	b.host.follower(false) // it was killed
+	if d, err := b.host.deactivate(t.Context(), "data"); err != nil || d.State != "inactive" {
+		t.Errorf("without an engine: %+v, %v", d, err)
 	}
 }
 

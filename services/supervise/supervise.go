@@ -100,6 +100,10 @@ func serve(ctx context.Context, o Options, places *places, listeners []net.Liste
 		stop := s.start(context.WithoutCancel(ctx), o, fail)
 		// Deferred calls end the last service first.
 		defer stop()
+		if o.Init != nil {
+			continue // side by side: a machine's start is waited for
+		}
+		// A person who has to put something right is told that, and nothing else.
 		if err := s.awaitSocket(run); err != nil {
 			fail(err)
 		}
@@ -143,6 +147,9 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 // announceTimeout is how long the ready line waits for ports. It comes then all the same: the page says what is wrong.
 const announceTimeout = 8 * time.Second
 
+// boardTimeout is likewise, on an appliance whose configuration names no ports: there are those that the board says, or none.
+const boardTimeout = 2 * time.Second
+
 // announce waits until requests are answered and the engine knows its ports, and prints the ready line.
 func announce(ctx context.Context, o Options, places *places, bound *net.TCPAddr) error {
 	local, shown := urls(bound)
@@ -151,13 +158,16 @@ func announce(ctx context.Context, o Options, places *places, bound *net.TCPAddr
 	if err := awaitPage(ctx, probe, o.Init != nil); err != nil {
 		return err
 	}
-	late, cancel := context.WithTimeout(ctx, announceTimeout)
+	ports, least, timeout := places.portCount(o.Interfaces), 0, announceTimeout
+	if o.Init != nil && ports == 0 {
+		least, timeout = 1, boardTimeout
+	}
+	late, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ports := places.portCount(o.Interfaces)
 	var list []api.Port
 	err := poll(late, func() (err error) {
 		list, err = probe.Engine(late)
-		if err == nil && len(list) < ports {
+		if err == nil && len(list) < max(ports, least) {
 			err = fmt.Errorf("the engine has %d of %d ports", len(list), ports)
 		}
 		return err
@@ -165,11 +175,11 @@ func announce(ctx context.Context, o Options, places *places, bound *net.TCPAddr
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil {
-		slog.Warn("not everything is there", "error", err)
-	}
-	if ports == 0 && len(list) == 0 {
+	switch {
+	case ports == 0 && len(list) == 0:
 		slog.Warn(noPorts(o.Init != nil))
+	case err != nil:
+		slog.Warn("not everything is there", "error", err)
 	}
 	_, err = fmt.Fprintf(o.Stdout, "ready https://%s\n", shown)
 	return err

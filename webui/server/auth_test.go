@@ -119,6 +119,27 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// Tokens that cannot be read are refused, kept aside, and in nobody's way.
+func TestDamagedTokens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	for _, text := range []string{"", "[{", "[1]"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		known := openTokens(path)
+		if kept, err := os.ReadFile(path + ".damaged"); err != nil || string(kept) != text || len(known.list()) != 0 {
+			t.Errorf("%q: kept %q, %v, %d tokens", text, kept, err, len(known.list()))
+		}
+		made, err := known.make("x", api.RoleViewer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := openTokens(path).find(made.Secret); !ok {
+			t.Errorf("%q: a new token is not known", text)
+		}
+	}
+}
+
 func TestFirstPassword(t *testing.T) {
 	dir := t.TempDir()
 	var out strings.Builder
@@ -155,10 +176,17 @@ func TestFirstPassword(t *testing.T) {
 	}
 }
 
-// A password that was right is not hashed again, and a change of it is noticed.
+// A password that was set or was right is not hashed again, and a change of it is noticed.
 func TestRecall(t *testing.T) {
-	u, err := openUsers(filepath.Join(t.TempDir(), "users"), password, io.Discard)
+	path := filepath.Join(t.TempDir(), "users")
+	u, err := openUsers(path, password, io.Discard)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := u.recall("admin", password); !ok {
+		t.Error("not recalled after it was set")
+	}
+	if u, err = openUsers(path, "", io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := u.recall("admin", password); ok {

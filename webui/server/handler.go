@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,26 +35,22 @@ type server struct {
 	failed       chan error // what ends the process
 }
 
-func newServer(o Options) (*server, error) {
+func newServer(ctx context.Context, o Options) (*server, error) {
 	s := &server{options: o, started: time.Now(), failed: make(chan error, 1+len(o.Listeners)), sessions: openSessions(filepath.Join(o.State, sessionsFile)), limiter: newLimiter(), forward: newForward(o.Run), crossOrigin: http.NewCrossOriginProtection()}
 	var err error
 	if s.users, err = openUsers(filepath.Join(o.State, usersFile), o.Password, o.Stdout); err != nil {
 		return nil, err
 	}
-	if s.tokens, err = openTokens(filepath.Join(o.State, tokensFile)); err != nil {
-		return nil, err
-	}
+	s.tokens = openTokens(filepath.Join(o.State, tokensFile))
 	if o.Names4 != nil || o.Names6 != nil {
 		s.names = mdns.New(o.Names4, o.Names6)
 	}
 	s.device = newDevice(s)
-	s.device.look()
+	s.device.await(ctx, o.Patience)
 	if s.certificates, err = openCertificates(filepath.Join(o.State, certificateFile), s.device.certificateNames()); err != nil {
 		return nil, err
 	}
-	if s.own, err = s.ownHandler(); err != nil {
-		return nil, err
-	}
+	s.own = s.ownHandler()
 	s.mux = s.routes()
 	return s, nil
 }
@@ -67,8 +65,8 @@ func (s *server) routes() *http.ServeMux {
 		table[r.Path][r.Method] = r
 	}
 	mux := http.NewServeMux()
-	for path, methods := range table {
-		mux.Handle(path, s.endpoint(methods))
+	for pattern, methods := range table {
+		mux.Handle(pattern, s.endpoint(methods))
 	}
 	for _, below := range []string{"/api", "/api/", "/API", "/API/"} {
 		mux.HandleFunc(below, func(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +93,21 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(k, v)
 	}
 	maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Galvo-") })
+	if short, is := shortest(r.URL.EscapedPath()); !is && strings.HasPrefix(strings.ToLower(short), "/api/") {
+		// The mux would redirect, and a client that uploads and follows no redirects would not know that nothing was done.
+		api.WriteError(w, &api.Error{Text: "the path has empty parts, . or ..: write " + short, Kind: api.BadRequest})
+		return
+	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// shortest returns a path without empty parts, . and .., and whether it is so already.
+func shortest(p string) (short string, is bool) {
+	short = path.Clean("/" + p)
+	if strings.HasSuffix(p, "/") && short != "/" {
+		short += "/"
+	}
+	return short, short == p
 }
 
 // endpoint answers the requests of one path.

@@ -20,11 +20,9 @@ import (
 )
 
 // ownHandler answers this service's part of the route table.
-func (s *server) ownHandler() (http.Handler, error) {
-	description, err := api.OpenAPI(s.options.Version)
-	if err != nil {
-		return nil, fmt.Errorf("describe the API: %w", err)
-	}
+func (s *server) ownHandler() http.Handler {
+	// Made when somebody asks: the page has to answer soon.
+	description := sync.OnceValues(func() ([]byte, error) { return api.OpenAPI(s.options.Version) })
 	mux := http.NewServeMux()
 	a := api.New(mux, s.options.Version)
 	api.GetStatus.Handle(a, s.status)
@@ -45,10 +43,15 @@ func (s *server) ownHandler() (http.Handler, error) {
 		return nil, s.tokens.revoke(in.ID)
 	})
 	mux.HandleFunc("GET "+api.OpenAPIPath, func(w http.ResponseWriter, _ *http.Request) {
+		text, err := description()
+		if err != nil {
+			api.WriteError(w, api.ErrorOf(fmt.Errorf("describe the API: %w", err)))
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(description)
+		w.Write(text)
 	})
-	return mux, nil
+	return mux
 }
 
 // A device is what the other services say of themselves, asked at most once a second however many clients there are.
@@ -64,6 +67,18 @@ type device struct {
 
 func newDevice(s *server) *device {
 	return &device{server: s, config: config.Default(), network: api.Network{Addresses: []string{}, DNS: []string{}, Problems: []string{}}}
+}
+
+// await waits for the host service until ctx is done, but not for ever: without it the page says what is wrong.
+func (d *device) await(ctx context.Context, patience time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for deadline := time.Now().Add(patience); ctx.Err() == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if _, err := d.askHost(); err == nil {
+			break
+		}
+	}
+	d.look()
 }
 
 // watchEvery is how often the device is looked at while nobody asks: its name and addresses may have changed.
@@ -210,6 +225,9 @@ func (d *device) look() {
 	}
 	status.Network = d.network
 	d.last, d.asked = status, time.Now()
+	if slices.ContainsFunc(status.Services, func(s api.ServiceStatus) bool { return s.State != "ok" }) {
+		d.asked = time.Time{} // it is back soon, and then nobody is to hear that it is away
+	}
 }
 
 // askHost returns the configuration.

@@ -34,13 +34,14 @@ type Options struct {
 	Page      fs.FS
 	Stdout    io.Writer
 	Version   string
+	Patience  time.Duration // how long the start waits for the host service, whose settings it needs and whose name the certificate has
 }
 
 const maxRequestBytes = 1 << 20
 
 // Run serves until ctx is done.
 func Run(ctx context.Context, o Options) error {
-	s, err := newServer(o)
+	s, err := newServer(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -219,6 +219,9 @@ func TestRefusals(t *testing.T) {
 		{"unknown path", "GET", "/api/v1/nonsense", nil, 404, "not_found"},
 		{"unknown path of the reference", "GET", "/API/nonsense", nil, 404, "not_found"},
 		{"case of the capture URL", "GET", "/api/data/modules/capture", nil, 404, "not_found"},
+		{"empty part of a path", "POST", "/api/v1/storage/data/files/a//b", []string{"Authorization", admin}, 400, "bad_request"},
+		{"dots in a path", "POST", "/api/v1/storage/data/files/../../x", []string{"Authorization", admin}, 400, "bad_request"},
+		{"path above the top", "GET", "/api/../api/v1/status", nil, 400, "bad_request"},
 		{"wrong method", "PATCH", "/api/v1/captures", nil, 405, "wrong_method"},
 		{"HEAD, which would start a capture", "HEAD", "/API/data/modules/capture", nil, 405, "wrong_method"},
 		{"wrong password", "GET", "/api/v1/status", []string{"Authorization", basic("admin", "wrong")}, 401, "unauthenticated"},
@@ -435,7 +438,7 @@ func TestOldTLS(t *testing.T) {
 // Whatever is sent, the server answers, and never with a failure of its own.
 func FuzzRequest(f *testing.F) {
 	dir := f.TempDir()
-	s, err := newServer(Options{State: dir, Run: dir, Password: password, Stdout: io.Discard})
+	s, err := newServer(f.Context(), Options{State: dir, Run: dir, Password: password, Stdout: io.Discard})
 	if err != nil {
 		f.Fatal(err)
 	}

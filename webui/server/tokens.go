@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"unicode"
 
 	"galvo/services/api"
+	"galvo/services/durable"
 )
 
 const (
@@ -37,9 +40,16 @@ type tokens struct {
 	known []token
 }
 
-func openTokens(path string) (*tokens, error) {
+// openTokens reads the tokens of the file at path. One that cannot be read is set aside and costs the tokens in it, and nothing else: whoever has a password makes
+// new ones.
+func openTokens(path string) *tokens {
 	t := &tokens{path: path}
-	return t, readJSON(path, &t.known)
+	if err := readJSON(path, &t.known); err != nil {
+		t.known = nil
+		aside, err2 := durable.SetAside(path)
+		slog.Error("the tokens cannot be read: none is valid any more", "kept as", aside, "error", errors.Join(err, err2))
+	}
+	return t
 }
 
 // make returns a new token with its secret.

@@ -1,15 +1,19 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
+	"path/filepath"
 	"sync"
 
 	"github.com/alexedwards/argon2id"
+	"golang.org/x/crypto/argon2"
 
 	"galvo/services/api"
 )
@@ -49,19 +53,16 @@ type remembered struct {
 // openUsers reads the users of the file at path. If there is none it makes the first one: with password, or with a new one that it prints on out.
 // A password that is given replaces that of the first user.
 func openUsers(path, password string, out io.Writer) (*users, error) {
-	u := &users{path: path, hashing: make(chan struct{}, 1), right: map[string]remembered{}}
+	u := &users{path: path, decoy: decoy(), hashing: make(chan struct{}, 1), right: map[string]remembered{}}
 	rand.Read(u.key[:])
 	if err := readJSON(path, &u.known); err != nil {
-		return nil, err
+		whole, _ := filepath.Abs(path) // the process runs in its part of the state
+		return nil, fmt.Errorf("%w: remove %s to begin with a new password", err, cmp.Or(whole, path))
 	}
 	for _, k := range u.known {
 		if _, _, _, err := argon2id.DecodeHash(k.Hash); err != nil || k.Name == "" || !k.Role.Valid() {
 			return nil, fmt.Errorf("read %s: the entry of user %q cannot be understood: remove the file to begin with a new password", path, k.Name)
 		}
-	}
-	var err error
-	if u.decoy, err = argon2id.CreateHash(rand.Text(), &hashing); err != nil {
-		return nil, fmt.Errorf("hash a password: %w", err)
 	}
 	if len(u.known) > 0 && password == "" {
 		return u, nil
@@ -77,6 +78,15 @@ func openUsers(path, password string, out io.Writer) (*users, error) {
 		fmt.Fprintf(out, "first login: user %s, password %s\n", firstUser, password)
 	}
 	return u, nil
+}
+
+// decoy returns a hash that no password has. It takes as long to compare with as any other, and no time to make.
+func decoy() string {
+	salt, key := make([]byte, hashing.SaltLength), make([]byte, hashing.KeyLength)
+	rand.Read(salt)
+	rand.Read(key)
+	text := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, hashing.Memory, hashing.Iterations, hashing.Parallelism, text(salt), text(key))
 }
 
 // setPassword gives the user, who becomes an administrator if there was none of the name, a password.
@@ -105,6 +115,7 @@ func (u *users) setPassword(name, password string) error {
 		return err
 	}
 	u.known = list
+	u.right[name] = remembered{u.digest(name, password), hash}
 	return nil
 }
 

@@ -31,6 +31,9 @@ const retire = 20 * time.Millisecond
 // settle is how long after a frame's reception its block can still be on the way to the worker.
 const settle = retire + 5*time.Millisecond
 
+// onTheWay is how long after its reception a frame can be neither in a ring nor seen to come there: in the kernel's queue of a processor that has much to do.
+const onTheWay = 50 * time.Millisecond
+
 // A Port is a live port: one ring per worker.
 type Port struct {
 	Iface uint16 // index into the interface table of the sources
@@ -151,10 +154,15 @@ func (p *Port) start(l *link, o Options) error {
 	if o.Blocks == 0 {
 		o.Blocks = 64
 	}
-	for _, r := range p.rings {
-		if err := r.setUp(l.index, o); err != nil {
-			return fmt.Errorf("set up ring of %d MiB on interface %d: %w", o.Blocks, l.index, err)
-		}
+	// The kernel clears a ring's memory, 64 MiB in 50 ms: all of them at once, since frames may be lost meanwhile.
+	errs := make([]error, len(p.rings))
+	var made sync.WaitGroup
+	for i, r := range p.rings {
+		made.Go(func() { errs[i] = r.setUp(l.index, o) })
+	}
+	made.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("set up ring of %d MiB on interface %d: %w", o.Blocks, l.index, err)
 	}
 	if err := p.fanOut(l, o); err != nil {
 		return fmt.Errorf("set up fanout of interface %d: %w", l.index, err)

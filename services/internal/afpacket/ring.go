@@ -147,8 +147,27 @@ func (r *ring) release() {
 		if i < 0 {
 			i += len(r.mem) / BlockSize
 		}
-		atomic.StoreUint32(&r.header(i).Block_status, unix.TP_STATUS_KERNEL)
+		h := r.header(i)
+		atomic.StoreUint32(&h.Num_pkts, 0) // else filling would find frames until the kernel takes the block
+		atomic.StoreUint32(&h.Block_status, unix.TP_STATUS_KERNEL)
 	}
+}
+
+// filling returns the time of the first frame in the block that the kernel fills; or no if there is none. The kernel ends such a block after 20 ms, or when the
+// processor that it should do that on has time. The kernel counts a frame before it writes its stamp: until then the stamp is that of a frame from an
+// earlier round, or none, both of which are earlier.
+func (r *ring) filling() (first int64, ok bool) {
+	if r.pending {
+		return r.nextTime(), true
+	}
+	if r.read*BlockSize >= len(r.mem) {
+		return 0, false
+	}
+	h := r.header(r.block)
+	if at := atomic.LoadUint32(&h.Offset_to_first_pkt); atomic.LoadUint32(&h.Num_pkts) != 0 && at <= BlockSize-uint32(unsafe.Sizeof(unix.Tpacket3Hdr{})) {
+		return stamp((*unix.Tpacket3Hdr)(unsafe.Pointer(&r.mem[r.block*BlockSize+int(at)]))), true
+	}
+	return 0, false
 }
 
 // nextTime returns the time of the next frame; the ring must be ready.

@@ -158,17 +158,34 @@ func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 	s.release()
 	packets := batchOf(b)
 	s.adopt(packets)
-	n, more := s.fill(packets)
+	// The clock is read before the rings: what is said of its time must not depend on how long this thread waits for a processor.
+	b.Now = time.Now().UnixNano()
+	n, more := s.fill(packets, b.Now)
 	if n == 0 {
 		s.sleep(more)
-		n, _ = s.fill(packets)
+		b.Now = time.Now().UnixNano()
+		n, _ = s.fill(packets, b.Now)
 	}
 	for _, r := range s.rings {
 		r.publish()
 	}
 	b.Packets = packets[:n]
-	b.Now = time.Now().UnixNano()
+	if n == 0 {
+		b.Given = s.given(b.Now)
+	}
 	return nil
+}
+
+// given returns up to which time every frame was delivered, when at a time now nothing could be taken: up to the oldest frame that is seen on its way, and not to
+// the last moment, of which frames may be on their way unseen.
+func (s *Source) given(now int64) int64 {
+	t := now - int64(onTheWay)
+	for _, r := range s.rings {
+		if first, ok := r.filling(); ok {
+			t = min(t, first-1)
+		}
+	}
+	return t
 }
 
 // batchOf returns the memory of b for a full batch.
@@ -207,10 +224,9 @@ func (s *Source) adopt(packets []packet.Packet) {
 	}
 }
 
-// fill takes frames in the order of their times and returns how many. If it returns none, more is how long to wait at least until
+// fill takes frames in the order of their times, at the time now, and returns how many. If it returns none, more is how long to wait at least until
 // frames that are there may be taken, or idle.
-func (s *Source) fill(packets []packet.Packet) (n int, more time.Duration) {
-	now := time.Now().UnixNano()
+func (s *Source) fill(packets []packet.Packet, now int64) (n int, more time.Duration) {
 	for n < len(packets) {
 		r, limit, wait := s.choose(now)
 		if r == nil {

@@ -139,20 +139,20 @@ func Start(o Options) (*Analysis, error) {
 // run analyses the files.
 func (a *Analysis) run(ctx context.Context) {
 	defer a.input.Close()
-	err := gently(func() error { return a.worker.Run(ctx) })
+	err := Gently(func() error { return a.worker.Run(ctx) })
 	a.mu.Lock()
 	a.err, a.took = err, time.Since(a.began)
 	a.mu.Unlock()
 	close(a.done)
 }
 
-// gently calls f on a thread that gives way to others: live traffic comes first.
-func gently(f func() error) (err error) {
+// Gently calls f on a thread that gives way to others: live traffic comes first.
+func Gently(f func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()                         // never unlocked, so that the thread ends with this goroutine
-		unix.Setpriority(unix.PRIO_PROCESS, 0, lowest) // of the calling thread (setpriority(2)); without it the analysis is only less polite
+		unix.Setpriority(unix.PRIO_PROCESS, 0, lowest) // of the calling thread (setpriority(2)); without it f is only less polite
 		err = f()
 	}()
 	<-done
@@ -284,7 +284,7 @@ func isClosed(c <-chan struct{}) bool {
 func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
 	c.WhenRun(context.Background(), func(ctx context.Context) {
 		worker := a.options.pipe(input, stage)
-		err := gently(func() error { return worker.Run(ctx) })
+		err := Gently(func() error { return worker.Run(ctx) })
 		stage.Finish()
 		if err != nil && ctx.Err() == nil {
 			c.Finish("the " + input.Kind + " could not be read to the end: " + err.Error())

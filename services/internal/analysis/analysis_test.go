@@ -32,7 +32,7 @@ func write(t *testing.T, name string, first, frames, cut int) string {
 		f[12], f[14], f[23] = 8, 0x45, 17
 		f[17] = 46
 		f[29], f[33], f[37] = 1, 2, 53 // UDP to port 53 from port 0
-		b = pcapng.AppendPacket(b, 0, int64(1_000_000+first+2*i)*1e9, f, 60, 0, "")
+		b = pcapng.AppendPacket(b, 0, int64(1_000_000+first+2*i)*1e9, f, 60, 0, nil)
 	}
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, b[:len(b)-cut], 0o600); err != nil {

@@ -116,7 +116,7 @@ func TestCountersAddUp(t *testing.T) {
 
 func addUp(t *testing.T, rng *rand.Rand, workers, rounds int) {
 	var lost atomic.Uint64
-	cs := newCaptures(t, Options{Source: Source{Workers: workers, Live: true, Lost: func() []uint64 { return []uint64{lost.Load(), 0} }},
+	cs := newCaptures(t, Options{Source: Source{Workers: workers, Lost: func() []uint64 { return []uint64{lost.Load(), 0} }},
 		Max: 8, Directory: t.TempDir(), Report: func(err error) { t.Error(err) }})
 	var alive []*running
 	var frames uint64
@@ -150,6 +150,7 @@ func addUp(t *testing.T, rng *rand.Rand, workers, rounds int) {
 	if n := len(cs.List()); n != 0 {
 		t.Errorf("%d captures still run", n)
 	}
+	cs.Close(t.Context(), "the end")
 	if files, _ := os.ReadDir(cs.Directory); len(files) != 1 {
 		t.Errorf("the directory holds %v", files)
 	}
@@ -294,7 +295,7 @@ func TestLimitAtTheEdgeOfABatch(t *testing.T) {
 
 // A capture that never runs dry ends when it is stopped, and its client sees packets meanwhile.
 func TestStopUnderLoad(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	m := newMoody("slow", 0)
 	c, wait := begin(t, cs, Spec{}, m)
 	packets := make([]packet.Packet, 200)

@@ -46,7 +46,7 @@ func addressed(batches int) []*pipeline.Batch {
 func BenchmarkEverythingToDiscard(b *testing.B) {
 	for _, workers := range []int{1, 2} {
 		b.Run(fmt.Sprint(workers, " workers"), func(b *testing.B) {
-			cs := newCaptures(b, Options{Source: Source{Workers: workers, Live: true}})
+			cs := newCaptures(b, Options{Source: Source{Workers: workers}})
 			c, wait := begin(b, cs, Spec{QueueBytes: 64_000_000}, sink.Discard{})
 			batches := mixed(64)
 			batch := batchOf(0, batches[0].Packets...) // a worker has one, with frames that were not touched lately
@@ -74,7 +74,7 @@ func BenchmarkEverythingToDiscard(b *testing.B) {
 func BenchmarkEverythingQueued(b *testing.B) {
 	for _, format := range []Format{Pcapng, Pcap, PcapNanos} {
 		b.Run(string(format), func(b *testing.B) {
-			cs := newCaptures(b, Options{Source: Source{Live: true}})
+			cs := newCaptures(b, Options{})
 			c, err := cs.Start(Spec{QueueBytes: 4_000_000, Format: format})
 			if err != nil {
 				b.Fatal(err)
@@ -123,7 +123,7 @@ func BenchmarkCopyOnly(b *testing.B) {
 func BenchmarkIdle(b *testing.B) {
 	for _, n := range []int{0, 1, 4, 50} {
 		b.Run(fmt.Sprint(n, " captures"), func(b *testing.B) {
-			cs := newCaptures(b, Options{Source: Source{Live: true}, Max: 64})
+			cs := newCaptures(b, Options{Max: 64})
 			for i := range n {
 				c, wait := begin(b, cs, Spec{Filter: compile(b, fmt.Sprintf("ip == 203.0.113.%d and port == %d", i, 80+i%3)), Expression: "x", QueueBytes: 1}, sink.Discard{})
 				b.Cleanup(func() { c.Finish("end"); wait() })
@@ -147,7 +147,7 @@ func cpuTime() int64 {
 }
 
 func TestStageAllocatesNothing(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}, Max: 64})
+	cs := newCaptures(t, Options{Max: 64})
 	var all []func()
 	for i := range 4 {
 		spec := Spec{QueueBytes: 8 << 20}

@@ -8,11 +8,11 @@
 // What a worker touches per packet belongs to it: no lock, no channel, no allocation, no system call. Counters are shown once a batch.
 // For every capture captured + dropped + ignored + held is the number of frames that its lanes looked at, at every moment.
 //
-// Packets leave in the order of time as far as their workers received them so: a worker that lags behind is waited for, 60 ms at most and
-// only while the queue has room. Packets that waited for the verdict of their flow leave behind younger ones of other flows. Within a flow
+// Packets leave in the order of time as far as their workers received them so: a worker that lags behind is waited for, until a packet is 150 ms old and
+// only while a quarter of the queue is free. Packets that waited for the verdict of their flow leave behind younger ones of other flows. Within a flow
 // the order is always that of the wire.
 //
-// The package starts no goroutine. It reads no configuration, opens no sink and knows no port.
+// The package starts no goroutine, but for timers that give up what nobody fetches and save what is kept. It reads no configuration, opens no sink and knows no port.
 package capture
 
 import (
@@ -307,7 +307,7 @@ func (c *Capture) view() api.Capture {
 		scan := c.scan()
 		v.Scan = &scan
 		if c.spec.Sifted {
-			v.Ignored += scan.Packets - scan.Matched
+			v.Ignored, v.Held = v.Ignored+scan.Passed, scan.Held
 		}
 	}
 	if e := c.end.Load(); e != nil {
@@ -345,10 +345,7 @@ func (c *Capture) describe() api.Capture {
 	if c.started != 0 {
 		start = c.started
 	}
-	v.StartTime = max(start, s.Start) / 1000
-	if s.Block && s.Start != 0 {
-		v.StartTime = s.Start / 1000
-	}
+	v.StartTime = max(start, s.Start) / 1000 // of one from the past its own, not that of its packets
 	v.EndTime = s.End / 1000
 	if c.started != 0 && c.until != math.MaxInt64 {
 		v.EndTime = c.until / 1000
@@ -412,11 +409,11 @@ func (c *Capture) save() {
 	c.file.cell(0).store([cellWords]uint64{c.delivered.Load(), c.deliveredBytes.Load(), c.lost.Load(), uint64(c.started / 1000), uint64(now)})
 }
 
-// forget removes the file that outlives the engine.
-func (c *Capture) forget() error {
+// forget returns the file that outlives the engine, or nil: nobody writes its cells from then on.
+func (c *Capture) forget() *file {
 	c.saving.Lock()
 	defer c.saving.Unlock()
 	f := c.file
 	c.file = nil
-	return f.remove()
+	return f
 }

@@ -60,6 +60,7 @@ func newCaptures(t testing.TB, o Options) *Captures {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { cs.Close(context.Background(), "the test ended") })
 	return cs
 }
 

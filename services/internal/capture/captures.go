@@ -47,6 +47,11 @@ type Captures struct {
 	max      int           // guarded by mu, as everything below
 	slots    []*Capture    // that run or wait, oldest first
 	finished []api.Capture // newest first
+	ended    []*file       // of captures that are in no list on the disk yet
+	unsaved  bool          // finished differs from the list on the disk
+	saver    *time.Timer   // that will save it; nil if there is none
+
+	saving sync.Mutex // held to save it; taken before mu
 }
 
 // New returns captures without any that runs. The error says what could not be read of the finished ones; the captures are usable then.
@@ -190,6 +195,11 @@ func (cs *Captures) Close(ctx context.Context, reason string) {
 	cs.mu.Lock()
 	slots := slices.Clone(cs.slots)
 	cs.mu.Unlock()
+	defer func() {
+		if err := cs.save(); err != nil {
+			cs.Report(err)
+		}
+	}()
 	for _, c := range slots {
 		c.stop(Interrupted, reason, within(stopTime/4))
 	}
@@ -225,9 +235,9 @@ func (cs *Captures) Finished() []api.Capture {
 // DeleteFinished empties the list of captures that ended.
 func (cs *Captures) DeleteFinished() error {
 	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	cs.finished = nil
-	return cs.saveFinished()
+	cs.finished, cs.unsaved = nil, true
+	cs.mu.Unlock()
+	return cs.save()
 }
 
 // retire moves a capture that has ended to the list of finished ones. What was queued and not delivered counts as dropped.
@@ -249,11 +259,13 @@ func (cs *Captures) retire(c *Capture) {
 	if len(cs.finished) > keepFinished {
 		cs.finished = cs.finished[:keepFinished]
 	}
-	if err := cs.saveFinished(); err != nil {
-		cs.Report(err)
-	} else if err := c.forget(); err != nil {
-		cs.Report(err)
+	if f := c.forget(); f != nil {
+		if err := f.end(&v); err != nil {
+			cs.Report(fmt.Errorf("keep how capture %s ended: %w", c.id, err))
+		}
+		cs.ended = append(cs.ended, f)
 	}
+	cs.saveSoon()
 	close(c.done)
 }
 

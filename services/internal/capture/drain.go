@@ -16,7 +16,7 @@ import (
 // within 200 ms.
 const (
 	tick      = 25 * time.Millisecond  // between two looks into the queue
-	orderWait = 60 * time.Millisecond  // for a worker that lags behind, so that packets leave in the order of time
+	orderWait = 150 * time.Millisecond // after its reception, of a packet for workers that lag behind
 	noteTime  = 200 * time.Millisecond // between two notes of what was lost
 	endSlack  = 250 * time.Millisecond // after the end time by the clock, for frames in receive rings
 )
@@ -35,7 +35,7 @@ type drain struct {
 	described []packet.LinkType // of the interfaces that were written
 	unflushed bool
 	noted     time.Time // when what outlives the engine was last brought up to date
-	stuck     time.Time // since when packets wait for a lagging worker
+	stuck     time.Time // since when packets wait for a lagging worker and none leaves
 
 	split split
 
@@ -83,7 +83,7 @@ func (d *drain) run() error {
 		c.finish(d.reason())
 	}
 	c.feed.detach(c)
-	for d.pass(true) {
+	for d.pass(time.Now(), true) {
 	}
 	d.trailer()
 	d.flush()
@@ -93,7 +93,7 @@ func (d *drain) run() error {
 // passes makes passes while there is something to write, but not for ever, and reports whether there may be more.
 func (d *drain) passes() bool {
 	for range 16 {
-		if !d.pass(false) {
+		if !d.pass(time.Now(), false) {
 			return false
 		}
 	}
@@ -131,9 +131,9 @@ func (d *drain) expired() bool {
 	return over
 }
 
-// pass writes what the queue holds now, in the order of time, and reports whether it wrote anything. Without force packets wait for
-// workers that may still bring older ones, within bounds.
-func (d *drain) pass(force bool) bool {
+// pass writes what the queue holds at the time now, in the order of time, and reports whether it wrote anything. Unless it is the last one
+// packets wait for workers that may still bring older ones, within bounds.
+func (d *drain) pass(now time.Time, last bool) bool {
 	c := d.c
 	for i := range c.lanes {
 		d.marks[i] = c.feed.stages[i].mark.Load()
@@ -151,10 +151,13 @@ func (d *drain) pass(force bool) bool {
 		return false
 	}
 	d.describe()
-	force = force || d.hurry()
+	due := int64(math.MaxInt64)
+	if !last {
+		due = d.due(now)
+	}
 	moved := false
 	for {
-		i, bound := d.next(force)
+		i, bound := d.next(due)
 		if i < 0 {
 			break
 		}
@@ -172,22 +175,20 @@ func (d *drain) pass(force bool) bool {
 	if moved {
 		d.stuck = time.Time{}
 	} else if d.stuck.IsZero() {
-		d.stuck = time.Now()
+		d.stuck = now
 	}
 	return moved && d.err == nil
 }
 
 // next returns the lane whose first packet comes next, and the time up to which its packets come before those of the others; or -1 if that
-// is not known yet.
-func (d *drain) next(force bool) (lane int, bound int64) {
+// is not known yet. Packets up to the time due wait for no worker that has none.
+func (d *drain) next(due int64) (lane int, bound int64) {
 	lane, bound = -1, math.MaxInt64
 	first := int64(math.MaxInt64)
 	for i, r := range d.heads {
-		t := d.marks[i]
+		t := max(d.marks[i], due)
 		if r.packets != 0 {
 			t = d.c.format.read(r.b).time
-		} else if force {
-			continue
 		}
 		switch {
 		case r.packets != 0 && (lane < 0 || t < first):
@@ -205,16 +206,19 @@ func (d *drain) next(force bool) (lane int, bound int64) {
 	return lane, bound
 }
 
-// hurry reports whether packets may leave out of order rather than wait for a worker that lags behind.
-func (d *drain) hurry() bool {
+// due returns the time up to which packets may leave out of order rather than wait any longer for a worker that lags behind: it is long enough ago by the
+// clock. All of them may when a worker waits for room, or soon there will be none; and when stamps are of another clock, which is ahead.
+func (d *drain) due(now time.Time) int64 {
 	c := d.c
-	if c.blocked.Load() != 0 {
-		return true
+	switch {
+	case c.blocked.Load() != 0:
+		return math.MaxInt64
+	case c.spec.Block:
+		return math.MinInt64
+	case int(c.pool.left.Load()) < len(c.pool.chunks)/4, !d.stuck.IsZero() && now.Sub(d.stuck) > orderWait:
+		return math.MaxInt64
 	}
-	if c.spec.Block {
-		return false
-	}
-	return !d.stuck.IsZero() && time.Since(d.stuck) > orderWait || int(c.pool.left.Load()) < len(c.pool.chunks)/4
+	return now.Add(-orderWait).UnixNano()
 }
 
 // giveRoom tells workers that wait that chunks were given back.

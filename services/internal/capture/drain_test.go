@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,7 +31,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 func TestSinglePacketArrivesSoon(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Workers: 2, Live: true}})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{}, m)
 	until(t, "the header comes before any packet", func() bool { return m.size() > 0 })
@@ -50,9 +51,10 @@ func TestOrderOverWorkers(t *testing.T) {
 	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{}, m)
+	start := time.Now().Add(time.Hour).UnixNano() // by a clock that is ahead: what leaves does not depend on the test's speed
 	var packets [2][]packet.Packet
 	for i := range uint64(400) {
-		packets[i/20%2] = append(packets[i/20%2], frame(i, 60, int64(i+1)*1e6, 0))
+		packets[i/20%2] = append(packets[i/20%2], frame(i, 60, start+int64(i)*1e6, 0))
 	}
 	for w := range 2 {
 		for at := 0; at < 200; at += 50 {
@@ -76,6 +78,74 @@ func TestOrderOverWorkers(t *testing.T) {
 	}
 }
 
+// Packets wait for a worker that does not come to its turn, until they are 150 ms old; or less long, when the queue is filling up.
+func TestStalledWorker(t *testing.T) {
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
+	c, err := cs.Start(Spec{QueueBytes: 8 * chunkSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMoody("good", 0)
+	if err := c.attach(m); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Finish("end")
+		cs.retire(c)
+	})
+	d := newDrain(t.Context(), c, m)
+	d.writeHeader("")
+	start := time.Now()
+	at := func(ms int) int64 { return start.Add(time.Duration(ms) * time.Millisecond).UnixNano() }
+	var want []uint64
+	look := func(ms int, more ...uint64) {
+		t.Helper()
+		for d.pass(time.Unix(0, at(ms)), false) {
+		}
+		want = append(want, more...)
+		packets, _ := readSome(m.bytes())
+		var got []uint64
+		for _, p := range packets {
+			got = append(got, number(p.Data))
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("after %d ms packets %v have left, want %v", ms, got, want)
+		}
+	}
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, at(0), 0), frame(4, 60, at(30), 0)))
+	look(60)
+	look(149)
+	cs.Stage(1).Process(batchOf(1, frame(0, 60, at(-5), 0), frame(2, 60, at(10), 0)))
+	look(150, 0, 1, 2)
+	cs.Stage(1).Process(batchOf(1, frame(3, 60, at(20), 0)))
+	look(151, 3)
+	look(181, 4) // nobody has come past it, and it is old enough
+	cs.Stage(0).Process(batchOf(0, frame(6, 60, at(200), 0)))
+	cs.Stage(1).Process(&pipeline.Batch{Now: at(300), Given: at(190), Worker: 1})
+	look(320)
+	cs.Stage(1).Process(batchOf(1, frame(5, 60, at(195), 0)))
+	look(321, 5)
+	cs.Stage(1).Process(&pipeline.Batch{Now: at(345), Given: at(201), Worker: 1})
+	look(345, 6)
+
+	// A queue three quarters full does not wait: packets would be dropped. The oldest ones leave, as many as it takes.
+	for i := range uint64(14) {
+		cs.Stage(0).Process(batchOf(0, frame(100+i, chunkSize/2-200, at(400+int(i)), 0)))
+	}
+	for d.pass(time.Unix(0, at(420)), false) {
+	}
+	packets, _ := readSome(m.bytes())
+	if n := len(packets) - len(want); n == 0 || n == 14 {
+		t.Errorf("%d of 14 packets left a queue that was filling up", n)
+	}
+	c.Finish("end")
+	for d.pass(time.Now(), true) {
+	}
+	if packets := read(t, m.bytes()); len(packets) != len(want)+14 {
+		t.Errorf("%d packets", len(packets))
+	}
+}
+
 func TestWindowIsHalfOpen(t *testing.T) {
 	cs := newCaptures(t, Options{})
 	m := newMoody("good", 0)
@@ -96,7 +166,7 @@ func TestWindowIsHalfOpen(t *testing.T) {
 }
 
 func TestEndsByTheClock(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	now := time.Now()
 	_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
 	wait()
@@ -111,7 +181,7 @@ func TestEndsByTheClock(t *testing.T) {
 }
 
 func TestWaitsForItsStart(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	start := time.Now().Add(time.Hour).UnixNano()
 	c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
 	cs.Stage(0).Process(batchOf(0, frame(1, 60, start-1, 0)))
@@ -127,7 +197,7 @@ func TestWaitsForItsStart(t *testing.T) {
 }
 
 func TestClientsThatLeave(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	c, err := cs.Start(Spec{QueueBytes: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +314,7 @@ func TestPortThatChangesItsLinkType(t *testing.T) {
 	table := []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}}
 	var now atomic.Pointer[[]pipeline.Interface]
 	now.Store(&table)
-	cs := newCaptures(t, Options{Source: Source{Live: true, Interfaces: func() []pipeline.Interface { return *now.Load() }}})
+	cs := newCaptures(t, Options{Source: Source{Interfaces: func() []pipeline.Interface { return *now.Load() }}})
 	m := newMoody("good", 0)
 	_, wait := begin(t, cs, Spec{}, m)
 	cs.Stage(0).Process(batchOf(0, frame(1, 60, 1, 0)))
@@ -342,7 +412,7 @@ func TestEmptyResultSaysWhy(t *testing.T) {
 // A capture that waits for its start time does not answer for what is lost before.
 func TestLostBeforeTheStart(t *testing.T) {
 	var lost atomic.Uint64
-	cs := newCaptures(t, Options{Source: Source{Live: true, Lost: func() []uint64 { return []uint64{lost.Load(), 0} }}})
+	cs := newCaptures(t, Options{Source: Source{Lost: func() []uint64 { return []uint64{lost.Load(), 0} }}})
 	start := time.Now().Add(time.Second).UnixNano()
 	c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
 	lost.Store(3)

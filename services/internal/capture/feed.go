@@ -15,7 +15,6 @@ import (
 // A Source is what captures need to know of where their packets come from. The functions may be called from any goroutine, at any time.
 type Source struct {
 	Workers    int
-	Live       bool                        // live ports: an idle worker's clock is ahead of its frames
 	Interfaces func() []pipeline.Interface // the table that Frame.Iface indexes; it may grow. If a link type changes, captures end that hold the old one
 	Lost       func() []uint64             // frames lost before any stage saw them, since ever, by interface; nil is none
 }

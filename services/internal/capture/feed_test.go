@@ -10,7 +10,7 @@ import (
 
 // TestFeeds runs captures of two sources side by side: each has the packets of its own and the interfaces of its own, and both are in one list.
 func TestFeeds(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	past := NewFeed(Source{Workers: 2, Interfaces: func() []pipeline.Interface { return ethernet[1:] }})
 	var live, ring bytes.Buffer
 	a, waitLive := begin(t, cs, Spec{}, sink.NewWriter(&live, "live"))

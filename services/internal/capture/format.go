@@ -27,16 +27,16 @@ type encoding struct {
 	single bool // all packets are of interface 0
 }
 
-// size returns how many bytes encode writes for n captured bytes.
-func (e encoding) size(n int, flags packet.Flags) int {
+// size returns how many bytes encode writes for n captured bytes and their options.
+func (e encoding) size(n int, flags packet.Flags, options []byte) int {
 	if e.pcapng {
-		return pcapng.PacketSize(n, flags, "")
+		return pcapng.PacketSize(n, flags, options)
 	}
 	return pcapng.PcapPacketSize(n)
 }
 
-// encode writes the first n bytes of a frame to room, which is large enough.
-func (e encoding) encode(room []byte, f *packet.Frame, n int) {
+// encode writes the first n bytes of a frame, and its options where the format has any, to room, which is large enough.
+func (e encoding) encode(room []byte, f *packet.Frame, n int, options []byte) {
 	if !e.pcapng {
 		pcapng.AppendPcapPacket(room[:0:len(room)], f.Time, f.Data[:n], f.Len, e.nanos)
 		return
@@ -45,7 +45,7 @@ func (e encoding) encode(room []byte, f *packet.Frame, n int) {
 	if e.single {
 		iface = 0
 	}
-	pcapng.AppendPacket(room[:0:len(room)], iface, f.Time, f.Data[:n], f.Len, f.Flags, "")
+	pcapng.AppendPacket(room[:0:len(room)], iface, f.Time, f.Data[:n], f.Len, f.Flags, options)
 }
 
 var le = binary.LittleEndian

@@ -44,7 +44,8 @@ type hold struct {
 type item struct {
 	packet packet.Packet
 	at     uint64
-	n      int
+	n      int // bytes of the frame; those of its options are behind them
+	more   int
 	ref    flow.Ref
 	call   flow.Call // what ref.Call points to, where inCall is set
 	inCall bool
@@ -115,14 +116,14 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 	}
 	switch {
 	case unknown && m.Flow != nil, yes && f != nil:
-		if !l.hold.add(p, m) {
+		if !l.hold.add(p, m, b.OptionsOf(i)) {
 			l.dropped++
 			l.iface(p.Iface).dropped++
 			return
 		}
 		l.held++
 	case yes:
-		l.ended(i, l.put(&p.Frame))
+		l.ended(i, l.put(&p.Frame, b.OptionsOf(i)))
 	}
 }
 
@@ -179,7 +180,7 @@ func (l *lane) resolve(f *heldFlow, old int64) outcome {
 		}
 		var o outcome
 		if r == filter.Yes {
-			if o = l.put(&it.packet.Frame); o == refused {
+			if o = l.put(&it.packet.Frame, h.options(it)); o == refused {
 				return o
 			}
 		}
@@ -255,13 +256,22 @@ func (h *hold) bytes(it *item, n int) []byte {
 // lend gives a packet its bytes, and h.stream those of its stream.
 func (h *hold) lend(it *item) {
 	st := &it.stream
-	b := h.bytes(it, it.n+int(st.before)+int(st.after))
-	it.packet.Data, b = b[:it.n], b[it.n:]
+	b := h.bytes(it, it.n+it.more+int(st.before)+int(st.after))
+	it.packet.Data, b = b[:it.n], b[it.n+it.more:]
 	h.stream = flow.Stream{Before: b[:st.before], After: b[st.before:], Skip: int(st.skip), New: int(st.new), Open: st.open, More: st.more}
 }
 
-// add keeps a packet, or reports false if there is no room.
-func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
+// options returns the options of a packet that waited, or nil.
+func (h *hold) options(it *item) []byte {
+	if it.more == 0 {
+		return nil
+	}
+	at := it.at%uint64(len(h.ring)) + uint64(it.n)
+	return h.ring[at : at+uint64(it.more)]
+}
+
+// add keeps a packet with its options, or reports false if there is no room.
+func (h *hold) add(p *packet.Packet, m *pipeline.Meta, options []byte) bool {
 	for h.first != h.next && h.item(h.first).gone {
 		h.first++
 	}
@@ -270,7 +280,7 @@ func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
 	if h.streams && m.Stream != nil {
 		st = *m.Stream
 	}
-	all := n + len(st.Before) + len(st.After)
+	all := n + len(options) + len(st.Before) + len(st.After)
 	at, ok := h.place(all)
 	if !ok || h.next-h.first == uint64(len(h.items)) {
 		return false
@@ -279,7 +289,7 @@ func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
 	h.next++
 	h.tail = at + uint64(all)
 	it := h.item(number)
-	*it = item{packet: *p, at: at, n: n, ref: m.Ref, flow: m.Flow.ID}
+	*it = item{packet: *p, at: at, n: n, more: len(options), ref: m.Ref, flow: m.Flow.ID}
 	it.ref.Host, it.ref.Call, it.ref.Stream = nil, nil, nil // valid in this batch only
 	if m.Call != nil {
 		it.call, it.inCall = *m.Call, true
@@ -295,6 +305,7 @@ func (h *hold) add(p *packet.Packet, m *pipeline.Meta) bool {
 	copy(h.stream.Before, st.Before)
 	copy(h.stream.After, st.After)
 	it.packet.Data = nil
+	copy(h.options(it), options)
 	f := h.slot(m.Flow.ID)
 	if f.id == 0 {
 		*f = heldFlow{id: m.Flow.ID, first: number, verdict: m.L7}

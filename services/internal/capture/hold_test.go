@@ -8,6 +8,8 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/sink"
 )
@@ -103,9 +105,52 @@ func TestHeldPacketsLearnTheirCall(t *testing.T) {
 	}
 }
 
+// What a savefile says of a packet waits with it.
+func TestHeldPacketsKeepTheirComments(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol == DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: true}, sink.NewWriter(&out, "buffer"))
+	f := &talk{rec: flow.Record{ID: 1}, verdict: pending}
+	for i := range uint64(4) {
+		if i == 3 {
+			f.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+		}
+		b := &pipeline.Batch{}
+		f.say(b, i, int64(i+1)*100)
+		b.Options = [][]byte{nil}
+		if i != 1 {
+			b.Options[0] = pcapng.AppendComment(nil, fmt.Sprint("about ", i))
+		}
+		cs.Stage(0).Process(b)
+		clear(b.Options[0]) // it is valid in its batch only
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapng.NewReader(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := make([]packet.Packet, 10)
+	n, err := r.Read(packets)
+	for i, p := range packets[:n] {
+		var want []byte
+		if number(p.Data) != 1 {
+			want = pcapng.AppendComment(nil, fmt.Sprint("about ", number(p.Data)))
+		}
+		if !bytes.Equal(r.Options(i), want) || int(number(p.Data)) != i {
+			t.Errorf("packet %d is number %d with options %q, want %q", i, number(p.Data), r.Options(i), want)
+		}
+	}
+	if n != 4 || err != nil {
+		t.Errorf("%d packets, %v", n, err)
+	}
+}
+
 func TestSilentFlowsAreGivenUp(t *testing.T) {
 	for expression, want := range map[string]string{"l7Protocol == unknown": "1 captured", "l7Protocol == DNS": "1 ignored"} {
-		cs := newCaptures(t, Options{Source: Source{Live: true}})
+		cs := newCaptures(t, Options{})
 		c, wait := begin(t, cs, Spec{Filter: compile(t, expression), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.Discard{})
 		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
 		f.say(b, 1, 100)
@@ -127,7 +172,7 @@ func TestSilentFlowsAreGivenUp(t *testing.T) {
 // What is held at the end of a live capture stays held; at the end of a savefile the flows have no verdict.
 func TestHeldAtTheEnd(t *testing.T) {
 	for _, past := range []bool{false, true} {
-		cs := newCaptures(t, Options{Source: Source{Live: !past}})
+		cs := newCaptures(t, Options{})
 		c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol != DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: past}, sink.Discard{})
 		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
 		f.say(b, 1, 100)
@@ -176,7 +221,7 @@ func TestHoldIsTheVerdictInTime(t *testing.T) {
 }
 
 func holdRound(t *testing.T, rng *rand.Rand) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	var out bytes.Buffer
 	// The second operand makes some packets of a DNS flow match at once, and others only with the verdict.
 	f := compile(t, "l7Protocol == DNS and vlan == 0-29 or vlan == 50-59")

@@ -143,14 +143,18 @@ const (
 	refused                // the capture ended before it: it was not looked at
 )
 
-// put queues a packet of which the filter said yes, or counts it as dropped.
-func (l *lane) put(f *packet.Frame) outcome {
+// put queues a packet of which the filter said yes, with its options, or counts it as dropped.
+func (l *lane) put(f *packet.Frame, options []byte) outcome {
 	c := l.c
 	if c.oneLink && !l.sameLink(f.Iface) {
 		return refused
 	}
 	n := min(len(f.Data), c.snap)
-	size := c.format.size(n, f.Flags)
+	size := c.format.size(n, f.Flags, options)
+	if size > chunkSize { // of the largest frames, with a comment of many pages
+		options = nil
+		size = c.format.size(n, f.Flags, nil)
+	}
 	room := l.queue.room(size)
 	if room == nil && c.spec.Block {
 		room = l.wait(size)
@@ -167,7 +171,7 @@ func (l *lane) put(f *packet.Frame) outcome {
 	if !ok {
 		return refused
 	}
-	c.format.encode(room, f, n)
+	c.format.encode(room, f, n, options)
 	if l.queue.n == 0 {
 		l.opened = true
 		c.kick()

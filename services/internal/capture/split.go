@@ -21,10 +21,16 @@ type split struct {
 
 	bytes     uint64 // of the file at hand
 	packets   uint64
-	delivered []uint64 // packets in the file at hand, by interface
-	total     []uint64 // in all files, by interface
-	base      []ifaceStat
-	lost      []uint64 // by interface when the file was begun
+	delivered []uint64   // packets in the file at hand, by interface
+	total     []uint64   // in all files, by interface
+	base      []spanStat // by interface, of when the file was begun
+	lost      []uint64   // by interface when the file was begun
+}
+
+// A spanStat is what had been counted for an interface of the output when a file was begun.
+type spanStat struct {
+	looked, dropped uint64
+	queued          int64 // accepted and not delivered then; below 0 while a worker has not shown yet what of its batch was delivered
 }
 
 // splits reports whether there may be more than one file.
@@ -97,15 +103,20 @@ func (d *drain) countDelivered(b []byte) {
 	s := &d.split
 	for at := 0; at < len(b) && d.c.format.pcapng; {
 		i := int(le.Uint32(b[at+8:]))
-		for len(s.delivered) <= i {
-			s.delivered = append(s.delivered, 0)
-		}
-		for len(s.total) <= i {
-			s.total = append(s.total, 0)
-		}
+		s.room(i)
 		s.delivered[i]++
 		s.total[i]++
 		at += d.c.format.read(b[at:]).size
+	}
+}
+
+// room makes room for the counts of interface i.
+func (s *split) room(i int) {
+	for len(s.delivered) <= i {
+		s.delivered = append(s.delivered, 0)
+	}
+	for len(s.total) <= i {
+		s.total = append(s.total, 0)
 	}
 }
 
@@ -151,7 +162,7 @@ func (d *drain) completeFile(last bool) {
 			b = pcapng.AppendStatistics(b, uint32(i), d.fileStatistics(i, now, lost, last))
 		}
 	}
-	s.open, s.delivered, s.base, s.lost = false, nil, now, lost
+	s.open, s.delivered, s.lost = false, nil, lost
 	if err := s.files.Complete(b); d.err == nil {
 		d.err = err
 	}
@@ -160,26 +171,29 @@ func (d *drain) completeFile(last bool) {
 // fileStatistics returns what was counted for interface i of the output while the file at hand was written.
 func (d *drain) fileStatistics(i int, now []ifaceStat, lost []uint64, last bool) pcapng.Statistics {
 	s := &d.split
-	var out pcapng.Statistics
-	var accepted uint64 // since the start
+	var sum ifaceStat
 	for k, n := range now {
 		if k != i && !d.c.format.single {
 			continue
 		}
-		accepted += n.accepted
-		if k < len(s.base) {
-			n.looked, n.accepted, n.dropped = n.looked-s.base[k].looked, n.accepted-s.base[k].accepted, n.dropped-s.base[k].dropped
-		}
-		out.Received += n.looked
-		out.Accepted += n.accepted + n.dropped
-		out.Dropped += n.dropped
+		sum.looked, sum.accepted, sum.dropped = sum.looked+n.looked, sum.accepted+n.accepted, sum.dropped+n.dropped
 	}
-	if i < len(s.delivered) {
-		out.Delivered = s.delivered[i]
+	for len(s.base) <= i {
+		s.base = append(s.base, spanStat{})
 	}
-	if last && i < len(s.total) {
-		out.Dropped += accepted - s.total[i] // what was queued and is not in any file
+	s.room(i)
+	base, queued := s.base[i], int64(sum.accepted-s.total[i])
+	out := pcapng.Statistics{Delivered: s.delivered[i], Dropped: sum.dropped - base.dropped}
+	if last {
+		out.Dropped, queued = out.Dropped+uint64(queued), 0 // what was queued and is not in any file
 	}
+	// A packet counts where it is delivered: what is queued yet is left to the next file.
+	received := int64(sum.looked-base.looked) - (queued - base.queued)
+	if received < 0 { // what waited for a verdict was received before
+		queued, received = queued+received, 0
+	}
+	s.base[i] = spanStat{looked: sum.looked, dropped: sum.dropped, queued: queued}
+	out.Received, out.Accepted = uint64(received), out.Delivered+out.Dropped
 	for k, n := range lost {
 		if k != i && !d.c.format.single {
 			continue

@@ -50,6 +50,9 @@ func files(t *testing.T, dir string) (byName map[string][]packet.Packet, names [
 		names = append(names, name)
 		byName[name] = read(t, b)
 		s := statisticsOf(t, b)
+		if n := uint64(len(byName[name])); isComplete(b) && (s.Delivered != n || s.Accepted != n+s.Dropped || s.Received < s.Accepted+s.Lost) {
+			t.Errorf("%s has %d packets, and says %+v", name, n, s)
+		}
 		sum.Received += s.Received
 		sum.Accepted += s.Accepted
 		sum.Delivered += s.Delivered
@@ -167,7 +170,7 @@ func TestSplitByTime(t *testing.T) {
 // On a live source a file is complete when its time is over, whether packets come or not.
 func TestSplitByTheClock(t *testing.T) {
 	dir := t.TempDir()
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	start := time.Now().UnixNano()
 	c, wait := begin(t, cs, Spec{SplitTime: 300 * time.Millisecond}, toDisk(t, dir, start))
 	cs.Stage(0).Process(batchOf(0, frame(0, 100, start, 0)))
@@ -270,7 +273,7 @@ func BenchmarkEverythingToDisk(b *testing.B) {
 	for _, size := range []uint64{0, 100_000_000} {
 		b.Run(fmt.Sprint("files of ", size, " bytes"), func(b *testing.B) {
 			dir := b.TempDir()
-			cs := newCaptures(b, Options{Source: Source{Workers: 1, Live: true}})
+			cs := newCaptures(b, Options{Source: Source{Workers: 1}})
 			c, wait := begin(b, cs, Spec{QueueBytes: 64_000_000, SplitBytes: size}, toDisk(b, dir, time.Now().UnixNano()))
 			batches := mixed(64)
 			batch := batchOf(0, batches[0].Packets...)

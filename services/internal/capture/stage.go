@@ -5,16 +5,11 @@ import (
 	"math/bits"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
-
-// idleSlack is how far behind the clock an idle worker of a live source says to be: frames may still wait in a receive ring, for 45 ms
-// at most in package afpacket.
-const idleSlack = int64(50 * time.Millisecond)
 
 // A Stage shows the packets of one worker to all captures. It is a pipeline.Stage and belongs to its worker.
 type Stage struct {
@@ -166,7 +161,7 @@ func (l *lane) take(b *pipeline.Batch, i int) {
 	if !l.on || l.partial && !l.inWindow(p.Time) {
 		return
 	}
-	l.ended(i, l.put(&p.Frame))
+	l.ended(i, l.put(&p.Frame, b.OptionsOf(i)))
 }
 
 // ended notes that the capture ends with packet i of the batch, or before it.
@@ -182,13 +177,7 @@ func (l *lane) ended(i int, o outcome) {
 
 // advance says up to which time the worker has come.
 func (s *Stage) advance(b *pipeline.Batch) {
-	mark := b.Now
-	if n := len(b.Packets); n != 0 {
-		mark = b.Packets[n-1].Time
-	} else if s.of.Live {
-		mark -= idleSlack
-	}
-	if mark > s.mark.Load() {
+	if mark := b.Mark(); mark > s.mark.Load() {
 		s.mark.Store(mark)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,7 @@ const (
 	fileMagic     = "GALVOCAP"
 	fileVersion   = 1
 	fileHead      = 32 // magic, version, cells, length of the description, its CRC
+	endHead       = 8  // length of the ending, its CRC
 	cellSize      = 2 * placeSize
 	placeSize     = (cellWords + 2) * 8
 	cellWords     = 5
@@ -80,6 +82,7 @@ type file struct {
 	path  string
 	bytes []byte // mapped
 	cells []cell
+	sync  *time.Timer
 }
 
 // createFile makes the file of a capture.
@@ -89,7 +92,7 @@ func createFile(path string, v *api.Capture, lanes int) (*file, error) {
 		return nil, err
 	}
 	// Written, not only sized: a page that finds no room on the disk when it is touched would kill the engine.
-	if err := durable.WriteFile(path, b); err != nil {
+	if err := durable.PlaceFile(path, b); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -124,6 +127,31 @@ func (f *file) remove() error {
 	return errors.Join(unix.Munmap(f.bytes), os.Remove(f.path))
 }
 
+// end adds to the file how the capture ended, for the time until the list of finished captures is on the disk.
+func (f *file) end(v *api.Capture) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b := le.AppendUint32(make([]byte, 0, endHead+len(text)), uint32(len(text)))
+	b = append(le.AppendUint32(b, crc32.ChecksumIEEE(text)), text...)
+	out, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(b)
+	return errors.Join(err, out.Close())
+}
+
+// decodeEnd reads what end wrote; false if it was cut off, or never written.
+func decodeEnd(b []byte) (v api.Capture, ok bool) {
+	if len(b) < endHead || uint64(le.Uint32(b)) != uint64(len(b)-endHead) || crc32.ChecksumIEEE(b[endHead:]) != le.Uint32(b[4:]) {
+		return v, false
+	}
+	err := json.Unmarshal(b[endHead:], &v)
+	return v, err == nil && slices.Contains([]string{Finished, Interrupted, Failed}, v.State)
+}
+
 func encodeFile(v *api.Capture, lanes int) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -139,7 +167,7 @@ func encodeFile(v *api.Capture, lanes int) ([]byte, error) {
 	return append(b, text...), nil
 }
 
-// decodeFile returns a capture that was cut off, with the counters that it had.
+// decodeFile returns a capture as it ended; one that was cut off with the counters that it had.
 func decodeFile(b []byte) (v api.Capture, err error) {
 	if len(b) < fileHead || string(b[:8]) != fileMagic {
 		return v, errors.New("it is not the file of a capture")
@@ -148,12 +176,15 @@ func decodeFile(b []byte) (v api.Capture, err error) {
 		return v, fmt.Errorf("it has version %d, and this program reads %d", n, fileVersion)
 	}
 	cells, length := int(le.Uint32(b[12:])), int(le.Uint32(b[16:]))
-	if cells < 1 || cells > len(b)/cellSize || fileHead+cells*cellSize+length != len(b) {
+	if cells < 1 || cells > len(b)/cellSize || fileHead+cells*cellSize+length > len(b) {
 		return v, errors.New("it is not as long as its head says")
 	}
-	text := b[fileHead+cells*cellSize:]
+	text := b[fileHead+cells*cellSize:][:length]
 	if crc32.ChecksumIEEE(text) != binary.LittleEndian.Uint32(b[20:]) {
 		return v, errors.New("the checksum of its description is wrong")
+	}
+	if ended, ok := decodeEnd(b[fileHead+cells*cellSize+length:]); ok {
+		return ended, nil
 	}
 	if err := json.Unmarshal(text, &v); err != nil {
 		return v, fmt.Errorf("read its description: %w", err)
@@ -178,6 +209,13 @@ func decodeFile(b []byte) (v api.Capture, err error) {
 	return v, nil
 }
 
+// When what was written is synced. Nobody waits for it: what a killed engine has written the kernel keeps, and a capture that a power cut takes so soon after it began
+// has given nothing to anybody that would have to be accounted for.
+const (
+	syncAfter = time.Second            // after a capture began
+	saveAfter = 250 * time.Millisecond // after one ended
+)
+
 // remember makes the file of a capture, if captures are kept.
 func (cs *Captures) remember(c *Capture) {
 	if cs.Directory == "" {
@@ -189,18 +227,63 @@ func (cs *Captures) remember(c *Capture) {
 		cs.Report(fmt.Errorf("keep the counters of capture %s: %w", c.id, err))
 		return
 	}
+	f.sync = time.AfterFunc(syncAfter, func() {
+		if err := durable.Sync(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			cs.Report(fmt.Errorf("keep the counters of capture %s: %w", c.id, err))
+		}
+	})
 	c.file = f
 	for i, l := range c.lanes {
 		l.saved = f.cell(i + 1)
 	}
 }
 
-// saveFinished writes the list of finished captures. cs.mu is held.
-func (cs *Captures) saveFinished() error {
+// saveSoon has the list of finished captures saved. Until then the files of those that ended say how. cs.mu is held.
+func (cs *Captures) saveSoon() {
+	cs.unsaved = true
+	if cs.saver == nil && cs.Directory != "" {
+		cs.saver = time.AfterFunc(saveAfter, func() {
+			if err := cs.save(); err != nil {
+				cs.Report(err)
+			}
+		})
+	}
+}
+
+// save saves the list of finished captures, unless it is as it was saved last, and removes the files of those that are in it.
+func (cs *Captures) save() error {
+	cs.saving.Lock()
+	defer cs.saving.Unlock()
+	cs.mu.Lock()
+	list, ended, unsaved := slices.Clone(cs.finished), cs.ended, cs.unsaved
+	cs.ended, cs.unsaved = nil, false
+	if cs.saver != nil {
+		cs.saver.Stop()
+		cs.saver = nil
+	}
+	cs.mu.Unlock()
+	if !unsaved {
+		return nil
+	}
+	if err := cs.saveFinished(list); err != nil {
+		cs.mu.Lock()
+		cs.ended, cs.unsaved = append(ended, cs.ended...), true // the next one that ends has it tried again
+		cs.mu.Unlock()
+		return err
+	}
+	var err error
+	for _, f := range ended {
+		err = errors.Join(err, f.remove())
+	}
+	return err
+}
+
+// saveFinished writes the list of finished captures.
+func (cs *Captures) saveFinished(list []api.Capture) error {
 	if cs.Directory == "" {
 		return nil
 	}
-	b, err := json.Marshal(finishedFile{fileVersion, cs.finished})
+	b, err := json.Marshal(finishedFile{fileVersion, list})
 	if err != nil {
 		return fmt.Errorf("save the finished captures: %w", err)
 	}
@@ -243,7 +326,7 @@ func (cs *Captures) recover() error {
 	}
 	slices.SortStableFunc(cs.finished, func(a, b api.Capture) int { return int(min(max(b.EndTime-a.EndTime, -1), 1)) })
 	cs.finished = cs.finished[:min(len(cs.finished), keepFinished)]
-	if saveErr := cs.saveFinished(); saveErr != nil {
+	if saveErr := cs.saveFinished(cs.finished); saveErr != nil {
 		return errors.Join(err, saveErr)
 	}
 	for _, path := range files {

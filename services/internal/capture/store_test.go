@@ -33,6 +33,7 @@ func TestFinishedOutlivesTheEngine(t *testing.T) {
 		}
 		cs.Stop(c.ID(), "stopped")
 	}
+	cs.Close(t.Context(), "the end")
 	again, err := reopen(t, dir)
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +47,69 @@ func TestFinishedOutlivesTheEngine(t *testing.T) {
 	if again, _ = reopen(t, dir); len(again.Finished()) != 0 {
 		t.Errorf("deleted captures came back: %v", again.Finished())
 	}
+}
+
+// A capture that ended is listed as it ended, though the engine is killed before the list is on the disk; one whose ending was cut off as interrupted.
+func TestEndOutlivesTheEngine(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{Directory: dir, Report: func(err error) { t.Error(err) }})
+	for _, user := range []string{"whole", "torn"} {
+		c, err := cs.Start(Spec{QueueBytes: 1, User: user})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cs.Stop(c.ID(), "stopped by "+user)
+	}
+	// What a killed engine leaves: neither capture is in the list, each has its file.
+	left := t.TempDir()
+	for _, v := range cs.Finished() {
+		name := v.ID + runningSuffix
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.User == "torn" {
+			b = b[:len(b)-1]
+		}
+		if err := os.WriteFile(filepath.Join(left, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := reopen(t, left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"whole": "finished: stopped by whole", "torn": "interrupted: the engine ended without notice"}
+	for _, v := range again.Finished() {
+		if got := v.State + ": " + v.Reason; got != want[v.User] {
+			t.Errorf("%s is %s, want %s", v.User, got, want[v.User])
+		}
+		delete(want, v.User)
+	}
+	if len(want) != 0 {
+		t.Errorf("missing: %v", want)
+	}
+	cs.Close(t.Context(), "the end")
+	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != 1 || filepath.Base(files[0]) != finishedName {
+		t.Errorf("after Close there are %v", files)
+	}
+}
+
+// encodeEnd returns what the file of a capture gains when it ends.
+func encodeEnd(t testing.TB, v *api.Capture) []byte {
+	t.Helper()
+	f := &file{path: filepath.Join(t.TempDir(), "x")}
+	if err := os.WriteFile(f.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.end(v); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestDamagedFilesBeginAnew(t *testing.T) {
@@ -202,10 +266,11 @@ func FuzzDecodeFile(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	f.Add(append(good, encodeEnd(f, &api.Capture{ID: "x", State: Finished})...))
 	f.Add([]byte(fileMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := decodeFile(b)
-		if err == nil && v.State != Interrupted {
+		if err == nil && v.State != Interrupted && v.State != Finished && v.State != Failed {
 			t.Errorf("state %q", v.State)
 		}
 	})

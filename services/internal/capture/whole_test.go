@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -108,6 +110,42 @@ func TestCorpusComesOutAsItWentIn(t *testing.T) {
 	t.Logf("%d files", len(files))
 }
 
+// A file that editcap gave comments keeps them, in a capture of what matches too.
+func TestCommentsStay(t *testing.T) {
+	editcap, tshark := need.Tool(t, "editcap"), need.Tool(t, "tshark")
+	dir := t.TempDir()
+	plain, annotated := filepath.Join(dir, "plain.pcapng"), filepath.Join(dir, "annotated.pcapng")
+	file := pcapng.AppendInterface(pcapng.AppendSection(nil, pcapng.Section{}), pcapng.Interface{Link: packet.LinkEthernet})
+	for i := range uint64(300) {
+		p := frame(i, 100, 1_700_000_000e9+int64(i), 0)
+		file = pcapng.AppendPacket(file, 0, p.Time, p.Data, p.Len, p.Flags, nil)
+	}
+	if err := os.WriteFile(plain, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(editcap, "-F", "pcapng", "-a", "1:the first one", "-a", "150:Straße", "-a", "300:the last one", plain, annotated).CombinedOutput(); err != nil {
+		t.Fatalf("editcap: %v: %s", err, out)
+	}
+	for _, c := range []struct {
+		spec Spec
+		want string
+	}{
+		{Spec{}, "1\tthe first one\n150\tStraße\n300\tthe last one\n"},
+		{Spec{SnapLen: 50}, "1\tthe first one\n150\tStraße\n300\tthe last one\n"},
+		{Spec{Filter: every(t, 2), Expression: "every second"}, "1\tthe first one\n"},
+	} {
+		out, v := readThrough(t, annotated, c.spec)
+		name := filepath.Join(dir, "out.pcapng")
+		if err := os.WriteFile(name, out, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fields, err := exec.Command(tshark, "-r", name, "-Y", "frame.comment", "-T", "fields", "-e", "frame.number", "-e", "frame.comment").Output()
+		if err != nil || string(fields) != c.want {
+			t.Errorf("%s: tshark: %v: %q, want %q; %+v", c.spec.Expression, err, fields, c.want, v.Counters)
+		}
+	}
+}
+
 // With hold a capture gets what it gets with skip, and what came before the verdict; both account for every packet.
 func TestHoldGetsMore(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(need.Corpus(t), "l7", "pcap", "*.*cap*"))
@@ -198,7 +236,7 @@ func inOrder(t *testing.T, file string, out []byte) {
 
 // A client that pauses keeps its capture: what did not fit is counted, and what it gets is a whole file.
 func TestPausedClient(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Live: true}})
+	cs := newCaptures(t, Options{})
 	c, err := cs.Start(Spec{QueueBytes: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +279,7 @@ func TestPausedClient(t *testing.T) {
 }
 
 func TestSixtyFourCaptures(t *testing.T) {
-	cs := newCaptures(t, Options{Source: Source{Workers: 2, Live: true}, Max: 64})
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}, Max: 64})
 	var all []*running
 	for i := range 64 {
 		k := []uint64{1, 2, 3, 4, 5, 6, 10}[i%7]

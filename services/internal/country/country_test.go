@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"galvo/ci/need"
 )
 
@@ -62,6 +64,33 @@ func TestLookup(t *testing.T) {
 }
 
 // TestRanges checks that the ranges cover all addresses and agree with the look-ups.
+// The files may be compressed, as an appliance has them.
+func TestCompressed(t *testing.T) {
+	dir := t.TempDir()
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{file4: small4, file6: small6} {
+		if err := os.WriteFile(filepath.Join(dir, name+".zst"), z.EncodeAll([]byte(text), nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := table.name(netip.MustParseAddr("2a00:1::100")); got != "FR" {
+		t.Errorf("an address has %s", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, file6+".zst"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("a damaged file was read")
+	}
+}
+
 func TestRanges(t *testing.T) {
 	table := load(t, small4, small6)
 	next := netip.MustParseAddr("0.0.0.0")

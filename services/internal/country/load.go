@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // The files of tor-geoipdb, and the directories where they are looked for if the configuration names none.
@@ -38,12 +40,12 @@ func Open(dir string) (*Table, error) {
 }
 
 func openDir(dir string) (*Table, error) {
-	f4, err := os.Open(filepath.Join(dir, file4))
+	f4, err := openFile(filepath.Join(dir, file4))
 	if err != nil {
 		return nil, fmt.Errorf("open country data: %w", err)
 	}
 	defer f4.Close()
-	f6, err := os.Open(filepath.Join(dir, file6))
+	f6, err := openFile(filepath.Join(dir, file6))
 	if err != nil {
 		return nil, fmt.Errorf("open country data: %w", err)
 	}
@@ -53,6 +55,34 @@ func openDir(dir string) (*Table, error) {
 		return nil, fmt.Errorf("read country data in %s: %w", dir, err)
 	}
 	return t, nil
+}
+
+// openFile opens a file, or the compressed one that an appliance has in its place.
+func openFile(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	packed, packedErr := os.Open(path + ".zst")
+	if packedErr != nil {
+		return nil, err
+	}
+	z, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, errors.Join(err, packed.Close())
+	}
+	return &unpacked{z, packed}, nil
+}
+
+// unpacked is what a compressed file holds.
+type unpacked struct {
+	*zstd.Decoder
+	file *os.File
+}
+
+func (u *unpacked) Close() error {
+	u.Decoder.Close()
+	return u.file.Close()
 }
 
 // special4 and special6 are the special-purpose addresses of RFC 6890 and the multicast ones, in order. They override the data.

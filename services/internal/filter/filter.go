@@ -62,6 +62,10 @@ func (f *Filter) Match(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
 // NeedsL7 reports whether the result depends on the verdict of the flow, and so may be Unknown.
 func (f *Filter) NeedsL7() bool { return f.needs(needsL7) }
 
+// NeedsFlow reports whether the result depends on the packet's flow. If not, the packet alone decides, where later fragments have what a flow.Joiner or a flow.Table
+// tells them.
+func (f *Filter) NeedsFlow() bool { return f.needs(needsFlow | needsL7 | needsCalls | needsStreams) }
+
 // NeedsFCS reports whether the result depends on the frame check sequence, which only some ports can tell.
 func (f *Filter) NeedsFCS() bool { return f.needs(needsFCS) }
 

@@ -59,7 +59,8 @@ const (
 type demand uint8
 
 const (
-	needsL7 demand = 1 << iota
+	needsFlow demand = 1 << iota // the record, or anything else that flow.Ref names
+	needsL7                      // the verdict, and with it the flow
 	needsFCS
 	needsCalls   // what l7 attaches to the packet, which is in no index
 	needsStreams // what came before in the packet's TCP stream, which nobody keeps unless asked

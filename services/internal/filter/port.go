@@ -39,7 +39,7 @@ var portOperands = []operand{
 		read: portRanges.read, keys: portKeys(eitherSide), header: func(s *set, env *Env) func(*packet.Packet) bool { return portOf(s, env, eitherSide) },
 	},
 	{
-		name: "serverport", subject: "Ports", values: "numbers and ranges", ordered: true,
+		name: "serverport", subject: "Ports", values: "numbers and ranges", ordered: true, needs: needsFlow,
 		example: "serverport == 443",
 		meaning: "The port of the server side of the packet's TCP or UDP flow is in the set, in both directions. The server side receives the SYN or sends the SYN-ACK; where no handshake was seen it is what the first packet was sent to, unless only the other port is a well-known one. It stays what it is for the flow's life. Packets without a flow never match.",
 		is:      "port of the flow's server side is", oracle: "tcp.stream in { streams of tcp.flags.syn == 1 && tcp.flags.ack == 0 && tcp.dstport == 443 }", prune: pruning{byRange, "port"},

@@ -41,23 +41,22 @@ func BenchmarkDecodeFind(b *testing.B) {
 			packets := packettest.Packets(1, c.packets, c.flows)
 			table := New(Config{Flows: 2 * c.flows})
 			var batch [256]packet.Packet
+			var ref Ref
 			run := func(n int) {
 				for i := 0; i < n; i += len(batch) {
 					table.Begin()
 					for j, p := range packets[i&(c.packets-1):][:len(batch)] {
 						batch[j].Frame = p.Frame
 					}
-					for from := 0; from <= len(batch); from += AheadMax { // as the pipeline does it
-						if from < len(batch) {
-							some := batch[from:][:AheadMax]
-							for j := range some {
-								some[j].Decode(packet.LinkEthernet)
-							}
-							table.Ahead(some)
+					for from := 0; from < len(batch)+Lead*AheadMax; from += AheadMax { // as the pipeline does it
+						some := batch[min(from, len(batch)):min(from+AheadMax, len(batch))]
+						for j := range some {
+							some[j].Decode(packet.LinkEthernet)
 						}
-						if from > 0 {
-							for j := range batch[from-AheadMax:][:AheadMax] {
-								table.Find(&batch[from-AheadMax+j])
+						table.Ahead(some, false)
+						if from >= Lead*AheadMax {
+							for j := range AheadMax {
+								table.FindAhead(j, &ref)
 							}
 						}
 						table.Advance()

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
 
 	"galvo/services/internal/packet"
@@ -17,25 +18,37 @@ func (t *Table) Find(p *packet.Packet) (ref Ref) {
 
 // FindInto is Find with the result in place: copying a Ref right after it was written costs a tenth of reading a savefile.
 func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
-	t.inner = p
-	at := t.next
-	if at < len(t.ahead) && p == &t.ahead[at] {
-		t.next++
-	} else {
-		at = -1
-	}
 	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
 		*ref = t.findDeep(p)
 		return
 	}
-	var r *Record
-	var from Endpoint
-	if at >= 0 {
-		r, from = t.settle(&t.probes[t.bank&1][at&(AheadMax-1)], p)
-	} else {
-		r, from = t.find(p)
+	r, from := t.find(p)
+	t.give(ref, r, from, p)
+}
+
+// FindAhead is FindInto for packet i of those that were announced with Ahead, Lead times Advance ago. They are found in their order.
+func (t *Table) FindAhead(i int, ref *Ref) {
+	p, pr := &t.found.packets[i], &t.found.probes[i&(AheadMax-1)]
+	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
+		*ref = t.findDeep(p)
+		return
 	}
-	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
+	if pr.guess != 0 && p.TCPBits&(syn|fin|rst) == 0 { // most packets are that: what follows does the same, and decides more
+		r := &t.records[pr.guess-1]
+		if from, ok := pr.match(r); ok && p.Time-r.Last <= t.patient {
+			ref.set(r, from)
+			r.Flags &^= Outside
+			r.count(from&1, p.Time, p.Len, t.batch)
+			return
+		}
+	}
+	r, from := t.settle(pr, p)
+	t.give(ref, r, from, p)
+}
+
+// give counts p, which is neither tunnelled nor a fragment, in its flow, and says which one that is.
+func (t *Table) give(ref *Ref, r *Record, from Endpoint, p *packet.Packet) {
+	ref.set(r, from)
 	if r == nil {
 		return
 	}
@@ -43,73 +56,24 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 	t.add(r, from, p, p.Len)
 }
 
-// AheadMax is how many packets Ahead takes: enough that the memory that they need is fetched at the same time, few enough that their headers stay
-// in the first-level cache until Find.
-const AheadMax = 16
-
-// Ahead says which packets Find will be called with after the next Advance, in this order. Ahead and Advance change nothing but time: Ahead begins to fetch the buckets
-// of the packets, Advance the records. What is done between the two, and between Advance and Find, is time in which the memory comes: decode and announce the
-// next packets before the Find of these. The packets must not change before their Find. Those after the first AheadMax are left out.
-func (t *Table) Ahead(packets []packet.Packet) {
-	t.coming = packets[:min(len(packets), AheadMax)]
-	probes := &t.probes[(t.bank^1)&1]
-	var lines [AheadMax]*uint64
-	for i := range t.coming {
-		pr := &probes[i&(AheadMax-1)]
-		pr.set(t, &t.coming[i])
-		lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
-	}
-	prefetch(&lines)
+func (ref *Ref) set(r *Record, from Endpoint) {
+	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
 }
 
-// Advance goes on to the packets of the last Ahead.
-func (t *Table) Advance() {
-	t.ahead, t.next, t.coming = t.coming, 0, nil
-	t.bank ^= 1
-	probes := &t.probes[t.bank&1]
-	var lines [AheadMax]*uint64
-	for i := range t.ahead {
-		pr := &probes[i&(AheadMax-1)]
-		b := &t.index[t.first(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 {
-			pr.guess = b.record(m)
-			lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // the second line of the record
-		}
+// Innermost returns the packet whose headers are those of Ref.Flow for p, which was the last one that was found: p itself unless that is tunnelled. Valid until the
+// next packet is found.
+func (t *Table) Innermost(p *packet.Packet) *packet.Packet {
+	if p.Layers&packet.Tunnel == 0 {
+		return p
 	}
-	prefetchPairs(&lines)
+	return t.inner
 }
-
-// A probe is what is known about the flow of a packet before it is looked up.
-type probe struct {
-	key
-	hash  uint64
-	guess uint32 // number of a record that may be the flow's, the first likely one of its first bucket, plus 1; 0 = none
-	none  bool   // the headers name no flow
-}
-
-// set takes the key from p.
-func (pr *probe) set(t *Table, p *packet.Packet) {
-	*pr = probe{}
-	pr.none = p.Layers&packet.IP == 0 || hasPorts[p.Proto] && !p.Ports()
-	if pr.none {
-		return
-	}
-	pr.addresses(p)
-	if hasPorts[p.Proto] {
-		pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
-	}
-	pr.hash = t.seed.hash(&pr.key)
-}
-
-// Innermost returns the packet whose headers are those of Ref.Flow, as the last Find met it: the argument of Find itself unless that is
-// tunnelled. Valid until the next Find.
-func (t *Table) Innermost() *packet.Packet { return t.inner }
 
 // findDeep is Find for tunnels and fragments.
 func (t *Table) findDeep(p *packet.Packet) Ref {
-	q := t.descend(p)
+	q := t.join.descend(p)
 	t.inner = q
-	n := t.recall(q)
+	n := t.join.recall(q)
 	var ref Ref
 	ref.Outer, ref.OuterFrom = t.find(p)
 	ref.Flow, ref.From = ref.Outer, ref.OuterFrom
@@ -126,24 +90,8 @@ func (t *Table) findDeep(p *packet.Packet) Ref {
 		ref.Flow.Flags &^= Outside
 		t.add(ref.Flow, ref.From, q, p.Len)
 	}
-	t.remember(p, q, ref)
+	t.join.remember(p, q, ref)
 	return ref
-}
-
-// descend decodes what is inside p, level by level, and returns the innermost packet that has IP; p itself if there is none.
-func (t *Table) descend(p *packet.Packet) *packet.Packet {
-	t.depth = 0
-	if p.Tunnel == packet.PseudoWire && p.Layers&packet.IP != 0 { // its IP header is the one inside
-		return p
-	}
-	found := p
-	for at := p; t.depth < maxDepth && at.Inner(&t.levels[t.depth]); t.depth++ {
-		at = &t.levels[t.depth]
-		if at.Layers&packet.IP != 0 {
-			found = at
-		}
-	}
-	return found
 }
 
 // find returns the record of the headers of p, made if need be, and the sender within it; nil if they name no flow or there is no room.
@@ -206,26 +154,35 @@ func (t *Table) over(r *Record, p *packet.Packet) bool {
 
 // add counts a packet of wire bytes in its record.
 func (t *Table) add(r *Record, from Endpoint, p *packet.Packet, wire uint32) {
-	from &= 1
-	r.batch = t.batch
-	r.Last = max(r.Last, p.Time)
+	r.count(from&1, p.Time, wire, t.batch)
+	if p.TCPBits&(syn|fin|rst) != 0 {
+		r.turn(from&1, p)
+	}
+}
+
+func (r *Record) count(from Endpoint, now int64, wire uint32, batch uint16) {
+	r.batch = batch
+	r.Last = max(r.Last, now)
 	if n := r.Packets[from] + 1; n != 0 {
 		r.Packets[from] = n
 	}
-	r.Bytes[from] += uint64(wire)
-	r.TCP[from] |= p.TCPBits
-	if p.TCPBits&(syn|fin|rst) != 0 {
-		r.turn(p)
+	n, carry := bits.Add32(r.low[from], wire, 0)
+	r.low[from] = n
+	if carry != 0 {
+		r.high[from]++
 	}
 }
 
 // turn notes how p opens or ends a TCP connection.
-func (r *Record) turn(p *packet.Packet) {
+func (r *Record) turn(from Endpoint, p *packet.Packet) {
 	if p.TCPBits&(syn|ack) == syn && r.Flags&opened == 0 {
 		r.Flags |= opened
 		r.isn = sequence(p)
 	}
-	if p.TCPBits&rst != 0 || r.TCP[0]&r.TCP[1]&fin != 0 {
+	if p.TCPBits&fin != 0 {
+		r.Flags |= fin0 << from
+	}
+	if p.TCPBits&rst != 0 || r.Flags&(fin0|fin1) == fin0|fin1 {
 		r.Flags |= Finished
 	}
 }
@@ -305,6 +262,7 @@ func (t *Table) evict() (i uint32, ok bool) {
 	return i, ok
 }
 
+// evictable reports whether r may end now. That the batch's number has few bits protects a record that was last used 65,536 batches ago for one batch more.
 func (t *Table) evictable(r *Record) bool { return r.Flags&Ended == 0 && r.batch != t.batch }
 
 // squeeze makes room for a slot whose two buckets are full.

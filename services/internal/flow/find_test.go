@@ -2,8 +2,10 @@ package flow
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,16 +59,16 @@ func TestTunnels(t *testing.T) {
 		if proto(ref.Flow) != c.proto || proto(ref.Outer) != c.outer {
 			t.Errorf("%s: flow of protocol %d in one of %d, want %d in %d", c.name, proto(ref.Flow), proto(ref.Outer), c.proto, c.outer)
 		}
-		if ref.Flow != nil && (ref.Flow.Flags&Outside != 0 || ref.Flow.Packets[0] != 1 || ref.Flow.Bytes[0] != uint64(len(c.frame))) {
+		if ref.Flow != nil && (ref.Flow.Flags&Outside != 0 || ref.Flow.Packets[0] != 1 || ref.Flow.Bytes(0) != uint64(len(c.frame))) {
 			t.Errorf("%s: flow is %+v, want one packet of %d bytes that is not outside", c.name, ref.Flow, len(c.frame))
 		}
 		if ref.Outer != ref.Flow && ref.Outer != nil && ref.Outer.Flags&Outside == 0 {
 			t.Errorf("%s: the outer flow is not called outside", c.name)
 		}
-		if ref.Flow != nil && table.Innermost().Proto != c.proto {
-			t.Errorf("%s: Innermost has protocol %d, want %d", c.name, table.Innermost().Proto, c.proto)
+		if ref.Flow != nil && table.Innermost(p).Proto != c.proto {
+			t.Errorf("%s: Innermost has protocol %d, want %d", c.name, table.Innermost(p).Proto, c.proto)
 		}
-		if c.proto == c.outer && table.Innermost() != p {
+		if c.proto == c.outer && table.Innermost(p) != p {
 			t.Errorf("%s: Innermost is not the packet itself", c.name)
 		}
 	}
@@ -126,7 +128,7 @@ func TestFragments(t *testing.T) {
 		if later.Flow != first.Flow || later.Outer != first.Outer || later.From != first.From || later.OuterFrom != first.OuterFrom {
 			t.Errorf("%s: Find = %+v for the later fragment, want %+v", c.name, later, first)
 		}
-		if q := table.Innermost(); q.Proto == protoUDP && (q.SrcPort != 1000 || q.DstPort != 53 || !q.Ports() || q.Layers&packet.UDP == 0) {
+		if q := table.Innermost(p); q.Proto == protoUDP && (q.SrcPort != 1000 || q.DstPort != 53 || !q.Ports() || q.Layers&packet.UDP == 0) {
 			t.Errorf("%s: the later fragment has the ports %d and %d, want 1000 and 53", c.name, q.SrcPort, q.DstPort)
 		}
 		if late := table.Find(decode(c.later, 40*time.Second)); late.Flow != nil && late.Flow.Proto == protoUDP {
@@ -246,11 +248,15 @@ func TestSparse(t *testing.T) {
 	}
 	for from := 0; from < flows; from += AheadMax {
 		some := packets[from:min(from+AheadMax, flows)]
-		table.Ahead(some)
-		table.Advance()
+		table.Ahead(some, false)
+		for range Lead {
+			table.Advance()
+			table.Ahead(nil, true)
+		}
 		for i := range some {
-			if r := table.Find(&some[i]).Flow; r.ID != uint64(from+i+1) {
-				t.Fatalf("packet %d is of flow %d", from+i, r.ID)
+			var ref Ref
+			if table.FindAhead(i, &ref); ref.Flow.ID != uint64(from+i+1) {
+				t.Fatalf("packet %d is of flow %d", from+i, ref.Flow.ID)
 			}
 		}
 	}
@@ -269,15 +275,61 @@ func TestAheadOfItself(t *testing.T) {
 		seq := 10 * round
 		packets := []packet.Packet{f(syn, seq+1), f(ack, seq+2), f(rst, seq+2), f(syn, seq+9), f(ack, seq+10)}
 		table.Begin()
-		table.Ahead(packets)
-		table.Advance()
+		table.Ahead(packets, true)
+		for range Lead {
+			table.Advance()
+			table.Ahead(nil, true)
+		}
 		var ids []uint64
 		for i := range packets {
-			ids = append(ids, table.Find(&packets[i]).Flow.ID)
+			var ref Ref
+			table.FindAhead(i, &ref)
+			ids = append(ids, ref.Flow.ID)
 		}
 		if ids[0] != ids[2] || ids[3] != ids[4] || ids[0] == ids[3] {
 			t.Errorf("flows %d, want the second SYN to begin another one", ids)
 		}
+	}
+}
+
+// TestAheadIsFind finds the same flows ahead, in runs as a worker makes them, as one by one: among them are packets that have none, in the places of others that had one.
+func TestAheadIsFind(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var packets []packet.Packet
+	for i, frame := range packettest.Mix(1, 20_000, 200) {
+		switch rng.IntN(10) {
+		case 0:
+			frame = packettest.Ethernet(0x0806, frame[14:])
+		case 1:
+			frame = frame[:min(len(frame), 14+rng.IntN(40))]
+		case 2:
+			flags := []uint8{syn, syn | ack, fin | ack, rst, ack}[rng.IntN(5)]
+			frame = frame4(protoTCP, uint32(rng.IntN(4)), uint32(rng.IntN(4)), 1000, 80, flags, rng.Uint32())
+		}
+		packets = append(packets, *decode(frame, time.Duration(i)*time.Duration(rng.IntN(2)*10)*time.Millisecond))
+	}
+	one, ahead := New(Config{Flows: 1 << 16}), New(Config{Flows: 1 << 16})
+	for batch := range slices.Chunk(packets, 250) {
+		one.Begin()
+		ahead.Begin()
+		var ref Ref
+		var last [Lead][]packet.Packet
+		for run := range slices.Chunk(append(slices.Clone(batch), make([]packet.Packet, Lead*AheadMax)...), AheadMax) {
+			ahead.Ahead(run, rng.IntN(2) == 0)
+			for i := range last[0] {
+				want := one.Find(&last[0][i])
+				ahead.FindAhead(i, &ref)
+				if (ref.Flow == nil) != (want.Flow == nil) || ref.From != want.From || ref.Flow != nil && (ref.Flow.ID != want.Flow.ID || ref.Outer.ID != want.Outer.ID) {
+					t.Fatalf("ahead %+v\nalone %+v", ref, want)
+				}
+			}
+			ahead.Advance()
+			copy(last[:], last[1:])
+			last[Lead-1] = run
+		}
+	}
+	if a, b := ahead.Counters(), one.Counters(); a != b {
+		t.Errorf("ahead %+v, alone %+v", a, b)
 	}
 }
 

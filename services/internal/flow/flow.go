@@ -14,23 +14,32 @@ package flow
 // An Endpoint is the index of one side of a flow: 0 is the sender of the first packet seen.
 type Endpoint uint8
 
-// A Record is one flow. It has at most 128 bytes and no pointer. It belongs to the table's worker; a record that was handed out
-// for a packet stays the flow's until the next Begin. The key comes first, so that a look-up touches one cache line.
+// A Record is one flow. It has 128 bytes and no pointer. It belongs to the table's worker; a record that was handed out
+// for a packet stays the flow's until the next Begin. What each packet needs is in the first cache line: of a million flows none is in the cache.
 type Record struct {
 	Addr    [2][16]byte // IPv4 addresses in the first 4 bytes, the others 0
 	Port    [2]uint16   // 0 where the protocol has none
 	Proto   uint8       // IP protocol
 	Flags   RecordFlags
-	TCP     [2]uint8  // union of the TCP flags that the endpoint sent
-	batch   uint32    // number of the batch that was given the record last
-	isn     uint32    // sequence number of the SYN that opened the flow
-	number  uint32    // index in the table
+	batch   uint16    // number of the batch that was given the record last
 	Last    int64     // ns since the epoch, of the last packet
-	ID      uint64    // unique within the table's life, ascending, from 1
-	First   int64     // ns since the epoch, of the first packet
-	Bytes   [2]uint64 // length on the wire of the frames
 	Packets [2]uint32 // sent by the endpoint; saturating
-	L7      [20]byte  // owned by package l7; all zero in a new record
+	low     [2]uint32 // of the bytes that the endpoint sent
+
+	ID     uint64 // unique within the table's life, ascending, from 1
+	high   [2]uint32
+	First  int64    // ns since the epoch, of the first packet
+	isn    uint32   // sequence number of the SYN that opened the flow
+	number uint32   // index in the table
+	L7     [20]byte // owned by package l7; all zero in a new record
+	// By sender, whether package stream has kept bytes of it.
+	Streamed [2]bool
+	_        [10]byte
+}
+
+// Bytes returns the length on the wire of the frames that an endpoint sent.
+func (r *Record) Bytes(from Endpoint) uint64 {
+	return uint64(r.high[from&1])<<32 | uint64(r.low[from&1])
 }
 
 // RecordFlags are facts about a flow.
@@ -44,7 +53,8 @@ const (
 	Finished                         // FIN from both sides, or RST
 	Ended                            // out of the table: expired, evicted, or its 5-tuple was opened anew
 	opened                           // isn is known
-	Streamed                         // package stream has kept bytes that endpoint 0 sent; shifted left by one, endpoint 1
+	fin0                             // endpoint 0 sent FIN
+	fin1                             // endpoint 1 did
 )
 
 // Server returns the endpoint that is the server side of the flow: the receiver of a SYN or the sender of a SYN-ACK. Without either, in the

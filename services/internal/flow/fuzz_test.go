@@ -31,8 +31,8 @@ func FuzzFind(f *testing.F) {
 			table.Begin()
 			ref := table.Find(p)
 			checkSender(t, ref.Outer, ref.OuterFrom, p)
-			if table.Innermost() != p {
-				checkSender(t, ref.Flow, ref.From, table.Innermost())
+			if table.Innermost(p) != p {
+				checkSender(t, ref.Flow, ref.From, table.Innermost(p))
 			}
 		}
 	})

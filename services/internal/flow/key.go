@@ -38,7 +38,7 @@ func (k *key) addresses(p *packet.Packet) {
 		return
 	}
 	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
-	k.src0, k.dst0 = w&math.MaxUint32, w>>32
+	k.src0, k.src1, k.dst0, k.dst1 = w&math.MaxUint32, 0, w>>32, 0
 }
 
 func (k *key) addresses6(p *packet.Packet) {
@@ -54,12 +54,16 @@ func (k *key) dport() uint16 { return uint16(k.ports >> 16) }
 // match compares the key with a record: ok if it is the flow's and in the table, and from is the sender. The direction is computed, not
 // decided: a branch that is often mispredicted costs as much as the rest.
 func (k *key) match(r *Record) (from Endpoint, ok bool) {
-	a0, a1 := binary.LittleEndian.Uint64(r.Addr[0][:8]), binary.LittleEndian.Uint64(r.Addr[0][8:])
-	b0, b1 := binary.LittleEndian.Uint64(r.Addr[1][:8]), binary.LittleEndian.Uint64(r.Addr[1][8:])
+	a, b := binary.LittleEndian.Uint64(r.Addr[0][:8]), binary.LittleEndian.Uint64(r.Addr[1][:8])
 	ports := r.ports()
 	other := uint64(r.kind() ^ k.kind)
-	forth := (a0 ^ k.src0) | (a1 ^ k.src1) | (b0 ^ k.dst0) | (b1 ^ k.dst1) | uint64(ports^k.ports) | other
-	reply := (a0 ^ k.dst0) | (a1 ^ k.dst1) | (b0 ^ k.src0) | (b1 ^ k.src1) | uint64(ports^bits.RotateLeft32(k.ports, 16)) | other
+	forth := (a ^ k.src0) | (b ^ k.dst0) | uint64(ports^k.ports) | other
+	reply := (a ^ k.dst0) | (b ^ k.src0) | uint64(ports^bits.RotateLeft32(k.ports, 16)) | other
+	if k.kind&v6 != 0 {
+		a, b = binary.LittleEndian.Uint64(r.Addr[0][8:]), binary.LittleEndian.Uint64(r.Addr[1][8:])
+		forth |= (a ^ k.src1) | (b ^ k.dst1)
+		reply |= (a ^ k.dst1) | (b ^ k.src1)
+	}
 	if forth != 0 {
 		from = 1
 	}
@@ -100,9 +104,26 @@ func newSeed() (s seed) {
 
 // hash is the same for both directions. It is of the multiply-and-fold kind of wyhash.
 func (s *seed) hash(k *key) uint64 {
+	if k.kind&v6 != 0 {
+		return s.hash6(k)
+	}
+	return s.hash4(k)
+}
+
+func (s *seed) hash4(k *key) uint64 {
+	a := k.src0 | uint64(k.ports&0xffff)<<32
+	b := k.dst0 | uint64(k.ports>>16)<<32
+	return s.both(a, b, k.kind)
+}
+
+func (s *seed) hash6(k *key) uint64 {
 	a := fold(k.src0^s[0], k.src1^uint64(k.ports&0xffff)*s[4]^s[1])
 	b := fold(k.dst0^s[0], k.dst1^uint64(k.ports>>16)*s[4]^s[1])
-	return fold((a+b)^s[2], (a^b)^uint64(k.kind&0xff)*s[5]^s[3])
+	return s.both(a, b, k.kind)
+}
+
+func (s *seed) both(a, b uint64, kind uint32) uint64 {
+	return fold(fold(a^s[2], b^s[2])^s[3], uint64(kind)^s[5])
 }
 
 // datagram hashes what the fragments of one datagram have in common: addresses and identification, and for IPv4 the protocol; never 0.

@@ -8,7 +8,17 @@ package flow
 //go:noescape
 func prefetch(lines *[AheadMax]*uint64)
 
-// prefetchPairs asks for the cache lines at lines and for those before them.
+// prefetchLine asks for one cache line.
 //
 //go:noescape
-func prefetchPairs(lines *[AheadMax]*uint64)
+func prefetchLine(line *uint64)
+
+// prefetchPair asks for a cache line and the one before it.
+//
+//go:noescape
+func prefetchPair(line *uint64)
+
+// prefetchBefore asks for the cache lines before those at lines.
+//
+//go:noescape
+func prefetchBefore(lines *[AheadMax]*uint64)

@@ -4,10 +4,9 @@
 	MOVQ at(AX), BX; \
 	PREFETCHT0 (BX)
 
-#define PAIR(at) \
+#define BEFORE(at) \
 	MOVQ at(AX), BX; \
-	PREFETCHT0 -64(BX); \
-	PREFETCHT0 (BX)
+	PREFETCHT0 -64(BX)
 
 #define ALL(do) \
 	do(0); do(8); do(16); do(24); do(32); do(40); do(48); do(56); \
@@ -19,8 +18,21 @@ TEXT ·prefetch(SB), NOSPLIT, $0-8
 	ALL(LINE)
 	RET
 
-// func prefetchPairs(lines *[AheadMax]*uint64)
-TEXT ·prefetchPairs(SB), NOSPLIT, $0-8
+// func prefetchBefore(lines *[AheadMax]*uint64)
+TEXT ·prefetchBefore(SB), NOSPLIT, $0-8
 	MOVQ lines+0(FP), AX
-	ALL(PAIR)
+	ALL(BEFORE)
+	RET
+
+// func prefetchLine(line *uint64)
+TEXT ·prefetchLine(SB), NOSPLIT, $0-8
+	MOVQ line+0(FP), BX
+	PREFETCHT0 (BX)
+	RET
+
+// func prefetchPair(line *uint64)
+TEXT ·prefetchPair(SB), NOSPLIT, $0-8
+	MOVQ line+0(FP), BX
+	PREFETCHT0 -64(BX)
+	PREFETCHT0 (BX)
 	RET

@@ -4,11 +4,10 @@
 	MOVD at(R0), R1; \
 	PRFM (R1), PLDL1KEEP
 
-#define PAIR(at) \
+#define BEFORE(at) \
 	MOVD at(R0), R1; \
 	SUB $64, R1, R2; \
-	PRFM (R2), PLDL1KEEP; \
-	PRFM (R1), PLDL1KEEP
+	PRFM (R2), PLDL1KEEP
 
 #define ALL(do) \
 	do(0); do(8); do(16); do(24); do(32); do(40); do(48); do(56); \
@@ -20,8 +19,22 @@ TEXT ·prefetch(SB), NOSPLIT, $0-8
 	ALL(LINE)
 	RET
 
-// func prefetchPairs(lines *[AheadMax]*uint64)
-TEXT ·prefetchPairs(SB), NOSPLIT, $0-8
+// func prefetchBefore(lines *[AheadMax]*uint64)
+TEXT ·prefetchBefore(SB), NOSPLIT, $0-8
 	MOVD lines+0(FP), R0
-	ALL(PAIR)
+	ALL(BEFORE)
+	RET
+
+// func prefetchLine(line *uint64)
+TEXT ·prefetchLine(SB), NOSPLIT, $0-8
+	MOVD line+0(FP), R1
+	PRFM (R1), PLDL1KEEP
+	RET
+
+// func prefetchPair(line *uint64)
+TEXT ·prefetchPair(SB), NOSPLIT, $0-8
+	MOVD line+0(FP), R1
+	SUB $64, R1, R2
+	PRFM (R2), PLDL1KEEP
+	PRFM (R1), PLDL1KEEP
 	RET

@@ -2,5 +2,7 @@
 
 package flow
 
-func prefetch(*[AheadMax]*uint64)      {}
-func prefetchPairs(*[AheadMax]*uint64) {}
+func prefetch(*[AheadMax]*uint64)       {}
+func prefetchBefore(*[AheadMax]*uint64) {}
+func prefetchLine(*uint64)              {}
+func prefetchPair(*uint64)              {}

@@ -57,23 +57,18 @@ type Counters struct {
 type Table struct {
 	cfg     Config
 	patient int64 // ns, the shortest of the times after which a flow is idle
-	seed    seed
+	join    Joiner
 	index   []bucket
 	mask    int // of the buckets in use: their number, a power of 2, minus 1
 	records []Record
 	free    queue
 	hand    int // next record that the sweep looks at
-	batch   uint32
+	batch   uint16
 	count   Counters
-	frags   fragments
-	inner   *packet.Packet
-	ahead   []packet.Packet // of the last Advance, of which those from next on are still to be found
-	next    int
-	coming  []packet.Packet         // of the last Ahead
-	probes  [2][AheadMax]probe      // of ahead and of coming
-	bank    uint8                   // of ahead's: its lowest bit
-	levels  [maxDepth]packet.Packet // what is inside inner's frame, outermost first
-	depth   int                     // how many of them were decoded
+	inner   *packet.Packet // of the last packet that was tunnelled
+	runs    [Lead + 1]run
+	at      int  // index of found
+	found   *run // in which FindAhead finds
 }
 
 // maxDepth is how many tunnels inside each other are looked into.
@@ -115,11 +110,10 @@ func New(cfg Config) *Table {
 	t := &Table{
 		cfg:     cfg,
 		patient: int64(min(cfg.IdleTCP, cfg.IdleOther, cfg.IdleDone)),
-		seed:    newSeed(),
+		join:    newJoiner(cfg),
 		index:   hugepage.Make[bucket](buckets(cfg.Flows)),
 		records: hugepage.Make[Record](cfg.Flows),
 		free:    newQueue(cfg.Flows),
-		frags:   newFragments(cfg.Fragments),
 	}
 	t.mask = buckets(1024) - 1
 	if cfg.Sparse {
@@ -160,7 +154,7 @@ func (t *Table) grow() {
 // Begin starts a batch: records handed out before it may be used again.
 func (t *Table) Begin() {
 	t.batch++
-	t.ahead, t.coming = nil, nil
+	t.forget()
 	t.free.release()
 }
 
@@ -220,7 +214,7 @@ func (t *Table) idle(r *Record, now int64) bool {
 func (t *Table) end(i uint32) {
 	r := &t.records[i]
 	k := keyOf(r)
-	h := t.seed.hash(&k)
+	h := t.join.seed.hash(&k)
 	if !t.index[t.first(h)].remove(i) {
 		t.index[t.second(h)].remove(i)
 	}

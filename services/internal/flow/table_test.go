@@ -58,6 +58,7 @@ func TestSize(t *testing.T) {
 		{"recordBytes", recordBytes, int(unsafe.Sizeof(Record{}))},
 		{"bucketBytes", bucketBytes, int(unsafe.Sizeof(bucket{}))},
 		{"setBytes", setBytes, int(unsafe.Sizeof([4]note{}))},
+		{"offset of ID, where the second cache line begins", 64, int(unsafe.Offsetof(Record{}.ID))},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %d, want %d", c.name, c.got, c.want)
@@ -65,7 +66,7 @@ func TestSize(t *testing.T) {
 	}
 	for _, flows := range []int{1024, 5000, 1 << 16} {
 		table := New(Config{Flows: flows})
-		bytes := len(table.records)*recordBytes + len(table.index)*bucketBytes + len(table.free.ring)*4 + len(table.frags)*setBytes
+		bytes := len(table.records)*recordBytes + len(table.index)*bucketBytes + len(table.free.ring)*4 + len(table.join.frags)*setBytes
 		if got := Size(flows); got != bytes {
 			t.Errorf("Size(%d) = %d, want %d", flows, got, bytes)
 		}

@@ -163,7 +163,7 @@ func decode(b []byte, sockets int) (Message, error) {
 		return Message{}, err
 	}
 	fields := 0
-	for _, set := range []bool{m.Ready != nil, m.Config != nil, m.Port != nil, m.Gone != nil, m.Stats != nil, m.Restart != nil, m.Storage != nil, m.Usage != nil} {
+	for _, set := range []bool{m.Ready != nil, m.Config != nil, m.Port != nil, m.Gone != nil, m.Stats != nil, m.Restart != nil, m.Storage != nil, m.Stored != nil, m.Usage != nil} {
 		if set {
 			fields++
 		}

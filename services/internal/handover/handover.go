@@ -10,6 +10,7 @@
 //	host -> engine   gone    a port's link was removed: its sockets receive nothing any more
 //	host -> engine   stats   counters and state of each port that has a link, once a second
 //	host -> engine   storage the storage devices, after the first config and again after each change
+//	engine -> host   stored  it follows these storage devices: the new ones are open, and nothing is on the others
 //	engine -> host   usage   what it uses of the memory plan, once a second
 //	host -> engine   restart the engine is to end, so that it is started anew
 //
@@ -43,6 +44,7 @@ type Message struct {
 	Stats  *Stats  `json:",omitempty"`
 
 	Storage *Storage `json:",omitempty"`
+	Stored  *Stored  `json:",omitempty"`
 	Restart *Restart `json:",omitempty"`
 	Usage   *Usage   `json:",omitempty"`
 }
@@ -95,7 +97,13 @@ type Gone struct {
 }
 
 // Storage is all storage devices. One that is not active any more is to be let go.
-type Storage struct{ Devices []Device }
+type Storage struct {
+	Number  uint64 // for the answer
+	Devices []Device
+}
+
+// Stored says that the storage devices of the message with this number are followed.
+type Stored struct{ Number uint64 }
 
 // A Device is a storage device.
 type Device struct {

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -275,4 +277,24 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%q asks for %d workers", b, m.Ready.Workers)
 		}
 	})
+}
+
+// Every kind of message is taken by the other end.
+func TestEveryKind(t *testing.T) {
+	kinds := reflect.TypeFor[Message]()
+	for i := range kinds.NumField() {
+		var m Message
+		field := reflect.ValueOf(&m).Elem().Field(i)
+		field.Set(reflect.New(field.Type().Elem()))
+		if m.Ready != nil {
+			m.Ready.Workers = 1
+		}
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decode(b, 0); err != nil || reflect.ValueOf(got).Field(i).IsNil() {
+			t.Errorf("%s: %+v, %v", kinds.Field(i).Name, got, err)
+		}
+	}
 }

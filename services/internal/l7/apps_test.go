@@ -5,7 +5,7 @@ import "testing"
 // TestWebNumbers holds the numbers that code uses against the names that the files give them.
 func TestWebNumbers(t *testing.T) {
 	for id, name := range map[ID]string{
-		smtp: "SMTP", ftp: "FTP_CONTROL", pop3: "POP3", imap: "IMAP", smtps: "SMTPS", imaps: "IMAPS", pops: "POPS", ftps: "FTPS", dohDoT: "DoH_DoT", socks: "SOCKS",
+		smtp: "SMTP", ftp: "FTP_CONTROL", pop3: "POP3", imap: "IMAP", smtps: "SMTPS", imaps: "IMAPS", pops: "POPS", ftps: "FTPS", dohDoT: "DoH_DoT", wireGuard: "WireGuard", socks: "SOCKS",
 		dnscrypt: "DNScrypt", mpegDash: "MpegDash", webSocket: "WebSocket", webDAV: "WebDAV", soap: "SOAP", hls: "HLS", httpConnect: "HTTP_Connect",
 		httpProxy: "HTTP_Proxy", ipp: "IPP", iceCast: "IceCast", jsonRPC: "JSON-RPC", gitOverHTTP: "Git", rpcOverHTTP: "MS-RPCH", ocsp: "OCSP", ookla: "Ookla",
 		callZoom: "Zoom", callSkype: "Skype_TeamsCall", callWhatsApp: "WhatsAppCall",

@@ -58,7 +58,7 @@ func BenchmarkCorpus(b *testing.B) {
 						p.Decode(p.Link)
 						ref := table.Find(p)
 						if with {
-							engine.Inspect(p, table.Innermost(), &ref)
+							engine.Inspect(p, table.Innermost(p), &ref)
 						}
 						if i++; i == b.N {
 							return

@@ -231,7 +231,7 @@ func certName(v *payload, name []byte) ID {
 	if hasPrefix(name, "*.") {
 		name = name[2:]
 	}
-	return v.engine.config.Hosts.find(lowerName(v.scratch(), name))
+	return v.engine.owner(lowerName(v.scratch(), name))
 }
 
 // A derReader reads the elements of DER (X.690) one after the other. short is set when one was not what was asked for, or is not all there; what is

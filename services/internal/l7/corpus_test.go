@@ -83,7 +83,7 @@ func classifySome(tb testing.TB, config l7.Config, name string, keep func(frame 
 			}
 			p.Decode(links[p.Iface].Link)
 			ref := table.Find(p)
-			v := engine.Inspect(p, table.Innermost(), &ref)
+			v := engine.Inspect(p, table.Innermost(p), &ref)
 			out.links = append(out.links, v)
 			if ref.Flow == nil {
 				out.frames = append(out.frames, 0)
@@ -108,7 +108,7 @@ func classifySome(tb testing.TB, config l7.Config, name string, keep func(frame 
 }
 
 func finish(engine *l7.Engine, r *flow.Record, seen *row) row {
-	out := row{id: r.ID, proto: r.Proto, port: r.Port, verdict: engine.Finish(r), dpi: l7.DPIPackets(r), packets: r.Packets[0] + r.Packets[1], bytes: r.Bytes[0] + r.Bytes[1]}
+	out := row{id: r.ID, proto: r.Proto, port: r.Port, verdict: engine.Finish(r), dpi: l7.DPIPackets(r), packets: r.Packets[0] + r.Packets[1], bytes: r.Bytes(0) + r.Bytes(1)}
 	out.host = string(engine.HostName(r))
 	if seen != nil {
 		out.first, out.named = seen.first, seen.named

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// s7comm is the number of S7Comm in signatures/industry.toml, rdp that of RDP in remote.toml.
+// s7comm is the number of S7Comm in signature/table/industry.toml, rdp that of RDP in remote.toml.
 const (
 	s7comm ID = 275
 	rdp    ID = 261

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"galvo/services/internal/l7/signature"
 )
 
 // only makes a dispatch of one row of dissectors.
@@ -80,29 +82,29 @@ func TestEverySignature(t *testing.T) {
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))
 	clashes := make(map[string]bool)
-	for i := range table.rows {
-		s := &table.rows[i]
+	for i := range table.Rows {
+		s := &table.Rows[i]
 		port := uint16(9)
-		if len(s.ports) > 0 {
-			port = s.ports[0]
+		if len(s.Ports) > 0 {
+			port = s.Ports[0]
 		}
 		for _, stream := range []bool{false, true} {
 			l4 := udp
 			if stream {
 				l4 = tcp
 			}
-			if s.l4&l4 == 0 {
+			if s.L4&l4 == 0 {
 				continue
 			}
-			for n := 1; n <= len(s.samples[0]); n++ { // cut off, and at last whole
-				b := s.samples[0][:n]
-				v := payload{engine: l.engine, flow: l.last, data: b, packet: b, cut: n < len(s.samples[0]), wire: len(s.samples[0]), tcp: stream, nth: 1, dst: port, begun: true}
-				for j := range table.rows {
-					o := &table.rows[j]
-					if o.l4&l4 == 0 || o.both || s.both || o.proto == s.proto || !o.holds(&v) || shared[[2]string{Name(s.proto), Name(o.proto)}] {
+			for n := 1; n <= len(s.Samples[0]); n++ { // cut off, and at last whole
+				b := s.Samples[0][:n]
+				v := signature.View{Data: b, Cut: n < len(s.Samples[0]), Wire: len(s.Samples[0]), Dst: port, Room: new([signature.Within]byte)}
+				for j := range table.Rows {
+					o := &table.Rows[j]
+					if o.L4&l4 == 0 || o.Both || s.Both || o.Proto == s.Proto || !o.Holds(&v) || shared[[2]string{Name(ID(s.Proto)), Name(ID(o.Proto))}] {
 						continue
 					}
-					clashes[fmt.Sprintf("%s is also %s, of %d bytes", Name(s.proto), Name(o.proto), n)] = true
+					clashes[fmt.Sprintf("%s is also %s, of %d bytes", Name(ID(s.Proto)), Name(ID(o.Proto)), n)] = true
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/signature"
 )
 
 // A payload is what a dissector sees: the datagram, or the stream from the first byte that was kept on, and what is known around it.
@@ -22,7 +23,6 @@ type payload struct {
 	base     uint32 // TCP: of data[0], where data is joined
 	now      int64  // ns since the epoch, of this packet
 	row      uint8  // of the dissector that is being asked
-	low      []byte // the beginning of data in lower case, once a signature has asked for it
 	flow     *flow.Record
 	engine   *Engine
 }
@@ -33,14 +33,6 @@ func (v *payload) on(n uint16) bool { return v.src == n || v.dst == n }
 // fills reports whether n is the length of the payload: a message that says so of itself ends where the payload does.
 func (v *payload) fills(n int) bool {
 	return n == len(v.data) || v.cut && n > len(v.data) && (v.wire <= len(v.data) || n == v.wire)
-}
-
-// atLeast returns the length of the payload, of which more was on the wire than was captured if it is cut: of a fragment it is not known how much.
-func (v *payload) atLeast() int {
-	if v.cut {
-		return max(v.wire, len(v.data)+1)
-	}
-	return len(v.data)
 }
 
 // memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
@@ -74,6 +66,7 @@ type answer struct {
 	proto   ID     // if another one than the dissector's own
 	app     ID     // what it carries
 	host    []byte // name of the server; borrowed
+	more    bool   // weak, and wants to see the stream with its next segment too
 }
 
 // A dissector recognises one protocol, or a family. inspect must not keep v, must bear any bytes, and must not allocate.
@@ -102,11 +95,11 @@ func watcherOf(proto ID) func(v *payload) {
 }
 
 // A transport is a set of layer-4 protocols.
-type transport uint8
+type transport = signature.Transport
 
 const (
-	udp transport = 1 << iota
-	tcp
+	udp = signature.UDP
+	tcp = signature.TCP
 )
 
 // A dispatch holds the rows of dissectors worth asking, by layer 4 and first byte.

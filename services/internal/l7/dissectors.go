@@ -8,6 +8,8 @@ var dissectors = []dissector{
 	{SSH, tcp, "S", inspectSSH},
 	{HTTP, tcp, upper, inspectHTTP},
 	{SSDP, udp, "MNH", inspectSSDP},
+	{IPSec, udp, "", inspectESP},
+	{wireGuard, udp, "\x04", inspectWireGuard},
 	{0, udp | tcp, "", inspectSignatures},
 	{DHCP, udp, "\x01\x02", inspectDHCP},
 	{SNMP, udp, "\x30", inspectSNMP},
@@ -41,6 +43,7 @@ var dissectors = []dissector{
 	{RTP, tcp, "\x00\x01\x02\x03\x04\x05", inspectRTPStream},
 	{RTP, udp, "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f" +
 		"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7\xb8\xb9\xba\xbb\xbc\xbd\xbe\xbf", inspectRTP},
+	{callSkype, udp, "", inspectSkype},
 }
 
 // watchers has a row for each protocol whose flows announce others.

@@ -261,7 +261,7 @@ func watchDNS(v *payload) {
 	if st != nameOK {
 		return
 	}
-	app := v.engine.config.Hosts.find(question.text)
+	app := v.engine.owner(question.text)
 	if app == 0 {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/signature"
 	"galvo/services/internal/packet"
 )
 
@@ -38,13 +39,13 @@ type Engine struct {
 	expected expectTable
 	caller   caller
 	rows     *dispatch
-	quic     quicKeys          // those that were used last
-	view     payload           // of the packet that is being looked at
-	host     [MaxHost + 1]byte // scratch
-	low      [findWithin]byte  // scratch
-	hello    [slotBytes]byte   // scratch
-	header   [2048]byte        // scratch
-	plain    [2048]byte        // scratch
+	quic     quicKeys               // those that were used last
+	view     payload                // of the packet that is being looked at
+	host     [MaxHost + 1]byte      // scratch
+	low      [signature.Within]byte // scratch
+	hello    [slotBytes]byte        // scratch
+	header   [2048]byte             // scratch
+	plain    [2048]byte             // scratch
 }
 
 // New returns an engine with the memory that c allows.
@@ -221,11 +222,40 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 	}
 }
 
-// ask shows a payload of a flow without a name to all the dissectors that its first byte admits, until one knows it. Failing that it is what another flow
-// announced.
+// ask shows a payload of a flow without a name to the dissectors: the stream from where it was kept on, and then this packet alone, because what was kept may have been
+// something before it. Failing that it is what another flow announced.
 func (e *Engine) ask(v *payload) {
+	decided, keep := e.askAll(v)
+	if decided {
+		return
+	}
+	if v.joined {
+		before := len(v.data) - len(v.packet)
+		whole := v.data
+		v.data, v.wire, v.joined = v.packet, v.wire-max(before, 0), false
+		decided, again := e.askAll(v)
+		if decided {
+			return
+		}
+		if again && !keep {
+			e.keep(v)
+			keep = true
+		}
+		v.data, v.wire, v.joined = whole, v.wire+max(before, 0), true
+	}
+	if x := v.expected(); x != nil && x.kind == expectFlow {
+		e.name(v.flow, x.proto, x.app)
+		e.settle(v.flow, Final)
+	} else if keep {
+		e.keep(v)
+	} else if v.joined {
+		e.releaseSlot(&v.flow.L7, v.flow.ID)
+	}
+}
+
+// askAll shows a payload to all the dissectors that its first byte admits, until one knows it. keep says that one wants to see it with what follows.
+func (e *Engine) askAll(v *payload) (decided, keep bool) {
 	s := &v.flow.L7
-	keep := false
 	for _, v.row = range e.rows.candidates(v) {
 		a := dissectors[v.row].inspect(v)
 		switch {
@@ -235,18 +265,11 @@ func (e *Engine) ask(v *payload) {
 			s[1], *memory(s) = 0, [4]byte{}
 		}
 		if e.conclude(v, a) {
-			return
+			return true, false
 		}
-		keep = keep || a.outcome == more
+		keep = keep || a.outcome == more || a.more
 	}
-	if x := v.expected(); x != nil && x.kind == expectFlow {
-		e.name(v.flow, x.proto, x.app)
-		e.settle(v.flow, Final)
-	} else if keep {
-		e.keep(v)
-	} else if v.joined {
-		e.releaseSlot(s, v.flow.ID)
-	}
+	return false, keep
 }
 
 // conclude writes an answer to the flow's state, and reports whether the flow has a name now.
@@ -254,7 +277,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 	s := &v.flow.L7
 	switch a.outcome {
 	case carrier, partial, final:
-		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.config.Hosts.find(a.host)))
+		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.owner(a.host)))
 		e.keepHost(s, a.host)
 		if a.outcome == final {
 			e.settle(v.flow, Final)

@@ -121,38 +121,3 @@ func TestRecordFits(t *testing.T) {
 		t.Errorf("a state has %d bytes, a record has room for %d", len(state{}), len(r.L7))
 	}
 }
-
-func TestSignatures(t *testing.T) {
-	engine := New(Config{Bytes: 1})
-	for _, s := range signatureTable().rows {
-		for i, sample := range s.samples {
-			v := payload{data: sample, tcp: s.l4&tcp != 0, nth: 1, engine: engine}
-			if s.ports != nil {
-				v.dst = s.ports[0]
-			}
-			if got, want := s.holds(&v), i == 0; got != want {
-				t.Errorf("%s: signature on %q: %v, want %v", Name(s.proto), sample, got, want)
-			}
-			if g := guardOf(&s); i == 0 && !g.admits(sample) {
-				t.Errorf("%s: %q does not pass the guard %+v", Name(s.proto), sample, g)
-			}
-			if i == 0 && !s.mayBegin(sample[0]) {
-				t.Errorf("%s: not asked for first byte %#x", Name(s.proto), sample[0])
-			}
-		}
-	}
-}
-
-func TestBadSignatures(t *testing.T) {
-	for _, text := range []string{
-		"[[protocol]]\nname = \"X\"",
-		"[[protocol]]\nid = 1\nname = \"X\"",
-		"[[protocol]]\nid = 999\nname = \"X\"\n[[protocol.signature]]\nl4 = [\"udp\"]\nmatch = [\"0:00\"]\nyes = \"00\"\nno = \"01\"",
-		"[[protocol]]\nid = 999\nname = \"X\"\n[[protocol.signature]]\nl4 = [\"xdp\"]\nmatch = [\"0:00112233\"]\nyes = \"00\"\nno = \"01\"",
-		"[[protocol]]\nid = 999\nname = \"X\"\nkey = 1",
-	} {
-		if _, err := compile(text); err == nil {
-			t.Errorf("compiled:\n%s", text)
-		}
-	}
-}

@@ -11,8 +11,8 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 			f.Add([]byte(p.payload), uint8(1), false)
 		}
 	}
-	for _, s := range signatureTable().rows {
-		f.Add(s.samples[0], uint8(1), true)
+	for _, s := range signatureTable().Rows {
+		f.Add(s.Samples[0], uint8(1), true)
 	}
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))
@@ -64,6 +64,9 @@ func FuzzLDAP(f *testing.F)          { fuzzDissector(f, true, inspectLDAP) }
 func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
 func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
 func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }
+func FuzzESP(f *testing.F)           { fuzzDissector(f, false, inspectESP, 4500) }
+func FuzzWireGuard(f *testing.F)     { fuzzDissector(f, false, inspectWireGuard) }
+func FuzzSkype(f *testing.F)         { fuzzDissector(f, false, inspectSkype) }
 func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
 func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
 func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }
@@ -83,8 +86,8 @@ func FuzzDissectors(f *testing.F) {
 			f.Add([]byte(p.payload), uint8(i), uint8(1), c.b, false)
 		}
 	}
-	for i, s := range signatureTable().rows {
-		f.Add(s.samples[0], uint8(i), uint8(1), uint16(9), true)
+	for i, s := range signatureTable().Rows {
+		f.Add(s.Samples[0], uint8(i), uint8(1), uint16(9), true)
 	}
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))

@@ -41,7 +41,7 @@ var typeApps = [...]struct {
 	{"application/json-rpc", jsonRPC}, {"application/jsonrequest", jsonRPC}, {"application/x-git-", gitOverHTTP},
 }
 
-// The ends of paths that say the same.
+// The ends of paths that say the same, or of what follows them.
 var pathApps = [...]struct {
 	end string
 	app ID
@@ -56,7 +56,8 @@ var agentApps = onceMap(func(add func(string, string)) {
 		{"whatsapp/", "WhatsApp"}, {"spotify/", "Spotify"}, {"dropbox", "Dropbox"}, {"netflix/", "NetFlix"}, {"nflx", "NetFlix"}, {"itunes/", "AppleiTunes"},
 		{"windows-update-agent", "WindowsUpdate"}, {"microsoft-delivery-optimization", "WindowsUpdate"}, {"valve/steam", "Steam"}, {"teamviewer", "TeamViewer"},
 		{"viber/", "Viber"}, {"instagram ", "Instagram"}, {"twitter/", "Twitter"}, {"snapchat/", "Snapchat"}, {"pandora/", "Pandora"}, {"deezer/", "Deezer"},
-		{"roblox/", "Roblox"}, {"roblox", "Roblox"}, {"git/", "Git"}, {"syncthing/", "Syncthing"}, {"bittorrent/", "BitTorrent"}, {"utorrent/", "BitTorrent"}, {"transmission/", "BitTorrent"},
+		{"roblox/", "Roblox"}, {"roblox", "Roblox"}, {"git/", "Git"}, {"syncthing/", "Syncthing"}, {"bittorrent/", "BitTorrent"}, {"utorrent/", "BitTorrent"}, {"transmission/", "BitTorrent"}, {"qbittorrent/", "BitTorrent"}, {"libtorrent/", "BitTorrent"}, {"rtorrent/", "BitTorrent"}, {"deluge", "BitTorrent"},
+		{"azureus", "BitTorrent"}, {"btwebclient/", "BitTorrent"}, {"utorrentmac/", "BitTorrent"},
 		{"avast", "AVAST"}, {"zoom.", "Zoom"}, {"telegram", "Telegram"}, {"mozilla/5.0 (nintendo", "Nintendo"}, {"mozilla/5.0 (playstation", "Playstation"},
 		{"tivo", "TiVoConnect"}, {"apple-", "Apple"},
 	} {
@@ -167,12 +168,18 @@ func mediaApp(value []byte) ID {
 	return 0
 }
 
+// targetApp returns what the target of a request says of itself: its path, or its query.
 func targetApp(target []byte) ID {
-	path, _, _ := bytes.Cut(target, []byte("?x="))
+	path, query, _ := bytes.Cut(target, []byte("?"))
 	for _, p := range pathApps {
-		if len(path) >= len(p.end) && equalFold(path[len(path)-len(p.end):], p.end) {
-			return p.app
+		for _, b := range [2][]byte{path, query} {
+			if len(b) >= len(p.end) && equalFold(b[len(b)-len(p.end):], p.end) {
+				return p.app
+			}
 		}
+	}
+	if hasPrefix(query, "info_hash=") || bytes.Contains(query, []byte("&info_hash=")) { // to a tracker, or for a piece of a file (BEP 3, BEP 17)
+		return bitTorrent
 	}
 	return 0
 }

@@ -9,8 +9,8 @@
 // a guess only. A flow whose announcement was seen by another worker is judged by its own packets alone.
 // Without room in the store carriers are recognised all the same, and names of servers that are spread over several segments are not.
 //
-// A protocol is known by a row of signatures/*.toml or by a dissector, a function with a row in dissectors; an application by the names of its servers in
-// hosts.txt too. Whatever a row or a function claims must follow from the payload: a port may support a pattern that is too short to decide, or say whose a stream
+// A protocol is known by a row of signature/table/*.toml or by a dissector, a function with a row in dissectors; an application by the names of its servers in
+// hostname/hosts.txt too. Whatever a row or a function claims must follow from the payload: a port may support a pattern that is too short to decide, or say whose a stream
 // of TLS is, and a port alone never decides. Guesses, by port or address, have a state of their own.
 //
 // Beside the verdict a packet learns which calls it belongs to (flow.Ref.Call): SIP is followed message by message, through segments and fragments, and

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -93,7 +94,7 @@ func (l *lab) take(frame []byte) Verdict {
 	l.engine.Begin()
 	ref := l.table.Find(&l.pkt)
 	l.last = ref.Flow
-	v := l.engine.Inspect(&l.pkt, l.table.Innermost(), &ref)
+	v := l.engine.Inspect(&l.pkt, l.table.Innermost(&l.pkt), &ref)
 	l.ref = ref
 	return v
 }
@@ -131,7 +132,7 @@ func quicInitialTo(t testing.TB, version uint32, dcid, keys, token string, numbe
 	frames += strings.Repeat("\x00", max(0, 1150-len(frames)))
 	header := string([]byte{0xc0 | ver.initial<<4}) + string(binary.BigEndian.AppendUint32(nil, version)) + string([]byte{byte(len(dcid))}) + dcid + "\x00" + string([]byte{byte(len(token))}) + token
 	header += u16(0x4000|(1+len(frames)+16)) + string([]byte{number})
-	salt := newMACKey([]byte(ver.salt))
+	salt := newMACKey([]byte(cmp.Or(ver.salt, mvfstSalts[1])))
 	common := salt.mac([]byte(keys))
 	initial := newMACKey(common[:])
 	client := initial.expand(32, "client in", "")

@@ -48,7 +48,7 @@ func etherProtocol(et uint16, body []byte, levels int) (proto, app ID) {
 	case PROFINET:
 		return profinetFrame(body), 0
 	}
-	at, isTag := signatureTable().types.tags[id]
+	at, isTag := typesByNumber().tags[id]
 	if !isTag || levels == 0 {
 		return id, 0
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"galvo/services/internal/l7/hostname"
 	"galvo/services/internal/spelling"
 )
 
@@ -36,10 +37,10 @@ func Protocols() []Protocol { return allRows() }
 
 // allRows joins the rows of the code, of the signatures and of the applications that have names of servers.
 var allRows = sync.OnceValue(func() []Protocol {
-	rows := slices.Concat(builtin[1:], signatureTable().protocols, hostProtocols())
-	for _, l := range hostLines(hostFile) {
-		if l.begins && len(l.words) > 3 {
-			setMaster(rows, l.words[0], l.words[3])
+	rows := slices.Concat(builtin[1:], signatureProtocols(), hostProtocols())
+	for _, a := range hostname.Apps() {
+		if a.Family != "" {
+			setMaster(rows, a.Name, a.Family)
 		}
 	}
 	slices.SortFunc(rows, func(a, b Protocol) int { return cmp.Compare(a.ID, b.ID) })
@@ -55,10 +56,9 @@ func setMaster(rows []Protocol, name, family string) {
 // carriers are what carries protocols whose name says nothing about it: a flow of SMTPS is TLS too.
 var carriers = sync.OnceValue(func() []ID {
 	m := make([]ID, len(byID()))
-	for _, l := range hostLines(hostFile) {
-		if l.begins && len(l.words) > 4 {
-			id, _ := Lookup(l.words[0])
-			m[id], _ = Lookup(l.words[4])
+	for _, a := range hostname.Apps() {
+		if a.Carrier != "" {
+			m[a.Number], _ = Lookup(a.Carrier)
 		}
 	}
 	return m
@@ -146,7 +146,7 @@ func (v Verdict) Is(id ID) bool {
 func (v Verdict) Listed() (carrier, app ID) {
 	switch {
 	case v.Proto == STUN && v.App == DTLS:
-		return DTLS, STUN
+		return DTLS, 0
 	case v.Proto == DNS && v.App == dnscrypt:
 		return dnscrypt, 0
 	}

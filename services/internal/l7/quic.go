@@ -22,16 +22,18 @@ const (
 	saltV2      = "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9" // RFC 9369
 	saltDraft29 = "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99"
 	saltDraft23 = "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02"
+	saltV2Draft = "\xa7\x07\xc2\x03\xa5\x9b\x47\x18\x4a\x1d\x62\xca\x57\x04\x06\xea\x7a\xe3\xe5\xd3" // draft-ietf-quic-v2-01 to -05
 	saltDraft22 = "\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a"
 	saltQ050    = "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7\xf0\xd3\xb5\x6b\x45"
 	saltT050    = "\x7f\xf5\x79\xe5\xac\xd0\x72\x91\x55\x80\x30\x4c\x43\xa2\x36\x7c\x60\x48\x83\x10"
 	saltT051    = "\x7a\x4e\xde\xf4\xe7\xcc\xee\x5f\xa4\x50\x6c\x19\x12\x4f\xc8\xcc\xda\x6e\x03\x3d"
 )
 
-// quicVersions lists what has long headers in the form of RFC 8999. An empty salt is tried with those of its time.
+// quicVersions lists what has long headers in the form of RFC 8999. An empty salt is one of mvfstSalts.
 var quicVersions = [...]quicVersion{
 	{0x00000001, 0xffffffff, saltV1, "quic", 0, false, 6},
 	{0x6b3343cf, 0xffffffff, saltV2, "quicv2", 1, false, 6},
+	{0x709a50c4, 0xffffffff, saltV2Draft, "quicv2", 1, false, 6},
 	{0xff000021, 0xffffffff, saltV1, "quic", 0, false, 6},
 	{0xff000022, 0xffffffff, saltV1, "quic", 0, false, 6},
 	{0xff00001d, 0xffffffff, saltDraft29, "quic", 0, false, 6},
@@ -44,6 +46,8 @@ var quicVersions = [...]quicVersion{
 	{0xff00001c, 0xffffffff, saltDraft23, "quic", 0, false, 6},
 	{0xfaceb001, 0xffffffff, saltDraft22, "quic", 0, false, 6}, // mvfst from here on
 	{0xfaceb002, 0xffffffff, saltDraft23, "quic", 0, false, 6},
+	{0xfaceb003, 0xffffffff, saltV1, "quic", 0, false, 6},
+	{0xfaceb004, 0xffffffff, saltV1, "quic", 0, false, 6},
 	{0xfaceb00e, 0xffffffff, saltDraft23, "quic", 0, false, 6},
 	{0xfaceb000, 0xffffffe0, "", "quic", 0, false, 6},
 	{0x51303530, 0xffffffff, saltQ050, "quic", 0, true, 6},
@@ -131,18 +135,21 @@ func quicVersionOf(version uint32) *quicVersion {
 // reserved reports whether a version is one of those that exist only to provoke negotiation (RFC 9000 section 15).
 func reserved(version uint32) bool { return version&0x0f0f0f0f == 0x0a0a0a0a }
 
-// inspectNegotiation judges the list of a Version Negotiation packet.
+// mvfstSalts are those of the experimental versions of mvfst: what it takes for a version that it has no other for, and that of version 1. A packet is tried with
+// one of them and the next packet with the other, since each attempt costs microseconds and anybody may make packets that fit neither.
+var mvfstSalts = [2]string{saltDraft23, saltV1}
+
+// inspectNegotiation judges the list of a Version Negotiation packet: a version is known among what is new or made up (RFC 9000 section 6.3).
 func inspectNegotiation(list []byte, cut bool) answer {
 	if len(list) == 0 || len(list)%4 != 0 && !cut || len(list) > 256 {
 		return answer{}
 	}
 	for ; len(list) >= 4; list = list[4:] {
-		n := binary.BigEndian.Uint32(list)
-		if !reserved(n) && quicVersionOf(n) == nil && n>>8 != 0xff0000 {
-			return answer{}
+		if n := binary.BigEndian.Uint32(list); quicVersionOf(n) != nil || n>>8 == 0xff0000 {
+			return answer{outcome: carrier} // the client will try again
 		}
 	}
-	return answer{outcome: carrier} // the client will try again
+	return answer{}
 }
 
 // maxInitials is how many Initial packets of a datagram are opened. They have one connection id (RFC 9000 section 12.2), so their keys are derived once.
@@ -164,7 +171,14 @@ func openInitials(v *payload, ver *quicVersion) answer {
 			break
 		}
 		p := initial{b: b[:min(len(b), size)], number: number, ver: ver, dcid: keyID(sl, dcid, token)}
-		plain := e.openInitial(&p)
+		salt := ver.salt
+		if salt == "" {
+			salt = mvfstSalts[(v.nth-1)&1]
+		}
+		plain := e.decrypt(&p, salt)
+		if plain == nil && ver.salt == "" && v.nth < 2*uint8(len(mvfstSalts)) && sl == nil {
+			return answer{outcome: partial}
+		}
 		if plain == nil {
 			break
 		}
@@ -291,20 +305,6 @@ type initial struct {
 	dcid   []byte // the connection id whose keys it has
 }
 
-// openInitial removes the protection of p; nil if it is not the client's. The result is valid until the next packet. Keys are derived once: an attacker may make
-// packets that seem to fit any of them, and finding out costs 2 us each.
-func (e *Engine) openInitial(p *initial) []byte {
-	if p.ver.salt != "" {
-		return e.decrypt(p, p.ver.salt)
-	}
-	for _, salt := range [...]string{saltDraft29, saltV1} {
-		if plain := e.decrypt(p, salt); plain != nil {
-			return plain
-		}
-	}
-	return nil
-}
-
 // A slot's note says which connection id the flow's keys are of: its length, with withToken if the packet had a token, and its bytes.
 const withToken = 0x80
 
@@ -372,7 +372,8 @@ func (k *quicKeys) open(labels string) bool {
 	return err == nil
 }
 
-// decrypt removes header protection (RFC 9001 section 5.4) and opens the packet (5.3); nil if it is not the client's.
+// decrypt removes header protection (RFC 9001 section 5.4) and opens the packet (5.3); nil if it is not the client's. The result is valid until the next packet. Keys
+// are derived once a datagram: an attacker may make packets that seem to fit any of them, and finding out costs 2 us each.
 func (e *Engine) decrypt(p *initial, salt string) []byte {
 	if p.number+20 > len(p.b) || p.number+4 > len(e.header) || len(p.b) > len(e.plain) {
 		return nil

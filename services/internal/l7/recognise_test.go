@@ -392,7 +392,7 @@ func BenchmarkCrafted(b *testing.B) {
 		l := newLab(Config{})
 		const version = 0xfaceb00f
 		crafted := ""
-		for i := 0; !l.seemsToFit(crafted, version, "connecti", saltDraft29) || !l.seemsToFit(crafted, version, "connecti", saltV1); i++ {
+		for i := 0; !l.seemsToFit(crafted, version, "connecti", mvfstSalts[0]); i++ {
 			crafted = "\xc0\xfa\xce\xb0\x0f\x08connecti\x00\x00\x44\x00" + fmt.Sprintf("%08d", i) + strings.Repeat("x", 1100)
 		}
 		l.send(17, 1, 443, up(crafted))

@@ -48,9 +48,9 @@ var refinements = sync.OnceValue(func() *refinement {
 			add(id)
 		}
 	}
-	for _, s := range signatureTable().rows {
-		if s.carries {
-			r.carries[s.proto] = true
+	for _, s := range signatureTable().Rows {
+		if s.Carries {
+			r.carries[ID(s.Proto)] = true
 		}
 	}
 	for _, n := range secureNames {

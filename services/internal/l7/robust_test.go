@@ -59,7 +59,7 @@ func (f traffic) play(skip func(from flow.Endpoint) bool) map[string]l7.Verdict 
 		p.Decode(p.Link)
 		ref := table.Find(&p)
 		if skip == nil || ref.Flow == nil || !skip(ref.From) {
-			engine.Inspect(&p, table.Innermost(), &ref)
+			engine.Inspect(&p, table.Innermost(&p), &ref)
 		}
 	}
 	for r := range table.All() {

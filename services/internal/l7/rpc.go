@@ -48,7 +48,7 @@ func inspectRPC(v *payload) answer {
 // portMapper is the program that tells the ports of the others (RFC 1833).
 const portMapper = 100000
 
-// The numbers of signatures/network.toml.
+// The numbers of signature/table/network.toml.
 const (
 	nfs       ID = 446
 	oncRPC    ID = 540

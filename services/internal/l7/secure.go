@@ -1,5 +1,7 @@
 package l7
 
+import "bytes"
+
 // Protocols that are another one inside TLS have a name of their own. The numbers are those of hosts.txt and signatures; a test compares them.
 const (
 	smtp   ID = 256
@@ -59,7 +61,8 @@ var alpnNames = []struct {
 	{"dot", "DoH_DoT"}, {"doq", "DoH_DoT"}, {"doq-i11", "DoH_DoT"}, {"doq-i03", "DoH_DoT"}, {"doq-i02", "DoH_DoT"}, {"doq-i00", "DoH_DoT"},
 	{"xmpp-client", "Jabber"}, {"xmpp-server", "Jabber"}, {"mqtt", "MQTT"}, {"coap", "COAP"}, {"postgresql", "PostgreSQL"}, {"irc", "IRC"}, {"nntp", "Usenet"},
 	{"nnsp", "Usenet"}, {"tds/8.0", "MsSQL-TDS"}, {"radius/1.0", "Radius"}, {"radius/1.1", "Radius"}, {"stun.turn", "STUN"}, {"imap", "IMAP"}, {"pop3", "POP3"},
-	{"ftp", "FTP_CONTROL"}, {"sip/2", "SIP"}, {"smb", "SMBv23"}, {"sunrpc", "NFS"},
+	{"ftp", "FTP_CONTROL"}, {"apns-security-v1", "ApplePush"}, {"apns-security-v2", "ApplePush"}, {"apns-security-v3", "ApplePush"}, {"apns-pack-v1", "ApplePush"},
+	{"bep/1.0", "Syncthing"}, {"anydesk", "AnyDesk"}, {"managesieve", "ManageSieve"}, {"openvpn", "OpenVPN"}, {"amqp", "AMQP"}, {"sip/2", "SIP"}, {"smb", "SMBv23"}, {"sunrpc", "NFS"},
 }
 
 // alpnIDs is alpnNames by offer. What the table of names does not have is left out.
@@ -77,8 +80,14 @@ func alpnApp(offers []byte) ID {
 		if 1+n > len(offers) {
 			return 0
 		}
-		if id := ids[string(offers[1:1+n])]; id != 0 {
+		offer := offers[1 : 1+n]
+		if id := ids[string(offer)]; id != 0 {
 			return id
+		}
+		if i := bytes.IndexByte(offer, '/'); i > 0 { // a program's name, and its version
+			if id := ids[string(offer[:i])]; id != 0 {
+				return id
+			}
 		}
 		offers = offers[1+n:]
 	}

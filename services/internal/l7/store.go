@@ -25,9 +25,6 @@ type store struct {
 	dropped, last uint32 // first and last block + 1 of those that were dropped since begin
 }
 
-// MaxHost is the longest host name that is kept: that of the DNS (RFC 1035 section 2.3.4).
-const MaxHost = 255
-
 // A slot holds one stream of bytes with holes.
 type slot struct {
 	owner      uint64 // flow.Record.ID

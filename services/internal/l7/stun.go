@@ -118,7 +118,7 @@ func readSTUN(v *payload, b []byte) (a answer) {
 			}
 			if a.host == nil && len(name) > 0 && hostLabel(name) {
 				a.host = lowerName(v.scratch(), name)
-				a.app = callOf(v.engine.config.Hosts.find(a.host))
+				a.app = callOf(v.engine.owner(a.host))
 			}
 		case stunWhatsApp, stunWhatsApp + 1, stunWhatsApp + 2, stunWhatsApp + 3:
 			a.app = callWhatsApp

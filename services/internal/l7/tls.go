@@ -123,7 +123,7 @@ func helloAnswer(v *payload, h *hello) answer {
 	}
 	a := answer{outcome: final, app: alpnApp(h.alpn), host: lowerName(v.scratch(), h.name)}
 	if a.app == 0 && len(a.host) > 0 {
-		a.app = v.engine.config.Hosts.find(a.host)
+		a.app = v.engine.owner(a.host)
 	}
 	if (h.name == nil || isAddress(h.name) || torName(h.name, ".com")) && a.app == 0 && h.ok && v.tcp {
 		a.outcome = carrier

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A numbering is a field of a header whose numbers say what comes next.
@@ -37,17 +38,26 @@ type typeTable struct {
 	tags  map[ID]int
 }
 
-func newTypeTable() typeTable { return typeTable{make(map[uint64]ID), make(map[ID]int)} }
+// typesByNumber is the table that the program carries.
+var typesByNumber = sync.OnceValue(func() *typeTable {
+	t := &typeTable{make(map[uint64]ID), make(map[ID]int)}
+	for _, p := range signatureTable().Protocols {
+		if err := t.add(ID(p.ID), p.Types, p.Tag); err != nil {
+			panic(fmt.Sprintf("l7: embedded signatures: protocol %s: %v", p.Name, err))
+		}
+	}
+	return t
+})
 
 func typeKey(by numbering, number uint64) uint64 { return uint64(by)<<56 | number }
 
 // named returns the protocol that a number stands for, 0 if the table has none.
-func named(by numbering, number uint64) ID { return signatureTable().types.names[typeKey(by, number)] }
+func named(by numbering, number uint64) ID { return typesByNumber().names[typeKey(by, number)] }
 
 // EtherTypes returns the protocols that an EtherType names, by that number.
 func EtherTypes() map[uint16]ID {
 	m := make(map[uint16]ID)
-	for key, id := range signatureTable().types.names {
+	for key, id := range typesByNumber().names {
 		if numbering(key>>56) == byEtherType {
 			m[uint16(key)] = id
 		}

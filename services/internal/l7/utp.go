@@ -62,5 +62,5 @@ func utpData(b []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// bitTorrent is the number of BitTorrent in signatures/p2p.toml.
+// bitTorrent is the number of BitTorrent in signature/table/p2p.toml.
 const bitTorrent ID = 262

@@ -34,7 +34,7 @@ func Ways(id ID) Way { return waysByID()[id] }
 
 var waysByID = sync.OnceValue(func() map[ID]Way {
 	m := make(map[ID]Way)
-	for key, id := range signatureTable().types.names {
+	for key, id := range typesByNumber().names {
 		switch numbering(key >> 56) {
 		case byIPProtocol:
 			m[id] |= ByIPProtocol
@@ -44,17 +44,14 @@ var waysByID = sync.OnceValue(func() map[ID]Way {
 			m[id] |= ByLink
 		}
 	}
-	for _, s := range signatureTable().rows {
-		m[s.proto] |= BySignature
+	for _, s := range signatureTable().Rows {
+		m[ID(s.Proto)] |= BySignature
 	}
 	for _, d := range dissectors {
 		m[d.proto] |= ByDissector
 	}
-	hosts := BuiltinHosts()
-	for _, table := range [3]map[string]ID{hosts.suffixes, hosts.brands, hosts.below} {
-		for _, id := range table {
-			m[id] |= ByHost
-		}
+	for id := range BuiltinHosts().Applications() {
+		m[ID(id)] |= ByHost
 	}
 	for _, p := range Protocols() {
 		switch {

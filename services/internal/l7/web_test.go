@@ -32,8 +32,22 @@ func webConversations(t testing.TB) []conversation {
 		{"STUN of a realm", 17, 40000, 3478, []packetSpec{up(stunOf("\x00\x14\x00\x0ctelegram.org"))}, STUN, appNamed("TelegramVoip"), "telegram.org", 1},
 		{"STUN of WhatsApp", 17, 40000, 3478, []packetSpec{up(stunOf("\x40\x00\x00\x03abc"))}, STUN, callWhatsApp, "", 1},
 		{"STUN of Zoom", 17, 40000, 3478, []packetSpec{up("\x00\x01\x00\x18" + strings.Repeat("t", 16) + "\x01\x01\x00\x14" + strings.Repeat("1", 20))}, STUN, callZoom, "", 1},
+		{"TLS of Apple's push, by what it offers", 6, 40000, 5223, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("apns-security-v3")))}, TLS, appNamed("ApplePush"), "www.example.com", 3},
+		{"TLS of a version of AnyDesk, by what it offers", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("anydesk/7.1.7/linux")))}, TLS, appNamed("AnyDesk"), "www.example.com", 3},
+		{"request to a tracker", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /announce?port=6881&info_hash=%12%34 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, bitTorrent, "a.example", 3},
+		{"HLS with a token", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /live/index.m3u8?token=1 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, hls, "a.example", 3},
+		{"QUIC of an experimental mvfst, with the salt that is tried second", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0xfaceb00f, "connection", 0, cryptoFrame(0, quic))),
+			up(quicInitial(t, 0xfaceb00f, "connection", 1, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
+		{"QUIC 2 of the draft", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x709a50c4, "connection", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC of Google with TLS", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x54303531, "connection", 0, "\x08"+cryptoFrame(0, quic)[1:]))}, QUIC, 0, "quic.example.com", 1},
 	}
+}
+
+// helloOffering builds a ClientHello that wants to speak a protocol.
+func helloOffering(protocol string) string {
+	n := 3 + len(protocol)
+	padding := "\x00\x15" + u16(n) + strings.Repeat("\x00", n)
+	return strings.Replace(clientHello("www.example.com", n), padding, "\x00\x10"+u16(n)+u16(n-2)+string([]byte{byte(len(protocol))})+protocol, 1)
 }
 
 // appNamed returns the number of a name of the table.

@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/signature"
+)
 
 // inspectWebSocket knows WebSocket whose handshake was not seen, by frames that fill the segments (RFC 6455 section 5.2) and are masked in one direction and plain in the
 // other. The memory holds the direction + 1 that had one, and whether it was masked.
@@ -44,7 +48,7 @@ func webSocketFrames(b []byte) (masked byte, ok bool) {
 		if masked != 0 && is != masked || head+size > len(b) {
 			return 0, false
 		}
-		if b[0]&15 == 1 && is == 1 && !printable(b[head:min(head+size, head+findWithin)]) {
+		if b[0]&15 == 1 && is == 1 && !signature.Printable(b[head:min(head+size, head+signature.Within)]) {
 			return 0, false
 		}
 		masked, b = is, b[head+size:]

@@ -18,27 +18,33 @@ func (p *Packet) common() bool {
 	}
 	ports := be32(d, l4)
 	src, dst := uint16(ports>>16), uint16(ports)
-	layers, payload, flags := Ethernet|IPv4|HasProto|UDP, l4+8, uint8(0)
+	// Copied from memory: a composite literal is put together on the stack and copied in larger pieces than it was written in, which stalls.
 	switch uint8(w) {
 	case protoTCP:
-		layers ^= UDP ^ TCP
-		flags = d[l4+13]
-		payload = l4 + int(d[l4+12]>>4)*4
+		payload := l4 + int(d[l4+12]>>4)*4
 		if payload < l4+20 || payload > end {
 			return false
 		}
+		p.Headers = commonTCP
+		p.Payload, p.TCPBits = uint16(payload), d[l4+13]
 	case protoUDP:
 		if be16(d, l4+4) <= 8 || tunnelPort[dst>>5&63] || tunnelPort[src>>5&63] {
 			return false
 		}
+		p.Headers = commonUDP
 	default:
 		return false
 	}
-	// Not a composite literal: that is put together on the stack and copied in larger pieces than it was written in, which stalls.
-	p.Headers = Headers{}
-	p.Layers, p.Link, p.EtherType = layers, LinkEthernet, etIPv4
-	p.L2End, p.L3, p.L4, p.Payload, p.End = l3, l3, l4, uint16(payload), uint32(end)
-	p.Have, p.Proto, p.TCPBits = 20, uint8(w), flags
-	p.SrcPort, p.DstPort = src, dst
+	p.End, p.SrcPort, p.DstPort = uint32(end), src, dst
 	return true
 }
+
+// What all headers that common accepts have in common.
+var (
+	commonTCP = Headers{
+		Layers: Ethernet | IPv4 | HasProto | TCP, Link: LinkEthernet, EtherType: etIPv4, L2End: 14, L3: 14, L4: 34, Have: 20, Proto: protoTCP,
+	}
+	commonUDP = Headers{
+		Layers: Ethernet | IPv4 | HasProto | UDP, Link: LinkEthernet, EtherType: etIPv4, L2End: 14, L3: 14, L4: 34, Payload: 42, Have: 20, Proto: protoUDP,
+	}
+)

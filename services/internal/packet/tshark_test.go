@@ -173,7 +173,7 @@ func writeAll(samples []sample) []byte {
 			links[s.link] = uint32(len(links))
 			out = pcapng.AppendInterface(out, pcapng.Interface{Link: s.link})
 		}
-		out = pcapng.AppendPacket(out, links[s.link], 1, s.data, s.wire, 0, "")
+		out = pcapng.AppendPacket(out, links[s.link], 1, s.data, s.wire, 0, nil)
 	}
 	return out
 }

@@ -92,7 +92,10 @@ const (
 	optFCSLen      = 13
 	optTimeOffset  = 14
 
-	optFlags = 2
+	optFlags     = 2
+	optDropCount = 4
+	optPacketID  = 5
+	optQueue     = 6
 
 	optStart     = 2
 	optStop      = 3

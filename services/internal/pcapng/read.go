@@ -37,6 +37,10 @@ type Reader struct {
 	interfaces []Interface
 	pcap       pcapFile
 	local      []localInterface // of the current section
+
+	at      int          // index of the packet at hand in the current Read
+	spans   []optionSpan // of the packets of the last Read that have options, in their order
+	options []byte
 }
 
 // NewReader looks at the first bytes of a savefile. An error says that this is no savefile; one whose damage begins in its
@@ -76,6 +80,7 @@ func NewReader(src io.Reader) (*Reader, error) {
 // left out, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
 // A simple packet block has no timestamp: its Time is 0.
 func (r *Reader) Read(dst []packet.Packet) (int, error) {
+	r.spans, r.options = r.spans[:0], r.options[:0]
 	for r.err == nil {
 		r.need = 0
 		n, err := r.parse(dst)

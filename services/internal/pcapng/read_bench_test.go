@@ -38,7 +38,7 @@ func traffic(w io.Writer, size int, pcap bool) (written, frames int) {
 		if pcap {
 			b = AppendPcapPacket(b, now, data[:n], uint32(n), true)
 		} else {
-			b = AppendPacket(b, 0, now, data[:n], uint32(n), packet.DirIn, "")
+			b = AppendPacket(b, 0, now, data[:n], uint32(n), packet.DirIn, nil)
 		}
 		frames++
 		if len(b) > 1<<20 || written+len(b) >= size {

@@ -214,7 +214,7 @@ func TestManyInterfaces(t *testing.T) {
 	ring := AppendSection(nil, Section{})
 	ring = AppendInterface(ring, Interface{Name: "a", Link: 1})
 	ring = AppendInterface(ring, Interface{Name: "b", Link: 1})
-	ring = AppendPacket(ring, 1, 5, []byte("x"), 1, 0, "")
+	ring = AppendPacket(ring, 1, 5, []byte("x"), 1, 0, nil)
 	r, err := NewReader(bytes.NewReader(bytes.Repeat(ring, 40_000)))
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ func TestEveryCut(t *testing.T) {
 			if name == "pcap" {
 				file = AppendPcapPacket(file, int64(i), []byte(data), 99, true)
 			} else {
-				file = AppendPacket(file, 0, int64(i), []byte(data), 99, packet.DirIn, "comment")
+				file = AppendPacket(file, 0, int64(i), []byte(data), 99, packet.DirIn, AppendComment(nil, "comment"))
 			}
 		}
 		starts = append(starts, len(file))
@@ -342,7 +342,7 @@ func TestEveryCut(t *testing.T) {
 
 func TestReadErrors(t *testing.T) {
 	broken := errors.New("the disk is on fire")
-	file := AppendPacket(AppendInterface(AppendSection(nil, Section{}), Interface{Link: 1}), 0, 1, []byte("abc"), 3, 0, "")
+	file := AppendPacket(AppendInterface(AppendSection(nil, Section{}), Interface{Link: 1}), 0, 1, []byte("abc"), 3, 0, nil)
 	for _, c := range []struct {
 		src  io.Reader
 		is   error
@@ -368,7 +368,7 @@ func TestLargeRecord(t *testing.T) {
 	large := bytes.Repeat([]byte("large"), ChunkBytes)
 	file := AppendInterface(AppendSection(nil, Section{}), Interface{Link: 1})
 	for _, data := range [][]byte{[]byte("a"), large, []byte("b")} {
-		file = AppendPacket(file, 0, 0, data, uint32(len(data)), 0, "")
+		file = AppendPacket(file, 0, 0, data, uint32(len(data)), 0, nil)
 	}
 	wantFrames(t, file, frame{Data: "a", Len: 1}, frame{Data: string(large), Len: uint32(len(large))}, frame{Data: "b", Len: 1})
 }

@@ -81,7 +81,7 @@ func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
 			if n == len(dst) {
 				return n, nil
 			}
-			f = &dst[n].Frame
+			f, r.at = &dst[n].Frame, n
 			n++
 		}
 		if err := kind.read(r, f, b[8:size-4]); err != nil {
@@ -204,7 +204,7 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 	}
 	fcs := in.fcs
 	if options := data[pad4(int(captured)):]; len(options) >= 4 {
-		word, err := r.packetFlags(options)
+		word, err := r.packetOptions(options)
 		if err != nil {
 			return err
 		}
@@ -217,21 +217,6 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 		StripFCS(f, uint32(fcs), in.ethernet)
 	}
 	return nil
-}
-
-// packetFlags returns the epb_flags option, 0 if there is none.
-func (r *Reader) packetFlags(options []byte) (word uint32, err error) {
-	for len(options) >= 4 {
-		code, v, rest, err := r.option(options)
-		if err != nil {
-			return 0, err
-		}
-		options = rest
-		if code == optFlags && len(v) == 4 {
-			word = r.u32(v)
-		}
-	}
-	return word, nil
 }
 
 func frameFlags(word uint32) packet.Flags {

@@ -56,16 +56,14 @@ func AppendInterface(dst []byte, in Interface) []byte {
 }
 
 // PacketSize returns how many bytes AppendPacket appends for a frame of so many captured bytes.
-func PacketSize(captured int, flags packet.Flags, comment string) int {
+func PacketSize(captured int, flags packet.Flags, options []byte) int {
 	size := enhancedHead + pad4(captured) + 4
-	word := epbFlags(flags)
+	word, rest := packetWord(flags, options)
 	if word != 0 {
 		size += 8
 	}
-	if comment != "" {
-		size += 4 + pad4(len(cut(comment)))
-	}
-	if word != 0 || comment != "" {
+	size += len(rest)
+	if word != 0 || len(rest) != 0 {
 		size += 4
 	}
 	return size
@@ -76,9 +74,10 @@ const enhancedHead = 28
 
 // AppendPacket appends a frame as an enhanced packet block. iface is the number of the interface in its section, time is in ns since
 // the epoch (before it: 0), data are the captured bytes, without FCS unless the interface says otherwise, and wireLen is the length on the
-// wire. Of the flags a direction and a wrong FCS are kept. It allocates only to make dst larger.
-func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uint32, flags packet.Flags, comment string) []byte {
-	size := PacketSize(len(data), flags, comment)
+// wire. Of the flags a direction and a wrong FCS are kept. options are what else is said about the packet, from Reader.Options or AppendComment, or nil. It
+// allocates only to make dst larger.
+func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uint32, flags packet.Flags, options []byte) []byte {
+	size := PacketSize(len(data), flags, options)
 	start := len(dst)
 	dst = slices.Grow(dst, size)[:start+size]
 	b := dst[start:]
@@ -95,14 +94,13 @@ func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uin
 	le.PutUint32(b[24:], wireLen)
 	copy(b[enhancedHead:], data)
 
-	if word := epbFlags(flags); word != 0 {
+	word, rest := packetWord(flags, options)
+	if word != 0 {
 		le.PutUint32(b[end:], optFlags|4<<16)
 		le.PutUint32(b[end+4:], word)
 		end += 8
 	}
-	if comment != "" {
-		end += len(appendText(b[end:end], optComment, comment))
-	}
+	end += copy(b[end:], rest)
 	if end < size-4 {
 		le.PutUint32(b[end:], optEnd)
 	}
@@ -110,12 +108,21 @@ func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uin
 	return dst
 }
 
-func epbFlags(flags packet.Flags) uint32 {
-	word := uint32(flags & packet.DirMask)
+// packetWord returns the epb_flags of a frame, 0 for none, and its other options.
+func packetWord(flags packet.Flags, options []byte) (word uint32, rest []byte) {
+	word = uint32(flags & packet.DirMask)
 	if flags&packet.FCSMask == packet.FCSBad {
 		word |= epbCRCError
 	}
-	return word
+	if len(options) >= 8 && le.Uint16(options) == optFlags {
+		return word | le.Uint32(options[4:]), options[8:]
+	}
+	return word, options
+}
+
+// AppendComment appends a comment to the options of a packet.
+func AppendComment(options []byte, text string) []byte {
+	return appendText(options, optComment, text)
 }
 
 // AppendStatistics appends an interface statistics block for the interface with this number in its section.

@@ -30,9 +30,9 @@ func golden() []byte {
 	ping := "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x08\x00" +
 		"\x45\x00\x00\x1d\x00\x01\x00\x00\x40\x01\x66\xdd\x0a\x00\x00\x01\x0a\x00\x00\x02" +
 		"\x08\x00\xf6\xfd\x00\x01\x00\x01\x00"
-	b = AppendPacket(b, 0, 1_700_000_000_123_456_789, []byte(ping), 43, packet.DirIn, "")
-	b = AppendPacket(b, 1, 1_700_000_000_123_456_790, []byte(ping+"\xaa\xbb\xcc\xdd"), 47, packet.DirOut|packet.FCSBad, "wrong FCS")
-	b = AppendPacket(b, 0, 1_700_000_001_000_000_000, []byte(ping[:40]), 1514, 0, "")
+	b = AppendPacket(b, 0, 1_700_000_000_123_456_789, []byte(ping), 43, packet.DirIn, nil)
+	b = AppendPacket(b, 1, 1_700_000_000_123_456_790, []byte(ping+"\xaa\xbb\xcc\xdd"), 47, packet.DirOut|packet.FCSBad, AppendComment(nil, "wrong FCS"))
+	b = AppendPacket(b, 0, 1_700_000_001_000_000_000, []byte(ping[:40]), 1514, 0, nil)
 	b = AppendStatistics(b, 0, Statistics{
 		Time: 1_700_000_002e9, Start: 1_700_000_000e9, End: 1_700_000_001_999_999_999, Received: 20, Lost: 3, Accepted: 4, Dropped: 2,
 		Delivered: 2, Comment: "13 ignored",
@@ -98,9 +98,9 @@ func TestRoundTrip(t *testing.T) {
 				}
 				comment := texts.Draw(t, "packet comment")
 				before := len(file)
-				file = AppendPacket(file, uint32(iface), f.Time, data, f.Len, f.Flags, comment)
-				if n := len(file) - before; n != PacketSize(len(data), f.Flags, comment) {
-					t.Fatalf("a packet of %d bytes, PacketSize says %d", n, PacketSize(len(data), f.Flags, comment))
+				file = AppendPacket(file, uint32(iface), f.Time, data, f.Len, f.Flags, AppendComment(nil, comment))
+				if n := len(file) - before; n != PacketSize(len(data), f.Flags, AppendComment(nil, comment)) {
+					t.Fatalf("a packet of %d bytes, PacketSize says %d", n, PacketSize(len(data), f.Flags, AppendComment(nil, comment)))
 				}
 				want = append(want, f)
 			}
@@ -181,9 +181,9 @@ func TestLongTexts(t *testing.T) {
 		}
 		file := AppendSection(nil, Section{Comment: text})
 		file = AppendInterface(file, Interface{Link: 1, Description: text, Filter: text})
-		file = AppendPacket(file, 0, 5, []byte("x"), 1, packet.DirIn, text)
+		file = AppendPacket(file, 0, 5, []byte("x"), 1, packet.DirIn, AppendComment(nil, text))
 		file = AppendStatistics(file, 0, Statistics{Comment: text})
-		file = AppendPacket(file, 0, 6, []byte("y"), 1, 0, text)
+		file = AppendPacket(file, 0, 6, []byte("y"), 1, 0, AppendComment(nil, text))
 		_, ins, err := readAll(t, iotest.HalfReader(bytes.NewReader(file)))
 		if err != io.EOF || ins[0].Description != cut(text) || ins[0].Filter != cut("\x00" + text)[1:] {
 			t.Errorf("the description has %d bytes, the filter %d, error %v", len(ins[0].Description), len(ins[0].Filter), err)
@@ -204,7 +204,7 @@ func TestSectionLength(t *testing.T) {
 
 func TestTimesThatCannotBeWritten(t *testing.T) {
 	b := AppendInterface(AppendSection(nil, Section{}), Interface{Link: 1})
-	wantFrames(t, AppendPacket(b, 0, -5, []byte("x"), 1, 0, ""), frame{"x", 1, 0, 0, 0})
+	wantFrames(t, AppendPacket(b, 0, -5, []byte("x"), 1, 0, nil), frame{"x", 1, 0, 0, 0})
 	b = AppendPcapHeader(nil, 1, 0, true)
 	wantFrames(t, AppendPcapPacket(b, -5, []byte("x"), 1, true), frame{"x", 1, 0, 0, 0})
 	wantFrames(t, AppendPcapPacket(b, 1<<63-1, []byte("x"), 1, true), frame{"x", 1, 0, 0, 4_294_967_295_999_999_999})
@@ -212,10 +212,10 @@ func TestTimesThatCannotBeWritten(t *testing.T) {
 
 func TestAppendAllocatesNothing(t *testing.T) {
 	b := make([]byte, 0, 1<<16)
-	data := make([]byte, 1514)
+	data, comment := make([]byte, 1514), AppendComment(nil, "comment")
 	for name, appendAll := range map[string]func(){
-		"packet":         func() { b = AppendPacket(b[:0], 0, 1e18, data, 1514, packet.DirIn, "") },
-		"comment":        func() { b = AppendPacket(b[:0], 0, 1e18, data, 1514, packet.DirIn, "comment") },
+		"packet":         func() { b = AppendPacket(b[:0], 0, 1e18, data, 1514, packet.DirIn, nil) },
+		"comment":        func() { b = AppendPacket(b[:0], 0, 1e18, data, 1514, packet.DirIn, comment) },
 		"pcap packet":    func() { b = AppendPcapPacket(b[:0], 1e18, data, 1514, false) },
 		"statistics":     func() { b = AppendStatistics(b[:0], 0, Statistics{Comment: "comment"}) },
 		"section header": func() { b = AppendSection(b[:0], Section{Comment: "comment"}) },
@@ -229,14 +229,14 @@ func TestAppendAllocatesNothing(t *testing.T) {
 func BenchmarkAppendPacket(b *testing.B) {
 	data := make([]byte, 334)
 	block := make([]byte, 0, 1<<20)
-	size := PacketSize(len(data), packet.DirIn, "")
+	size := PacketSize(len(data), packet.DirIn, nil)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
 		if len(block)+size > cap(block) {
 			block = block[:0]
 		}
-		block = AppendPacket(block, 0, 1e18, data, 334, packet.DirIn, "")
+		block = AppendPacket(block, 0, 1e18, data, 334, packet.DirIn, nil)
 	}
 }
 

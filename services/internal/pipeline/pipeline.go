@@ -6,6 +6,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 
 	"galvo/services/internal/flow"
@@ -27,13 +28,31 @@ type Meta struct {
 type Batch struct {
 	Packets []packet.Packet // the source fills in each packet's Frame
 	Meta    []Meta          // parallel to Packets; the worker fills it in before the stages
-	Now     int64           // ns since the epoch: the clock for live ports, the last frame's time for savefiles
+	Options [][]byte        // nil, or parallel to Packets: what a savefile says of each beside its frame, as pcapng.Reader.Options has it
+	Now     int64           // ns since the epoch: the clock for live ports when they were looked at, the last frame's time for savefiles
+	Given   int64           // of a batch without packets: every frame of this time and before was in an earlier one; 0 is up to Now
 	Worker  int             // index of the worker, from 0
+}
+
+// OptionsOf returns what a savefile says of packet i beside its frame, or nil.
+func (b *Batch) OptionsOf(i int) []byte {
+	if b.Options == nil {
+		return nil
+	}
+	return b.Options[i]
+}
+
+// Mark returns the time up to which the worker has every frame with this batch, as far as its source can tell.
+func (b *Batch) Mark() int64 {
+	if n := len(b.Packets); n != 0 {
+		return b.Packets[n-1].Time
+	}
+	return cmp.Or(b.Given, b.Now)
 }
 
 // A Source is live ports, savefiles, or a ring replayed.
 type Source interface {
-	// Next fills b.Packets[:n].Frame and b.Now, with n up to BatchSize; it reuses the memory of b. It returns with an empty batch
+	// Next fills b.Packets[:n].Frame, b.Options, b.Now and b.Given, with n up to BatchSize; it reuses the memory of b. It returns with an empty batch
 	// when nothing came for a while (50 ms for live ports), so that stages can act on the clock. The bytes of the frames are valid until the
 	// following Next. io.EOF ends the source; any other error ends it too and names what was being read, where, and why.
 	Next(ctx context.Context, b *Batch) error

@@ -22,10 +22,11 @@ const expireBudget = 256
 // at it, or change it, with Do only.
 type Worker struct {
 	Source Source
-	Index  int         // from 0
-	Flows  *flow.Table // may be nil: then packets have no flow
-	L7     *l7.Engine  // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
-	Stages []Stage     // in the order in which they see a batch
+	Index  int          // from 0
+	Flows  *flow.Table  // may be nil: then packets have no flow
+	Joiner *flow.Joiner // for a worker without flows: what later fragments learn of the first one. May be nil
+	L7     *l7.Engine   // may be nil: then packets have no verdict. It must be what the table's OnEnd ends flows with
+	Stages []Stage      // in the order in which they see a batch
 
 	// Streams keeps what came before in TCP streams while a stage looks at it. It may be nil: then nobody knows.
 	Streams *stream.Store
@@ -153,17 +154,17 @@ func (w *Worker) process(b *Batch) {
 		}
 	}
 	table := w.Source.Interfaces()
-	// The memory that a run of packets needs comes while the run after it is decoded and the one before it is recognised.
-	for from := 0; from < len(b.Packets)+flow.AheadMax; from += flow.AheadMax {
-		if packets, _ := run(b, from); len(packets) > 0 {
-			for i := 0; i < len(packets); i++ {
-				i += w.decode(packets[i:], table)
-			}
-			if w.Flows != nil {
-				w.Flows.Ahead(packets)
-			}
+	// The memory that a run of packets needs comes while the runs after it are decoded and those before it are recognised.
+	const lead = flow.Lead * flow.AheadMax
+	for from := 0; from < len(b.Packets)+lead; from += flow.AheadMax {
+		packets, _ := run(b, from)
+		for i := 0; i < len(packets); i++ {
+			i += w.decode(packets[i:], table)
 		}
-		w.follow(run(b, from-flow.AheadMax))
+		if w.Flows != nil {
+			w.Flows.Ahead(packets, w.L7 != nil)
+		}
+		w.follow(run(b, from-lead))
 	}
 	for _, stage := range w.Stages {
 		stage.Process(b)
@@ -211,18 +212,28 @@ func run(b *Batch, at int) ([]packet.Packet, []Meta) {
 // follow finds the flows of packets and what is known about them, and goes on to the next ones.
 func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 	if w.Flows == nil {
-		clear(meta) // nothing is ever written to it
+		w.followNone(packets)
 		return
 	}
 	for i := 0; i < len(packets); i++ {
-		i += w.recognise(packets[i:], meta[i:])
+		i = w.recognise(packets, meta, i)
 	}
 	w.Flows.Advance()
 }
 
-// recognise is follow for the packets up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot be trusted
-// any more.
-func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
+// followNone is follow where packets have no flow: their Meta is as empty as it was made.
+func (w *Worker) followNone(packets []packet.Packet) {
+	if w.Joiner == nil {
+		return
+	}
+	for i := range packets {
+		w.Joiner.Join(&packets[i])
+	}
+}
+
+// recognise is follow for the packets from one on up to one that l7 panics at; it returns as decode does. What panics in the flow table does so again: that cannot
+// be trusted any more.
+func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i int) {
 	found := -1
 	defer func() {
 		if i != found {
@@ -234,19 +245,20 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta) (i int) {
 			m.L7 = w.L7.Abandon(m.Flow)
 		}
 	}()
-	for ; i < len(packets); i++ {
-		p, m := &packets[i], &meta[i]
-		w.Flows.FindInto(&m.Ref, p)
+	for i = from; i < len(packets); i++ {
+		m := &meta[i]
+		w.Flows.FindAhead(i, &m.Ref)
+		p := &packets[i]
 		if w.L7 != nil { // else m.L7 is as empty as it was made
 			found = i
-			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(), &m.Ref)
+			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(p), &m.Ref)
 			if m.Flow != nil {
 				m.Host = w.L7.HostName(m.Flow)
 			}
 		}
 		if w.reach > 0 {
 			found = -1
-			w.Streams.Follow(w.Flows.Innermost(), &m.Ref, w.reach)
+			w.Streams.Follow(w.Flows.Innermost(p), &m.Ref, w.reach)
 		}
 	}
 	return i

@@ -4,18 +4,26 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sync"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 // At the old end of a ring that has wrapped devices and workers do not lose their blocks in the order of time, so what is there just after the oldest packet is there
 // in part. What follows says where that ends.
 
-// whyOverwritten is the reason of a gap at the old end.
-const whyOverwritten = "overwritten"
+// The reasons of gaps at the old end: what was overwritten before it was asked for, and since.
+const (
+	whyOverwritten = "overwritten"
+	whyMeanwhile   = "overwritten while it was read"
+)
 
 // forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now. r.mu is held.
-func (r *Ring) forget(b *slot) {
-	if b.seq != 0 && b.last <= r.now() {
-		r.overwritten = max(r.overwritten, b.last)
+func (r *Ring) forget(b *index.Slot) {
+	if b.Seq != 0 && b.Last <= r.now() {
+		r.overwritten = max(r.overwritten, b.Last)
 	}
 }
 
@@ -23,7 +31,7 @@ func (r *Ring) forget(b *slot) {
 // there. A worker's block may end long after its last packet, so a few of them are asked. r.mu is held.
 func (r *Ring) forgotten() {
 	for _, d := range r.devices {
-		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.floor > 0 }) {
+		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }) {
 			continue // nothing was ever overwritten
 		}
 		left := r.cfg.Workers + writers/2
@@ -32,7 +40,7 @@ func (r *Ring) forgotten() {
 				break
 			}
 			for i := range s.slots {
-				if b := &s.slots[i]; left > 0 && b.seq != 0 && (s != d.current || i >= s.used) {
+				if b := &s.slots[i]; left > 0 && b.Seq != 0 && (s != d.current || i >= s.used) {
 					r.forget(b)
 					left--
 				}
@@ -43,7 +51,7 @@ func (r *Ring) forgotten() {
 
 // byAge returns the segments that are not protected in the order in which they are overwritten: first what is left of the one that is.
 func (d *device) byAge(now int64) []*segment {
-	list := slices.DeleteFunc(slices.Clone(d.segments), func(s *segment) bool { return s.pinned > now })
+	list := slices.DeleteFunc(slices.Clone(d.segments), func(s *segment) bool { return s.Pinned > now })
 	slices.SortFunc(list, func(a, b *segment) int { return cmp.Compare(a.age(), b.age()) })
 	if d.current != nil {
 		list = slices.DeleteFunc(list, func(s *segment) bool { return s == d.current })
@@ -59,14 +67,14 @@ func (r *Ring) pinned() (spans []Gap) {
 	for _, d := range r.devices {
 		own := make(map[int64]Gap)
 		for _, s := range d.segments {
-			if s.state == segmentEmpty || s.pinned <= now {
+			if s.State == state.Empty || s.Pinned <= now {
 				continue
 			}
-			g, ok := own[s.pinned]
+			g, ok := own[s.Pinned]
 			if !ok {
-				g = Gap{From: s.first, To: s.last}
+				g = Gap{From: s.First, To: s.Last}
 			}
-			own[s.pinned] = Gap{From: min(g.From, s.first), To: max(g.To, s.last)}
+			own[s.Pinned] = Gap{From: min(g.From, s.First), To: max(g.To, s.Last)}
 		}
 		for until, g := range own {
 			if all, ok := byUntil[until]; ok {
@@ -100,8 +108,8 @@ func (q *Results) holes() (gaps []Gap) {
 	first := q.Scan().From
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if from < r.d.created {
-		from = max(from, min(first, r.d.created))
+	if from < r.d.Created {
+		from = max(from, min(first, r.d.Created))
 	}
 	missing := 0
 	for _, d := range r.devices {
@@ -109,14 +117,19 @@ func (q *Results) holes() (gaps []Gap) {
 			missing++
 		}
 	}
-	if missing > int(r.d.copies) && from <= min(to, r.now()) {
+	if missing > int(r.d.Copies) && from <= min(to, r.now()) {
 		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
 	}
-	old := []Gap{{from, min(to, r.overwritten), whyOverwritten}}
+	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
+}
+
+// overwrittenIn returns the times within some, both included, of which packets were overwritten: what is protected was not. r.mu is held.
+func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
+	old := []Gap{{from, min(to, r.overwritten), why}}
 	for _, p := range r.pinned() {
 		var rest []Gap
 		for _, g := range old {
-			rest = append(rest, Gap{g.From, min(g.To, p.From-1), g.Why}, Gap{max(g.From, p.To+1), g.To, g.Why})
+			rest = append(rest, Gap{g.From, min(g.To, p.From-1), why}, Gap{max(g.From, p.To+1), g.To, why})
 		}
 		old = rest
 	}
@@ -144,36 +157,61 @@ func (d *drops) add(n uint64) {
 // askEnds asks the first and the last block of the interval what the ring had not taken by then: a query may read neither.
 func (q *Results) askEnds() {
 	r := q.ring
-	var first, last place
+	first, last := q.ends()
+	if first.s == nil || last.s == nil {
+		return
+	}
+	var both sync.WaitGroup
+	for _, p := range []place{first, last} {
+		both.Go(func() {
+			b, err := r.buffers.Get()
+			if err != nil {
+				return
+			}
+			defer r.buffers.Put(b)
+			if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.Seq != 0 && q.in(h.First, h.Last) {
+				q.count(func(s *Scan) {
+					s.Bytes += block.TrailerPages
+					s.drops.add(h.Dropped)
+				})
+			}
+		})
+	}
+	both.Wait()
+}
+
+// ends returns the places of the blocks of the interval with the lowest and the highest number; empty ones if there are none. Of segments that lie in the interval as a
+// whole their numbers say which may have them, so that the blocks of few segments need be listed.
+func (q *Results) ends() (first, last place) {
+	r := q.ring
 	lo, hi := uint64(math.MaxUint64), uint64(0)
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
+			if s.State == state.Closed && s.First >= q.q.From && s.Last < q.q.To {
+				lo, hi = min(lo, s.SeqLo), max(hi, s.SeqHi)
+			}
+		}
+	}
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State == state.Empty || s.State == state.Closed && (!q.in(s.First, s.Last) || s.SeqLo > lo && s.SeqHi < hi) || r.load(s) != nil {
+				continue
+			}
 			for i := range s.slots {
-				switch b := &s.slots[i]; {
-				case b.seq == 0 || !q.in(b.first, b.last):
+				b := &s.slots[i]
+				if b.Seq == 0 || !q.in(b.First, b.Last) {
 					continue
-				case b.seq < lo:
-					first, lo = place{s, i}, b.seq
 				}
-				if s.slots[i].seq > hi {
-					last, hi = place{s, i}, s.slots[i].seq
+				if b.Seq <= lo {
+					first, lo = place{s, i}, b.Seq
+				}
+				if b.Seq >= hi {
+					last, hi = place{s, i}, b.Seq
 				}
 			}
 		}
 	}
-	r.mu.Unlock()
-	b, err := r.buffers.get()
-	if err != nil || hi == 0 {
-		return
-	}
-	defer r.buffers.put(b)
-	for _, p := range []place{first, last} {
-		if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.seq >= lo && h.seq <= hi {
-			q.count(func(s *Scan) {
-				s.Bytes += trailerPages
-				s.drops.add(h.dropped)
-			})
-		}
-	}
+	return first, last
 }

@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+
+	"galvo/services/internal/ring/files"
 )
 
-// A disk is a Store in memory whose power can be cut: what was not synced may be there, or not, or in part.
-type disk struct {
+// A testDisk is a Store in memory whose power can be cut: what was not synced may be there, or not, or in part.
+type testDisk struct {
 	mu      sync.Mutex
 	files   map[string]*diskFile
 	fail    func(name string, write bool, off int64) error // may refuse a read or a write
@@ -22,7 +24,7 @@ type disk struct {
 }
 
 type diskFile struct {
-	disk    *disk
+	disk    *testDisk
 	name    string
 	b       []byte
 	pending []pendingWrite // since the last sync
@@ -33,13 +35,13 @@ type pendingWrite struct {
 	old []byte
 }
 
-func newDisk(seed uint64) *disk {
-	return &disk{files: make(map[string]*diskFile), rng: rand.New(rand.NewPCG(seed, 1))}
+func newDisk(seed uint64) *testDisk {
+	return &testDisk{files: make(map[string]*diskFile), rng: rand.New(rand.NewPCG(seed, 1))}
 }
 
 var errPower = errors.New("the power is off")
 
-func (d *disk) Create(name string, size int64) (File, error) {
+func (d *testDisk) Create(name string, size int64) (files.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.files[name] != nil {
@@ -53,7 +55,7 @@ func (d *disk) Create(name string, size int64) (File, error) {
 	return f, nil
 }
 
-func (d *disk) refuse(name string, write bool, off int64) error {
+func (d *testDisk) refuse(name string, write bool, off int64) error {
 	if d.off {
 		return errPower
 	}
@@ -63,7 +65,7 @@ func (d *disk) refuse(name string, write bool, off int64) error {
 	return nil
 }
 
-func (d *disk) Open(name string, write bool) (File, error) {
+func (d *testDisk) Open(name string, write bool) (files.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := d.files[name]
@@ -73,7 +75,7 @@ func (d *disk) Open(name string, write bool) (File, error) {
 	return f, d.refuse(name, write, -1)
 }
 
-func (d *disk) Remove() error {
+func (d *testDisk) Remove() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.files)
@@ -86,7 +88,7 @@ func (f *diskFile) ReadAt(b []byte, off int64) (int, error) {
 	if err := f.disk.refuse(f.name, false, off); err != nil {
 		return 0, err
 	}
-	if off%pageSize != 0 || len(b)%pageSize != 0 {
+	if off%files.PageSize != 0 || len(b)%files.PageSize != 0 {
 		return 0, errors.New("not whole pages")
 	}
 	n := copy(b, f.b[min(off, int64(len(f.b))):])
@@ -102,7 +104,7 @@ func (f *diskFile) WriteAt(b []byte, off int64) (int, error) {
 	if err := f.disk.refuse(f.name, true, off); err != nil {
 		return 0, err
 	}
-	if off%pageSize != 0 || len(b)%pageSize != 0 {
+	if off%files.PageSize != 0 || len(b)%files.PageSize != 0 {
 		return 0, errors.New("not whole pages")
 	}
 	if grow := off + int64(len(b)) - int64(len(f.b)); grow > 0 {
@@ -133,16 +135,16 @@ func (f *diskFile) Size() (int64, error) { return int64(len(f.b)), nil }
 func (f *diskFile) Close() error         { return nil }
 
 // powerOn cuts the power if it is on, loses what was not synced, page by page as luck has it, and turns it on again.
-func (d *disk) powerOn() {
+func (d *testDisk) powerOn() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, f := range d.files {
 		for i := len(f.pending) - 1; i >= 0; i-- {
 			p := f.pending[i]
 			fate := d.rng.IntN(3) // all of it is there, nothing, or some pages
-			for at := 0; at < len(p.old); at += pageSize {
+			for at := 0; at < len(p.old); at += files.PageSize {
 				if fate == 1 || fate == 2 && d.rng.IntN(2) == 0 {
-					copy(f.b[p.at+int64(at):], p.old[at:at+pageSize])
+					copy(f.b[p.at+int64(at):], p.old[at:at+files.PageSize])
 				}
 			}
 		}
@@ -152,7 +154,7 @@ func (d *disk) powerOn() {
 }
 
 // bytes returns how many bytes were written.
-func (d *disk) bytes() int64 {
+func (d *testDisk) bytes() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.written

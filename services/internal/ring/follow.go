@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 // Times of following what is recorded.
@@ -25,10 +28,13 @@ type follower struct {
 	floor uint64            // blocks up to this one were finished, and named, in the first round
 	seen  map[uint64]uint32 // of the others, how many of their packets were named
 	left  map[uint64]bool   // blocks with copies that an index has left out
+	named int64             // every block with packets before this time was named by the last round
+
+	waiting uint64 // lowest number of a block that is on its way to the disk, as of the last list
 }
 
 func newFollower(q *Results) *follower {
-	return &follower{q: q, seen: make(map[uint64]uint32), left: make(map[uint64]bool)}
+	return &follower{q: q, seen: make(map[uint64]uint32), left: make(map[uint64]bool), named: math.MinInt64}
 }
 
 // round returns the blocks that were not named yet, in the order of their first packet, and the time before which nothing more comes.
@@ -40,12 +46,10 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	bound = r.show(q.ctx.Done(), q.q.To <= r.now()-endSlack)
 	now := r.now()
 	tasks = f.choose(f.list(f.warm()))
-	if !f.begun {
-		for _, g := range q.holes() {
-			q.gap(g.From, g.To, g.Why)
-		}
-		q.askEnds()
+	for _, g := range f.holes() {
+		q.gap(g.From, g.To, g.Why)
 	}
+	f.named = max(f.named, bound)
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed
@@ -62,6 +66,18 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	}
 	f.begun = true
 	return tasks, bound, final
+}
+
+// holes returns the times of which packets cannot be named any more: what the ring has lost before the query began, and what it has lost between two rounds,
+// which may be far apart, since a round waits for who reads.
+func (f *follower) holes() []Gap {
+	if !f.begun {
+		return f.q.holes()
+	}
+	r, q := f.q.ring, f.q.q
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.overwrittenIn(max(q.From, f.named), q.To-1, whyMeanwhile)
 }
 
 // wait waits for something to happen; false if the query ends.
@@ -138,10 +154,10 @@ func (f *follower) warm() map[*segment]*segmentLook {
 	r.mu.Lock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if f.skips(s) || s.state != segmentClosed {
+			if f.skips(s) || s.State != state.Closed {
 				continue
 			}
-			segments, numbers = append(segments, s), append(numbers, s.seqHi)
+			segments, numbers = append(segments, s), append(numbers, s.SeqHi)
 		}
 	}
 	r.mu.Unlock()
@@ -174,26 +190,28 @@ const warmers = 8
 
 // skips reports whether a segment has nothing that was not named, or nothing in the interval. Ring.mu is held.
 func (f *follower) skips(s *segment) bool {
-	return s.state == segmentEmpty || s.state == segmentClosed && (!f.q.in(s.first, s.last) || f.begun && s.seqHi <= f.floor)
+	return s.State == state.Empty || s.State == state.Closed && (!f.q.in(s.First, s.Last) || f.begun && s.SeqHi <= f.floor)
 }
 
 // list names what the ring has in the query's interval and may matter. It takes the lock for a segment at a time: stages want it, too.
 func (f *follower) list(looks map[*segment]*segmentLook) []*task {
 	r := f.q.ring
 	byNumber := make(map[uint64]*task)
+	f.waiting = math.MaxUint64
 	r.mu.Lock()
 	for seq, img := range r.waiting {
-		if f.q.in(img.h.first, img.h.last) && !(f.begun && seq <= f.floor) {
-			t := &task{slot: img.h.slot(), waits: true}
-			t.bloom = append(bloom(nil), img.buf[trailerAt+bloomAt:][:bloomSize]...)
+		f.waiting = min(f.waiting, seq)
+		if f.q.in(img.Header.First, img.Header.Last) && !(f.begun && seq <= f.floor) {
+			t := &task{Slot: index.SlotOf(&img.Header), waits: true}
+			t.Bloom = slices.Clone(block.BloomOf(img.Buf))
 			byNumber[seq] = t
 		}
 	}
 	for _, s := range r.stages {
-		if v := s.view.Load(); v != nil && byNumber[v.h.seq] == nil && f.q.in(v.h.first, v.h.last) {
-			t := &task{slot: v.h.slot(), shown: v}
-			t.bloom = bloom(v.buf[trailerAt+bloomAt:][:bloomSize])
-			byNumber[v.h.seq] = t
+		if v := s.view.Load(); v != nil && byNumber[v.h.Seq] == nil && f.q.in(v.h.First, v.h.Last) {
+			t := &task{Slot: index.SlotOf(&v.h), shown: v}
+			t.Bloom = block.BloomOf(v.buf)
+			byNumber[v.h.Seq] = t
 		}
 	}
 	r.mu.Unlock()
@@ -218,40 +236,61 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		r.mu.Unlock()
 		return
 	}
+	if l != nil && (s.State != state.Closed || s.SeqHi != l.of) {
+		l = nil
+	}
+	if l != nil && f.leavesOut(s, l) {
+		blocks, lo, hi := uint64(l.used), s.First, s.Last
+		r.mu.Unlock()
+		q.saw(blocks, lo, hi)
+		return
+	}
 	if err := r.load(s); err != nil {
 		r.problem(err)
 	}
 	slots := slices.Clone(s.slots)
-	if l != nil && (s.state != segmentClosed || s.seqHi != l.of) {
-		l = nil
-	}
 	r.mu.Unlock()
 	blocks, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
 	for i := range slots {
 		b := &slots[i]
-		if b.seq == 0 || !q.in(b.first, b.last) || f.begun && b.seq <= f.floor {
+		if b.Seq == 0 || !q.in(b.First, b.Last) || f.begun && b.Seq <= f.floor {
 			continue
 		}
-		if t := byNumber[b.seq]; t != nil && (t.waits || len(t.places) > 0 || t.packets == b.packets) {
+		if t := byNumber[b.Seq]; t != nil && (t.waits || len(t.places) > 0 || t.Packets == b.Packets) {
 			t.places = append(t.places, place{s, i})
 			continue
 		}
-		if l != nil && !l.bad && !l.none.has(i) && b.seq <= f.floor && !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].has(i) }) {
-			if r.d.copies == 0 || !f.left[b.seq] {
+		if l != nil && !l.bad && !l.none.Has(i) && b.Seq <= f.floor && !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].Has(i) }) {
+			if r.d.Copies == 0 || !f.left[b.Seq] {
 				blocks++
-				lo, hi = min(lo, max(b.first, q.q.From)), max(hi, min(b.last, q.q.To-1))
+				lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
 			}
-			if r.d.copies > 0 {
-				f.left[b.seq] = true
+			if r.d.Copies > 0 {
+				f.left[b.Seq] = true
 			}
 			continue
 		}
-		t := &task{slot: *b, places: []place{{s, i}}}
-		if l != nil && !l.bad && !l.none.has(i) {
-			t.flags |= slotExact
+		t := &task{Slot: *b, places: []place{{s, i}}}
+		if l != nil && !l.bad && !l.none.Has(i) {
+			t.Flags |= index.SlotExact
 		}
-		byNumber[b.seq] = t
+		byNumber[b.Seq] = t
 	}
+	q.saw(blocks, lo, hi)
+}
+
+// leavesOut reports whether the index says that no block of a segment, which lies in the interval as a whole, can matter: then nobody need look at its blocks one by
+// one. Ring.mu is held.
+func (f *follower) leavesOut(s *segment, l *segmentLook) bool {
+	q := f.q
+	if l.bad || len(l.with) == 0 || l.none.Len() > 0 || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
+		return false
+	}
+	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].Len() > 0 })
+}
+
+// saw counts blocks of the interval that are not looked at. lo and hi are the first and the last time of their packets there.
+func (q *Results) saw(blocks uint64, lo, hi int64) {
 	if blocks > 0 {
 		q.count(func(s *Scan) {
 			s.Blocks += blocks
@@ -269,10 +308,10 @@ func (f *follower) choose(tasks []*task) []*task {
 	kept := tasks[:0]
 	fresh, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
 	for _, t := range tasks {
-		if t.seq > f.floor {
-			n, ok := f.seen[t.seq]
-			f.seen[t.seq] = t.packets
-			if ok && n >= t.packets {
+		if t.Seq > f.floor {
+			n, ok := f.seen[t.Seq]
+			f.seen[t.Seq] = t.Packets
+			if ok && n >= t.Packets {
 				continue
 			}
 			t.from = n
@@ -280,7 +319,7 @@ func (f *follower) choose(tasks []*task) []*task {
 		if t.from == 0 {
 			fresh++
 		}
-		lo, hi = min(lo, max(t.first, q.q.From)), max(hi, min(t.last, q.q.To-1))
+		lo, hi = min(lo, max(t.First, q.q.From)), max(hi, min(t.Last, q.q.To-1))
 		if q.prune == nil || q.maybe(t) {
 			kept = append(kept, t)
 		}
@@ -290,77 +329,63 @@ func (f *follower) choose(tasks []*task) []*task {
 		s.From, s.To = min(s.From, lo), max(s.To, hi)
 	})
 	slices.SortFunc(kept, func(a, b *task) int {
-		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.seq, b.seq))
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Seq, b.Seq))
 	})
 	return kept
 }
 
 // A segmentLook is what the exact index of a segment says about each range of keys that a query asks for.
 type segmentLook struct {
-	with map[filter.KeyRange]*blockSet
-	none blockSet // blocks that the index says nothing about
+	with map[filter.KeyRange]*index.Set
+	none index.Set // blocks that the index says nothing about
+	used int       // blocks that hold something
 	bad  bool
 	of   uint64 // segment.seqHi when it was asked: it has not been overwritten since
 }
 
 // maybe reports whether a block may hold what the filter asks for. What the exact index of its segment knows has been left out.
 func (q *Results) maybe(t *task) bool {
-	if t.bloom == nil && len(t.places) > 0 && t.flags&slotExact == 0 {
-		t.bloom = q.readBloom(t.places[0], t.seq)
+	if t.Bloom == nil && len(t.places) > 0 && t.Flags&index.SlotExact == 0 {
+		t.Bloom = q.readBloom(t.places[0], t.Seq)
 	}
-	if t.bloom == nil {
+	if t.Bloom == nil {
 		return true
 	}
-	return q.prune.Maybe(t.bloom.hasRange)
-}
-
-// maxEach is how many keys of a range are looked for one by one in a bloom filter; a larger range may be in every block.
-const maxEach = 16
-
-func (b bloom) hasRange(k filter.KeyRange) bool {
-	if k.Hi-k.Lo >= maxEach {
-		return true
-	}
-	for key := k.Lo; key <= k.Hi; key++ {
-		if b.has(uint64(key)) {
-			return true
-		}
-	}
-	return false
+	return q.prune.Maybe(t.Bloom.HasRange)
 }
 
 // lookInto asks the exact index of a segment.
 func (q *Results) lookInto(s *segment) *segmentLook {
-	l := &segmentLook{with: make(map[filter.KeyRange]*blockSet)}
+	l := &segmentLook{with: make(map[filter.KeyRange]*index.Set)}
 	q.prune.Ranges(func(k filter.KeyRange) {
 		if l.bad || l.with[k] != nil {
 			return
 		}
-		with, none, err := s.index.find(q.ring, s, k)
+		found, err := s.index.Find(q.ring.indexed(s), k)
 		l.bad = err != nil
-		l.with[k], l.none = &with, none
-		q.count(func(s *Scan) { s.Bytes += pageSize })
+		l.with[k], l.none, l.used = &found.With, found.Unknown, found.Used
+		q.count(func(s *Scan) { s.Bytes += found.Bytes })
 	})
 	return l
 }
 
 // readBloom reads the bloom filter of a block; nil if the block is another one by now.
-func (q *Results) readBloom(p place, seq uint64) bloom {
-	b, err := q.ring.buffers.get()
+func (q *Results) readBloom(p place, seq uint64) block.Bloom {
+	b, err := q.ring.buffers.Get()
 	if err != nil {
 		return nil
 	}
-	defer q.ring.buffers.put(b)
+	defer q.ring.buffers.Put(b)
 	h, err := q.ring.readTrailer(p.s, p.i, b)
-	q.count(func(s *Scan) { s.Bytes += trailerPages })
-	if err != nil || h.seq != seq {
+	q.count(func(s *Scan) { s.Bytes += block.TrailerPages })
+	if err != nil || h.Seq != seq {
 		return nil
 	}
-	in := append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+	in := slices.Clone(block.BloomOf(b[:block.TrailerPages]))
 	q.ring.mu.Lock()
 	defer q.ring.mu.Unlock()
-	if p.s.slots != nil && p.s.slots[p.i].seq == seq {
-		p.s.slots[p.i].bloom = in // for the next query: the exact index will not know the block
+	if p.s.slots != nil && p.s.slots[p.i].Seq == seq {
+		p.s.slots[p.i].Bloom = in // for the next query: the exact index will not know the block
 	}
 	return in
 }
@@ -392,7 +417,7 @@ type stream struct {
 
 type laterEvent struct {
 	seq uint64
-	flowEvent
+	block.FlowEvent
 }
 
 // How far a resolver looks: in time, as a capture of the past holds a packet; and in events that it keeps.
@@ -406,8 +431,8 @@ func (x *resolver) init(q *Results) {
 }
 
 // event returns what became known of a flow in blocks after h: event k of them; nil if there is none within resolveTime.
-func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
-	key := streamKey{h.generation, h.worker}
+func (x *resolver) event(h *block.Header, flow uint64, k int, now int64) *block.FlowEvent {
+	key := streamKey{h.Generation, h.Worker}
 	x.mu.Lock()
 	s := x.streams[key]
 	if s == nil {
@@ -417,21 +442,21 @@ func (x *resolver) event(h *header, flow uint64, k int, now int64) *flowEvent {
 	x.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.listed || h.seq < s.from {
+	if !s.listed || h.Seq < s.from {
 		s.round, s.when = x.q.rounds.Load(), time.Now()
-		s.blocks, s.next, s.from, s.listed = x.list(key, h.seq), 0, h.seq, true
+		s.blocks, s.next, s.from, s.listed = x.list(key, h.Seq), 0, h.Seq, true
 		s.known, s.held = make(map[uint64][]laterEvent), 0
 	}
 	for {
 		events := s.known[flow]
-		at, _ := slices.BinarySearchFunc(events, h.seq+1, func(e laterEvent, seq uint64) int { return cmp.Compare(e.seq, seq) })
+		at, _ := slices.BinarySearchFunc(events, h.Seq+1, func(e laterEvent, seq uint64) int { return cmp.Compare(e.seq, seq) })
 		if at+k < len(events) {
-			return &events[at+k].flowEvent
+			return &events[at+k].FlowEvent
 		}
 		if s.next == len(s.blocks) {
 			x.relist(s, key)
 		}
-		if s.next == len(s.blocks) || s.blocks[s.next].first > now+resolveTime || s.held > resolveEvents {
+		if s.next == len(s.blocks) || s.blocks[s.next].First > now+resolveTime || s.held > resolveEvents {
 			return nil
 		}
 		x.read(s, s.blocks[s.next])
@@ -444,8 +469,8 @@ func (x *resolver) list(key streamKey, after uint64) []*task {
 	r := x.q.ring
 	f := newFollower(&Results{ring: r, q: Query{From: math.MinInt64, To: math.MaxInt64}})
 	all := f.list(nil)
-	all = slices.DeleteFunc(all, func(t *task) bool { return t.seq <= after || t.generation != key.generation || t.worker != key.worker })
-	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
+	all = slices.DeleteFunc(all, func(t *task) bool { return t.Seq <= after || t.Generation != key.generation || t.Worker != key.worker })
+	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.Seq, b.Seq) })
 	return all
 }
 
@@ -459,7 +484,7 @@ func (x *resolver) relist(s *stream, key streamKey) {
 	s.round, s.when = round, time.Now()
 	after := s.from
 	if n := len(s.blocks); n > 0 {
-		after = s.blocks[n-1].seq - 1
+		after = s.blocks[n-1].Seq - 1
 	}
 	s.blocks, s.next = x.list(key, after), 0
 }
@@ -469,19 +494,19 @@ func (x *resolver) read(s *stream, t *task) {
 	v := view{}
 	err := x.q.fetch(t, &v)
 	if v.owned {
-		defer x.q.ring.buffers.put(v.buf)
+		defer x.q.ring.buffers.Put(v.Buf)
 	}
-	if err != nil || v.flows.read(v.buf, &v.h) != nil {
+	if err != nil || v.Flows.Read(v.Buf, &v.Header) != nil {
 		return // the query says so when it reads the block for its packets
 	}
-	for i := range v.flows.entries {
-		e := &v.flows.entries[i]
-		if e.id == 0 || e.flags&entryContinued == 0 || e.silent() {
+	for i := range v.Flows.Entries {
+		e := &v.Flows.Entries[i]
+		if e.ID == 0 || e.Flags&block.EntryContinued == 0 || e.Silent() {
 			continue
 		}
-		for _, ev := range e.events {
-			ev.host = slices.Clone(ev.host)
-			s.known[e.id] = append(s.known[e.id], laterEvent{t.seq, ev})
+		for _, ev := range e.Events {
+			ev.Host = slices.Clone(ev.Host)
+			s.known[e.ID] = append(s.known[e.ID], laterEvent{t.Seq, ev})
 			s.held++
 		}
 	}

@@ -15,16 +15,20 @@ import (
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // goldenBlock makes a block by hand, with one of everything: flows of both versions, one that goes on and is recognised, a tunnelled one, a name, and a
 // packet without flow.
-func goldenBlock() *image {
-	b := newBuilder()
-	img := &image{buf: make([]byte, blockSize)}
-	b.begin(img, header{worker: 3, generation: 7, ring: 0x1122334455667788, seq: 42, lost: 5, dropped: 6, synced: 1000}, appendHead(nil, ethernet))
+func goldenBlock() *block.Image {
+	b := block.NewBuilder()
+	img := &block.Image{Buf: make([]byte, block.Size)}
+	b.Begin(img, block.Header{Worker: 3, Generation: 7, Ring: 0x1122334455667788, Seq: 42, Lost: 5, Dropped: 6, Synced: 1000}, block.AppendHead(nil, ethernet))
 	eth := func(etherType uint16, rest ...byte) []byte {
 		return append(append(bytes.Clone([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}), byte(etherType>>8), byte(etherType)), rest...)
 	}
@@ -38,17 +42,16 @@ func goldenBlock() *image {
 	add := func(i int64, data []byte, m pipeline.Meta, captured int) {
 		p := packet.Packet{Frame: packet.Frame{Data: data, Len: uint32(len(data)), Iface: uint16(i % 2), Time: epoch + i*1000, Flags: packet.Flags(i % 3)}}
 		p.Decode(packet.LinkEthernet)
-		b.add(&p, &m, captured)
+		b.Add(&p, &m, captured)
 	}
 	add(0, udp, pipeline.Meta{Ref: flow.Ref{Flow: dns, Outer: dns}, L7: l7.Verdict{State: l7.Pending}}, len(udp))
 	add(1, eth(0x88cc, 1, 2, 3), pipeline.Meta{L7: l7.Verdict{State: l7.Final, Proto: 300}}, 17)
 	add(2, udp, pipeline.Meta{Ref: flow.Ref{Flow: dns, Outer: dns}, L7: l7.Verdict{State: l7.Final, Proto: 5}}, len(udp))
 	add(3, udp, pipeline.Meta{Ref: flow.Ref{Flow: tcp, Outer: outer, From: 1, Host: []byte("example.org")}, L7: l7.Verdict{State: l7.Partial, Proto: 91, App: 200}}, 20)
 	add(2, eth(0x0806), pipeline.Meta{}, 14)
-	b.finish(img)
-	img.h.total = 4711
-	pad(img.buf[img.h.flowsEnd:trailerAt])
-	finishBlock(img.buf, &img.h, begun{})
+	b.Finish(img)
+	img.Header.Total = 4711
+	block.Seal(img.Buf, &img.Header, block.Sum{})
 	return img
 }
 
@@ -80,37 +83,37 @@ func golden(t *testing.T, name string, b []byte) {
 // TestGolden compares a block, a segment's index and the pages of the state file with what FORMAT.md describes.
 func TestGolden(t *testing.T) {
 	img := goldenBlock()
-	golden(t, "block.txt", img.buf)
+	golden(t, "block.txt", img.Buf)
 
-	one := img.h.slot()
-	one.keys = img.keys
+	one := index.SlotOf(&img.Header)
+	one.Keys = img.Keys
 	two := one
-	two.seq, two.first, two.keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443}
-	slots := []slot{one, two, {}}
-	index := make([]byte, blockSize)
-	if !new(sorter).encode(index, img.h.ring, 9, slots, len(slots)) {
-		t.Fatal("no room")
+	two.Seq, two.First, two.Keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443}
+	slots := []index.Slot{one, two, {}}
+	file := &diskFile{disk: newDisk(1), b: make([]byte, index.MinSegment)}
+	if err := new(index.Writer).Write(new(index.Index), &index.Segment{File: file, Bytes: index.MinSegment, Number: 9, Ring: img.Header.Ring}, slots); err != nil {
+		t.Fatal(err)
 	}
-	golden(t, "index.txt", index)
+	golden(t, "index.txt", file.b[index.MinSegment-block.Size:])
 
-	d := descriptor{name: "golden", ring: img.h.ring, device: 1, devices: 2, copies: 1, generation: 7, segment: 4 << 20, segments: 5, created: epoch, discarded: 9, clean: true}
-	d.dropped[causeDisk] = 8
-	page := make([]byte, 2*pageSize)
-	d.put(page)
-	s := segment{state: segmentClosed, seqLo: 42, seqHi: 43, first: epoch, last: epoch + 9, pinned: epoch + 1e9, floor: 3, totalHi: 4711}
-	s.putEntry(page[pageSize:])
+	d := state.Descriptor{Name: "golden", Ring: img.Header.Ring, Device: 1, Devices: 2, Copies: 1, Generation: 7, SegmentBytes: 4 << 20, Segments: 5, Created: epoch, Discarded: 9, Clean: true}
+	d.Dropped[state.CauseDisk] = 8
+	page := make([]byte, 2*files.PageSize)
+	d.Put(page)
+	s := state.Segment{State: state.Closed, SeqLo: 42, SeqHi: 43, First: epoch, Last: epoch + 9, Pinned: epoch + 1e9, Floor: 3, TotalHi: 4711}
+	s.Put(page[files.PageSize:])
 	golden(t, "state.txt", page)
 }
 
 // TestGoldenIsRead reads the golden block as it was made.
 func TestGoldenIsRead(t *testing.T) {
 	img := goldenBlock()
-	h, err := checkBlock(img.buf)
-	if err != nil || h != img.h {
-		t.Fatalf("%+v, want %+v, %v", h, img.h, err)
+	h, err := block.Check(img.Buf)
+	if err != nil || h != img.Header {
+		t.Fatalf("%+v, want %+v, %v", h, img.Header, err)
 	}
-	v := &view{buf: img.buf, h: h}
-	w, err := v.walk(&tables{})
+	v := &block.Reader{Buf: img.Buf, Header: h}
+	w, err := v.Walk(&block.Tables{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,17 +127,17 @@ func TestGoldenIsRead(t *testing.T) {
 	}
 	var rows []row
 	for {
-		more, err := w.next()
+		more, err := w.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !more {
 			break
 		}
-		ev := w.entry.at(w.ordinal - 1)
-		r := row{Verdict: ev.verdict, Host: string(ev.host), Data: len(w.p.Data), From: w.ref.From}
-		if f := w.ref.Flow; f != nil {
-			r.Flow, r.Outer, r.Server, r.Client = f.ID, w.ref.Outer.ID, f.Port[f.Server()], f.Port[1-f.Server()]
+		ev := w.Entry.At(w.Ordinal - 1)
+		r := row{Verdict: ev.Verdict, Host: string(ev.Host), Data: len(w.Packet.Data), From: w.Ref.From}
+		if f := w.Ref.Flow; f != nil {
+			r.Flow, r.Outer, r.Server, r.Client = f.ID, w.Ref.Outer.ID, f.Port[f.Server()], f.Port[1-f.Server()]
 		}
 		rows = append(rows, r)
 	}
@@ -154,37 +157,22 @@ func TestGoldenIsRead(t *testing.T) {
 // FuzzBlock reads blocks that anything may have damaged, with a checksum that says that they are whole.
 func FuzzBlock(f *testing.F) {
 	img := goldenBlock()
-	f.Add(img.buf[:img.h.flowsEnd], img.h.packets, img.h.entries, img.h.dataStart, img.h.dataEnd)
+	f.Add(img.Buf[:img.Header.FlowsEnd], img.Header.Packets, img.Header.Entries, img.Header.DataStart, img.Header.DataEnd)
 	f.Fuzz(func(t *testing.T, front []byte, packets, entries, dataStart, dataEnd uint32) {
-		b := make([]byte, blockSize)
-		n := copy(b[:trailerAt], front)
-		h := header{ring: 1, seq: 1, packets: packets, entries: entries & 0xffff, flowsEnd: uint32(n)}
-		h.dataEnd = dataEnd % uint32(n+1)
-		h.dataStart = dataStart % (h.dataEnd + 1)
-		finishBlock(b, &h, begun{})
-		h, err := checkBlock(b)
+		b := make([]byte, block.Size)
+		n := copy(b[:theTrailer-12], front) &^ 3 // with room for padding
+		h := block.Header{Ring: 1, Seq: 1, Packets: packets, Entries: entries & 0xffff, FlowsEnd: uint32(n)}
+		h.DataEnd = dataEnd % uint32(n+1)
+		h.DataStart = dataStart % (h.DataEnd + 1)
+		block.Seal(b, &h, block.Sum{})
+		h, err := block.Check(b)
 		if err != nil {
 			return
 		}
-		v := &view{buf: b, h: h}
-		w, err := v.walk(&tables{})
+		v := &block.Reader{Buf: b, Header: h}
+		w, err := v.Walk(&block.Tables{})
 		for more := true; more && err == nil; {
-			more, err = w.next()
+			more, err = w.Next()
 		}
-	})
-}
-
-// FuzzIndex reads pages of keys that anything may have damaged.
-func FuzzIndex(f *testing.F) {
-	f.Add([]byte{2, 0, 5, 3, 1, 4, 1, 1})
-	f.Fuzz(func(t *testing.T, page []byte) {
-		if len(page) < 2 {
-			return
-		}
-		readKeys(page, never, 32, func(_ uint64, block int) { //nolint:errcheck // any error will do
-			if block >= maxBlocks {
-				t.Fatal(block)
-			}
-		})
 	})
 }

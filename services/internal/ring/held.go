@@ -10,6 +10,7 @@ import (
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
 )
 
 // How long a packet of a live query waits for the verdict of its flow, and how many bytes may.
@@ -39,29 +40,30 @@ func (q *Results) mayWait(t *task, packet int64) bool {
 }
 
 // hold keeps a packet if its flow may still get a verdict, and there is room.
-func (q *Results) hold(t *task, w *walker, v l7.Verdict) bool {
-	if !q.mayWait(t, w.p.Time) || w.entry.id == 0 || w.v.h.generation != q.ring.d.generation {
+func (q *Results) hold(t *task, w *block.Walker, v l7.Verdict) bool {
+	if !q.mayWait(t, w.Packet.Time) || w.Entry.ID == 0 || w.Block.Header.Generation != q.ring.d.Generation {
 		return false
 	}
 	room := &q.held
 	room.mu.Lock()
 	defer room.mu.Unlock()
-	if room.bytes+len(w.p.Data) > holdBytes {
+	if room.bytes+len(w.Packet.Data) > holdBytes {
 		return false
 	}
-	one := &waiting{packet: *w.p, flow: *w.ref.Flow, outer: *w.ref.Outer, verdict: v}
-	one.packet.Data = slices.Clone(w.p.Data)
-	one.ref = flow.Ref{Flow: &one.flow, Outer: &one.outer, From: w.ref.From, OuterFrom: w.ref.OuterFrom}
+	one := &waiting{packet: *w.Packet, flow: *w.Ref.Flow, outer: *w.Ref.Outer, verdict: v}
+	one.packet.Data = slices.Clone(w.Packet.Data)
+	one.ref = flow.Ref{Flow: &one.flow, Outer: &one.outer, From: w.Ref.From, OuterFrom: w.Ref.OuterFrom}
 	if room.flows == nil {
 		room.flows = make(map[uint64][]*waiting)
 	}
-	room.flows[w.entry.id] = append(room.flows[w.entry.id], one)
+	room.flows[w.Entry.ID] = append(room.flows[w.Entry.ID], one)
 	room.bytes += len(one.packet.Data)
+	q.count(func(s *Scan) { s.Held++ })
 	return true
 }
 
 // admit judges the packets that wait by what a block says of their flows, and returns those that are wanted now; nil if there are none.
-func (q *Results) admit(flows *flowTable) *view {
+func (q *Results) admit(flows *block.FlowTable) *view {
 	room := &q.held
 	room.mu.Lock()
 	defer room.mu.Unlock()
@@ -69,15 +71,15 @@ func (q *Results) admit(flows *flowTable) *view {
 		return nil
 	}
 	out := &view{free: true}
-	for i := range flows.entries {
-		e := &flows.entries[i]
-		if list := room.flows[e.id]; e.id != 0 && list != nil {
-			q.judge(out, e.id, list, func(one *waiting) filter.Result {
-				for k := range e.events {
-					if e.events[k].verdict.State == silentState {
+	for i := range flows.Entries {
+		e := &flows.Entries[i]
+		if list := room.flows[e.ID]; e.ID != 0 && list != nil {
+			q.judge(out, e.ID, list, func(one *waiting) filter.Result {
+				for k := range e.Events {
+					if e.Events[k].Verdict.State == block.SilentState {
 						continue
 					}
-					one.verdict, one.ref.Host = e.events[k].verdict, slices.Clone(e.events[k].host)
+					one.verdict, one.ref.Host = e.Events[k].Verdict, slices.Clone(e.Events[k].Host)
 					if r := q.q.Filter.Match(&one.packet, &one.ref, one.verdict); r != filter.Unknown {
 						return r
 					}
@@ -119,19 +121,25 @@ func (q *Results) expire() *view {
 
 // judge asks about the packets of a flow, oldest first, up to one that goes on waiting. q.held.mu is held.
 func (q *Results) judge(out *view, id uint64, list []*waiting, ask func(*waiting) filter.Result) {
+	judged, passed := uint64(0), uint64(0)
 	for len(list) > 0 {
 		one := list[0]
 		r := ask(one)
 		if r == filter.Unknown {
 			break
 		}
+		judged++
 		if r == filter.Yes {
 			out.packets = append(out.packets, one.packet)
 			out.meta = append(out.meta, pipeline.Meta{Ref: one.ref, L7: one.verdict})
+			out.passed = append(out.passed, 0)
+		} else {
+			passed++
 		}
 		q.held.bytes -= len(one.packet.Data)
 		list = list[1:]
 	}
+	q.count(func(s *Scan) { s.Held, s.Passed = s.Held-judged, s.Passed+passed })
 	if len(list) == 0 {
 		delete(q.held.flows, id)
 	} else {
@@ -144,7 +152,7 @@ func (v *view) sorted() *view {
 	if len(v.packets) == 0 {
 		return nil
 	}
-	v.h.flags |= flagUnsorted
+	v.Header.Flags |= block.FlagUnsorted
 	v.order()
 	return v
 }

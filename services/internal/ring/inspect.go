@@ -2,13 +2,14 @@ package ring
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 
-	"galvo/services/internal/filter"
-	"galvo/services/internal/l7"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 // A SegmentInfo is what a segment holds, for people.
@@ -33,15 +34,15 @@ func (r *Ring) Inspect() []SegmentInfo {
 	var list []SegmentInfo
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			i := SegmentInfo{Device: d.number, Name: segmentName(s.number), State: [...]string{"empty", "open", "closed"}[s.state], First: s.first, Last: s.last, SeqLo: s.seqLo, SeqHi: s.seqHi, Until: s.pinned}
+			i := SegmentInfo{Device: d.number, Name: files.SegmentName(s.number), State: [...]string{"empty", "open", "closed"}[s.State], First: s.First, Last: s.Last, SeqLo: s.SeqLo, SeqHi: s.SeqHi, Until: s.Pinned}
 			if err := r.load(s); err != nil {
 				i.State = "unreadable"
 			}
 			for k := range s.slots {
-				if b := &s.slots[k]; b.seq != 0 {
+				if b := &s.slots[k]; b.Seq != 0 {
 					i.Blocks++
-					i.Packets += uint64(b.packets)
-					i.Bytes += uint64(b.bytes)
+					i.Packets += uint64(b.Packets)
+					i.Bytes += uint64(b.Bytes)
 				}
 			}
 			list = append(list, i)
@@ -76,24 +77,24 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 	defer res.release()
 	done, total := 0, 0
 	for _, d := range r.devices {
-		total += len(d.segments) * dataBlocks(r.d.segment)
+		total += len(d.segments) * index.DataBlocks(r.d.SegmentBytes)
 	}
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			r.mu.Lock()
 			err := r.load(s)
-			slots, closed := slices.Clone(s.slots), s.state == segmentClosed
+			slots, closed := slices.Clone(s.slots), s.State == state.Closed
 			r.mu.Unlock()
 			if err != nil {
-				out.problem("device %d: %s: %v", d.number, segmentName(s.number), err)
+				out.problem("device %d: %s: %v", d.number, files.SegmentName(s.number), err)
 				continue
 			}
 			out.Segments++
-			var exact map[uint64]*blockSet
-			var none blockSet
+			var exact map[uint64]*index.Set
+			var none index.Set
 			if closed {
-				if exact, none, err = s.index.all(r, s); err != nil {
-					out.problem("device %d: %s: %v", d.number, segmentName(s.number), err)
+				if exact, none, err = s.index.All(r.indexed(s)); err != nil {
+					out.problem("device %d: %s: %v", d.number, files.SegmentName(s.number), err)
 					exact = nil
 				}
 			}
@@ -101,8 +102,8 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 				if err := ctx.Err(); err != nil {
 					return out, err
 				}
-				if slots[i].seq != 0 {
-					seen[slots[i].seq]++
+				if slots[i].Seq != 0 {
+					seen[slots[i].Seq]++
 					res.verify(&out, s, i, &slots[i], exact, &none)
 				}
 				done++
@@ -113,7 +114,7 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 		}
 	}
 	for seq, n := range seen {
-		if n > int(r.d.copies)+1 {
+		if n > int(r.d.Copies)+1 {
 			out.problem("block %d is there %d times", seq, n)
 		}
 	}
@@ -121,100 +122,55 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 }
 
 // verify checks one block.
-func (q *Results) verify(out *Verification, s *segment, i int, b *slot, exact map[uint64]*blockSet, none *blockSet) {
+func (q *Results) verify(out *Verification, s *segment, i int, b *index.Slot, exact map[uint64]*index.Set, none *index.Set) {
 	r := q.ring
-	where := fmt.Sprintf("device %d: block %d of %s", s.dev.number, i, segmentName(s.number))
-	buf, err := r.buffers.get()
+	where := fmt.Sprintf("device %d: block %d of %s", s.dev.number, i, files.SegmentName(s.number))
+	buf, err := r.buffers.Get()
 	if err != nil {
 		out.problem("%v", err)
 		return
 	}
-	defer r.buffers.put(buf)
+	defer r.buffers.Put(buf)
 	h, err := r.readBlock(s, i, buf)
 	if err != nil {
 		out.problem("%v", err)
 		return
 	}
 	out.Blocks++
-	if h.seq != b.seq || h.first != b.first || h.last != b.last || h.packets != b.packets || h.bytes != b.bytes || h.generation != b.generation || h.worker != b.worker {
-		out.problem("%s: the index of the segment says that it is block %d with %d packets, and it is block %d with %d", where, b.seq, b.packets, h.seq, h.packets)
+	if h.Seq != b.Seq || h.First != b.First || h.Last != b.Last || h.Packets != b.Packets || h.Bytes != b.Bytes || h.Generation != b.Generation || h.Worker != b.Worker {
+		out.problem("%s: the index of the segment says that it is block %d with %d packets, and it is block %d with %d", where, b.Seq, b.Packets, h.Seq, h.Packets)
 	}
-	if err := checkPadding(buf, &h); err != nil {
+	if err := block.CheckPadding(buf, &h); err != nil {
 		out.problem("%s: %v", where, err)
 	}
-	v := &view{buf: buf, h: h}
-	w, err := v.walk(&q.tables)
+	v := &block.Reader{Buf: buf, Header: h}
+	w, err := v.Walk(&q.Tables)
 	if err != nil {
 		out.problem("%s: %v", where, err)
 		return
 	}
-	keys, err := w.verify(&h)
+	keys, err := w.Keys(&h)
 	if err != nil {
 		out.problem("%s: %v", where, err)
 		return
 	}
-	out.Packets += uint64(h.packets)
-	in := bloom(buf[trailerAt+bloomAt:][:bloomSize])
+	out.Packets += uint64(h.Packets)
+	in := block.BloomOf(buf)
 	for k := range keys {
-		if !in.has(uint64(k)) {
+		if !in.Has(uint64(k)) {
 			out.problem("%s: a packet has the key %#x, and the bloom filter has not", where, uint64(k))
 			return
 		}
 	}
-	if exact == nil || none.has(i) {
+	if exact == nil || none.Has(i) {
 		return
 	}
 	for k := range keys {
-		if set := exact[uint64(k)]; set == nil || !set.has(i) {
+		if set := exact[uint64(k)]; set == nil || !set.Has(i) {
 			out.problem("%s: a packet has the key %#x, and the index of the segment does not say so", where, uint64(k))
 			return
 		}
 	}
-}
-
-// verify goes through the packets of a block and returns their keys.
-func (w *walker) verify(h *header) (map[filter.Key]bool, error) {
-	keys := make(map[filter.Key]bool)
-	var list []filter.Key
-	first, last, bytes := int64(never), int64(-never), uint32(0)
-	for {
-		more, err := w.next()
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			break
-		}
-		first, last, bytes = min(first, w.p.Time), max(last, w.p.Time), bytes+uint32(len(w.p.Data))
-		list = filter.AppendKeys(list[:0], w.p, l7.Verdict{})
-		for _, ev := range w.entry.events {
-			list = filter.AppendVerdictKeys(list, ev.verdict)
-		}
-		for _, e := range []*tableEntry{w.entry, &w.v.flows.entries[w.entry.outer]} {
-			if e.flags&entryKey != 0 {
-				list = filter.AppendFlowKeys(list, &e.record)
-			}
-		}
-		for _, k := range list {
-			keys[k] = true
-		}
-	}
-	if h.packets > 0 && (first != h.first || last != h.last || bytes != h.bytes) {
-		return nil, errors.New("its header does not say what is in it")
-	}
-	return keys, nil
-}
-
-// checkPadding checks what the checksum leaves out.
-func checkPadding(b []byte, h *header) error {
-	for at := int(h.flowsEnd); at < trailerAt; {
-		size := int(le.Uint32(b[at+4:]))
-		if trailerAt-at < localHead || le.Uint32(b[at:]) != typePadding || size < localHead || size > maxLocal || size > trailerAt-at || le.Uint32(b[at+size-4:]) != uint32(size) {
-			return errors.New("its padding is damaged: other programs may stop there")
-		}
-		at += size
-	}
-	return nil
 }
 
 // Export copies the blocks of an interval to w as they are, in the order of their first packet: a savefile of many sections, in which the packets of several
@@ -233,22 +189,21 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		}
 		v := view{}
 		if err := res.fetch(t, &v); err != nil {
-			res.gap(t.first, t.last, err.Error())
+			res.gap(t.First, t.Last, err.Error())
 			if v.owned {
-				r.buffers.put(v.buf)
+				r.buffers.Put(v.Buf)
 			}
 			continue
 		}
 		if !v.owned {
-			v.buf = slices.Clone(v.buf) // a query may be looking at it
+			v.Buf = slices.Clone(v.Buf) // a query may be looking at it
 		}
 		if !v.owned || t.waits {
-			pad(v.buf[v.h.flowsEnd:trailerAt])
-			finishBlock(v.buf, &v.h, begun{})
+			block.Seal(v.Buf, &v.Header, block.Sum{})
 		}
-		_, err := w.Write(v.buf[:blockSize])
+		_, err := w.Write(v.Buf[:block.Size])
 		if v.owned {
-			r.buffers.put(v.buf)
+			r.buffers.Put(v.Buf)
 		}
 		if err != nil {
 			return blocks, res.Scan().Gaps, fmt.Errorf("export: %w", err)

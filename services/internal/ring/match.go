@@ -6,47 +6,58 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
 )
 
 // match asks the filter about the packets of a block.
 func (q *Results) match(t *task, v *view) error {
-	w, err := v.walk(&q.tables)
+	w, err := v.Walk(&q.Tables)
 	if err != nil {
 		return err
 	}
-	undecided := uint64(0)
-	v.packets = slices.Grow(v.packets, int(v.h.packets)+1)
+	undecided, passed := uint64(0), uint32(0)
 	for {
-		w.p = &v.packets[:len(v.packets)+1][len(v.packets)]
-		more, err := w.next()
+		v.packets = slices.Grow(v.packets, 1) // a rare one keeps few
+		w.Packet = &v.packets[:len(v.packets)+1][len(v.packets)]
+		more, err := w.Next()
 		if err != nil {
 			return err
 		}
 		if !more {
 			break
 		}
-		i := w.ordinal - 1
-		if w.p.Time < q.q.From || w.p.Time >= q.q.To || i < int(t.from) {
+		i := w.Ordinal - 1
+		if w.Packet.Time < q.q.From || w.Packet.Time >= q.q.To || i < int(t.from) {
 			continue
 		}
 		v.looked++
-		known := w.entry.at(i)
-		w.ref.Host = known.host
-		verdict := known.verdict
-		result := q.q.Filter.Match(w.p, &w.ref, verdict)
+		known := w.Entry.At(i)
+		w.Ref.Host = known.Host
+		verdict := known.Verdict
+		result := q.q.Filter.Match(w.Packet, &w.Ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
-			result, verdict = q.later(t, w, i, verdict)
+			if result, verdict = q.later(t, w, i, verdict); result == filter.Unknown {
+				if q.hold(t, w, verdict) {
+					continue
+				}
+				verdict = lastVerdict(verdict)
+				result = q.q.Filter.Match(w.Packet, &w.Ref, verdict)
+			}
 		}
 		switch result {
 		case filter.Yes:
 			v.packets = v.packets[:len(v.packets)+1]
-			v.meta = append(v.meta, pipeline.Meta{Ref: w.ref, L7: verdict})
+			v.meta = append(v.meta, pipeline.Meta{Ref: w.Ref, L7: verdict})
+			v.passed, passed = append(v.passed, passed), 0
+			continue
 		case filter.Unknown:
 			undecided++
 		}
+		passed++
 	}
+	v.rest = passed
 	if q.q.Live {
-		t.held = q.admit(&v.flows)
+		t.held = q.admit(&v.Flows)
 	}
 	if undecided > 0 {
 		q.count(func(s *Scan) { s.Undecided += undecided })
@@ -54,34 +65,30 @@ func (q *Results) match(t *task, v *view) error {
 	return nil
 }
 
-// later asks the filter again about a packet whose result is unknown, with what became known of its flow after it.
-func (q *Results) later(t *task, w *walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
-	e := w.entry
-	for k := range e.events {
-		if ev := &e.events[k]; ev.packet > packet {
-			v, w.ref.Host = ev.verdict, ev.host
-			if r := q.q.Filter.Match(w.p, &w.ref, v); r != filter.Unknown {
+// later asks the filter again about a packet whose result is unknown, with what became known of its flow after it, and returns the latest verdict.
+func (q *Results) later(t *task, w *block.Walker, packet int, v l7.Verdict) (filter.Result, l7.Verdict) {
+	e := w.Entry
+	for k := range e.Events {
+		if ev := &e.Events[k]; ev.Packet > packet {
+			v, w.Ref.Host = ev.Verdict, ev.Host
+			if r := q.q.Filter.Match(w.Packet, &w.Ref, v); r != filter.Unknown {
 				return r, v
 			}
 		}
 	}
-	if e.id != 0 {
+	if e.ID != 0 {
 		for k := 0; ; k++ {
-			ev := q.resolve.event(&w.v.h, e.id, k, w.p.Time)
+			ev := q.resolve.event(&w.Block.Header, e.ID, k, w.Packet.Time)
 			if ev == nil {
 				break
 			}
-			v, w.ref.Host = ev.verdict, ev.host
-			if r := q.q.Filter.Match(w.p, &w.ref, v); r != filter.Unknown {
+			v, w.Ref.Host = ev.Verdict, ev.Host
+			if r := q.q.Filter.Match(w.Packet, &w.Ref, v); r != filter.Unknown {
 				return r, v
 			}
 		}
 	}
-	if q.hold(t, w, v) {
-		return filter.No, v
-	}
-	v = lastVerdict(v)
-	return q.q.Filter.Match(w.p, &w.ref, v), v
+	return filter.Unknown, v
 }
 
 // lastVerdict is what is known about a flow if nothing more will be known.

@@ -18,6 +18,8 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		q.drop(v)
 	}
 	q.current = q.current[:0]
+	q.pass(q.rest)
+	q.rest = 0
 	if cap(b.Packets) < pipeline.BatchSize || cap(b.Meta) < pipeline.BatchSize {
 		b.Packets = make([]packet.Packet, 0, pipeline.BatchSize)
 		b.Meta = make([]pipeline.Meta, 0, pipeline.BatchSize)
@@ -81,6 +83,7 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 	}
 	q.join(q.coming.held)
 	q.join(q.coming.v)
+	q.pass(q.coming.passed)
 	q.coming = nil
 	return false, nil
 }
@@ -98,7 +101,7 @@ func (q *Results) limit() int64 {
 		return math.MaxInt64 // no memory for what may come before
 	}
 	if q.coming != nil {
-		return max(q.bound, min(q.coming.first, q.coming.bound))
+		return max(q.bound, min(q.coming.First, q.coming.bound))
 	}
 	return q.bound
 }
@@ -123,6 +126,7 @@ func (q *Results) fill(b *pipeline.Batch) {
 		}
 		q.take(b, v, until)
 		if v.next == len(v.packets) {
+			q.rest += v.rest // is later than what is delivered now
 			q.active = slices.Delete(q.active, at, at+1)
 			q.current = append(q.current, v)
 		}
@@ -135,12 +139,23 @@ func (q *Results) take(b *pipeline.Batch, v *view, until int64) {
 	for n < most && v.packets[v.next+n].Time <= until && v.packets[v.next+n].Time < q.limit() {
 		n++
 	}
-	packets := v.packets[v.next : v.next+n]
+	packets, passed := v.packets[v.next:v.next+n], uint32(0)
 	if packets[0].Time < q.last && !v.free {
 		q.count(func(s *Scan) { s.Disorder++ })
 	}
 	q.last = max(q.last, packets[n-1].Time)
 	b.Packets = append(b.Packets, packets...)
 	b.Meta = append(b.Meta, v.meta[v.next:v.next+n]...)
+	for _, n := range v.passed[v.next : v.next+n] {
+		passed += n
+	}
+	q.pass(passed)
 	v.next += n
+}
+
+// pass counts packets that were not wanted.
+func (q *Results) pass(n uint32) {
+	if n > 0 {
+		q.count(func(s *Scan) { s.Passed += uint64(n) })
+	}
 }

@@ -7,6 +7,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 // Open opens a ring. What is wrong with single devices, segments and blocks is in State.Problems and told to Config.Report; an error means that there is no
@@ -24,13 +29,13 @@ func open(c Config) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{cfg: c, waiting: make(map[uint64]*image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
+	r := &Ring{cfg: c, waiting: make(map[uint64]*block.Image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
 		overwritten: math.MinInt64,
 		queries:     make(map[*Results]struct{})}
-	r.buffers.size = blockSize
+	r.buffers.Size = block.Size
 	var errs []error
 	for i, dir := range c.Dirs {
-		d := &device{number: i, dir: dir, store: c.Store(dir), dirty: make(map[File]bool)}
+		d := &device{number: i, dir: dir, store: c.Store(dir), dirty: make(map[files.File]bool)}
 		r.devices = append(r.devices, d)
 		if err := r.openDevice(d); err != nil {
 			d.missing, d.segments = true, nil
@@ -66,12 +71,12 @@ func open(c Config) (*Ring, error) {
 
 // openDevice opens the files of a device.
 func (r *Ring) openDevice(d *device) error {
-	f, err := d.store.Open(stateName, !r.cfg.ReadOnly)
+	f, err := d.store.Open(files.StateName, !r.cfg.ReadOnly)
 	readOnly := r.cfg.ReadOnly
 	if err != nil && !readOnly {
 		// A device that can only be read still has its packets.
 		var again error
-		if f, again = d.store.Open(stateName, false); again == nil {
+		if f, again = d.store.Open(files.StateName, false); again == nil {
 			d.failed = err
 			readOnly = true
 		}
@@ -81,49 +86,49 @@ func (r *Ring) openDevice(d *device) error {
 	} else if err != nil {
 		return err
 	}
-	if locker, ok := f.(interface{ lock() error }); ok && !readOnly {
-		if err := locker.lock(); err != nil {
+	if locker, ok := f.(interface{ Lock() error }); ok && !readOnly {
+		if err := locker.Lock(); err != nil {
 			return errors.Join(err, f.Close())
 		}
 	}
-	desc, entries, turns, err := readState(f)
+	desc, entries, turns, err := state.Read(f)
 	if err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", stateName, err), f.Close())
+		return errors.Join(fmt.Errorf("%s: %w", files.StateName, err), f.Close())
 	}
-	d.state, d.index = stateFile{file: f, turns: turns}, desc.device
-	if r.d.ring == 0 {
+	d.state, d.index = state.File{File: f, Turns: turns}, desc.Device
+	if r.d.Ring == 0 {
 		r.d = desc
-	} else if desc.ring != r.d.ring {
-		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.name), f.Close())
+	} else if desc.Ring != r.d.Ring {
+		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.Name), f.Close())
 	}
-	r.d.generation = max(r.d.generation, desc.generation)
-	r.d.clean = r.d.clean && desc.clean
-	for i := range desc.dropped {
-		r.dropped[i].Store(max(r.dropped[i].Load(), desc.dropped[i]))
+	r.d.Generation = max(r.d.Generation, desc.Generation)
+	r.d.Clean = r.d.Clean && desc.Clean
+	for i := range desc.Dropped {
+		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
 	}
-	r.discarded.Store(max(r.discarded.Load(), desc.discarded))
-	for n := range int(desc.segments) {
+	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
+	for n := range int(desc.Segments) {
 		s := &segment{dev: d, number: n}
 		d.segments = append(d.segments, s)
-		s.unknownEntry()
+		s.Unknown()
 		if e := entries[n]; e != nil {
-			s.parseEntry(e)
+			s.Parse(e)
 		}
-		if s.file, err = d.store.Open(segmentName(n), !readOnly); err != nil {
+		if s.file, err = d.store.Open(files.SegmentName(n), !readOnly); err != nil {
 			s.file = brokenFile{err}
 			if d.failed == nil {
-				d.failed = fmt.Errorf("open %s: %w", segmentName(n), err)
+				d.failed = fmt.Errorf("open %s: %w", files.SegmentName(n), err)
 			}
 			continue
 		}
-		if size, err := s.file.Size(); err == nil && size != desc.segment && d.failed == nil {
-			d.failed = fmt.Errorf("%s has %d bytes, not %d", segmentName(n), size, desc.segment)
+		if size, err := s.file.Size(); err == nil && size != desc.SegmentBytes && d.failed == nil {
+			d.failed = fmt.Errorf("%s has %d bytes, not %d", files.SegmentName(n), size, desc.SegmentBytes)
 		}
 	}
-	if d.tails, err = d.store.Open(tailsName, !readOnly); err != nil {
+	if d.tails, err = d.store.Open(files.TailsName, !readOnly); err != nil {
 		d.tails = nil
 		if d.failed == nil {
-			d.failed = fmt.Errorf("open %s: %w", tailsName, err)
+			d.failed = fmt.Errorf("open %s: %w", files.TailsName, err)
 		}
 	}
 	if d.failed != nil && !r.cfg.ReadOnly {
@@ -155,7 +160,7 @@ func (r *Ring) sameRing() error {
 		}
 		named[d.index] = d.dir
 	}
-	if n, all := len(r.devices), int(r.d.devices); n != all {
+	if n, all := len(r.devices), int(r.d.Devices); n != all {
 		err := fmt.Errorf("it has %d devices, and %d are named", all, n)
 		if !r.cfg.ReadOnly || n > all {
 			return err
@@ -169,37 +174,37 @@ func (r *Ring) sameRing() error {
 
 // recover finds out what is in the ring: from the state, and where that says that a segment was being written, from its blocks. r.mu is held.
 func (r *Ring) recover() {
-	newest := slot{}
+	newest := index.Slot{}
 	var synced uint64
 	var open []*segment
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.state == segmentOpen {
+			if s.State == state.Open {
 				if err := r.scan(s); err != nil {
 					r.problem(fmt.Errorf("device %d: %w", d.number, err))
 				}
 				s.span()
 				open = append(open, s)
 			}
-			if s.seqHi > newest.seq {
-				newest.seq = s.seqHi
+			if s.SeqHi > newest.Seq {
+				newest.Seq = s.SeqHi
 			}
-			r.total.Store(max(r.total.Load(), s.totalHi))
+			r.total.Store(max(r.total.Load(), s.TotalHi))
 		}
 	}
-	b, err := r.buffers.get()
+	b, err := r.buffers.Get()
 	if err != nil {
 		r.problem(err)
 		return
 	}
-	defer r.buffers.put(b)
+	defer r.buffers.Put(b)
 	for _, s := range open {
 		for i := range s.slots {
-			if s.slots[i].seq == 0 {
+			if s.slots[i].Seq == 0 {
 				continue
 			}
 			if h, err := r.readTrailer(s, i, b); err == nil {
-				synced = max(synced, h.synced)
+				synced = max(synced, h.Synced)
 			}
 		}
 	}
@@ -208,19 +213,19 @@ func (r *Ring) recover() {
 	for _, s := range open {
 		for i := range s.slots {
 			b := &s.slots[i]
-			if b.seq != 0 && b.total > synced && !r.wholeBlock(s, i) {
-				*b = slot{}
+			if b.Seq != 0 && b.Total > synced && !r.wholeBlock(s, i) {
+				*b = index.Slot{}
 				torn++
 			}
-			if b.seq != 0 {
-				whole[b.seq] = true
+			if b.Seq != 0 {
+				whole[b.Seq] = true
 			}
-			if b.total > s.floor {
+			if b.Total > s.Floor {
 				s.used = i + 1
 			}
 		}
 		s.span()
-		if d := s.dev; d.current == nil || s.seqHi > d.current.seqHi {
+		if d := s.dev; d.current == nil || s.SeqHi > d.current.SeqHi {
 			d.current = s
 		}
 	}
@@ -229,34 +234,34 @@ func (r *Ring) recover() {
 	}
 	if slices.ContainsFunc(r.devices, func(d *device) bool { return d.missing }) {
 		// Blocks of the missing device may have the next numbers. When it comes back no two blocks may have the same.
-		newest.seq += 1<<20 + rand.Uint64N(1<<44)
+		newest.Seq += 1<<20 + rand.Uint64N(1<<44)
 	}
-	r.seq.Store(newest.seq)
+	r.seq.Store(newest.Seq)
 	r.synced.Store(r.total.Load())
-	if !r.d.clean {
+	if !r.d.Clean {
 		r.untail(whole, synced)
 	}
 }
 
 // wholeBlock reads a block and reports whether it is whole. r.mu is held.
 func (r *Ring) wholeBlock(s *segment, i int) bool {
-	b, err := r.buffers.get()
+	b, err := r.buffers.Get()
 	if err != nil {
 		return false
 	}
-	defer r.buffers.put(b)
-	if _, err := s.file.ReadAt(b, int64(i)*blockSize); err != nil {
+	defer r.buffers.Put(b)
+	if _, err := s.file.ReadAt(b, int64(i)*block.Size); err != nil {
 		return false
 	}
-	h, err := checkBlock(b)
-	return err == nil && h.ring == r.d.ring
+	h, err := block.Check(b)
+	return err == nil && h.Ring == r.d.Ring
 }
 
 // untail puts blocks that were unfinished to their place: of each worker the newest one in its tail slots that is nowhere else. Blocks whose total is
 // at most synced were on the disk for good. r.mu is held.
 func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 	type tail struct {
-		h   header
+		h   block.Header
 		buf []byte
 	}
 	tails := make(map[uint16]tail)
@@ -265,33 +270,33 @@ func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 			continue
 		}
 		size, err := d.tails.Size()
-		for at := int64(0); err == nil && at+blockSize <= size; at += blockSize {
-			b, rerr := r.buffers.get()
+		for at := int64(0); err == nil && at+block.Size <= size; at += block.Size {
+			b, rerr := r.buffers.Get()
 			if rerr != nil {
 				break
 			}
 			h, ok := r.readTail(d.tails, b, at)
-			old := tails[h.worker]
-			if !ok || whole[h.seq] || h.total <= synced || r.holds(h.seq) || old.buf != nil && !h.newer(&old.h) {
-				r.buffers.put(b)
+			old := tails[h.Worker]
+			if !ok || whole[h.Seq] || h.Total <= synced || r.holds(h.Seq) || old.buf != nil && !h.Newer(&old.h) {
+				r.buffers.Put(b)
 				continue
 			}
 			if old.buf != nil {
-				r.buffers.put(old.buf)
+				r.buffers.Put(old.buf)
 			}
-			tails[h.worker] = tail{h, b}
+			tails[h.Worker] = tail{h, b}
 		}
 		if err != nil {
-			r.problem(fmt.Errorf("device %d: %s: %w", d.number, tailsName, err))
+			r.problem(fmt.Errorf("device %d: %s: %w", d.number, files.TailsName, err))
 		}
 	}
 	var order []tail
 	for _, t := range tails {
 		order = append(order, t)
 	}
-	slices.SortFunc(order, func(a, b tail) int { return cmp.Compare(a.h.seq, b.h.seq) })
+	slices.SortFunc(order, func(a, b tail) int { return cmp.Compare(a.h.Seq, b.h.Seq) })
 	for _, t := range order {
-		r.seq.Store(max(r.seq.Load(), t.h.seq))
+		r.seq.Store(max(r.seq.Load(), t.h.Seq))
 		r.restore(t.h, t.buf)
 	}
 }
@@ -300,10 +305,10 @@ func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 func (r *Ring) holds(seq uint64) bool {
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.state != segmentClosed || seq < s.seqLo || seq > s.seqHi || r.load(s) != nil {
+			if s.State != state.Closed || seq < s.SeqLo || seq > s.SeqHi || r.load(s) != nil {
 				continue
 			}
-			if slices.ContainsFunc(s.slots, func(b slot) bool { return b.seq == seq }) {
+			if slices.ContainsFunc(s.slots, func(b index.Slot) bool { return b.Seq == seq }) {
 				return true
 			}
 		}
@@ -311,31 +316,22 @@ func (r *Ring) holds(seq uint64) bool {
 	return false
 }
 
-// newer reports whether h is of a later state of the worker's blocks than o.
-func (h *header) newer(o *header) bool {
-	if h.seq != o.seq {
-		return h.seq > o.seq
-	}
-	return h.packets > o.packets
-}
-
 // readTail reads a tail slot. ok is false if it holds no whole block of this ring.
-func (r *Ring) readTail(f File, b []byte, at int64) (h header, ok bool) {
+func (r *Ring) readTail(f files.File, b []byte, at int64) (h block.Header, ok bool) {
 	if _, err := f.ReadAt(b, at); err != nil {
 		return h, false
 	}
-	h, err := checkBlock(b)
-	return h, err == nil && h.ring == r.d.ring && h.seq != 0
+	h, err := block.Check(b)
+	return h, err == nil && h.Ring == r.d.Ring && h.Seq != 0
 }
 
 // restore makes a block of a tail slot one of the ring's. A ring that is only read keeps it in memory. r.mu is held.
-func (r *Ring) restore(h header, b []byte) {
-	h.flags = h.flags&^flagTail | flagPartial // its keys are not known
-	h.total = r.total.Add(uint64(h.bytes))
-	pad(b[h.flowsEnd:trailerAt])
-	finishBlock(b, &h, begun{})
+func (r *Ring) restore(h block.Header, b []byte) {
+	h.Flags = h.Flags&^block.FlagTail | block.FlagPartial // its keys are not known
+	h.Total = r.total.Add(uint64(h.Bytes))
+	block.Seal(b, &h, block.Sum{})
 	if r.cfg.ReadOnly {
-		r.waiting[h.seq] = &image{buf: b, h: h, refs: 1}
+		r.waiting[h.Seq] = &block.Image{Buf: b, Header: h, Refs: 1}
 		return
 	}
 	for range r.devices {
@@ -345,17 +341,17 @@ func (r *Ring) restore(h header, b []byte) {
 			break
 		}
 		s.inFlight--
-		if _, err := s.file.WriteAt(b, int64(at)*blockSize); err != nil {
+		if _, err := s.file.WriteAt(b, int64(at)*block.Size); err != nil {
 			r.fail(d, err)
 			continue
 		}
-		s.slots[at] = h.slot()
-		s.slots[at].bloom = append(bloom(nil), b[trailerAt+bloomAt:][:bloomSize]...)
+		s.slots[at] = index.SlotOf(&h)
+		s.slots[at].Bloom = slices.Clone(block.BloomOf(b))
 		s.span()
 		d.dirty[s.file] = true
 		break
 	}
-	r.buffers.put(b)
+	r.buffers.Put(b)
 }
 
 func (r *Ring) placeLocked() (*device, *segment, int, error) {
@@ -376,7 +372,7 @@ func (r *Ring) placeLocked() (*device, *segment, int, error) {
 // start begins to record: a new generation, memory, and the goroutines that write.
 func (r *Ring) start() error {
 	r.mu.Lock()
-	r.d.generation++
+	r.d.Generation++
 	usable := 0
 	for _, d := range r.devices {
 		if d.failed == nil {
@@ -389,16 +385,16 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
-	n := max(int(r.cfg.QueueBytes/blockSize), 2*r.cfg.Workers+writers)
+	n := max(int(r.cfg.QueueBytes/block.Size), 2*r.cfg.Workers+writers)
 	var err error
-	if r.memory, err = newPages((n + 2*r.cfg.Workers) * blockSize); err != nil {
+	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
 		return err
 	}
-	touch(r.memory)
+	files.Touch(r.memory)
 	r.pin()
-	r.queue, r.tails = make(chan *image, n), make(chan *image, 2*r.cfg.Workers)
-	image := func(i int) *image {
-		return &image{buf: r.memory[i*blockSize : (i+1)*blockSize : (i+1)*blockSize], keys: make([]uint64, 0, maxKeys)}
+	r.queue, r.tails = make(chan *block.Image, n), make(chan *block.Image, 2*r.cfg.Workers)
+	image := func(i int) *block.Image {
+		return &block.Image{Buf: r.memory[i*block.Size : (i+1)*block.Size : (i+1)*block.Size], Keys: make([]uint64, 0, block.MaxKeys)}
 	}
 	for i := range n {
 		r.free = append(r.free, image(i))
@@ -410,6 +406,7 @@ func (r *Ring) start() error {
 		r.stages = append(r.stages, s)
 	}
 	r.stopped.Add(writers + 2)
+	r.stopped.Go(r.warm)
 	for range writers {
 		go r.write()
 	}
@@ -421,7 +418,7 @@ func (r *Ring) start() error {
 // pin tells the devices from where they will be asked to write.
 func (r *Ring) pin() {
 	for _, d := range r.devices {
-		if p, ok := d.store.(pinner); ok {
+		if p, ok := d.store.(files.Pinner); ok {
 			unpin, err := p.Pin(r.memory)
 			r.unpin = append(r.unpin, unpin)
 			if err != nil {
@@ -436,7 +433,7 @@ func (r *Ring) closeLeft() {
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			r.mu.Lock()
-			left := d.failed == nil && s.state == segmentOpen && s.used > 0 && (s != d.current || s.used == len(s.slots))
+			left := d.failed == nil && s.State == state.Open && s.used > 0 && (s != d.current || s.used == len(s.slots))
 			r.mu.Unlock()
 			if left {
 				r.close(d, s)
@@ -451,13 +448,13 @@ func (r *Ring) prepare(d *device) error {
 	if err != nil {
 		return err
 	}
-	b, err := r.buffers.get()
+	b, err := r.buffers.Get()
 	if err != nil {
 		return err
 	}
-	defer r.buffers.put(b)
+	defer r.buffers.Put(b)
 	clear(b)
-	for at := size / blockSize * blockSize; at < int64(r.cfg.Workers)*2*blockSize; at += blockSize {
+	for at := size / block.Size * block.Size; at < int64(r.cfg.Workers)*2*block.Size; at += block.Size {
 		if _, err := d.tails.WriteAt(b, at); err != nil {
 			return fmt.Errorf("make room for the tails of more workers: %w", err)
 		}
@@ -509,9 +506,9 @@ func (r *Ring) Close() error {
 	err = errors.Join(err, r.closeFiles())
 	go func() {
 		r.readers.Wait() // somebody may still read what he was given
-		freePages(r.memory)
-		r.sorter.free()
-		r.buffers.close()
+		files.Free(r.memory)
+		r.sorter.Free()
+		r.buffers.Close()
 	}()
 	return err
 }
@@ -527,8 +524,8 @@ func (r *Ring) closeFiles() error {
 		if d.tails != nil {
 			err = errors.Join(err, d.tails.Close())
 		}
-		if d.state.file != nil {
-			err = errors.Join(err, d.state.file.Close())
+		if d.state.File != nil {
+			err = errors.Join(err, d.state.File.Close())
 		}
 	}
 	return err

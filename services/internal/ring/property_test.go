@@ -204,6 +204,7 @@ func TestPrunedQueryIsFullScan(t *testing.T) {
 		}
 		check := func(when string) {
 			for _, a := range queries {
+				var scans []Scan
 				for _, a.everything = range []bool{false, true} {
 					have, scan := collect(t, r, a.Query)
 					same := len(have) == len(a.want)
@@ -213,6 +214,10 @@ func TestPrunedQueryIsFullScan(t *testing.T) {
 					if !same {
 						rt.Fatalf("%s: %s, hold %v, everything %v: %d packets, want %d, or others; %+v", when, a.text, a.Hold, a.everything, len(have), len(a.want), scan)
 					}
+					scans = append(scans, scan)
+				}
+				if p, f := scans[0], scans[1]; p.Blocks != f.Blocks || p.From != f.From || p.To != f.To {
+					rt.Fatalf("%s: %s: the interval has %d blocks, %d to %d, and pruned %d, %d to %d", when, a.text, f.Blocks, f.From, f.To, p.Blocks, p.From, p.To)
 				}
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
 )
 
 // A Query asks a ring for packets.
@@ -28,7 +29,7 @@ type Query struct {
 type Results struct {
 	ring *Ring
 	q    Query
-	tables
+	block.Tables
 	prune  *filter.Prune
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -48,6 +49,7 @@ type Results struct {
 	ended   bool
 	end     error // what Next returns then: io.EOF, or ErrClosed if the ring was closed before the interval was over; set before ordered is closed
 	last    int64
+	rest    uint32  // packets that were not wanted, behind the last ones of blocks in the last batch
 	current []*view // whose packets the last batch borrows
 
 	scanMu sync.Mutex
@@ -61,7 +63,7 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	readers := min(runtime.GOMAXPROCS(0), maxReaders)
+	readers := max(leastReaders, runtime.GOMAXPROCS(0))
 	res.joined.Add(1 + readers)
 	go res.feed()
 	for range readers {
@@ -70,13 +72,13 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	return res, nil
 }
 
-// maxReaders is how many blocks a query looks at, at once.
-const maxReaders = 4
+// leastReaders is how many blocks a query looks at, at once, at least: while the disk is waited for, somebody looks at what it has given.
+const leastReaders = 4
 
 // newResults makes ready what a query needs, and starts nothing.
 func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	if q.From >= q.To {
-		return nil, fmt.Errorf("query ring %q: the interval ends before it begins", r.d.name)
+		return nil, fmt.Errorf("query ring %q: the interval ends before it begins", r.d.Name)
 	}
 	if q.Filter == nil {
 		all, err := filter.Compile("", nil)
@@ -88,10 +90,10 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, fmt.Errorf("query ring %q: it is closed", r.d.name)
+		return nil, fmt.Errorf("query ring %q: it is closed", r.d.Name)
 	}
 	r.readers.Add(1)
-	window := max(int(r.cfg.ReorderBytes/blockSize/2), 4)
+	window := max(int(r.cfg.ReorderBytes/block.Size/2), 4)
 	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
 	res.ctx, res.cancel = context.WithCancelCause(ctx)
@@ -122,7 +124,7 @@ func (q *Results) release() {
 	delete(q.ring.queries, q)
 	q.ring.mu.Unlock()
 	q.giveBack()
-	q.ring.buffers.trim()
+	q.ring.buffers.Trim()
 	q.ring.readers.Done()
 }
 
@@ -139,7 +141,7 @@ func (q *Results) giveBack() {
 	}
 	for _, v := range views {
 		if v.owned {
-			q.ring.buffers.put(v.buf)
+			q.ring.buffers.Put(v.Buf)
 		}
 	}
 	q.current, q.active, q.coming = nil, nil, nil
@@ -162,7 +164,7 @@ func (q *Results) left() iter.Seq[*task] {
 }
 
 // Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken.
-func (q *Results) Interfaces() []pipeline.Interface { return q.interfaces() }
+func (q *Results) Interfaces() []pipeline.Interface { return q.Tables.Interfaces() }
 
 // feed names the blocks to be looked at.
 func (q *Results) feed() {
@@ -170,13 +172,19 @@ func (q *Results) feed() {
 	defer close(q.ordered)
 	defer close(q.work)
 	f := newFollower(q)
-	for {
+	var ends sync.WaitGroup
+	for first := true; ; first = false {
 		tasks, bound, final := f.round()
+		if first { // beside what is looked for: who reads to the end knows it
+			ends.Go(q.askEnds)
+			defer ends.Wait()
+		}
 		for _, t := range tasks {
 			if !q.send(t) {
 				return
 			}
 		}
+		ends.Wait()
 		fence := &task{fence: true, bound: bound, final: final}
 		select {
 		case q.ordered <- fence:
@@ -192,7 +200,7 @@ func (q *Results) feed() {
 func (q *Results) send(t *task) bool {
 	t.done = make(chan struct{})
 	t.after = q.recent
-	if q.mayWait(t, t.last) {
+	if q.mayWait(t, t.Last) {
 		q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
 	}
 	select {

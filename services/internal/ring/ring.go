@@ -18,12 +18,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/rule"
+	"galvo/services/internal/ring/state"
 )
 
 // Config says what a ring is and how it works. A new ring takes all of it; of one that exists Open takes name, sizes and copies from its files.
@@ -36,7 +41,7 @@ type Config struct {
 
 	QueueBytes   int64 // memory for blocks on their way to the disk; 0 = 256 MB
 	ReorderBytes int64 // memory that a query may put packets in order with; 0 = 512 MB
-	Rules        []Rule
+	Rules        []rule.Rule
 	Workers      int          // stages that may record at once; 0 = 1
 	ReadOnly     bool         // for tools: nothing is written, and nothing recovered
 	Now          func() int64 // ns since the epoch; nil = the system's clock
@@ -44,17 +49,14 @@ type Config struct {
 
 	patience time.Duration // how long a query waits for a worker to show its unfinished block; 0 = patience
 
-	// Store opens the directory of a device; nil = OpenDirectory.
-	Store func(dir string) Store
+	// Store opens the directory of a device; nil = files.Open.
+	Store func(dir string) files.Store
 	// Progress is told by Create how far it is; may be nil.
 	Progress func(done, total int64)
 }
 
 // Bounds of sizes.
 const (
-	minSegment     = 4 << 20
-	maxSegment     = 1 << 30
-	minSegments    = 3
 	defaultQueue   = 256_000_000
 	defaultReorder = 512_000_000
 )
@@ -71,7 +73,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Report = func(error) {}
 	}
 	if c.Store == nil {
-		c.Store = OpenDirectory
+		c.Store = files.Open
 	}
 	if c.Progress == nil {
 		c.Progress = func(int64, int64) {}
@@ -83,27 +85,27 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("%d copies of each block beside the first; it is 0 or 1", c.Replicas)
 	case c.Replicas >= len(c.Dirs):
 		return c, errors.New("a copy of each block needs a second device")
-	case len(c.Name) > maxName:
-		return c, fmt.Errorf("the name of a ring has %d bytes at most", maxName)
+	case len(c.Name) > state.MaxName:
+		return c, fmt.Errorf("the name of a ring has %d bytes at most", state.MaxName)
 	case c.Workers < 1 || c.Workers > 256:
 		return c, fmt.Errorf("%d workers; a ring takes 1 to 256", c.Workers)
 	}
-	return c, checkRules(c.Rules)
+	return c, rule.Check(c.Rules)
 }
 
 // geometry returns size and number of the segments of a new ring.
 func (c *Config) geometry() (segment int64, segments int, err error) {
 	segment = c.SegmentBytes
 	if segment == 0 {
-		segment = min(max(c.Bytes/64, 16<<20), 1<<30, max(c.Bytes/minSegments, minSegment))
+		segment = min(max(c.Bytes/64, 16<<20), 1<<30, max(c.Bytes/state.MinSegments, index.MinSegment))
 	}
-	segment = segment / blockSize * blockSize
-	if segment < minSegment || segment > maxSegment {
-		return 0, 0, fmt.Errorf("segments of %d bytes; they have %d to %d", c.SegmentBytes, minSegment, maxSegment)
+	segment = segment / block.Size * block.Size
+	if segment < index.MinSegment || segment > index.MaxSegment {
+		return 0, 0, fmt.Errorf("segments of %d bytes; they have %d to %d", c.SegmentBytes, index.MinSegment, index.MaxSegment)
 	}
 	n := c.Bytes / segment
-	if n < minSegments {
-		return 0, 0, fmt.Errorf("%d bytes on a device are too little for a ring: it takes %d segments of %d bytes at least", c.Bytes, minSegments, segment)
+	if n < state.MinSegments {
+		return 0, 0, fmt.Errorf("%d bytes on a device are too little for a ring: it takes %d segments of %d bytes at least", c.Bytes, state.MinSegments, segment)
 	}
 	return segment, int(min(n, 1<<20)), nil
 }
@@ -111,7 +113,7 @@ func (c *Config) geometry() (segment int64, segments int, err error) {
 // SizeOnDisk returns how many bytes Create takes on each device.
 func (c Config) SizeOnDisk() (int64, error) {
 	segment, segments, err := c.geometry()
-	return segment*int64(segments) + stateSize(segments) + int64(cmp.Or(c.Workers, 1))*2*blockSize, err
+	return segment*int64(segments) + state.Size(segments) + int64(cmp.Or(c.Workers, 1))*2*block.Size, err
 }
 
 // Create makes a new, empty ring: it allocates and initialises all of it, which takes as long as writing it once. If it fails, or ctx ends, nothing is left
@@ -125,9 +127,9 @@ func Create(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("create ring %q: %w", c.Name, err)
 	}
-	d := descriptor{
-		name: c.Name, ring: rand.Uint64() | 1, devices: uint16(len(c.Dirs)), copies: uint16(c.Replicas), segment: segment, segments: uint32(segments),
-		created: c.Now(), clean: true,
+	d := state.Descriptor{
+		Name: c.Name, Ring: rand.Uint64() | 1, Devices: uint16(len(c.Dirs)), Copies: uint16(c.Replicas), SegmentBytes: segment, Segments: uint32(segments),
+		Created: c.Now(), Clean: true,
 	}
 	var done atomic.Int64
 	total := segment * int64(segments) * int64(len(c.Dirs))
@@ -137,7 +139,7 @@ func Create(ctx context.Context, c Config) error {
 	for i, dir := range c.Dirs {
 		all.Go(func() {
 			d := d
-			d.device = uint16(i)
+			d.Device = uint16(i)
 			errs[i] = createDevice(ctx, c.Store(dir), d, c.Workers, progress)
 		})
 	}
@@ -161,75 +163,59 @@ func ignoreMissing(err error) error {
 }
 
 // createDevice makes the files of one device. The state comes last: without it there is no ring.
-func createDevice(ctx context.Context, s Store, d descriptor, workers int, progress func(int64)) error {
-	if f, err := s.Open(stateName, false); err == nil {
-		return errors.Join(fmt.Errorf("device %d: %w: there is a ring already", d.device, os.ErrExist), f.Close())
+func createDevice(ctx context.Context, s files.Store, d state.Descriptor, workers int, progress func(int64)) error {
+	if f, err := s.Open(files.StateName, false); err == nil {
+		return errors.Join(fmt.Errorf("device %d: %w: there is a ring already", d.Device, os.ErrExist), f.Close())
 	}
 	// Many blocks at once: the devices are asked for as few and as large writes as they take.
 	const burst = 4
-	b, err := newPages(burst * blockSize)
+	b, err := files.Pages(burst * block.Size)
 	if err != nil {
 		return err
 	}
-	defer freePages(b)
+	defer files.Free(b)
 	for i := range burst {
-		emptyBlock(b[i*blockSize:(i+1)*blockSize], d.ring)
+		block.Empty(b[i*block.Size:(i+1)*block.Size], d.Ring)
 	}
-	for n := range int(d.segments) {
-		f, err := s.Create(segmentName(n), d.segment)
+	for n := range int(d.Segments) {
+		f, err := s.Create(files.SegmentName(n), d.SegmentBytes)
 		if err != nil {
 			return err
 		}
-		for at := int64(0); at < d.segment && err == nil; at += burst * blockSize {
+		for at := int64(0); at < d.SegmentBytes && err == nil; at += burst * block.Size {
 			if err = ctx.Err(); err == nil {
-				size := min(burst*blockSize, d.segment-at)
+				size := min(burst*block.Size, d.SegmentBytes-at)
 				_, err = f.WriteAt(b[:size], at)
 				progress(size)
 			}
 		}
 		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", segmentName(n), err)
+			return fmt.Errorf("write %s: %w", files.SegmentName(n), err)
 		}
 	}
 	if err := createTails(s, workers, b); err != nil {
 		return err
 	}
-	f, err := s.Create(stateName, stateSize(int(d.segments)))
+	f, err := s.Create(files.StateName, state.Size(int(d.Segments)))
 	if err != nil {
 		return err
 	}
-	err = writeEmptyState(f, &d, b[:pageSize])
+	err = state.WriteEmpty(f, &d, b[:files.PageSize])
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func createTails(s Store, workers int, zero []byte) error {
-	clear(zero[:blockSize])
-	f, err := s.Create(tailsName, int64(workers)*2*blockSize)
+func createTails(s files.Store, workers int, zero []byte) error {
+	clear(zero[:block.Size])
+	f, err := s.Create(files.TailsName, int64(workers)*2*block.Size)
 	if err != nil {
 		return err
 	}
 	for i := range int64(workers) * 2 {
-		if _, werr := f.WriteAt(zero[:blockSize], i*blockSize); err == nil {
+		if _, werr := f.WriteAt(zero[:block.Size], i*block.Size); err == nil {
 			err = werr
 		}
 	}
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func writeEmptyState(f File, d *descriptor, page []byte) error {
-	s := stateFile{file: f, turns: make([]uint64, stateSize(int(d.segments))/(2*pageSize))}
-	for place := 1; place < len(s.turns); place++ {
-		clear(page)
-		for i := range entriesPerPage {
-			empty := segment{first: math.MaxInt64, last: math.MinInt64}
-			empty.putEntry(page[64+i*segmentEntry:])
-		}
-		if err := s.write(place, page); err != nil {
-			return err
-		}
-	}
-	d.put(page)
-	return s.write(0, page)
 }
 
 // Remove deletes the files of a ring that is not open, also of one that cannot be opened.
@@ -247,34 +233,32 @@ func Remove(c Config) error {
 // A Ring is an open ring. Its methods may be called from any goroutine; those of a Stage belong to a worker.
 type Ring struct {
 	cfg     Config
-	d       descriptor
+	d       state.Descriptor
 	devices []*device
 
 	seq       atomic.Uint64 // of the block begun last
-	synced    atomic.Uint64 // every block whose header.total is at most this is on the disk for good
+	synced    atomic.Uint64 // every block whose Header.Total is at most this is on the disk for good
 	total     atomic.Uint64 // captured bytes since the ring was created
 	packets   atomic.Uint64 // packets since the ring was opened
-	dropped   [causes]atomic.Uint64
+	dropped   [state.Causes]atomic.Uint64
 	discarded atomic.Uint64
 	written   atomic.Uint64 // bytes of blocks written since the ring was opened
 
-	memory []byte      // of the images
-	unpin  []func()    // what ends that devices know memory
-	queue  chan *image // finished ones
-	tails  chan *image
+	memory []byte            // of the images
+	unpin  []func()          // what ends that devices know memory
+	queue  chan *block.Image // finished ones
+	tails  chan *block.Image
 	stages []*stage
 
-	buffers pageBuffers // of queries
-
-	sorting sync.Mutex // guards sorter
-	sorter  sorter
+	buffers files.Buffers // of queries
+	sorter  index.Writer
 
 	mu       sync.Mutex
-	free     []*image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
+	free     []*block.Image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
 	turn     int
-	waiting  map[uint64]*image // finished blocks on their way to the disk, by number
-	flights  map[uint64]uint64 // header.total of finished blocks that are not written yet, by number
-	changed  chan struct{}     // closed and made anew when a block is finished
+	waiting  map[uint64]*block.Image // finished blocks on their way to the disk, by number
+	flights  map[uint64]uint64       // Header.Total of finished blocks that are not written yet, by number
+	changed  chan struct{}           // closed and made anew when a block is finished
 	closed   bool
 	problems []string
 
@@ -287,22 +271,9 @@ type Ring struct {
 	queries map[*Results]struct{} // that run; guarded by mu
 }
 
-// A cause is why a packet was dropped.
-type cause int
-
-const (
-	causeQueue  cause = iota // the writers did not keep up
-	causeDisk                // no device took the block
-	causePinned              // everything is protected from overwriting
-	causeFormat              // the packet's interface could not be described
-	causes
-)
-
-var causeNames = [causes]string{"queue", "disk", "pinned", "format"}
-
 // report tells of a problem that nobody waits for.
 func (r *Ring) report(err error) {
-	r.cfg.Report(fmt.Errorf("ring %q: %w", r.d.name, err))
+	r.cfg.Report(fmt.Errorf("ring %q: %w", r.d.Name, err))
 }
 
 // now asks the clock.

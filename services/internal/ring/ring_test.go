@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -13,6 +14,8 @@ import (
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
 )
 
 // epoch is when the traffic of the tests begins.
@@ -92,14 +95,14 @@ func (p *player) play(t testing.TB, frames []packet.Frame) {
 // A setting is a ring on disks in memory.
 type setting struct {
 	cfg   Config
-	disks map[string]*disk
+	disks map[string]*testDisk
 }
 
 func newSetting(t testing.TB, devices int, perDevice int64) *setting {
-	s := &setting{disks: make(map[string]*disk)}
+	s := &setting{disks: make(map[string]*testDisk)}
 	s.cfg = Config{
-		Name: "test", Bytes: perDevice, SegmentBytes: minSegment, QueueBytes: 8 << 20, ReorderBytes: 64 << 20, patience: time.Microsecond,
-		Store: func(dir string) Store { return s.disks[dir] },
+		Name: "test", Bytes: perDevice, SegmentBytes: index.MinSegment, QueueBytes: 8 << 20, ReorderBytes: 64 << 20, patience: time.Microsecond,
+		Store: func(dir string) files.Store { return s.disks[dir] },
 	}
 	for i := range devices {
 		dir := string(rune('a' + i))
@@ -159,7 +162,11 @@ func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		known := len(res.Interfaces())
 		for i := range b.Packets {
+			if int(b.Packets[i].Iface) >= known {
+				t.Fatalf("a packet of interface %d, and %d are known", b.Packets[i].Iface, known)
+			}
 			g := got{Frame: b.Packets[i].Frame, verdict: b.Meta[i].L7}
 			g.Data = append([]byte(nil), g.Data...)
 			if f := b.Meta[i].Flow; f != nil {
@@ -216,3 +223,11 @@ func (k *keeper) Process(b *pipeline.Batch) {
 	}
 	k.batches = append(k.batches, c)
 }
+
+var le = binary.LittleEndian
+
+// As FORMAT.md says.
+const (
+	theTrailer = 1044352
+	theBloom   = 116
+)

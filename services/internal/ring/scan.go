@@ -16,13 +16,15 @@ type Gap struct {
 type Scan struct {
 	Blocks    uint64 // that the ring has in the interval
 	Read      uint64 // of these, blocks that were read: the others cannot hold what was asked for
-	Bytes     uint64 // that were read, indexes too
+	Bytes     uint64 // that were read, indexes too, from the devices or from memory
 	Packets   uint64 // that were looked at
 	Matched   uint64 // of these, delivered
+	Passed    uint64 // of these, not wanted, and not later than what was delivered: a query looks ahead of its reader
+	Held      uint64 // of these, waiting for the verdict of their flow now
 	Undecided uint64 // of these, left out because their flow never got a verdict that the filter could decide on
 	Disorder  uint64 // delivered after a later one, because the reorder memory was too small
 	Dropped   uint64 // that the ring did not take in the interval, about: from the first of its blocks to the last one
-	From, To  int64  // times of the first and the last packet that the ring has in the interval; From > To if it has none
+	From, To  int64  // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 	Gaps      []Gap
 	Empty     string // why nothing matched; empty if something did
 

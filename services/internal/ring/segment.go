@@ -6,6 +6,11 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 // A device is a ring's part on one device. Ring.mu guards it.
@@ -13,81 +18,51 @@ type device struct {
 	number   int    // in Config.Dirs
 	index    uint16 // as its description says
 	dir      string
-	store    Store
-	state    stateFile
-	tails    File
+	store    files.Store
+	state    state.File
+	tails    files.File
 	segments []*segment
 	current  *segment // being written
 	failed   error    // why nothing is written to it any more
 	missing  bool     // its files could not be opened: there is nothing to read either
-	dirty    map[File]bool
+	dirty    map[files.File]bool
 }
 
 // A segment is one file of a ring. Ring.mu guards it, but for its index, which has a lock of its own.
 type segment struct {
 	dev    *device
 	number int
-	file   File
+	file   files.File
 
-	state        segmentState
-	seqLo, seqHi uint64 // of its blocks
-	first, last  int64  // times of its packets
-	pinned       int64  // not overwritten before this time
-	floor        uint64 // header.total of its blocks was at most this before it was opened: above are new ones
-	totalHi      uint64 // the highest header.total
+	state.Segment
 
-	slots    []slot // of its blocks; nil until somebody asks for a closed segment's
-	used     int    // slots given out since it was opened
-	inFlight int    // slots that are being written
-	lost     int    // blocks that could not be written
+	slots    []index.Slot // of its blocks; nil until somebody asks for a closed segment's
+	used     int          // slots given out since it was opened
+	inFlight int          // slots that are being written
+	lost     int          // blocks that could not be written
 
-	index index
+	index index.Index
 }
-
-// A slot says what is in a place for a block.
-type slot struct {
-	seq         uint64 // 0 = nothing
-	first, last int64
-	total       uint64
-	packets     uint32
-	bytes       uint32
-	generation  uint32
-	worker      uint16
-	flags       uint16
-	bloom       bloom    // while the segment has no exact index; else nil
-	keys        []uint64 // in the same way
-}
-
-// slotExact in a task's flags says that the exact index has named the block.
-const slotExact = 1 << 15
-
-func (h *header) slot() slot {
-	return slot{seq: h.seq, first: h.first, last: h.last, total: h.total, packets: h.packets, bytes: h.bytes, generation: h.generation, worker: h.worker, flags: h.flags}
-}
-
-// blocks returns how many blocks a segment of so many bytes has for packets; the others at its end hold its index.
-func dataBlocks(bytes int64) int {
-	n := int(bytes / blockSize)
-	return n - indexBlocks(bytes)
-}
-
-// indexBlocks returns how many blocks a segment's index has: one of 256.
-func indexBlocks(bytes int64) int { return (int(bytes/blockSize) + 255) / 256 }
 
 // span makes first, last and the numbers follow the slots.
 func (s *segment) span() {
-	s.first, s.last, s.seqLo, s.seqHi, s.totalHi = math.MaxInt64, math.MinInt64, 0, 0, 0
+	s.First, s.Last, s.SeqLo, s.SeqHi, s.TotalHi = math.MaxInt64, math.MinInt64, 0, 0, 0
 	for i := range s.slots {
 		b := &s.slots[i]
-		if b.seq == 0 {
+		if b.Seq == 0 {
 			continue
 		}
-		s.first, s.last = min(s.first, b.first), max(s.last, b.last)
-		if s.seqLo == 0 || b.seq < s.seqLo {
-			s.seqLo = b.seq
+		s.First, s.Last = min(s.First, b.First), max(s.Last, b.Last)
+		if s.SeqLo == 0 || b.Seq < s.SeqLo {
+			s.SeqLo = b.Seq
 		}
-		s.seqHi, s.totalHi = max(s.seqHi, b.seq), max(s.totalHi, b.total)
+		s.SeqHi, s.TotalHi = max(s.SeqHi, b.Seq), max(s.TotalHi, b.Total)
 	}
+}
+
+// indexed says where the index of a segment is.
+func (r *Ring) indexed(s *segment) *index.Segment {
+	return &index.Segment{File: s.file, Bytes: r.d.SegmentBytes, Number: s.number, Ring: r.d.Ring, Buffers: &r.buffers}
 }
 
 // usable reports whether a device takes blocks.
@@ -99,7 +74,7 @@ var errPinned = errors.New("everything on the device is protected from overwriti
 func (d *device) victim(now int64) (*segment, error) {
 	var best *segment
 	for _, s := range d.segments {
-		if s == d.current || s.inFlight > 0 || s.state == segmentOpen && s.used > 0 || s.state != segmentEmpty && s.pinned > now {
+		if s == d.current || s.inFlight > 0 || s.State == state.Open && s.used > 0 || s.State != state.Empty && s.Pinned > now {
 			continue
 		}
 		if best == nil || s.age() < best.age() {
@@ -114,10 +89,10 @@ func (d *device) victim(now int64) (*segment, error) {
 
 // age orders segments: the oldest first, those never written before all.
 func (s *segment) age() uint64 {
-	if s.state == segmentEmpty {
+	if s.State == state.Empty {
 		return 0
 	}
-	return s.seqHi + 1
+	return s.SeqHi + 1
 }
 
 // open makes s the segment that is written. It returns with the state file saying so on the disk, before the first block is overwritten.
@@ -125,64 +100,60 @@ func (s *segment) age() uint64 {
 func (r *Ring) open(d *device, s *segment) error {
 	if err := r.load(s); err != nil {
 		// What was there cannot be listed, so it is forgotten block by block as it is overwritten.
-		r.problem(fmt.Errorf("device %d: %s: its old content cannot be read: %w", d.number, segmentName(s.number), err))
-		s.slots = make([]slot, dataBlocks(r.d.segment))
+		r.problem(fmt.Errorf("device %d: %s: its old content cannot be read: %w", d.number, files.SegmentName(s.number), err))
+		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	}
-	s.state, s.used, s.lost = segmentOpen, 0, 0
+	s.State, s.used, s.lost = state.Open, 0, 0
 	s.span()
-	s.floor = s.totalHi
-	s.index.drop()
+	s.Floor = s.TotalHi
+	s.index.Drop()
 	d.current = s
 	return r.saveEntry(d, s.number, true)
 }
 
 // saveEntry writes the page of the state file with the entry of a segment. r.mu is held.
 func (r *Ring) saveEntry(d *device, number int, sync bool) error {
-	page, err := r.buffers.get()
+	page, err := r.buffers.Get()
 	if err != nil {
 		return err
 	}
-	defer r.buffers.put(page)
-	page = page[:pageSize]
-	clear(page)
-	from := number / entriesPerPage * entriesPerPage
-	for i := range entriesPerPage {
-		if from+i < len(d.segments) {
-			d.segments[from+i].putEntry(page[64+i*segmentEntry:])
+	defer r.buffers.Put(page)
+	entry := func(n int) *state.Segment {
+		if n < len(d.segments) {
+			return &d.segments[n].Segment
 		}
+		return nil
 	}
-	if err := d.state.write(1+number/entriesPerPage, page); err != nil {
+	if err := d.state.WriteSegment(number, page[:files.PageSize], entry); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
 	if sync {
-		if err := d.state.file.Sync(); err != nil {
+		if err := d.state.File.Sync(); err != nil {
 			return fmt.Errorf("write the state: %w", err)
 		}
 		return nil
 	}
-	d.dirty[d.state.file] = true
+	d.dirty[d.state.File] = true
 	return nil
 }
 
 // saveDescriptor writes what the ring is. r.mu is held.
 func (r *Ring) saveDescriptor(d *device, clean bool) error {
-	page, err := r.buffers.get()
+	page, err := r.buffers.Get()
 	if err != nil {
 		return err
 	}
-	defer r.buffers.put(page)
-	page = page[:pageSize]
+	defer r.buffers.Put(page)
 	desc := r.d
-	desc.device, desc.clean = d.index, clean
-	for i := range desc.dropped {
-		desc.dropped[i] = r.dropped[i].Load()
+	desc.Device, desc.Clean = d.index, clean
+	for i := range desc.Dropped {
+		desc.Dropped[i] = r.dropped[i].Load()
 	}
-	desc.discarded = r.discarded.Load()
-	desc.put(page)
-	if err := d.state.write(0, page); err != nil {
+	desc.Discarded = r.discarded.Load()
+	if err := d.state.WriteDescriptor(&desc, page[:files.PageSize]); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
-	return d.state.file.Sync()
+	return d.state.File.Sync()
 }
 
 // load lists the blocks of a segment, if nobody did so before. r.mu is held.
@@ -190,41 +161,41 @@ func (r *Ring) load(s *segment) error {
 	if s.slots != nil {
 		return nil
 	}
-	if s.state == segmentEmpty {
-		s.slots = make([]slot, dataBlocks(r.d.segment))
+	if s.State == state.Empty {
+		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 		return nil
 	}
-	slots, err := s.index.table(r, s)
+	slots, err := s.index.Table(r.indexed(s))
 	if err == nil {
 		s.slots = slots
 		return nil
 	}
-	r.problem(fmt.Errorf("device %d: the index of %s is damaged, so its blocks are asked: %w", s.dev.number, segmentName(s.number), err))
+	r.problem(fmt.Errorf("device %d: the index of %s is damaged, so its blocks are asked: %w", s.dev.number, files.SegmentName(s.number), err))
 	return r.scan(s)
 }
 
 // scan asks each block of a segment what is in it. r.mu is held.
 func (r *Ring) scan(s *segment) error {
-	slots := make([]slot, dataBlocks(r.d.segment))
+	slots := make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	var wait sync.WaitGroup
 	errs := make([]error, 4)
 	for w := range errs {
 		wait.Go(func() {
-			b, err := newPages(trailerPages)
+			b, err := files.Pages(block.TrailerPages)
 			if err != nil {
 				errs[w] = err
 				return
 			}
-			defer freePages(b)
+			defer files.Free(b)
 			for i := w; i < len(slots); i += len(errs) {
 				h, err := r.readTrailer(s, i, b)
 				if err != nil {
 					errs[w] = err // unreadable; a block that makes no sense holds nothing
 					continue
 				}
-				if h.ring == r.d.ring && h.seq != 0 {
-					slots[i] = h.slot()
-					slots[i].bloom = append(bloom(nil), b[trailerPages-trailerSize+bloomAt:][:bloomSize]...)
+				if h.Ring == r.d.Ring && h.Seq != 0 {
+					slots[i] = index.SlotOf(&h)
+					slots[i].Bloom = slices.Clone(block.BloomOf(b))
 				}
 			}
 		})
@@ -235,13 +206,13 @@ func (r *Ring) scan(s *segment) error {
 }
 
 // readTrailer reads the end of a block: its header, and behind it its bloom filter. A block that is none has an empty header.
-func (r *Ring) readTrailer(s *segment, i int, b []byte) (header, error) {
-	if _, err := s.file.ReadAt(b[:trailerPages], int64(i+1)*blockSize-trailerPages); err != nil {
-		return header{}, fmt.Errorf("read block %d of %s: %w", i, segmentName(s.number), err)
+func (r *Ring) readTrailer(s *segment, i int, b []byte) (block.Header, error) {
+	if _, err := s.file.ReadAt(b[:block.TrailerPages], int64(i+1)*block.Size-block.TrailerPages); err != nil {
+		return block.Header{}, fmt.Errorf("read block %d of %s: %w", i, files.SegmentName(s.number), err)
 	}
-	h, err := parseHeader(b[trailerPages-trailerSize : trailerPages])
+	h, err := block.ParseHeader(b[:block.TrailerPages])
 	if err != nil {
-		return header{}, nil //nolint:nilerr // torn or never written: it holds nothing
+		return block.Header{}, nil //nolint:nilerr // torn or never written: it holds nothing
 	}
 	return h, nil
 }

@@ -11,6 +11,10 @@ import (
 	"galvo/ci/need"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 	"galvo/services/internal/savefile"
 )
 
@@ -67,8 +71,8 @@ func corpus(t testing.TB, most int) []packet.Frame {
 	return all
 }
 
-// indexed is the traffic whose indexes are measured.
-var indexed = []struct {
+// measured is the traffic whose indexes are measured.
+var measured = []struct {
 	name   string
 	frames func(testing.TB) []packet.Frame
 }{
@@ -97,27 +101,26 @@ func indexSizes(t testing.TB, frames []packet.Frame) (s sizes) {
 	play(t, st, &traffic{frames: frames})
 	st.Finish()
 	waitIdle(t, r)
-	b := make([]byte, blockSize)
+	b := make([]byte, block.Size)
 	for _, g := range r.devices[0].segments {
-		if g.state != segmentClosed {
+		if g.State != state.Closed {
 			continue
 		}
-		g.index.mu.Lock()
-		if err := g.index.load(r, g); err != nil {
+		if _, err := g.file.ReadAt(b[:2*files.PageSize], int64(index.DataBlocks(r.d.SegmentBytes))*block.Size); err != nil {
 			t.Fatal(err)
 		}
-		s.exact += float64(1+g.index.head.tablePages+g.index.head.dirPages+g.index.head.keyPages) * pageSize
-		g.index.mu.Unlock()
+		head := b[files.PageSize+12:] // its number of pages, in three parts
+		s.exact += float64(1+le.Uint32(head[32:])+le.Uint32(head[36:])+le.Uint32(head[40:])) * files.PageSize
 		for i := range g.slots {
 			h, err := r.readBlock(g, i, b)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.data += float64(h.dataEnd)
-			s.trailers += trailerSize
-			s.flows += float64(h.flowsEnd - h.dataEnd)
-			s.entries += float64(h.entries)
-			s.packets += float64(h.packets)
+			s.data += float64(h.DataEnd)
+			s.trailers += 4224
+			s.flows += float64(h.FlowsEnd - h.DataEnd)
+			s.entries += float64(h.Entries)
+			s.packets += float64(h.Packets)
 			s.blocks++
 		}
 	}
@@ -126,11 +129,11 @@ func indexSizes(t testing.TB, frames []packet.Frame) (s sizes) {
 
 // TestIndexSize measures what the indexes take of the ring: bloom filters and the exact index at most 0.8 % of the data, flow tables 1.5 % more.
 func TestIndexSize(t *testing.T) {
-	for _, from := range indexed {
+	for _, from := range measured {
 		t.Run(from.name, func(t *testing.T) {
 			s := indexSizes(t, from.frames(t))
 			t.Logf("%.0f blocks with %.0f packets and %.0f flows each: bloom filters %.3f %%, exact index %.3f %%, flow tables %.3f %%; used %.2f %%",
-				s.blocks, s.packets/s.blocks, s.entries/s.blocks, 100*s.trailers/s.data, 100*s.exact/s.data, s.table(), 100*(s.data+s.trailers+s.flows)/(s.blocks*blockSize))
+				s.blocks, s.packets/s.blocks, s.entries/s.blocks, 100*s.trailers/s.data, 100*s.exact/s.data, s.table(), 100*(s.data+s.trailers+s.flows)/(s.blocks*block.Size))
 			if s.blocks == 0 || s.index() > 0.8 || s.table() > 1.5 {
 				t.Errorf("indexes take %.2f %% and flow tables %.2f %% of the data, want at most 0.8 and 1.5", s.index(), s.table())
 			}

@@ -68,7 +68,7 @@ type Estimate struct {
 	Duration time.Duration
 	Sampled  uint64 // blocks that were looked at for it; all of them if Exact
 	Exact    bool
-	From, To int64 // times of the first and the last packet that the ring has in the interval; From > To if there is none
+	From, To int64 // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 }
 
 // sample is how many blocks an estimate looks at.
@@ -89,13 +89,13 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 	var packets, captured, looked float64
 	all := float64(0)
 	for _, t := range tasks {
-		all += float64(t.packets)
+		all += float64(t.Packets)
 	}
 	step := max(1, (len(tasks)+sample-1)/sample)
 	start := time.Now()
 	for i := step / 2; i < len(tasks) && ctx.Err() == nil; i += step {
 		t := tasks[i]
-		looked += float64(t.packets)
+		looked += float64(t.Packets)
 		e.Sampled++
 		res.tokens <- struct{}{}
 		v := res.look(t)

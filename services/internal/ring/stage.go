@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/rule"
+	"galvo/services/internal/ring/state"
 )
 
 // How long a block may take until it is written, by the clock of the batches.
@@ -30,8 +33,8 @@ type stage struct {
 	ring       *Ring
 	worker     uint16
 	interfaces func() []pipeline.Interface
-	rules      atomic.Pointer[rules]
-	builder    *builder
+	rules      atomic.Pointer[rule.Set]
+	builder    *block.Builder
 	lost       atomic.Uint64
 
 	table     []pipeline.Interface // that head describes
@@ -41,7 +44,7 @@ type stage struct {
 	lastTime  int64 // of the packet before
 	savedAt   int64 // when the unfinished block was saved last
 	unsaved   bool  // packets came since
-	saved     chan *image
+	saved     chan *block.Image
 
 	// What queries ask for.
 	want     atomic.Bool              // a query waits for a copy of the unfinished block
@@ -54,13 +57,14 @@ type stage struct {
 	current  atomic.Uint64 // number of the unfinished block, or a lower one; 0 = none
 	first    atomic.Int64  // times of its packets as of the last batch, if there is one: first is above last before the first packet
 	last     atomic.Int64
+	bytes    atomic.Uint64 // captured bytes of the unfinished block, as of the last batch
 
 	inside sync.Mutex // held by Process and by who ends the stage
 }
 
 // A snapshot is a copy of an unfinished block. It never changes.
 type snapshot struct {
-	h   header
+	h   block.Header
 	buf []byte
 }
 
@@ -73,20 +77,20 @@ func (r *Ring) Stage(worker int, interfaces func() []pipeline.Interface) Stage {
 }
 
 func newStage(r *Ring, worker int) *stage {
-	s := &stage{ring: r, worker: uint16(worker), builder: newBuilder(), saved: make(chan *image, 2)}
-	s.rules.Store(newRules(r.cfg.Rules))
+	s := &stage{ring: r, worker: uint16(worker), builder: block.NewBuilder(), saved: make(chan *block.Image, 2)}
+	s.rules.Store(rule.NewSet(r.cfg.Rules))
 	s.finished.Store(true)
 	s.mark.Store(math.MinInt64)
 	return s
 }
 
 // SetRules has other rules decide about what comes from the next batch on.
-func (r *Ring) SetRules(list []Rule) error {
-	if err := checkRules(list); err != nil {
-		return fmt.Errorf("ring %q: %w", r.d.name, err)
+func (r *Ring) SetRules(list []rule.Rule) error {
+	if err := rule.Check(list); err != nil {
+		return fmt.Errorf("ring %q: %w", r.d.Name, err)
 	}
 	for _, s := range r.stages {
-		s.rules.Store(newRules(list))
+		s.rules.Store(rule.NewSet(list))
 	}
 	return nil
 }
@@ -95,10 +99,10 @@ func (s *stage) Lost(frames uint64) { s.lost.Store(frames) }
 
 // StreamReach implements pipeline.StreamStage.
 func (s *stage) StreamReach() int {
-	if r := s.rules.Load(); r != nil && !s.finished.Load() {
-		return r.reach
+	if s.finished.Load() {
+		return 0
 	}
-	return 0
+	return s.rules.Load().StreamReach()
 }
 
 // Process implements pipeline.Stage. It neither waits nor allocates, but for a copy of the unfinished block if a query waits for one.
@@ -111,57 +115,54 @@ func (s *stage) Process(b *pipeline.Batch) {
 	packets, rules := uint64(0), s.rules.Load()
 	for i := range b.Packets {
 		p, m := &b.Packets[i], &b.Meta[i]
-		n := rules.keep(p, m)
+		n := rules.Keep(p, m)
 		if n < 0 {
 			s.ring.discarded.Add(1)
 			continue
 		}
 		bl := s.builder
-		if bl.img == nil || !bl.room(n) || p.Time < s.lastTime-stepBack || int(p.Iface) >= s.described {
+		if bl.Image == nil || !bl.Room(n) || p.Time < s.lastTime-stepBack || int(p.Iface) >= s.described {
 			s.end()
 			if why := s.begin(int(p.Iface), b.Now); why >= 0 {
 				s.ring.dropped[why].Add(1)
 				continue
 			}
 		}
-		bl.add(p, m, n)
+		bl.Add(p, m, n)
 		s.lastTime = p.Time
 		packets++
 	}
 	if packets > 0 {
-		s.first.Store(s.builder.h.first)
-		s.last.Store(s.builder.h.last)
+		s.first.Store(s.builder.Header.First)
+		s.last.Store(s.builder.Header.Last)
+		s.bytes.Store(uint64(s.builder.Header.Bytes))
 		s.unsaved = true
 		s.ring.packets.Add(packets)
 	}
 	s.tick(b.Now)
 	if s.want.Load() {
-		mark := b.Now - idleSlack
-		if n := len(b.Packets); n != 0 {
-			mark = b.Packets[n-1].Time
-		}
-		s.show(mark)
+		s.show(b.Mark())
 	}
 }
 
 // begin starts a block, or says why it cannot.
-func (s *stage) begin(iface int, now int64) cause {
+func (s *stage) begin(iface int, now int64) state.Cause {
 	r := s.ring
 	if s.head == nil || !sameTable(s.table, s.interfaces()) {
 		s.describe()
 	}
 	if iface >= s.described {
-		return causeFormat
+		return state.CauseFormat
 	}
 	img := r.take()
 	if img == nil {
-		return causeQueue
+		return state.CauseQueue
 	}
 	s.first.Store(math.MaxInt64)
 	s.last.Store(math.MinInt64)
 	s.current.Store(r.seq.Load() + 1)
-	h := header{worker: s.worker, generation: r.d.generation, ring: r.d.ring, seq: r.seq.Add(1), lost: s.lost.Load()}
-	s.builder.begin(img, h, s.head)
+	h := block.Header{Worker: s.worker, Generation: r.d.Generation, Ring: r.d.Ring, Seq: r.seq.Add(1), Lost: s.lost.Load()}
+	s.builder.Begin(img, h, s.head)
 	s.began, s.savedAt, s.viewed = now, now, 0
 	s.lastTime = math.MinInt64 / 2
 	return -1
@@ -172,14 +173,14 @@ const maxHead = 128 << 10
 
 func (s *stage) describe() {
 	s.table = s.interfaces()
-	s.head = appendHead(nil, nil)
+	s.head = block.AppendHead(nil, nil)
 	s.described = 0
 	for i := range s.table {
 		if len(s.head) > maxHead {
 			break
 		}
 		s.described = i + 1
-		s.head = appendHead(s.head[:0], s.table[:s.described])
+		s.head = block.AppendHead(s.head[:0], s.table[:s.described])
 	}
 }
 
@@ -202,27 +203,28 @@ func sameTable(a, b []pipeline.Interface) bool {
 // end gives a block to the writers.
 func (s *stage) end() {
 	b, r := s.builder, s.ring
-	if b.img == nil {
+	if b.Image == nil {
 		return
 	}
-	img := b.img
-	b.finish(img)
+	img := b.Image
+	b.Finish(img)
 	for _, n := range r.droppedNow() {
-		img.h.dropped += n
+		img.Header.Dropped += n
 	}
-	b.reset()
+	b.Reset()
 	s.unsaved = false
 	r.mu.Lock()
-	img.h.total = r.total.Add(uint64(img.h.bytes))
-	r.waiting[img.h.seq] = img
-	r.flights[img.h.seq] = img.h.total
+	img.Header.Total = r.total.Add(uint64(img.Header.Bytes))
+	r.waiting[img.Header.Seq] = img
+	r.flights[img.Header.Seq] = img.Header.Total
 	s.view.Store(nil)
 	s.current.Store(0)
+	s.bytes.Store(0)
 	r.mu.Unlock()
 	r.queue <- img // has room for every image
 }
 
-func (r *Ring) droppedNow() (n [causes]uint64) {
+func (r *Ring) droppedNow() (n [state.Causes]uint64) {
 	for i := range n {
 		n[i] = r.dropped[i].Load()
 	}
@@ -236,7 +238,7 @@ func (s *stage) tick(now int64) {
 		s.end()
 		s.part.Store(false)
 	}
-	if b.img == nil {
+	if b.Image == nil {
 		return
 	}
 	if age := now - s.began; age >= blockAge || age < -stepBack {
@@ -248,8 +250,8 @@ func (s *stage) tick(now int64) {
 	}
 	select {
 	case img := <-s.saved:
-		b.finish(img)
-		img.h.total = s.ring.total.Load() + uint64(img.h.bytes)
+		b.Finish(img)
+		img.Header.Total = s.ring.total.Load() + uint64(img.Header.Bytes)
 		s.savedAt, s.unsaved = now, false
 		s.ring.tails <- img // has room for the images of all stages
 	default: // the last one is still being written
@@ -260,11 +262,11 @@ func (s *stage) tick(now int64) {
 func (s *stage) show(mark int64) {
 	s.want.Store(false)
 	bl := s.builder
-	if bl.img != nil && bl.h.packets != s.viewed {
-		img := image{buf: make([]byte, blockSize)}
-		bl.finish(&img)
-		s.viewed = bl.h.packets
-		s.view.Store(&snapshot{img.h, img.buf})
+	if bl.Image != nil && bl.Header.Packets != s.viewed {
+		img := block.Image{Buf: make([]byte, block.Size)}
+		bl.Finish(&img)
+		s.viewed = bl.Header.Packets
+		s.view.Store(&snapshot{img.Header, img.Buf})
 	}
 	s.mark.Store(mark)
 	s.asked.Add(1)

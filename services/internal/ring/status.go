@@ -5,6 +5,9 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/state"
 )
 
 // A State is what a ring is and how it does.
@@ -16,7 +19,7 @@ type State struct {
 	Devices   []DeviceState
 	Size      int64 // bytes for packets and their indexes, of one copy
 	SizeRaw   int64 // bytes on all devices
-	Used      int64 // of Size
+	Used      int64 // of Size, with blocks that are not finished yet
 	Oldest    int64 // time of the oldest packet; 0 if there is none
 	Newest    int64
 	Packets   uint64 // recorded since the ring was opened
@@ -43,42 +46,47 @@ func (r *Ring) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := State{
-		Name: r.d.name, ID: r.d.ring, Created: r.d.created, Copies: int(r.d.copies), Packets: r.packets.Load(), Bytes: r.total.Load(),
+		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.total.Load(),
 		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems),
 	}
-	for i, name := range causeNames {
+	for i, name := range state.CauseNames {
 		s.Dropped[name] = r.dropped[i].Load()
 	}
 	oldest, newest := int64(math.MaxInt64), int64(math.MinInt64)
 	for _, d := range r.devices {
-		ds := DeviceState{Dir: d.dir, Missing: d.missing, Size: int64(len(d.segments)) * r.d.segment}
+		ds := DeviceState{Dir: d.dir, Missing: d.missing, Size: int64(len(d.segments)) * r.d.SegmentBytes}
 		if d.failed != nil {
 			ds.Failed = d.failed.Error()
 		}
 		for _, g := range d.segments {
 			switch {
-			case g.state == segmentEmpty:
+			case g.State == state.Empty:
 				continue
-			case g.state == segmentClosed:
-				ds.Used += r.d.segment
+			case g.State == state.Closed:
+				ds.Used += r.d.SegmentBytes
 			default:
 				g.span()
 				for i := range g.slots {
-					if g.slots[i].seq != 0 {
-						ds.Used += blockSize
+					if g.slots[i].Seq != 0 {
+						ds.Used += block.Size
 					}
 				}
 			}
-			oldest, newest = min(oldest, g.first), max(newest, g.last)
+			oldest, newest = min(oldest, g.First), max(newest, g.Last)
 		}
 		s.SizeRaw += ds.Size
 		s.Used += ds.Used
 		s.Devices = append(s.Devices, ds)
 	}
 	for _, img := range r.waiting {
-		oldest, newest = min(oldest, img.h.first), max(newest, img.h.last)
+		oldest, newest = min(oldest, img.Header.First), max(newest, img.Header.Last)
 	}
+	unfinished := int64(len(r.waiting))
 	for _, st := range r.stages {
+		if st.current.Load() != 0 {
+			s.Bytes += st.bytes.Load()
+			unfinished++
+		}
 		if first, last := st.first.Load(), st.last.Load(); st.current.Load() != 0 && first <= last {
 			oldest, newest = min(oldest, first), max(newest, last)
 		}
@@ -86,7 +94,8 @@ func (r *Ring) State() State {
 	if oldest <= newest {
 		s.Oldest, s.Newest = min(r.covered(oldest), newest), newest
 	}
-	s.Size, s.Used = s.SizeRaw/int64(s.Copies+1), s.Used/int64(s.Copies+1)
+	s.Size = s.SizeRaw / int64(s.Copies+1)
+	s.Used = min(s.Used/int64(s.Copies+1)+unfinished*block.Size, s.Size)
 	s.Pins = r.pins()
 	return s
 }
@@ -119,31 +128,31 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 	defer r.mu.Unlock()
 	now := r.now()
 	if from >= to {
-		return nil, fmt.Errorf("protect an interval of ring %q: it ends before it begins", r.d.name)
+		return nil, fmt.Errorf("protect an interval of ring %q: it ends before it begins", r.d.Name)
 	}
 	var chosen []*segment
 	for _, d := range r.devices {
 		free := 0
 		for _, s := range d.segments {
-			if s.state == segmentOpen {
+			if s.State == state.Open {
 				s.span()
 			}
 			switch {
-			case s.state != segmentEmpty && s.first < to && s.last >= from:
+			case s.State != state.Empty && s.First < to && s.Last >= from:
 				chosen = append(chosen, s)
-			case s.state == segmentEmpty || s.pinned <= now:
+			case s.State == state.Empty || s.Pinned <= now:
 				free++
 			}
 		}
 		if until > now && free < minFree && d.failed == nil {
-			return nil, fmt.Errorf("protect an interval of ring %q: only %d of %d segments of device %d would be left to record to; choose a shorter one", r.d.name, free, len(d.segments), d.number)
+			return nil, fmt.Errorf("protect an interval of ring %q: only %d of %d segments of device %d would be left to record to; choose a shorter one", r.d.Name, free, len(d.segments), d.number)
 		}
 	}
 	if len(chosen) == 0 && until > now {
-		return nil, fmt.Errorf("protect an interval of ring %q: it has no packet of the interval", r.d.name)
+		return nil, fmt.Errorf("protect an interval of ring %q: it has no packet of the interval", r.d.Name)
 	}
 	for _, s := range chosen {
-		s.pinned = until
+		s.Pinned = until
 		if s.dev.failed != nil || r.cfg.ReadOnly {
 			continue
 		}
@@ -197,16 +206,16 @@ func (r *Ring) pins() (list []Pin) {
 	now := r.now()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.state == segmentEmpty || s.pinned <= now {
+			if s.State == state.Empty || s.Pinned <= now {
 				continue
 			}
-			i := slices.IndexFunc(list, func(p Pin) bool { return p.Until == s.pinned })
+			i := slices.IndexFunc(list, func(p Pin) bool { return p.Until == s.Pinned })
 			if i < 0 {
 				i = len(list)
-				list = append(list, Pin{From: s.first, To: s.last, Until: s.pinned})
+				list = append(list, Pin{From: s.First, To: s.Last, Until: s.Pinned})
 			}
 			p := &list[i]
-			p.From, p.To, p.Bytes = min(p.From, s.first), max(p.To, s.last), p.Bytes+r.d.segment
+			p.From, p.To, p.Bytes = min(p.From, s.First), max(p.To, s.Last), p.Bytes+r.d.SegmentBytes
 		}
 	}
 	return list

@@ -15,6 +15,7 @@ import (
 	"galvo/services/internal/packet"
 	"galvo/services/internal/packet/packettest"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/rule"
 	tcpstream "galvo/services/internal/stream"
 )
 
@@ -147,7 +148,7 @@ func TestRulesLookIntoStreams(t *testing.T) {
 	frames := talks(6, 8)
 	want := len(frames) - len(take(t, &traffic{frames: frames}, f))
 	set := newSetting(t, 1, 12<<20)
-	set.cfg.Rules = []Rule{{Filter: f, Action: Discard}}
+	set.cfg.Rules = []rule.Rule{{Filter: f, Action: rule.Discard}}
 	r := set.create(t).open(t)
 	defer r.Close()
 	s := r.Stage(0, func() []pipeline.Interface { return ethernet })

@@ -3,11 +3,15 @@ package ring
 import (
 	"errors"
 	"fmt"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
 )
 
 // A task is a block to be looked at, or, without one, the message that everything before bound has been named.
 type task struct {
-	slot
+	index.Slot
 	places []place   // where it lies
 	waits  bool      // it is on its way there
 	shown  *snapshot // or a copy of it while it is unfinished
@@ -15,6 +19,7 @@ type task struct {
 	done   chan struct{}
 	after  chan struct{} // done of the one that must be looked at before; nil if there is none
 	v      *view         // nil if nothing matched
+	passed uint32        // if nothing matched: packets that were looked at
 	held   *view         // packets that waited for what this block says; nil if there are none
 	bound  int64         // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
@@ -37,11 +42,11 @@ func (q *Results) look(t *task) *view {
 	if why != nil {
 		q.drop(v)
 		if errors.Is(why, errOverwritten) {
-			q.gap(t.first, t.last, "overwritten while it was read")
+			q.gap(t.First, t.Last, whyMeanwhile)
 		} else {
-			q.gap(t.first, t.last, "damaged")
+			q.gap(t.First, t.Last, "damaged")
 			q.ring.mu.Lock()
-			q.ring.problem(fmt.Errorf("block %d: %w", t.seq, why))
+			q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
 			q.ring.mu.Unlock()
 		}
 		return nil
@@ -51,9 +56,10 @@ func (q *Results) look(t *task) *view {
 			s.Read++
 		}
 		s.Packets += uint64(v.looked)
-		s.drops.add(v.h.dropped)
+		s.drops.add(v.Header.Dropped)
 	})
 	if len(v.packets) == 0 {
+		t.passed = v.rest
 		q.drop(v)
 		return nil
 	}
@@ -66,30 +72,32 @@ var errOverwritten = errors.New("overwritten")
 // fetch reads the bytes of a block: from memory, or from the first of its places that has it.
 func (q *Results) fetch(t *task, v *view) error {
 	if t.shown != nil {
-		v.buf, v.h = t.shown.buf, t.shown.h
+		v.Buf, v.Header = t.shown.buf, t.shown.h
+		q.count(func(s *Scan) { s.Bytes += uint64(v.Header.FlowsEnd) })
 		return nil
 	}
-	b, err := q.ring.buffers.get()
+	b, err := q.ring.buffers.Get()
 	if err != nil {
 		return err
 	}
-	v.buf, v.owned = b, true
+	v.Buf, v.owned = b, true
 	if t.waits {
-		if h, ok := q.ring.copyWaiting(t.seq, b); ok {
-			v.h = h
+		if h, ok := q.ring.copyWaiting(t.Seq, b); ok {
+			v.Header = h
+			q.count(func(s *Scan) { s.Bytes += uint64(h.FlowsEnd) })
 			return nil
 		}
-		t.places = q.ring.locate(t.seq)
+		t.places = q.ring.locate(t.Seq)
 	}
 	why := error(errOverwritten)
 	for _, p := range t.places {
 		h, err := q.ring.readBlock(p.s, p.i, b)
-		q.count(func(s *Scan) { s.Bytes += blockSize })
+		q.count(func(s *Scan) { s.Bytes += block.Size })
 		switch {
-		case err == nil && h.seq == t.seq:
-			v.h = h
+		case err == nil && h.Seq == t.Seq:
+			v.Header = h
 			return nil
-		case err == nil, q.ring.gone(p, t.seq):
+		case err == nil, q.ring.gone(p, t.Seq):
 		default:
 			why = err
 		}
@@ -98,18 +106,18 @@ func (q *Results) fetch(t *task, v *view) error {
 }
 
 // copyWaiting copies a block that waits for the disk; ok is false if it no longer does.
-func (r *Ring) copyWaiting(seq uint64, b []byte) (header, bool) {
+func (r *Ring) copyWaiting(seq uint64, b []byte) (block.Header, bool) {
 	r.mu.Lock()
 	img := r.waiting[seq]
 	if img != nil {
-		img.refs++
+		img.Refs++
 	}
 	r.mu.Unlock()
 	if img == nil {
-		return header{}, false
+		return block.Header{}, false
 	}
-	copy(b, img.buf[:img.h.flowsEnd])
-	h := img.h
+	copy(b, img.Buf[:img.Header.FlowsEnd])
+	h := img.Header
 	r.release(img, false)
 	return h, true
 }
@@ -121,7 +129,7 @@ func (r *Ring) locate(seq uint64) (places []place) {
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			for i := range s.slots {
-				if s.slots[i].seq == seq {
+				if s.slots[i].Seq == seq {
 					places = append(places, place{s, i})
 				}
 			}
@@ -131,16 +139,16 @@ func (r *Ring) locate(seq uint64) (places []place) {
 }
 
 // readBlock reads a block and checks it.
-func (r *Ring) readBlock(s *segment, i int, b []byte) (header, error) {
-	if _, err := s.file.ReadAt(b[:blockSize], int64(i)*blockSize); err != nil {
-		return header{}, fmt.Errorf("device %d: read block %d of %s: %w", s.dev.number, i, segmentName(s.number), err)
+func (r *Ring) readBlock(s *segment, i int, b []byte) (block.Header, error) {
+	if _, err := s.file.ReadAt(b[:block.Size], int64(i)*block.Size); err != nil {
+		return block.Header{}, fmt.Errorf("device %d: read block %d of %s: %w", s.dev.number, i, files.SegmentName(s.number), err)
 	}
-	h, err := checkBlock(b)
-	if err == nil && h.ring != r.d.ring {
+	h, err := block.Check(b)
+	if err == nil && h.Ring != r.d.Ring {
 		err = errors.New("it belongs to another ring")
 	}
 	if err != nil {
-		return h, fmt.Errorf("device %d: block %d of %s: %w", s.dev.number, i, segmentName(s.number), err)
+		return h, fmt.Errorf("device %d: block %d of %s: %w", s.dev.number, i, files.SegmentName(s.number), err)
 	}
 	return h, nil
 }
@@ -149,7 +157,7 @@ func (r *Ring) readBlock(s *segment, i int, b []byte) (header, error) {
 func (r *Ring) gone(p place, seq uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return p.s.slots != nil && p.s.slots[p.i].seq != seq
+	return p.s.slots != nil && p.s.slots[p.i].Seq != seq
 }
 
 // view lends a view.
@@ -170,10 +178,10 @@ func (q *Results) drop(v *view) {
 		return
 	}
 	if v.owned {
-		q.ring.buffers.put(v.buf)
+		q.ring.buffers.Put(v.Buf)
 	}
-	v.buf, v.owned, v.next, v.looked = nil, false, 0, 0
-	v.packets, v.meta = v.packets[:0], v.meta[:0]
+	v.Buf, v.owned, v.next, v.looked = nil, false, 0, 0
+	v.packets, v.meta, v.passed = v.packets[:0], v.meta[:0], v.passed[:0]
 	q.scanMu.Lock()
 	q.idle = append(q.idle, v)
 	q.scanMu.Unlock()

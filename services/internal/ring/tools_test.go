@@ -18,12 +18,15 @@ import (
 	"galvo/ci/need"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
 )
 
 // onDisk makes a ring in directories of the file system, and records frames in it: many blocks, the last of them nearly empty.
 func onDisk(t testing.TB, devices int, perDevice int64, frames []packet.Frame) (Config, *Ring) {
 	t.Helper()
-	c := Config{Name: "tools", Bytes: perDevice, SegmentBytes: minSegment, QueueBytes: 16 << 20}
+	c := Config{Name: "tools", Bytes: perDevice, SegmentBytes: index.MinSegment, QueueBytes: 16 << 20}
 	for i := range devices {
 		c.Dirs = append(c.Dirs, filepath.Join(t.TempDir(), fmt.Sprint("device", i), "ring"))
 	}
@@ -87,7 +90,7 @@ func TestToolsReadSegments(t *testing.T) {
 	c, r := onDisk(t, 1, 16<<20, frames)
 	closeRing(t, r)
 	read := func(n int) []byte {
-		b, err := os.ReadFile(filepath.Join(c.Dirs[0], segmentName(n)))
+		b, err := os.ReadFile(filepath.Join(c.Dirs[0], files.SegmentName(n)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,16 +98,16 @@ func TestToolsReadSegments(t *testing.T) {
 	}
 	first, second, empty := read(0), read(1), read(3)
 	var nearlyEmpty []byte
-	for all := append(append(bytes.Clone(first), second...), read(2)...); len(all) > 0; all = all[blockSize:] {
-		if h, err := parseHeader(all[trailerAt:]); err == nil && h.packets == 1 {
-			nearlyEmpty = all[:blockSize]
+	for all := append(append(bytes.Clone(first), second...), read(2)...); len(all) > 0; all = all[block.Size:] {
+		if h, err := block.ParseHeader(all[:block.Size]); err == nil && h.Packets == 1 {
+			nearlyEmpty = all[:block.Size]
 		}
 	}
 	for name, b := range map[string][]byte{
 		"closed segment": first, "open segment": second, "segment never written": empty,
-		"the index block":           first[3*blockSize:],
-		"a range over two segments": append(append([]byte(nil), first[2*blockSize:]...), second[:2*blockSize]...),
-		"backwards":                 append(append([]byte(nil), second[blockSize:2*blockSize]...), first[:blockSize]...),
+		"the index block":           first[3*block.Size:],
+		"a range over two segments": append(append([]byte(nil), first[2*block.Size:]...), second[:2*block.Size]...),
+		"backwards":                 append(append([]byte(nil), second[block.Size:2*block.Size]...), first[:block.Size]...),
 		"a nearly empty block":      nearlyEmpty,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,7 +229,7 @@ func TestExportAndVerify(t *testing.T) {
 	have, _ := collect(t, r, everything)
 	var out bytes.Buffer
 	blocks, gaps, err := r.Export(context.Background(), math.MinInt64, math.MaxInt64, &out)
-	if err != nil || len(gaps) != 0 || blocks*blockSize != out.Len() || len(times(t, out.Bytes())) != len(have) {
+	if err != nil || len(gaps) != 0 || blocks*block.Size != out.Len() || len(times(t, out.Bytes())) != len(have) {
 		t.Errorf("%d blocks, %d bytes, gaps %v, %v", blocks, out.Len(), gaps, err)
 	}
 	closeRing(t, r)
@@ -236,17 +239,17 @@ func TestExportAndVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(c.Dirs[1], segmentName(0))
+	path := filepath.Join(c.Dirs[1], files.SegmentName(0))
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for at, want := range map[int]string{
-		blockSize + 5000:                        "its checksum is wrong",
-		blockSize + trailerAt + bloomAt + 99:    "its checksum is wrong",
-		3*blockSize + pageOffset(0) + 100:       "its index is damaged",
-		3*blockSize + pageOffset(4) + 100:       "its index is damaged",
-		2*blockSize + trailerAt - localHead + 8: "padding",
+		block.Size + 5000:                       "its checksum is wrong",
+		block.Size + theTrailer + theBloom + 99: "its checksum is wrong",
+		3*block.Size + files.PageSize + 100:     "its index is damaged",
+		3*block.Size + 5*files.PageSize + 100:   "its index is damaged",
+		2*block.Size + theTrailer - 4:           "padding",
 	} {
 		broken := bytes.Clone(b)
 		broken[at] ^= 0x10
@@ -255,7 +258,7 @@ func TestExportAndVerify(t *testing.T) {
 		}
 		for _, d := range r.devices {
 			for _, s := range d.segments {
-				s.index.drop()
+				s.index.Drop()
 			}
 		}
 		v, err := r.Verify(context.Background(), nil)
@@ -303,7 +306,7 @@ func TestExportToFullDisk(t *testing.T) {
 	s := r.Stage(0, table)
 	play(t, s, &traffic{frames: mix(23, 10_000)})
 	s.Finish()
-	room := full(2*blockSize + 100)
+	room := full(2*block.Size + 100)
 	if n, _, err := r.Export(context.Background(), math.MinInt64, math.MaxInt64, &room); n != 2 || err == nil {
 		t.Errorf("%d blocks, %v", n, err)
 	}
@@ -325,12 +328,12 @@ func TestSegmentOfTwoOpenings(t *testing.T) {
 		r = set.open(t)
 	}
 	first := r.devices[0].segments[0]
-	all, none, err := first.index.all(r, first)
+	all, none, err := first.index.All(r.indexed(first))
 	if err != nil || len(all) == 0 {
 		t.Fatal(err)
 	}
-	for i := range dataBlocks(r.d.segment) {
-		if none.has(i) {
+	for i := range index.DataBlocks(r.d.SegmentBytes) {
+		if none.Has(i) {
 			t.Errorf("the index does not know block %d", i)
 		}
 	}

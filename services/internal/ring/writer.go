@@ -5,6 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
 )
 
 // writers is how many blocks are written at once: enough for a device to be busy while the next ones are made ready.
@@ -17,29 +22,28 @@ const syncEvery = 200 * time.Millisecond
 func (r *Ring) write() {
 	defer r.stopped.Done()
 	for img := range r.queue {
-		h := img.h // queries may look at img.h
-		h.synced = r.synced.Load()
-		pad(img.buf[h.flowsEnd:trailerAt])
-		finishBlock(img.buf, &h, img.begun)
+		h := img.Header // queries may look at img.Header
+		h.Synced = r.synced.Load()
+		block.Seal(img.Buf, &h, img.Sum)
 		r.store(img)
 		r.release(img, true)
 	}
 }
 
 // store writes a block to its place, and to a second one if blocks are copied. A device that refuses is taken out, and the next one asked.
-func (r *Ring) store(img *image) {
+func (r *Ring) store(img *block.Image) {
 	var used *device
 	copies := 0
-	why := causeDisk
-	for copies <= int(r.d.copies) {
+	why := state.CauseDisk
+	for copies <= int(r.d.Copies) {
 		d, s, at, err := r.place(used)
 		if err != nil {
 			if errors.Is(err, errPinned) {
-				why = causePinned
+				why = state.CausePinned
 			}
 			break
 		}
-		_, err = s.file.WriteAt(img.buf, int64(at)*blockSize)
+		_, err = s.file.WriteAt(img.Buf, int64(at)*block.Size)
 		r.placed(d, s, at, img, err)
 		if err != nil {
 			continue
@@ -51,14 +55,14 @@ func (r *Ring) store(img *image) {
 	defer r.mu.Unlock()
 	switch {
 	case copies == 0:
-		r.dropped[why].Add(uint64(img.h.packets))
-		delete(r.flights, img.h.seq)
-		if why == causePinned {
+		r.dropped[why].Add(uint64(img.Header.Packets))
+		delete(r.flights, img.Header.Seq)
+		if why == state.CausePinned {
 			r.problem(errors.New("nothing is recorded: every segment is protected from overwriting; end the protection of an interval"))
 		}
 	default:
-		r.written.Add(blockSize)
-		if copies <= int(r.d.copies) {
+		r.written.Add(block.Size)
+		if copies <= int(r.d.Copies) {
 			r.problem(errors.New("blocks have no copy: too few devices take them"))
 		}
 	}
@@ -106,25 +110,25 @@ func (r *Ring) slotOn(d *device) (*segment, int, error) {
 	s.used++
 	s.inFlight++
 	r.forget(&s.slots[at])
-	s.slots[at] = slot{}
+	s.slots[at] = index.Slot{}
 	return s, at, nil
 }
 
 // placed notes how writing a block to its slot ended, and closes the segment if it was the last one.
-func (r *Ring) placed(d *device, s *segment, at int, img *image, err error) {
+func (r *Ring) placed(d *device, s *segment, at int, img *block.Image, err error) {
 	r.mu.Lock()
 	s.inFlight--
 	if err != nil {
 		s.lost++
-		r.fail(d, fmt.Errorf("write block %d of %s: %w", at, segmentName(s.number), err))
+		r.fail(d, fmt.Errorf("write block %d of %s: %w", at, files.SegmentName(s.number), err))
 	} else {
-		b := img.h.slot()
-		b.bloom = append(bloom(nil), img.buf[trailerAt+bloomAt:][:bloomSize]...)
-		b.keys = append([]uint64(nil), img.keys...)
+		b := index.SlotOf(&img.Header)
+		b.Bloom = slices.Clone(block.BloomOf(img.Buf))
+		b.Keys = append([]uint64(nil), img.Keys...)
 		s.slots[at] = b
 		d.dirty[s.file] = true
 	}
-	full := s.used == len(s.slots) && s.inFlight == 0 && s.state == segmentOpen && d.failed == nil
+	full := s.used == len(s.slots) && s.inFlight == 0 && s.State == state.Open && d.failed == nil
 	r.mu.Unlock()
 	if full {
 		r.rekey(s)
@@ -137,37 +141,37 @@ func (r *Ring) rekey(s *segment) {
 	r.mu.Lock()
 	slots := slices.Clone(s.slots)
 	r.mu.Unlock()
-	buf, err := r.buffers.get()
+	buf, err := r.buffers.Get()
 	if err != nil {
 		return // their bloom filters do
 	}
-	defer r.buffers.put(buf)
-	var known tables
+	defer r.buffers.Put(buf)
+	var known block.Tables
 	for i := range slots {
 		b := &slots[i]
-		if b.seq == 0 || b.keys != nil || b.flags&flagPartial != 0 {
+		if b.Seq == 0 || b.Keys != nil || b.Flags&block.FlagPartial != 0 {
 			continue
 		}
-		keys := r.keysOf(s, i, b.seq, buf, &known)
+		keys := r.keysOf(s, i, b.Seq, buf, &known)
 		r.mu.Lock()
-		s.slots[i].keys = keys
+		s.slots[i].Keys = keys
 		r.mu.Unlock()
 	}
 }
 
 // keysOf reads a block and returns the keys of its packets; nil if it cannot be read, which a query will say.
-func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *tables) []uint64 {
+func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *block.Tables) []uint64 {
 	h, err := r.readBlock(s, i, buf)
-	if err != nil || h.seq != seq {
+	if err != nil || h.Seq != seq {
 		return nil
 	}
-	v := &view{buf: buf, h: h}
-	w, err := v.walk(known)
+	v := &block.Reader{Buf: buf, Header: h}
+	w, err := v.Walk(known)
 	if err != nil {
 		return nil
 	}
-	keys, err := w.verify(&h)
-	if err != nil || len(keys) > maxKeys {
+	keys, err := w.Keys(&h)
+	if err != nil || len(keys) > block.MaxKeys {
 		return nil
 	}
 	list := make([]uint64, 0, len(keys))
@@ -181,46 +185,47 @@ func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *tables) 
 func (r *Ring) close(d *device, s *segment) {
 	r.mu.Lock()
 	s.span()
-	slots := append([]slot(nil), s.slots...)
+	slots := append([]index.Slot(nil), s.slots...)
 	r.mu.Unlock()
-	err := s.index.write(r, s, slots)
+	err := r.sorter.Write(&s.index, r.indexed(s), slots)
 	if err == nil {
 		err = s.file.Sync()
 	}
+	defer r.shed()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		s.state = segmentClosed
+		s.State = state.Closed
 		for i := range s.slots {
-			if s.slots[i].keys != nil && s.slots[i].flags&flagPartial == 0 {
-				s.slots[i].bloom = nil
+			if s.slots[i].Keys != nil && s.slots[i].Flags&block.FlagPartial == 0 {
+				s.slots[i].Bloom = nil
 			}
-			s.slots[i].keys = nil
+			s.slots[i].Keys = nil
 		}
 		err = r.saveEntry(d, s.number, false)
 	}
 	if err != nil {
-		r.fail(d, fmt.Errorf("close %s: %w", segmentName(s.number), err))
+		r.fail(d, fmt.Errorf("close %s: %w", files.SegmentName(s.number), err))
 	}
 }
 
 // release ends one use of an image. done says that it is on the disk, or lost.
-func (r *Ring) release(img *image, done bool) {
+func (r *Ring) release(img *block.Image, done bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if done {
-		delete(r.waiting, img.h.seq)
+		delete(r.waiting, img.Header.Seq)
 		close(r.changed)
 		r.changed = make(chan struct{})
 	}
-	img.refs--
-	if img.refs == 0 {
+	img.Refs--
+	if img.Refs == 0 {
 		r.free = append(r.free, img)
 	}
 }
 
 // take returns a free image, or nil.
-func (r *Ring) take() *image {
+func (r *Ring) take() *block.Image {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := len(r.free)
@@ -229,7 +234,7 @@ func (r *Ring) take() *image {
 	}
 	img := r.free[n-1]
 	r.free = r.free[:n-1]
-	img.refs = 1
+	img.Refs = 1
 	return img
 }
 
@@ -238,11 +243,11 @@ func (r *Ring) writeTails() {
 	defer r.stopped.Done()
 	turns := make([]int, r.cfg.Workers)
 	for img := range r.tails {
-		img.h.flags |= flagTail
-		finishBlock(img.buf, &img.h, img.begun)
-		w := int(img.h.worker)
+		img.Header.Flags |= block.FlagTail
+		block.Finish(img.Buf, &img.Header, img.Sum)
+		w := int(img.Header.Worker)
 		turns[w]++
-		if err := r.writeTail(img, int64(2*w+turns[w]&1)*blockSize); err != nil {
+		if err := r.writeTail(img, int64(2*w+turns[w]&1)*block.Size); err != nil {
 			r.mu.Lock()
 			r.problem(fmt.Errorf("save an unfinished block: %w", err))
 			r.mu.Unlock()
@@ -252,22 +257,22 @@ func (r *Ring) writeTails() {
 }
 
 // writeTail writes the used part of a block and its trailer to one or two devices, and syncs.
-func (r *Ring) writeTail(img *image, at int64) error {
+func (r *Ring) writeTail(img *block.Image, at int64) error {
 	err := errors.New("no device takes it")
 	copies := 0
 	for i := range r.devices {
-		d := r.devices[(i+int(img.h.worker))%len(r.devices)]
+		d := r.devices[(i+int(img.Header.Worker))%len(r.devices)]
 		r.mu.Lock()
 		usable := d.usable() && d.tails != nil
 		r.mu.Unlock()
-		if !usable || copies > int(r.d.copies) {
+		if !usable || copies > int(r.d.Copies) {
 			continue
 		}
-		end := (int(img.h.flowsEnd) + pageSize - 1) &^ (pageSize - 1)
-		trailer := blockSize - trailerPages
-		_, werr := d.tails.WriteAt(img.buf[:min(end, trailer)], at)
+		end := (int(img.Header.FlowsEnd) + files.PageSize - 1) &^ (files.PageSize - 1)
+		trailer := block.Size - block.TrailerPages
+		_, werr := d.tails.WriteAt(img.Buf[:min(end, trailer)], at)
 		if werr == nil {
-			_, werr = d.tails.WriteAt(img.buf[trailer:], at+int64(trailer))
+			_, werr = d.tails.WriteAt(img.Buf[trailer:], at+int64(trailer))
 		}
 		if werr = errors.Join(werr, d.tails.Sync()); werr != nil {
 			r.mu.Lock()
@@ -310,7 +315,7 @@ func (r *Ring) sync() {
 	}
 	type pair struct {
 		d *device
-		f File
+		f files.File
 	}
 	var files []pair
 	for _, d := range r.devices {

@@ -19,6 +19,7 @@ func (s *Source) merge(dst []packet.Packet) (int, error) {
 		s.push(f)
 	}
 	s.empty = s.empty[:0]
+	s.begin()
 	if len(s.queue) == 0 {
 		if err := errors.Join(s.errs...); err != nil {
 			return 0, err
@@ -36,6 +37,9 @@ func (s *Source) merge(dst []packet.Packet) (int, error) {
 		}
 		frame.Iface = f.index[frame.Iface]
 		dst[n].Frame = frame
+		if f.reader.HasOptions() {
+			s.note(n, f.reader.Options(f.at))
+		}
 		n++
 		f.at++
 		if f.at == len(f.run) {

@@ -35,9 +35,12 @@ import (
 type Source struct {
 	files   []*file
 	next    func(dst []packet.Packet) (int, error)
-	errs    []error // of files that have ended, in the order in which they did
+	options [][]byte // of the packets that next returned, if annotated; else of earlier ones
+	errs    []error  // of files that have ended, in the order in which they did
 	table   atomic.Pointer[[]pipeline.Interface]
 	packets atomic.Uint64
+
+	annotated bool // one of the packets that next returned has options
 
 	queue []*file // files with frames in hand, a heap whose first one has the earliest frame
 	empty []*file // files whose frames in hand were all delivered
@@ -98,7 +101,10 @@ func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 	}
 	b.Packets = b.Packets[:pipeline.BatchSize]
 	n, err := s.next(b.Packets)
-	b.Packets = b.Packets[:n]
+	b.Packets, b.Options = b.Packets[:n], nil
+	if s.annotated {
+		b.Options = s.options[:n]
+	}
 	if n > 0 {
 		b.Now = b.Packets[n-1].Time
 		s.packets.Add(uint64(n))
@@ -137,6 +143,12 @@ func (s *Source) Close() error {
 func (s *Source) single(dst []packet.Packet) (int, error) {
 	f := s.files[0]
 	n, err := f.reader.Read(dst)
+	s.begin()
+	if f.reader.HasOptions() {
+		for i := range n {
+			s.note(i, f.reader.Options(i))
+		}
+	}
 	if len(f.reader.Interfaces()) > len(f.index) {
 		s.number(f)
 	}
@@ -144,6 +156,25 @@ func (s *Source) single(dst []packet.Packet) (int, error) {
 		err = fmt.Errorf("savefile %s: %w", f.name, err)
 	}
 	return n, err
+}
+
+// begin forgets the options of the packets before.
+func (s *Source) begin() {
+	if s.annotated {
+		clear(s.options)
+		s.annotated = false
+	}
+}
+
+// note keeps the options of packet i until begin.
+func (s *Source) note(i int, options []byte) {
+	if options == nil {
+		return
+	}
+	if s.options == nil {
+		s.options = make([][]byte, pipeline.BatchSize)
+	}
+	s.options[i], s.annotated = options, true
 }
 
 // number gives every description that f has so far its index in the table. It reports whether there was room.

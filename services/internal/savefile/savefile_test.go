@@ -57,7 +57,7 @@ func section(name string, times ...int64) []byte {
 	b = pcapng.AppendInterface(b, pcapng.Interface{Name: name, Link: packet.LinkEthernet})
 	for i, at := range times {
 		data := name + string(rune('a'+i%26))
-		b = pcapng.AppendPacket(b, 0, at, []byte(data), uint32(len(data)), 0, "")
+		b = pcapng.AppendPacket(b, 0, at, []byte(data), uint32(len(data)), 0, nil)
 	}
 	return b
 }
@@ -161,7 +161,7 @@ func TestMergeIsStable(t *testing.T) {
 			for n := range rapid.IntRange(0, 700).Draw(rt, "frames") {
 				now += int64(n * 7919 % 5)
 				data := strings.Repeat(fmt.Sprintf("%d.%d ", i, n), size/4+1)
-				file = pcapng.AppendPacket(file, 0, now, []byte(data), uint32(len(data)), 0, "")
+				file = pcapng.AppendPacket(file, 0, now, []byte(data), uint32(len(data)), 0, nil)
 				want = append(want, frame{data, uint16(i), now})
 			}
 			files = append(files, write(t, "x", file))
@@ -436,5 +436,53 @@ func BenchmarkNext(b *testing.B) {
 			}
 			b.ReportMetric(float64(frames)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mframes/s")
 		})
+	}
+}
+
+// The options of packets stay with them where several files are merged, and in batches that end with a chunk.
+func TestOptionsStayWithTheirPackets(t *testing.T) {
+	comment := func(data string) []byte { return pcapng.AppendComment(nil, "about "+data) }
+	for files := 1; files <= 3; files++ {
+		var names []string
+		for i := range files {
+			file := pcapng.AppendInterface(pcapng.AppendSection(nil, pcapng.Section{}), pcapng.Interface{Link: packet.LinkEthernet})
+			for n := range 2000 {
+				data := strings.Repeat(fmt.Sprintf("%d.%d ", i, n), 50)
+				var options []byte
+				if n%(3*i+2) == 0 && n > 300 { // so that there are batches without any
+					options = comment(data)
+				}
+				file = pcapng.AppendPacket(file, 0, int64(n*(i+1)), []byte(data), uint32(len(data)), 0, options)
+			}
+			names = append(names, write(t, "x", file))
+		}
+		s, err := Open(names, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, with := 0, 0
+		for b := new(pipeline.Batch); ; {
+			if err = s.Next(context.Background(), b); err != nil {
+				break
+			}
+			for k := range b.Packets {
+				data := string(b.Packets[k].Data)
+				var i, n int
+				fmt.Sscanf(data, "%d.%d", &i, &n)
+				want := ""
+				if n%(3*i+2) == 0 && n > 300 {
+					want = string(comment(data))
+					with++
+				}
+				if got := string(b.OptionsOf(k)); got != want {
+					t.Fatalf("%d files: packet %d of file %d has options %.40q, want %.40q", files, n, i, got, want)
+				}
+				seen++
+			}
+		}
+		if err != io.EOF || seen != 2000*files || with < 500 {
+			t.Errorf("%d files: %v after %d packets, %d with options", files, err, seen, with)
+		}
+		s.Close()
 	}
 }

@@ -66,9 +66,10 @@ func TestFrozenClient(t *testing.T) {
 
 // A client that reads slowly takes longer than the stall time for all of it, and stays.
 func TestSlowClient(t *testing.T) {
-	end := serve(t, 500*time.Millisecond, func(c net.Conn, s *HTTP) {
+	const stall = 2 * time.Second // this client may wait for a processor, too
+	end := serve(t, stall, func(c net.Conn, s *HTTP) {
 		b := make([]byte, 400<<10)
-		for start := time.Now(); time.Since(start) < 1500*time.Millisecond; {
+		for start := time.Now(); time.Since(start) < 2*stall; {
 			time.Sleep(100 * time.Millisecond)
 			if _, err := io.ReadFull(c, b); err != nil {
 				t.Errorf("the stream ended: %v", err)

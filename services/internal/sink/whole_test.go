@@ -24,7 +24,7 @@ func files() map[string]struct {
 	add(&old, pcapng.AppendPcapHeader(nil, packet.LinkEthernet, 0, true))
 	for i := range 5 {
 		data := bytes.Repeat([]byte{byte(i)}, 60+i)
-		add(&ng, pcapng.AppendPacket(ng.file, 0, int64(i), data, uint32(len(data)), 0, ""))
+		add(&ng, pcapng.AppendPacket(ng.file, 0, int64(i), data, uint32(len(data)), 0, nil))
 		add(&old, pcapng.AppendPcapPacket(old.file, int64(i), data, uint32(len(data)), true))
 	}
 	return map[string]row{"pcapng": ng, "pcap": old}

@@ -131,9 +131,9 @@ func (s *Store) side(ref *flow.Ref, f *flow.Stream) *side {
 		sd.used = true
 		return sd
 	}
-	kept := flow.Streamed << (ref.From & 1)
-	f.Forgotten = ref.Flow.Flags&kept != 0
-	ref.Flow.Flags |= kept
+	kept := &ref.Flow.Streamed[ref.From&1]
+	f.Forgotten = *kept
+	*kept = true
 	return s.make(key(ref))
 }
 

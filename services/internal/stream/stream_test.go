@@ -36,7 +36,7 @@ func (t *tap) see(frame []byte) (payload []byte, f *flow.Stream) {
 	t.flows.Begin()
 	t.Begin()
 	ref := t.flows.Find(p)
-	inner := t.flows.Innermost()
+	inner := t.flows.Innermost(p)
 	t.Follow(inner, &ref, t.reach)
 	return inner.L7(), ref.Stream
 }
@@ -288,7 +288,7 @@ func TestAllocations(t *testing.T) {
 				s.Begin()
 			}
 			ref := flows.Find(&packets[i])
-			s.Follow(flows.Innermost(), &ref, flow.StreamReach)
+			s.Follow(flows.Innermost(&packets[i]), &ref, flow.StreamReach)
 		}
 	}
 	ask()

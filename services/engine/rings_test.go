@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"galvo/services/api"
+	"galvo/services/internal/memory"
+)
+
+// A list of rings that is damaged is read from its copy, rules and all; where there is none either, the engine goes on and what is left of the files is kept.
+func TestRingsListIsDamaged(t *testing.T) {
+	const good = `[{"name":"office","devices":["data"],"sizeBytes":100,"rules":[{"type":"all","action":"l4"}],"Made":true}]`
+	for _, c := range []struct {
+		name, list, second string
+		rings              int
+	}{
+		{"whole", good, good, 1},
+		{"empty", "", good, 1},
+		{"cut off", good[:40], good, 1},
+		{"null", "[null]", good, 1},
+		{"missing", "-", good, 1},
+		{"both damaged", good[:40], "x", 0},
+		{"no copy", good[:40], "-", 0},
+		{"none", "-", "-", 0},
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"rings.json": c.list, "rings.json" + copySuffix: c.second} {
+			if text == "-" {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rs := openRings(dir, &memoryPlan{Plan: &memory.Plan{}}, nil, nil, nil, nil)
+		if len(rs.list) != c.rings || c.rings == 1 && (rs.list[0].Name != "office" || len(rs.list[0].Rules) != 1 || !rs.list[0].Made) {
+			t.Errorf("%s: %d rings", c.name, len(rs.list))
+		}
+		if _, err := os.Stat(filepath.Join(dir, "rings.json.damaged")); (err == nil) != (c.list != good && c.list != "-") {
+			t.Errorf("%s: the damaged list is kept: %v", c.name, err)
+		}
+		rs.list = []*recorder{{RingRequest: api.RingRequest{Name: "new"}}}
+		if err := rs.save(); err != nil {
+			t.Fatal(err)
+		}
+		if rs := openRings(dir, &memoryPlan{Plan: &memory.Plan{}}, nil, nil, nil, nil); len(rs.list) != 1 || rs.list[0].Name != "new" {
+			t.Errorf("%s: saved anew: %v", c.name, rs.list)
+		}
+	}
+}

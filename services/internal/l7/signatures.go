@@ -1,0 +1,113 @@
+package l7
+
+import (
+	"sync"
+
+	"galvo/services/internal/l7/signature"
+)
+
+// signatureTable is the table that the program carries. A test compiles it, so it has no error.
+var signatureTable = sync.OnceValue(func() *signature.Table {
+	known := make(map[string]uint16)
+	for _, p := range builtin[1:] {
+		known[p.Name] = uint16(p.ID)
+	}
+	for _, p := range hostProtocols() {
+		known[p.Name] = uint16(p.ID)
+	}
+	t, err := signature.New(known, firstSignatureID)
+	if err != nil {
+		panic("l7: embedded signatures: " + err.Error())
+	}
+	return t
+})
+
+// signatureProtocols returns the rows that the signatures add to the table of names.
+func signatureProtocols() (rows []Protocol) {
+	for _, p := range signatureTable().Protocols {
+		if p.New {
+			rows = append(rows, Protocol{ID(p.ID), p.Name, p.Category, layerOf(p.Types), ID(p.Master), p.Aliases, p.Ports})
+		}
+	}
+	return rows
+}
+
+// inspectSignatures asks the rows of the signature table that the first byte admits.
+func inspectSignatures(v *payload) answer {
+	if stateOf(&v.flow.L7) == Partial {
+		return inspectCarried(v)
+	}
+	t := signatureTable()
+	seen := signature.View{Data: v.data, Wire: v.wire, Cut: v.cut, Src: v.src, Dst: v.dst, Room: &v.engine.low}
+	half := false
+	guards := t.Asked(v.tcp, v.data[0])
+	for i := range guards {
+		if !guards[i].Admits(v.data) {
+			continue
+		}
+		s := &t.Rows[guards[i].Row]
+		if v.tcp && v.begun && v.nth > 2 && !s.Late && !v.joined || !s.Holds(&seen) {
+			continue
+		}
+		proto := ID(s.Proto)
+		if s.Both && !noteHalf(v, proto) {
+			half = true
+			continue
+		}
+		if s.Carries {
+			return answer{outcome: carrier, proto: proto, app: ID(s.App)}
+		}
+		return answer{outcome: final, proto: proto, app: ID(s.App)}
+	}
+	short := v.tcp && v.begun && !v.cut && len(v.data) < firstBytes && (v.joined || v.nth == 1)
+	switch m := v.memory(); {
+	case half || m != nil && m[0]|m[1] != 0:
+		return answer{outcome: weak, more: short}
+	case short:
+		return answer{outcome: more}
+	}
+	return answer{}
+}
+
+// firstBytes are how many bytes of a stream the rows want to see before they give up: few programs write less at first, but some write a header and what is behind
+// it apart.
+const firstBytes = 24
+
+// noteHalf remembers that a direction has shown a signature which does not decide alone, and reports whether the other one has shown one of the same
+// protocol before. The memory holds the protocol and the direction + 1; where several protocols claim a direction the first one stays.
+func noteHalf(v *payload, proto ID) bool {
+	m := v.memory()
+	if m == nil {
+		return false
+	}
+	switch seen := ID(m[0]) | ID(m[1])<<8; seen {
+	case proto:
+		return m[2] != v.dir+1
+	case 0:
+		m[0], m[1], m[2] = byte(proto), byte(proto>>8), v.dir+1
+	}
+	return false
+}
+
+// inspectCarried looks for TLS in a stream that began with something else (STARTTLS and the like, RFC 3207, RFC 2595), and for TLS or HTTP behind a proxy's
+// handshake.
+func inspectCarried(v *payload) answer {
+	inner, app := answer{}, TLS
+	switch b := v.data[0]; {
+	case b == tlsHandshake:
+		inner = inspectTLS(v)
+	case protoOf(&v.flow.L7) == socks && b >= 'A' && b <= 'Z':
+		inner, app = inspectHTTP(v), HTTP
+	}
+	if inner.outcome < carrier {
+		return answer{outcome: weak}
+	}
+	proto := protoOf(&v.flow.L7)
+	if s := secured(proto); s != 0 && app == TLS {
+		return answer{outcome: inner.outcome, proto: s, app: inner.app, host: inner.host}
+	}
+	return answer{outcome: inner.outcome, proto: proto, app: app, host: inner.host}
+}
+
+// socks is the number of SOCKS in signature/table/network.toml.
+const socks ID = 260

@@ -1,0 +1,57 @@
+package l7
+
+import (
+	"encoding/binary"
+	"time"
+
+	"galvo/services/internal/flow"
+)
+
+// inspectSkype knows the peers of Skype's own network, which it used up to 2014. Behind a number of two bytes the third one says what a message is, all else is encrypted (Bonfiglio
+// et al., "Revealing Skype Traffic", SIGCOMM 2007; Biondi and Desclaux, "Silver Needle in the Skype", 2006): a message that the peer cannot decrypt is answered with its number and the
+// address that it came from. A client has one port for all its peers: known by one of them, it is known by its next messages to others.
+func inspectSkype(v *payload) answer {
+	b := v.data
+	if len(b) < skypeRefusal || v.cut {
+		return answer{}
+	}
+	kind := b[2] & 0x8f
+	m := v.memory()
+	switch {
+	case kind == 2 && len(b) > skypeRefusal:
+		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == callSkype {
+			return answer{outcome: final}
+		}
+		if m == nil {
+			return answer{}
+		}
+		*m = [4]byte{b[0], b[1], v.dir + 1}
+		return answer{outcome: weak}
+	case m == nil || m[2] == 0:
+	case kind == 7 && len(b) == skypeRefusal && m[2] == 2-v.dir && b[0] == m[0] && b[1] == m[1] && publicAddress(b[3:]):
+		n, client := 4, 1-v.dir
+		if v.flow.Flags&flow.V6 != 0 {
+			n = 16
+		}
+		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, callSkype, 0, [2]byte{}, skypeLife)
+		return answer{outcome: final}
+	case m[2] == v.dir+1:
+		return answer{outcome: weak}
+	}
+	return answer{}
+}
+
+// skypeRefusal is the length of the answer to what cannot be decrypted: number, kind, address, a challenge.
+const skypeRefusal = 2 + 1 + 4 + 4
+
+// skypeLife is how long a client's port is remembered.
+const skypeLife = 10 * time.Minute
+
+// publicAddress reports whether b begins with an IPv4 address of the Internet.
+func publicAddress(b []byte) bool {
+	switch a := binary.BigEndian.Uint32(b); {
+	case a>>24 == 0, a>>24 == 10, a>>24 == 127, a>>24 >= 224, a>>16 == 192<<8|168, a>>20 == 172<<4|1:
+		return false
+	}
+	return true
+}

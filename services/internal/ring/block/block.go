@@ -1,0 +1,295 @@
+// Package block is the unit that a ring writes and indexes: 1 MiB, a pcapng section with packets, the table of their flows, a bloom filter over their keys and a
+// header with a checksum. A Builder makes one out of packets, a Reader with its Walker goes through one and gives them back with what was known of their flows.
+// ../FORMAT.md has the bytes.
+//
+// It is about bytes in memory: where a block lies, and who waits for it, is up to package ring.
+package block
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+)
+
+// Size is the size of a block: what a ring writes and indexes at once.
+const Size = 1 << 20
+
+// A block ends with its trailer: a header, and a bloom filter over the keys of its packets.
+const (
+	trailerSize = bloomSize + 128
+	trailerAt   = Size - trailerSize
+	headerAt    = 8 // in the trailer
+	bloomAt     = 116
+	bloomSize   = 4096
+)
+
+// TrailerPages is what is read to see the header and the bloom filter of a block: two pages of 4096 bytes at its end.
+const TrailerPages = 8192
+
+// Types of pcapng blocks for local use, which readers skip.
+const (
+	typeTrailer = 0x80004701
+	typeFlows   = 0x80004702
+	typePadding = 0x80004703
+)
+
+// maxLocal is the largest block for local use: of more than 256 KiB some tools think that they are damaged.
+const maxLocal = 64 << 10
+
+// LocalHead is what a block for local use takes beside its content.
+const LocalHead = 12
+
+const magic = "GALVORNG"
+
+// FormatVersion is that of all of a ring's files.
+const FormatVersion = 1
+
+var le = binary.LittleEndian
+
+// castagnoli is the polynomial of CRC-32C, which processors compute.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// A Header says what is in a block. Times are ns since the epoch.
+type Header struct {
+	Worker     uint16
+	Generation uint32 // number of the Open that wrote it, from 1
+	Ring       uint64
+	Seq        uint64 // of the block within the ring, from 1; 0 is a block that was never written
+	First      int64  // earliest time of a packet
+	Last       int64  // latest
+	Packets    uint32
+	DataStart  uint32 // first enhanced packet block
+	DataEnd    uint32 // end of the last one; the flow table begins here
+	FlowsEnd   uint32 // end of the flow table; padding begins here
+	crc        uint32 // CRC-32C of the block but the padding, with this field 0
+	Lost       uint64 // by the worker's ports since the ring was opened
+	Dropped    uint64 // packets that the ring did not take since it was created
+	Total      uint64 // captured bytes that the ring took since it was created, this block's too
+	Bytes      uint32 // captured bytes of this block
+	Entries    uint32 // of the flow table
+	Flags      uint16
+	Synced     uint64 // every block whose total is at most this was on the disk for good when this one was made
+}
+
+// Flags of a header.
+const (
+	FlagUnsorted = 1 << iota // the packets' times do not rise
+	FlagTail                 // it was not full: a copy in a tail slot
+	FlagPartial              // the key list of the block was too long: its bloom filter is complete, exact indexes leave it out
+)
+
+func (h *Header) put(b []byte) {
+	copy(b, magic)
+	le.PutUint16(b[8:], FormatVersion)
+	le.PutUint16(b[10:], h.Worker)
+	le.PutUint32(b[12:], h.Generation)
+	le.PutUint64(b[16:], h.Ring)
+	le.PutUint64(b[24:], h.Seq)
+	le.PutUint64(b[32:], uint64(h.First))
+	le.PutUint64(b[40:], uint64(h.Last))
+	le.PutUint32(b[48:], h.Packets)
+	le.PutUint32(b[52:], h.DataStart)
+	le.PutUint32(b[56:], h.DataEnd)
+	le.PutUint32(b[60:], h.FlowsEnd)
+	le.PutUint32(b[64:], h.crc)
+	le.PutUint32(b[68:], h.Bytes)
+	le.PutUint64(b[72:], h.Lost)
+	le.PutUint64(b[80:], h.Dropped)
+	le.PutUint64(b[88:], h.Total)
+	le.PutUint64(b[96:], h.Synced)
+	le.PutUint16(b[104:], uint16(h.Entries))
+	le.PutUint16(b[106:], h.Flags)
+}
+
+// crcAt is where the checksum stands in a header.
+const crcAt = 64
+
+// ParseHeader reads the header of a block, of which b is the end. It checks what can be checked without the rest.
+func ParseHeader(b []byte) (h Header, err error) {
+	trailer := b[len(b)-trailerSize:]
+	if le.Uint32(trailer) != typeTrailer || le.Uint32(trailer[4:]) != trailerSize || string(trailer[headerAt:headerAt+8]) != magic {
+		return h, errors.New("it does not end like a block of a ring")
+	}
+	b = trailer[headerAt:]
+	if v := le.Uint16(b[8:]); v != FormatVersion {
+		return h, fmt.Errorf("it has version %d, and this program reads %d", v, FormatVersion)
+	}
+	h = Header{
+		Worker: le.Uint16(b[10:]), Generation: le.Uint32(b[12:]), Ring: le.Uint64(b[16:]), Seq: le.Uint64(b[24:]),
+		First: int64(le.Uint64(b[32:])), Last: int64(le.Uint64(b[40:])), Packets: le.Uint32(b[48:]),
+		DataStart: le.Uint32(b[52:]), DataEnd: le.Uint32(b[56:]), FlowsEnd: le.Uint32(b[60:]), crc: le.Uint32(b[64:]), Bytes: le.Uint32(b[68:]),
+		Lost: le.Uint64(b[72:]), Dropped: le.Uint64(b[80:]), Total: le.Uint64(b[88:]), Synced: le.Uint64(b[96:]),
+		Entries: uint32(le.Uint16(b[104:])), Flags: le.Uint16(b[106:]),
+	}
+	if h.DataStart < 28 || h.DataStart > h.DataEnd || h.DataEnd > h.FlowsEnd || h.FlowsEnd > trailerAt {
+		return h, errors.New("its header makes no sense")
+	}
+	return h, nil
+}
+
+// A Sum is the checksum of the first bytes of a block: it costs a quarter while these are still in the processor's cache.
+type Sum struct {
+	sum uint32
+	to  int
+}
+
+// goOn takes in everything up to byte to.
+func (s *Sum) goOn(block []byte, to int) {
+	s.sum, s.to = crc32.Update(s.sum, castagnoli, block[s.to:to]), to
+}
+
+// checksum is that of a whole block, whose header may hold any checksum. s is that of its beginning, or zero.
+func checksum(block []byte, h *Header, s Sum) uint32 {
+	t := block[trailerAt:]
+	var none [4]byte
+	s.goOn(block, int(h.FlowsEnd))
+	sum := s.sum
+	sum = crc32.Update(sum, castagnoli, t[:headerAt+crcAt])
+	sum = crc32.Update(sum, castagnoli, none[:])
+	return crc32.Update(sum, castagnoli, t[headerAt+crcAt+4:])
+}
+
+// Finish writes the trailer's frame, the header and the checksum. The bloom filter is there. s is the checksum of the block's beginning, or zero.
+func Finish(block []byte, h *Header, s Sum) {
+	t := block[trailerAt:]
+	le.PutUint32(t, typeTrailer)
+	le.PutUint32(t[4:], trailerSize)
+	clear(t[bloomAt+bloomSize : trailerSize-4])
+	le.PutUint32(t[trailerSize-4:], trailerSize)
+	h.crc = 0
+	h.put(t[headerAt:])
+	h.crc = checksum(block, h, s)
+	le.PutUint32(t[headerAt+crcAt:], h.crc)
+}
+
+// Seal completes a block whose bloom filter is there: padding, and what Finish writes.
+func Seal(block []byte, h *Header, s Sum) {
+	Pad(block[h.FlowsEnd:trailerAt])
+	Finish(block, h, s)
+}
+
+// Check reads the header of a whole block and verifies its checksum.
+func Check(block []byte) (Header, error) {
+	h, err := ParseHeader(block)
+	if err != nil {
+		return h, err
+	}
+	if checksum(block, &h, Sum{}) != h.crc {
+		return h, errors.New("its checksum is wrong: it was torn by a power cut, or damaged later")
+	}
+	return h, nil
+}
+
+// Pad fills b with blocks for local use. len(b) is 0 or a multiple of 4 from LocalHead on.
+func Pad(b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), maxLocal)
+		if rest := len(b) - n; rest > 0 && rest < LocalHead {
+			n -= LocalHead
+		}
+		le.PutUint32(b, typePadding)
+		le.PutUint32(b[4:], uint32(n))
+		clear(b[8 : n-4])
+		le.PutUint32(b[n-4:], uint32(n))
+		b = b[n:]
+	}
+}
+
+// AppendHead appends what a block begins with: a section header, and the descriptions of the interfaces, numbered as the source numbers them.
+func AppendHead(dst []byte, table []pipeline.Interface) []byte {
+	start := len(dst)
+	dst = pcapng.AppendSection(dst, pcapng.Section{Application: "Galvo", Length: Size})
+	le.PutUint64(dst[start+16:], uint64(Size-(len(dst)-start)))
+	for _, in := range table {
+		dst = pcapng.AppendInterface(dst, pcapng.Interface{
+			Name: in.Name, Description: in.Description, Link: in.Link, SpeedBits: in.SpeedBits, MAC: in.MAC,
+		})
+	}
+	return dst
+}
+
+// Empty makes a block that was never written. It has an interface, without which libpcap does not read a savefile that begins with it.
+func Empty(b []byte, id uint64) {
+	head := AppendHead(b[:0], []pipeline.Interface{{Link: packet.LinkEthernet}})
+	h := Header{Ring: id, DataStart: uint32(len(head)), DataEnd: uint32(len(head)), FlowsEnd: uint32(len(head)), First: math.MaxInt64, Last: math.MinInt64}
+	clear(b[trailerAt:Size])
+	Seal(b[:Size], &h, Sum{})
+}
+
+// packetSize is what a packet block of so many captured bytes takes.
+func packetSize(captured int, flags packet.Flags) int { return pcapng.PacketSize(captured, flags, nil) }
+
+// A Bloom filter has bloomSize bytes; 4 bits stand for a key. With 1100 keys, as a block of real traffic has, one of 5000 blocks is read in vain.
+type Bloom []byte
+
+// BloomOf returns the bloom filter of a block, of which b is the end. It is a part of b.
+func BloomOf(b []byte) Bloom { return Bloom(b[len(b)-trailerSize+bloomAt:][:bloomSize]) }
+
+func (b Bloom) addHash(h uint64) {
+	for range 4 {
+		b[h>>3&(bloomSize-1)] |= 1 << (h & 7)
+		h >>= 15
+	}
+}
+
+// Has reports whether the filter may have a key: false is sure.
+func (b Bloom) Has(key uint64) bool {
+	h := Hash(key)
+	for range 4 {
+		if b[h>>3&(bloomSize-1)]>>(h&7)&1 == 0 {
+			return false
+		}
+		h >>= 15
+	}
+	return true
+}
+
+// Hash is that of a key: the finalizer of splitmix64.
+func Hash(key uint64) uint64 {
+	key = (key ^ key>>30) * 0xbf58476d1ce4e5b9
+	key = (key ^ key>>27) * 0x94d049bb133111eb
+	return key ^ key>>31
+}
+
+// CheckPadding checks what the checksum leaves out.
+func CheckPadding(b []byte, h *Header) error {
+	for at := int(h.FlowsEnd); at < trailerAt; {
+		size := int(le.Uint32(b[at+4:]))
+		if trailerAt-at < LocalHead || le.Uint32(b[at:]) != typePadding || size < LocalHead || size > maxLocal || size > trailerAt-at || le.Uint32(b[at+size-4:]) != uint32(size) {
+			return errors.New("its padding is damaged: other programs may stop there")
+		}
+		at += size
+	}
+	return nil
+}
+
+// Newer reports whether h is of a later state of the worker's blocks than o.
+func (h *Header) Newer(o *Header) bool {
+	if h.Seq != o.Seq {
+		return h.Seq > o.Seq
+	}
+	return h.Packets > o.Packets
+}
+
+// maxEach is how many keys of a range are looked for one by one in a bloom filter; a larger range may be in every block.
+const maxEach = 16
+
+// HasRange reports whether the filter may have a key of a range.
+func (b Bloom) HasRange(k filter.KeyRange) bool {
+	if k.Hi-k.Lo >= maxEach {
+		return true
+	}
+	for key := k.Lo; key <= k.Hi; key++ {
+		if b.Has(uint64(key)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,301 @@
+package block
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/flow"
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
+)
+
+// A Reader is a block that is being read.
+type Reader struct {
+	Buf    []byte
+	Header Header
+	Flows  FlowTable
+}
+
+// A Walker goes through the packets of a block and completes what the flow table says about each.
+type Walker struct {
+	b       []byte // what is left
+	links   []packet.LinkType
+	Block   *Reader
+	Ordinal int
+
+	Packet *packet.Packet // where the next packet goes; own unless the caller has a place for it
+	own    packet.Packet
+	inner  packet.Packet // innermost headers of a tunnelled packet
+	Ref    flow.Ref
+	Entry  *tableEntry
+}
+
+var errData = errors.New("its packets make no sense")
+
+// Next goes on to the next packet; false at the end of the block.
+func (w *Walker) Next() (bool, error) {
+	for len(w.b) >= 12 {
+		kind, size := le.Uint32(w.b), int(le.Uint32(w.b[4:]))
+		if size < 12 || size > len(w.b) || size&3 != 0 {
+			return false, errData
+		}
+		block := w.b[:size]
+		w.b = w.b[size:]
+		if kind != 6 {
+			continue
+		}
+		return true, w.enhanced(block)
+	}
+	if w.Ordinal != int(w.Block.Header.Packets) {
+		return false, errData
+	}
+	return false, nil
+}
+
+// enhanced reads an enhanced packet block, as pcapng.AppendPacket writes it.
+func (w *Walker) enhanced(b []byte) error {
+	if len(b) < 32 || w.Ordinal >= len(w.Block.Flows.of) {
+		return errData
+	}
+	iface, captured := le.Uint32(b[8:]), int(le.Uint32(b[20:]))
+	end := 28 + (captured+3)&^3
+	if captured > len(b) || end > len(b)-4 || int(iface) >= len(w.links) {
+		return errData
+	}
+	p := w.Packet
+	p.Frame = packet.Frame{
+		Data: b[28 : 28+captured : 28+captured], Len: le.Uint32(b[24:]), Iface: uint16(iface),
+		Time: int64(uint64(le.Uint32(b[12:]))<<32 | uint64(le.Uint32(b[16:]))),
+	}
+	if len(b)-4-end >= 8 && le.Uint16(b[end:]) == 2 {
+		p.Flags = packet.Flags(b[end+4]) & packet.DirMask
+		if b[end+7]&1 != 0 {
+			p.Flags |= packet.FCSBad
+		}
+	}
+	p.Decode(w.links[iface])
+	w.Entry = &w.Block.Flows.Entries[w.Block.Flows.of[w.Ordinal]]
+	w.refer()
+	w.Ordinal++
+	return nil
+}
+
+// refer makes the reference to the flow of the packet.
+func (w *Walker) refer() {
+	e := w.Entry
+	w.Ref = flow.Ref{}
+	if e.Flags&entryFlow == 0 {
+		return
+	}
+	p, outer := w.Packet, &w.Block.Flows.Entries[e.outer]
+	if !e.keyed {
+		e.take(p)
+	}
+	w.Ref.Flow, w.Ref.Outer = &e.record, &outer.record
+	if p.Layers&packet.LaterFragment != 0 {
+		lend(p, &outer.record)
+	}
+	w.Ref.OuterFrom = sender(&outer.record, p)
+	w.Ref.From = w.Ref.OuterFrom
+	if outer != e && p.Tunnel != packet.NoTunnel {
+		w.Ref.From = sender(&e.record, w.innermost())
+	}
+}
+
+// innermost decodes what is inside the packet.
+func (w *Walker) innermost() *packet.Packet {
+	w.inner = *w.Packet
+	found := w.Packet
+	for at := *w.Packet; at.Inner(&at); {
+		if at.Layers&packet.IP != 0 {
+			w.inner = at
+			found = &w.inner
+		}
+	}
+	return found
+}
+
+// take takes the key of a flow from its first packet in the block.
+func (e *tableEntry) take(p *packet.Packet) {
+	r := &e.record
+	e.keyed = true
+	r.Proto = p.Proto
+	src, dst, ok := addressesOf(p, r)
+	if !ok {
+		return
+	}
+	from := 0
+	if e.Flags&entryFrom1 != 0 {
+		from = 1
+	}
+	copy(r.Addr[from][:], src)
+	copy(r.Addr[1-from][:], dst)
+	if p.Ports() {
+		r.Port[from], r.Port[1-from] = p.SrcPort, p.DstPort
+	}
+}
+
+// addressesOf returns the addresses of the IP header, and notes the version in r.
+func addressesOf(p *packet.Packet, r *flow.Record) (src, dst []byte, ok bool) {
+	at := int(p.L3)
+	switch {
+	case p.Layers&packet.IPv4 != 0:
+		return p.Data[at+12 : at+16], p.Data[at+16 : at+20], true
+	case p.Layers&packet.IPv6 != 0:
+		r.Flags |= flow.V6
+		return p.Data[at+8 : at+24], p.Data[at+24 : at+40], true
+	}
+	return nil, nil, false
+}
+
+// sender returns the endpoint that sent a packet of a flow.
+func sender(r *flow.Record, p *packet.Packet) flow.Endpoint {
+	var none flow.Record
+	src, dst, ok := addressesOf(p, &none)
+	if !ok {
+		return 0
+	}
+	forth := bytes.Equal(src, r.Addr[0][:len(src)]) && bytes.Equal(dst, r.Addr[1][:len(dst)]) && (!p.Ports() || p.SrcPort == r.Port[0] && p.DstPort == r.Port[1])
+	if forth {
+		return 0
+	}
+	return 1
+}
+
+// lend gives a later fragment what the first one told: its ports, and the protocol behind extension headers.
+func lend(p *packet.Packet, r *flow.Record) {
+	var none flow.Record
+	src, _, ok := addressesOf(p, &none)
+	if !ok {
+		return
+	}
+	from := 0
+	if !bytes.Equal(src, r.Addr[0][:len(src)]) {
+		from = 1
+	}
+	p.Proto = r.Proto
+	p.Layers |= packet.HasProto
+	switch r.Proto {
+	case 6:
+		p.Layers |= packet.TCP
+	case 17:
+		p.Layers |= packet.UDP
+	case 132:
+		p.Layers |= packet.SCTP
+	default:
+		return
+	}
+	p.SrcPort, p.DstPort = r.Port[from], r.Port[1-from]
+}
+
+// A Tables knows the interfaces of the blocks of a ring. Most blocks begin with the same bytes.
+type Tables struct {
+	mu    sync.Mutex
+	heads map[string][]packet.LinkType
+	all   []pipeline.Interface // by index, as the newest block describes them
+	seq   uint64               // of that block
+}
+
+var errHead = errors.New("its interfaces make no sense")
+
+// links returns the link types of the interfaces of a block.
+func (t *Tables) links(b []byte, h *Header) ([]packet.LinkType, error) {
+	head := b[:h.DataStart]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	links, ok := t.heads[string(head)]
+	if !ok {
+		r, err := pcapng.NewReader(bytes.NewReader(head))
+		if err != nil {
+			return nil, errHead
+		}
+		for _, in := range r.Interfaces() {
+			links = append(links, in.Link)
+		}
+		if t.heads == nil {
+			t.heads = make(map[string][]packet.LinkType)
+		}
+		if len(t.heads) > 1024 {
+			clear(t.heads)
+		}
+		t.heads[string(head)] = links
+		t.describe(r.Interfaces(), h.Seq)
+	}
+	return links, nil
+}
+
+// describe takes over the interfaces of a block, if none of a newer block is known.
+func (t *Tables) describe(list []pcapng.Interface, seq uint64) {
+	newer := seq >= t.seq
+	all := slices.Clone(t.all)
+	for i, in := range list {
+		p := pipeline.Interface{Port: i + 1, Name: in.Name, Description: in.Description, Link: in.Link, SpeedBits: in.SpeedBits, MAC: in.MAC}
+		switch {
+		case i >= len(all):
+			all = append(all, p)
+		case newer:
+			all[i] = p
+		}
+	}
+	t.all, t.seq = all, max(t.seq, seq)
+}
+
+// Interfaces returns the newest description of each interface that was met, by its index in packets.
+func (t *Tables) Interfaces() []pipeline.Interface {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all
+}
+
+// Walk begins to go through a block.
+func (v *Reader) Walk(t *Tables) (*Walker, error) {
+	links, err := t.links(v.Buf, &v.Header)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Flows.Read(v.Buf, &v.Header); err != nil {
+		return nil, err
+	}
+	w := &Walker{b: v.Buf[v.Header.DataStart:v.Header.DataEnd], links: links, Block: v}
+	w.Packet = &w.own
+	return w, nil
+}
+
+// Keys goes through the packets of a block and returns their keys.
+func (w *Walker) Keys(h *Header) (map[filter.Key]bool, error) {
+	keys := make(map[filter.Key]bool)
+	var list []filter.Key
+	first, last, bytes := int64(math.MaxInt64), int64(math.MinInt64), uint32(0)
+	for {
+		more, err := w.Next()
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			break
+		}
+		first, last, bytes = min(first, w.Packet.Time), max(last, w.Packet.Time), bytes+uint32(len(w.Packet.Data))
+		list = filter.AppendKeys(list[:0], w.Packet, l7.Verdict{})
+		for _, ev := range w.Entry.Events {
+			list = filter.AppendVerdictKeys(list, ev.Verdict)
+		}
+		for _, e := range []*tableEntry{w.Entry, &w.Block.Flows.Entries[w.Entry.outer]} {
+			if e.Flags&entryKey != 0 {
+				list = filter.AppendFlowKeys(list, &e.record)
+			}
+		}
+		for _, k := range list {
+			keys[k] = true
+		}
+	}
+	if h.Packets > 0 && (first != h.First || last != h.Last || bytes != h.Bytes) {
+		return nil, errors.New("its header does not say what is in it")
+	}
+	return keys, nil
+}

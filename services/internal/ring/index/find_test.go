@@ -1,0 +1,105 @@
+package index
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"galvo/services/internal/filter"
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+)
+
+// memory is a file that counts what is read.
+type memory struct {
+	b    []byte
+	read int
+}
+
+func (m *memory) ReadAt(b []byte, at int64) (int, error) {
+	m.read += len(b)
+	return copy(b, m.b[at:]), nil
+}
+
+func (m *memory) WriteAt(b []byte, at int64) (int, error) { return copy(m.b[at:], b), nil }
+func (m *memory) Sync() error                             { return nil }
+func (m *memory) Size() (int64, error)                    { return int64(len(m.b)), nil }
+func (m *memory) Close() error                            { return nil }
+
+// An index that was just written, one that was read anew and one that was warmed say the same: which blocks have a key is what went in, and nothing is read for a key that no
+// block has, but for one of 20 at most.
+func TestFind(t *testing.T) {
+	const bytes, blocks = 40 << 20, 39
+	random := rand.New(rand.NewPCG(1, 2))
+	slots := make([]Slot, blocks)
+	has := make(map[uint64]*Set)
+	for i := range slots {
+		if i == 7 {
+			continue // nothing was written there
+		}
+		slots[i].Seq = uint64(i + 1)
+		if i == 9 {
+			slots[i].Flags = block.FlagPartial // its keys are not known
+			continue
+		}
+		for range 500 {
+			key := uint64(1+random.IntN(4))<<56 | uint64(random.IntN(3000))*2
+			if has[key] == nil {
+				has[key] = new(Set)
+			}
+			if !has[key].Has(i) {
+				has[key].add(i)
+				slots[i].Keys = append(slots[i].Keys, key)
+			}
+		}
+	}
+	file := &memory{b: make([]byte, bytes)}
+	buffers := files.Buffers{Size: block.Size}
+	defer buffers.Close()
+	s := &Segment{File: file, Bytes: bytes, Number: 3, Ring: 77, Buffers: &buffers}
+	var written, fresh, warmed Index
+	if err := new(Writer).Write(&written, s, slots); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := warmed.Warm(s, 1<<20); err != nil || n == 0 || n != warmed.Sketch() {
+		t.Fatalf("a sketch of %d bytes, %v", n, err)
+	}
+	if n, err := fresh.Warm(s, 100); err != nil || n != 0 || fresh.Sketch() != 0 {
+		t.Fatalf("a sketch of %d bytes where there is room for 100, %v", n, err)
+	}
+	absent, read := 0, 0
+	for range 20_000 {
+		key := uint64(1+random.IntN(4))<<56 | uint64(random.IntN(6000))
+		want := Found{Used: blocks - 1, Bytes: files.PageSize}
+		want.Unknown.add(9)
+		if set := has[key]; set != nil {
+			want.With = *set
+		}
+		for name, x := range map[string]*Index{"written": &written, "fresh": &fresh, "warmed": &warmed} {
+			got, err := x.Find(s, filter.KeyRange{Lo: filter.Key(key), Hi: filter.Key(key)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name != "fresh" && has[key] == nil {
+				absent++
+				read += int(got.Bytes / files.PageSize)
+				got.Bytes = files.PageSize
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("%s: key %#x: %s", name, key, diff)
+			}
+		}
+	}
+	if read*20 > absent {
+		t.Errorf("%d pages were read for %d keys that are not there", read, absent)
+	}
+	warmed.Shed()
+	written.Drop()
+	for _, x := range []*Index{&warmed, &written} {
+		before := file.read
+		if got, err := x.Find(s, filter.KeyRange{}); err != nil || x.Sketch() != 0 || got.Bytes != uint64(file.read-before) {
+			t.Errorf("it read %d bytes and says %d, %v", file.read-before, got.Bytes, err)
+		}
+	}
+}

@@ -1,0 +1,21 @@
+package index
+
+import (
+	"math"
+	"testing"
+)
+
+// FuzzIndex reads pages of keys that anything may have damaged.
+func FuzzIndex(f *testing.F) {
+	f.Add([]byte{2, 0, 5, 3, 1, 4, 1, 1})
+	f.Fuzz(func(t *testing.T, page []byte) {
+		if len(page) < 2 {
+			return
+		}
+		readKeys(page, math.MaxInt64, 32, func(_ uint64, block int) { //nolint:errcheck // any error will do
+			if block >= maxBlocks {
+				t.Fatal(block)
+			}
+		})
+	})
+}

@@ -1,0 +1,263 @@
+// Package state is the file that says what a ring is and what is in its segments, from which opening starts. ../FORMAT.md has the bytes.
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+)
+
+// The state file holds what the ring is, and what is in each of its segments, in pages that are written in two places by turns: a power cut leaves one.
+const (
+	stateMagic      = "GALVORST"
+	segmentEntry    = 64
+	entriesPerPage  = (files.PageSize - 64) / segmentEntry
+	MaxName         = 128
+	MinSegments     = 3
+	stateDescriptor = 2 * files.PageSize // bytes of the two places of the descriptor
+)
+
+// A Descriptor is what the state file says about the ring on this device.
+type Descriptor struct {
+	Name         string
+	Ring         uint64
+	Device       uint16
+	Devices      uint16
+	Copies       uint16
+	Generation   uint32
+	SegmentBytes int64 // bytes
+	Segments     uint32
+	Created      int64
+	Dropped      [Causes]uint64
+	Discarded    uint64
+	Clean        bool // it was closed, so nothing has to be looked for
+}
+
+var le = binary.LittleEndian
+
+// castagnoli is the polynomial of CRC-32C, which processors compute.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// A Cause is why a packet was dropped.
+type Cause int
+
+const (
+	CauseQueue  Cause = iota // the writers did not keep up
+	CauseDisk                // no device took the block
+	CausePinned              // everything is protected from overwriting
+	CauseFormat              // the packet's interface could not be described
+	Causes
+)
+
+// CauseNames are what causes are called where people see them.
+var CauseNames = [Causes]string{"queue", "disk", "pinned", "format"}
+
+// Size is how many bytes the file has for so many segments.
+func Size(segments int) int64 {
+	pages := (segments + entriesPerPage - 1) / entriesPerPage
+	return stateDescriptor + int64(pages)*2*files.PageSize
+}
+
+// A page of the state file begins with its checksum and its turn.
+const pageHead = 16
+
+// A File writes the pages of a state file by turns. It has one user at a time.
+type File struct {
+	File  files.File
+	Turns []uint64 // of the descriptor, then of the pages of segments
+}
+
+func (s *File) write(place int, page []byte) error {
+	s.Turns[place]++
+	le.PutUint64(page[8:], s.Turns[place])
+	le.PutUint32(page, 0)
+	le.PutUint32(page, crc32.Checksum(page[4:files.PageSize], castagnoli))
+	_, err := s.File.WriteAt(page[:files.PageSize], int64(place)*2*files.PageSize+int64(s.Turns[place]&1)*files.PageSize)
+	return err
+}
+
+// WriteSegment writes the page with the entry of a segment. of returns the others' too, and nil for a segment that there is not.
+func (s *File) WriteSegment(number int, page []byte, of func(n int) *Segment) error {
+	clear(page)
+	from := number / entriesPerPage * entriesPerPage
+	for i := range entriesPerPage {
+		if e := of(from + i); e != nil {
+			e.Put(page[64+i*segmentEntry:])
+		}
+	}
+	return s.write(1+number/entriesPerPage, page)
+}
+
+// WriteDescriptor writes what the ring is.
+func (s *File) WriteDescriptor(d *Descriptor, page []byte) error {
+	d.Put(page)
+	return s.write(0, page)
+}
+
+// WriteEmpty fills the state file of a new ring.
+func WriteEmpty(f files.File, d *Descriptor, page []byte) error {
+	s := File{File: f, Turns: make([]uint64, Size(int(d.Segments))/(2*files.PageSize))}
+	empty := Segment{First: math.MaxInt64, Last: math.MinInt64}
+	for place := 1; place < len(s.Turns); place++ {
+		if err := s.WriteSegment((place-1)*entriesPerPage, page, func(int) *Segment { return &empty }); err != nil {
+			return err
+		}
+	}
+	return s.WriteDescriptor(d, page)
+}
+
+// newest returns the valid page of the two that are in b, and its turn.
+func newest(b []byte) (page []byte, turn uint64) {
+	for _, p := range [][]byte{b[:files.PageSize], b[files.PageSize : 2*files.PageSize]} {
+		if le.Uint32(p) == crc32.Checksum(p[4:], castagnoli) && le.Uint64(p[8:]) > turn {
+			page, turn = p, le.Uint64(p[8:])
+		}
+	}
+	return page, turn
+}
+
+// Put makes a page of it, but for its checksum and turn.
+func (d *Descriptor) Put(b []byte) {
+	clear(b[:files.PageSize])
+	b = b[pageHead:]
+	copy(b, stateMagic)
+	le.PutUint16(b[8:], block.FormatVersion)
+	le.PutUint16(b[10:], d.Device)
+	le.PutUint16(b[12:], d.Devices)
+	le.PutUint16(b[14:], d.Copies)
+	le.PutUint64(b[16:], d.Ring)
+	le.PutUint32(b[24:], d.Generation)
+	le.PutUint32(b[28:], d.Segments)
+	le.PutUint64(b[32:], uint64(d.SegmentBytes))
+	le.PutUint64(b[40:], uint64(d.Created))
+	for i, n := range d.Dropped {
+		le.PutUint64(b[48+8*i:], n)
+	}
+	le.PutUint64(b[80:], d.Discarded)
+	if d.Clean {
+		b[88] = 1
+	}
+	b[89] = byte(len(d.Name))
+	copy(b[90:], d.Name)
+}
+
+func parseDescriptor(b []byte) (d Descriptor, err error) {
+	b = b[pageHead:]
+	if string(b[:8]) != stateMagic {
+		return d, errors.New("it is not the state of a ring")
+	}
+	if v := le.Uint16(b[8:]); v != block.FormatVersion {
+		return d, fmt.Errorf("it has version %d, and this program reads %d", v, block.FormatVersion)
+	}
+	d = Descriptor{
+		Device: le.Uint16(b[10:]), Devices: le.Uint16(b[12:]), Copies: le.Uint16(b[14:]), Ring: le.Uint64(b[16:]), Generation: le.Uint32(b[24:]),
+		Segments: le.Uint32(b[28:]), SegmentBytes: int64(le.Uint64(b[32:])), Created: int64(le.Uint64(b[40:])), Discarded: le.Uint64(b[80:]), Clean: b[88] == 1,
+	}
+	for i := range d.Dropped {
+		d.Dropped[i] = le.Uint64(b[48+8*i:])
+	}
+	d.Name = string(b[90:][:min(b[89], MaxName)])
+	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices {
+		return d, errors.New("its sizes make no sense")
+	}
+	return d, nil
+}
+
+// A segmentState is what is known about a segment without looking into it.
+type segmentState uint32
+
+const (
+	Empty  segmentState = iota // it was never written
+	Open                       // being written: its blocks say what is in it
+	Closed                     // full: its index says what is in it
+)
+
+// A Segment is what the state file says of a segment.
+type Segment struct {
+	State        segmentState
+	SeqLo, SeqHi uint64 // of its blocks
+	First, Last  int64  // times of its packets
+	Pinned       int64  // not overwritten before this time
+	Floor        uint64 // block.Header.Total of its blocks was at most this before it was opened: above are new ones
+	TotalHi      uint64 // the highest block.Header.Total
+}
+
+// Put writes the entry of a segment into a page.
+func (s *Segment) Put(b []byte) {
+	le.PutUint32(b, uint32(s.State))
+	le.PutUint64(b[8:], s.SeqLo)
+	le.PutUint64(b[16:], s.SeqHi)
+	le.PutUint64(b[24:], uint64(s.First))
+	le.PutUint64(b[32:], uint64(s.Last))
+	le.PutUint64(b[40:], uint64(s.Pinned))
+	le.PutUint64(b[48:], s.Floor)
+	le.PutUint64(b[56:], s.TotalHi)
+}
+
+// Parse reads the entry of a segment out of a page.
+func (s *Segment) Parse(b []byte) {
+	s.State = segmentState(le.Uint32(b))
+	if s.State > Closed {
+		s.State = Open
+	}
+	s.SeqLo, s.SeqHi = le.Uint64(b[8:]), le.Uint64(b[16:])
+	s.First, s.Last = int64(le.Uint64(b[24:])), int64(le.Uint64(b[32:]))
+	s.Pinned, s.Floor, s.TotalHi = int64(le.Uint64(b[40:])), le.Uint64(b[48:]), le.Uint64(b[56:])
+}
+
+// Read reads the state of a device: the descriptor and the entries of all segments. A page of entries that is in neither of its places means
+// that the blocks of its segments have to be asked.
+func Read(f files.File) (d Descriptor, entries [][]byte, turns []uint64, err error) {
+	size, err := f.Size()
+	if err != nil {
+		return d, nil, nil, err
+	}
+	if size < stateDescriptor || size > Size(1<<20) || size%(2*files.PageSize) != 0 {
+		return d, nil, nil, fmt.Errorf("a state file of %d bytes makes no sense", size)
+	}
+	b, err := files.Pages(int(size))
+	if err != nil {
+		return d, nil, nil, err
+	}
+	defer files.Free(b)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return d, nil, nil, err
+	}
+	page, turn := newest(b)
+	if page == nil {
+		return d, nil, nil, errors.New("both copies of its description are damaged")
+	}
+	if d, err = parseDescriptor(page); err != nil {
+		return d, nil, nil, err
+	}
+	if Size(int(d.Segments)) != size {
+		return d, nil, nil, errors.New("it is not as long as its description says")
+	}
+	turns = append(turns, turn)
+	for at := int64(stateDescriptor); at < size; at += 2 * files.PageSize {
+		page, turn := newest(b[at:])
+		turns = append(turns, turn)
+		for i := range entriesPerPage {
+			if len(entries) == int(d.Segments) {
+				break
+			}
+			var e []byte
+			if page != nil {
+				e = append(e, page[64+i*segmentEntry:][:segmentEntry]...)
+			}
+			entries = append(entries, e)
+		}
+	}
+	return d, entries, turns, nil
+}
+
+// Unknown is a segment of which the state file says nothing.
+func (s *Segment) Unknown() {
+	s.State, s.First, s.Last, s.SeqLo, s.SeqHi, s.Floor = Open, math.MaxInt64, math.MinInt64, 0, 0, 0
+}

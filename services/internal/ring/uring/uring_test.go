@@ -1,0 +1,164 @@
+package uring
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"galvo/ci/need"
+	"galvo/services/internal/ring/files"
+)
+
+// piece is how much is written at once.
+const piece = 1 << 20
+
+// newUring makes a Ring and a directory on a file system that is written past the page cache.
+func newUring(t *testing.T, report func(error)) (*Ring, files.Store) {
+	t.Helper()
+	u, err := New(report)
+	if err != nil {
+		need.Missing(t, "io_uring", err.Error())
+	}
+	t.Cleanup(func() { close(u.asked); unix.Close(u.fd); u.done.Close() })
+	dir := filepath.Join(t.TempDir(), "ring")
+	f, err := files.Open(dir).Create("x", files.PageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !f.(*files.OSFile).Direct {
+		need.Missing(t, "direct", "the file system of temporary files knows no O_DIRECT")
+	}
+	return u, u.Directory(dir)
+}
+
+// What is written through io_uring, by many at once, is in the file, from registered memory and from other memory.
+func TestWrites(t *testing.T) {
+	u, store := newUring(t, func(err error) { t.Error(err) })
+	const n = 64
+	memory, err := files.Pages((n + 1) * piece)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Free(memory)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range memory {
+		memory[i] = byte(random.Uint32())
+	}
+	unpin, err := store.(files.Pinner).Pin(memory[:n*piece])
+	if err != nil {
+		need.Missing(t, "io_uring", err.Error()) // a user who may not lock memory
+	}
+	again, err := store.(files.Pinner).Pin(memory[:n*piece]) // of a second device
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := store.Create("data", (n+1)*piece); err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+	f, err := store.Open("data", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, ok := f.(*uringFile); !ok {
+		t.Fatalf("it is a %T", f)
+	}
+	if _, ok := u.bufferOf(memory[(n-1)*piece:][:2*piece]); ok {
+		t.Error("memory that is registered in part counts as registered")
+	}
+	var all sync.WaitGroup
+	for i := range n + 1 {
+		all.Go(func() {
+			b := memory[i*piece:][:piece]
+			if wrote, err := f.WriteAt(b, int64(i)*piece); wrote != piece || err != nil {
+				t.Errorf("block %d: %d, %v", i, wrote, err)
+			}
+		})
+	}
+	all.Wait()
+	again()
+	unpin()
+	if _, ok := u.bufferOf(memory[:piece]); ok {
+		t.Error("the memory is registered still")
+	}
+	got, err := os.ReadFile(f.(*uringFile).Name())
+	if err != nil || !bytes.Equal(got, memory) {
+		t.Errorf("the file differs: %v", err)
+	}
+}
+
+// A disk's error is the one that pwrite gives, and no reason to say that io_uring does not work.
+func TestError(t *testing.T) {
+	_, store := newUring(t, func(err error) { t.Error(err) })
+	memory, err := files.Pages(piece)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Free(memory)
+	unpin, err := store.(files.Pinner).Pin(memory)
+	if err != nil {
+		need.Missing(t, "io_uring", err.Error())
+	}
+	defer unpin()
+	f, err := store.Open("x", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := f.WriteAt(memory, 0); err == nil {
+		t.Error("a closed file was written")
+	}
+}
+
+// Where the kernel refuses, everything is written with pwrite, and that is said once.
+func TestRefused(t *testing.T) {
+	var said []error
+	u, store := newUring(t, func(err error) { said = append(said, err) })
+	memory, err := files.Pages(piece)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Free(memory)
+	unpin, err := store.(files.Pinner).Pin(memory)
+	if err != nil {
+		need.Missing(t, "io_uring", err.Error())
+	}
+	defer unpin()
+	f, err := store.Open("x", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd := u.fd
+	u.fd = -1 // what seccomp does, nearly
+	for range 3 {
+		if n, err := f.WriteAt(memory[:files.PageSize], 0); n != files.PageSize || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	u.fd = fd
+	if len(said) != 1 || !errors.Is(said[0], unix.EBADF) {
+		t.Errorf("it said %v", said)
+	}
+}
+
+// It can do nothing but write from registered memory.
+func TestRestricted(t *testing.T) {
+	u, _ := newUring(t, func(error) {})
+	const opNop, opOpenat, registerFiles = 0, 18, 2
+	for _, op := range []uint8{opNop, opOpenat} {
+		if n := u.do(sqe{op: op}); n != -int32(unix.EACCES) {
+			t.Errorf("request %d: %d", op, n)
+		}
+	}
+	if err := u.register(registerFiles, nil, 0); !errors.Is(err, unix.EACCES) {
+		t.Errorf("registering files: %v", err)
+	}
+}
