@@ -108,7 +108,6 @@ func (r *reassembler) completes(n novelty, pattern *goregexp.Regexp) bool {
 // An arbiter is a stage that compares filters with the reassembler.
 type arbiter struct {
 	t        *testing.T
-	flows    *flow.Table
 	patterns []string
 	filters  []*Filter
 	sure     []*goregexp.Regexp
