@@ -55,6 +55,7 @@ const (
 	no      outcome = iota // not this protocol
 	more                   // may be: wants to see the stream with its next segment
 	weak                   // may be: has written its memory, and wants to see further packets
+	half                   // weak and more: wants to see the stream with its next segment too
 	carrier                // it is, and later packets may tell what it carries
 	partial                // it is, and the rest of the stream may tell what it carries, or the server's name
 	final                  // it is
@@ -66,7 +67,6 @@ type answer struct {
 	proto   ID     // if another one than the dissector's own
 	app     ID     // what it carries
 	host    []byte // name of the server; borrowed
-	more    bool   // weak, and wants to see the stream with its next segment too
 }
 
 // A dissector recognises one protocol, or a family. inspect must not keep v, must bear any bytes, and must not allocate.

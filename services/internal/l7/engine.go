@@ -259,7 +259,7 @@ func (e *Engine) askAll(v *payload) (decided, keep bool) {
 	for _, v.row = range e.rows.candidates(v) {
 		a := dissectors[v.row].inspect(v)
 		switch {
-		case a.outcome == weak && (s[1] == 0 || s[1] == v.row+1):
+		case (a.outcome == weak || a.outcome == half) && (s[1] == 0 || s[1] == v.row+1):
 			s[1] = v.row + 1
 		case a.outcome == no && s[1] == v.row+1:
 			s[1], *memory(s) = 0, [4]byte{}
@@ -267,7 +267,7 @@ func (e *Engine) askAll(v *payload) (decided, keep bool) {
 		if e.conclude(v, a) {
 			return true, false
 		}
-		keep = keep || a.outcome == more || a.more
+		keep = keep || a.outcome == more || a.outcome == half
 	}
 	return false, keep
 }

@@ -4,8 +4,12 @@ import "encoding/binary"
 
 // inspectESP knows ESP in UDP (RFC 3948 section 2.1), whose exchange of keys was not seen, at its port: two packets of one association whose numbers go on.
 func inspectESP(v *payload) answer {
-	b, m := v.data, v.memory()
-	if m == nil || !v.on(4500) || len(b) < 8+12 {
+	b := v.data
+	if !v.on(4500) || len(b) < 8+12 {
+		return answer{}
+	}
+	m := v.memory()
+	if m == nil {
 		return answer{}
 	}
 	association, number := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])

@@ -39,7 +39,7 @@ func inspectSignatures(v *payload) answer {
 	}
 	t := signatureTable()
 	seen := signature.View{Data: v.data, Wire: v.wire, Cut: v.cut, Src: v.src, Dst: v.dst, Room: &v.engine.low}
-	half := false
+	one := false // direction has what the other one must have too
 	guards := t.Asked(v.tcp, v.data[0])
 	for i := range guards {
 		if !guards[i].Admits(v.data) {
@@ -51,7 +51,7 @@ func inspectSignatures(v *payload) answer {
 		}
 		proto := ID(s.Proto)
 		if s.Both && !noteHalf(v, proto) {
-			half = true
+			one = true
 			continue
 		}
 		if s.Carries {
@@ -61,8 +61,11 @@ func inspectSignatures(v *payload) answer {
 	}
 	short := v.tcp && v.begun && !v.cut && len(v.data) < firstBytes && (v.joined || v.nth == 1)
 	switch m := v.memory(); {
-	case half || m != nil && m[0]|m[1] != 0:
-		return answer{outcome: weak, more: short}
+	case one || m != nil && m[0]|m[1] != 0:
+		if short {
+			return answer{outcome: half}
+		}
+		return answer{outcome: weak}
 	case short:
 		return answer{outcome: more}
 	}
