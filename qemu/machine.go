@@ -61,7 +61,7 @@ const (
 // An Image is what `make image` has built for a board.
 type Image struct{ Dir string }
 
-// Files of an image.
+// Kernel, Initramfs and Disk are paths of files in Dir; they need not exist.
 func (i Image) Kernel() string    { return filepath.Join(i.Dir, "vmlinuz") }
 func (i Image) Initramfs() string { return filepath.Join(i.Dir, "initramfs.zst") }
 func (i Image) Disk() string      { return filepath.Join(i.Dir, "disk.img") }

@@ -152,6 +152,9 @@ func deleteRing(p *tab, _ *wired) {
 
 // seeRings shows the page rings that are hard to come by.
 func seeRings(p *tab, _ *wired) {
+	if eval[bool](p, "document.querySelector('#panics') !== null") {
+		p.t.Error("the page speaks of faults, and there was none")
+	}
 	eval[chromedp.Void](p, `(() => {
 		const parse = JSON.parse;
 		window.parseBefore = parse;
@@ -172,12 +175,13 @@ func seeRings(p *tab, _ *wired) {
 		JSON.parse = (text) => {
 			const v = parse(text);
 			if (v?.fingerprint) return {...v, role: "capture"};
-			return v?.ports && v.rings ? {...v, rings, finished: [capture]} : v;
+			return v?.ports && v.rings ? {...v, rings, finished: [capture], panics: 1234} : v;
 		};
 	})()`)
 	for _, text := range []string{"creating 42 %", "no space left on device", "absent: it was pulled", "Block 17: its checksum is wrong", "1\u202f234\u202f567 dropped (queue)", "2 dropped (disk)", "2 rules", "kept until"} {
 		p.shows("table[aria-label='Packet ring buffers']", text)
 	}
+	p.shows("section[aria-label='Protocols']", "1\u202f234 packets went on without an application protocol, because of a fault in Galvo")
 	if n := number(p.cell("Packet ring buffers", 1, "Dropped")); n != 1234569 {
 		p.t.Errorf("the ring dropped %d in all", n)
 	}
@@ -205,6 +209,8 @@ func seeRings(p *tab, _ *wired) {
 			p.accessible()
 			eval[chromedp.Void](p, `document.querySelector("section[aria-label='Finished captures']").scrollIntoView()`)
 			p.picture(fmt.Sprintf("rings-%s-%d", scheme, width))
+			eval[chromedp.Void](p, `document.querySelector("section[aria-label='Protocols']").scrollIntoView()`)
+			p.picture(fmt.Sprintf("faults-%s-%d", scheme, width))
 			if wide := eval[int64](p, "document.documentElement.scrollWidth"); wide > width {
 				p.t.Errorf("the page is %d wide in a window of %d", wide, width)
 			}

@@ -62,6 +62,7 @@ func swap(g *GUID) {
 	g[6], g[7] = g[7], g[6]
 }
 
+// String returns the form of RFC 9562 in capitals, C12A7328-F81F-11D2-BA4B-00A0C93EC93B.
 func (g GUID) String() string {
 	swap(&g)
 	return strings.ToUpper(fmt.Sprintf("%x-%x-%x-%x-%x", g[0:4], g[4:6], g[6:8], g[8:10], g[10:16]))

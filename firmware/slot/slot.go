@@ -157,6 +157,7 @@ var (
 // A Refusal is a bundle that is not for this device.
 type Refusal struct{ Text string }
 
+// Error returns Text.
 func (r *Refusal) Error() string { return r.Text }
 
 // Floor returns the lowest version that may be installed over what runs.

@@ -68,6 +68,7 @@ type Error struct {
 	Expected []string `json:"expected"`
 }
 
+// Error returns Text.
 func (e *Error) Error() string { return e.Text }
 
 // GetStatus returns the HTTP status of the error's kind.

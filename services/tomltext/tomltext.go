@@ -19,6 +19,7 @@ type Error struct {
 	Text string // what is wrong and what is allowed
 }
 
+// Error returns "line 3: captures.max: ...", without what is not known.
 func (e *Error) Error() string {
 	s := e.Text
 	if e.Key != "" {

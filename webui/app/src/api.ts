@@ -198,12 +198,13 @@ export interface Snapshot {
   protocols: Protocol[];
   slots: Slot[];
   rings: Ring[];
+  panics: number; // packets whose application protocol was not looked for, because of a fault in Galvo
 }
 
 // readSnapshot reads an event. The device writes an empty list as null.
 export function readSnapshot(text: string): Snapshot {
   const s = JSON.parse(text) as { [K in keyof Snapshot]: Snapshot[K] | null };
-  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [], rings: s.rings ?? [] };
+  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [], rings: s.rings ?? [], panics: s.panics ?? 0 };
 }
 
 export interface Status {

@@ -116,7 +116,7 @@ function Main() {
           <>
             <Captures captures={s.captures} now={s.time} />
             <Ports ports={s.ports} />
-            <Protocols protocols={s.protocols} />
+            <Protocols protocols={s.protocols} panics={s.panics} />
             <Finished captures={s.finished} />
             <Analyses slots={s.slots} />
             <Rings rings={s.rings} />

@@ -22,13 +22,25 @@ const columns = (layer: string): Column<Protocol>[] => [
 
 const layers = { mac: columns("MAC"), l4: columns("Layer 4"), l7: columns("Layer 7") };
 
-export function Protocols({ protocols }: { protocols: Protocol[] }) {
+// Fault says that packets were not recognised because of a fault of ours. They are in all counts, as Unknown.
+function Fault({ panics }: { panics: number }) {
+  if (panics === 0) return null;
+  const packets = panics === 1 ? "One packet" : `${count(panics)} packets`;
+  return (
+    <p class="note warn said" id="panics">
+      {packets} went on without an application protocol, because of a fault in Galvo. The log has the flow and the first bytes: please report it.
+    </p>
+  );
+}
+
+export function Protocols({ protocols, panics }: { protocols: Protocol[]; panics: number }) {
   const table = (layer: keyof typeof layers, label: string) => {
     const rows = protocols.filter((p) => p.layer === layer).sort((a, b) => b.bytes - a.bytes || a.name.localeCompare(b.name));
     return <Table label={label} columns={layers[layer]} rows={rows} id={(p) => p.name} empty="No packet was seen yet." />;
   };
   return (
     <Panel title="Protocols">
+      <Fault panics={panics} />
       <div class="pair">
         <div>
           {table("mac", "MAC protocols")}
