@@ -155,7 +155,8 @@ func TestPortsOfAnEngine(t *testing.T) {
 	var p, absent *handover.Port
 	r.await(c, "both ports", func(m handover.Message) bool { // in whichever order
 		if isPort(1, true)(m) && p == nil {
-			p = m.Port
+			kept := *m.Port
+			p, m.Port.Sockets = &kept, nil
 		} else if isPort(2, false)(m) {
 			absent = m.Port
 		}
