@@ -15,14 +15,28 @@ import (
 	"time"
 
 	"galvo/ci/rig"
+	"galvo/services/api"
 )
+
+// atOnce is how many frames are on their way at once. More are lost, and counted, where an emulated processor stands still for too long.
+const atOnce = 4000
 
 // capture lets frames in through a wire and returns what the capture URL gives of them.
 func capture(t *testing.T, c *Client, w *Wire, frames [][]byte) []rig.Frame {
 	t.Helper()
 	d := c.Capture(url.Values{"maxPackets": {strconv.Itoa(len(frames))}})
-	if err := w.Send(frames...); err != nil {
-		t.Fatal(err)
+	sent := 0
+	for part := range slices.Chunk(frames, atOnce) {
+		if err := w.Send(part...); err != nil {
+			t.Fatal(err)
+		}
+		if sent += len(part); sent < len(frames) {
+			c.Wait("the frames so far are captured", func() bool {
+				var list api.CaptureList
+				err := c.Call(http.MethodGet, api.ListCaptures.Path, nil, &list)
+				return err == nil && len(list.Captures) > 0 && list.Captures[0].Captured+list.Captures[0].Lost >= uint64(sent)
+			})
+		}
 	}
 	file, err := d.Wait()
 	if err != nil {
