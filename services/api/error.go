@@ -22,6 +22,7 @@ const (
 	NotFound        Kind = "not_found"
 	WrongMethod     Kind = "wrong_method"
 	Conflict        Kind = "conflict"
+	Changed         Kind = "changed"
 	NoRing          Kind = "no_ring"
 	NoStorage       Kind = "no_storage"
 	NoPorts         Kind = "no_ports"
@@ -45,6 +46,7 @@ var statuses = map[Kind]int{
 	NotFound:        http.StatusNotFound,
 	WrongMethod:     http.StatusMethodNotAllowed,
 	Conflict:        http.StatusConflict,
+	Changed:         http.StatusPreconditionFailed,
 	NoRing:          http.StatusConflict,
 	NoStorage:       http.StatusConflict,
 	NoPorts:         http.StatusConflict,

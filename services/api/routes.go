@@ -93,6 +93,12 @@ type (
 		RawBody []byte `contentType:"application/toml"`
 	}
 
+	// A ConfigText is a configuration in the place of another.
+	ConfigText struct {
+		IfMatch string `header:"If-Match" doc:"ETag of the configuration that it is to replace: if that is not the current one any more, nothing is done."`
+		Text
+	}
+
 	// A PartsInput names parts of the configuration; none is all.
 	PartsInput struct {
 		Parts []string `query:"parts" doc:"Names of tables, separated by commas; none is all."`
@@ -112,6 +118,7 @@ type (
 	// A TextReply is a reply of TOML.
 	TextReply struct {
 		ContentType string `header:"Content-Type"`
+		ETag        string `header:"ETag"`
 		Body        []byte
 	}
 
@@ -168,7 +175,7 @@ var (
 	StartSlot         = operation[SlotsInput, Created[Slot]](ServiceEngine, RoleCapture, http.MethodPost, "/api/v1/slots", "Analyse savefiles in a slot of their own")
 	StopSlot          = operation[SlotInput, Nothing](ServiceEngine, RoleCapture, http.MethodDelete, "/api/v1/slots/{id}", "End an analysis and free its slot")
 	GetConfig         = operation[Nothing, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config", "Read the configuration, as TOML")
-	PutConfig         = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPut, "/api/v1/config", "Replace the configuration")
+	PutConfig         = operation[ConfigText, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPut, "/api/v1/config", "Replace the configuration")
 	CheckConfig       = operation[Text, Reply[ConfigCheck]](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/check", "Say what a configuration would change")
 	ConfirmConfig     = operation[Nothing, Nothing](ServiceHost, RoleAdmin, http.MethodPost, "/api/v1/config/confirm", "Keep changed management settings, which are undone otherwise")
 	ExportConfig      = operation[PartsInput, TextReply](ServiceHost, RoleAdmin, http.MethodGet, "/api/v1/config/export", "Read parts of the configuration, as TOML")

@@ -77,6 +77,8 @@ func TestParseErrors(t *testing.T) {
 		{"\nname = \"x\"\n", 2, "no such setting"},
 		{"[device]\nname = \"a b\"\n", 2, "not a host name"},
 		{"[device\nname = \"a\"\n", 2, "to end table name"},
+		{"\xff\xfe", 1, "not UTF-8"},
+		{"[device]\nname = \"\xe4\"\n", 2, "not UTF-8"},
 		{"[[port]]\nname = \"eth0\"\nmac = \"02:00:00:00:00:01\"\n", 1, "exactly one"},
 		{"[[port]]\nname = \"a\"\n[[port]]\nname = \"b\"\nlink = 2\n", 5, "link 2 has 1 ports"},
 		{"[[port]]\nname = \"a\"\n[[port]]\nname = \"a\"\n", 4, "port 1 is the same"},

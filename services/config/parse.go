@@ -1,11 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 
@@ -24,6 +26,10 @@ type Error = tomltext.Error
 func Parse(text []byte) (*Config, error) {
 	if len(text) > maxText {
 		return nil, &Error{Text: fmt.Sprintf("the configuration has %d bytes, at most %d are allowed", len(text), maxText)}
+	}
+	if !utf8.Valid(text) { // the decoder takes some of what other encodings begin with for nothing
+		line := 1 + bytes.Count(text[:validUntil(text)], []byte("\n"))
+		return nil, &Error{Line: line, Text: "the configuration is not UTF-8"}
 	}
 	c := Default()
 	// The decoder would fill in what an entry of the text leaves out from the default's entry in the same place.
@@ -50,6 +56,18 @@ func Parse(text []byte) (*Config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// validUntil returns the index of the first byte that is not UTF-8.
+func validUntil(text []byte) int {
+	for at := 0; at < len(text); {
+		r, n := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && n == 1 {
+			return at
+		}
+		at += n
+	}
+	return len(text)
 }
 
 // schema returns the keys of the file: the tables under "", and the fields of each table under its name.

@@ -3,8 +3,12 @@ package host
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"strings"
+	"sync"
 
 	"galvo/services/api"
 	"galvo/services/config"
@@ -19,6 +23,8 @@ type service struct {
 	version  string
 	init     string // path of the socket of an appliance's init
 	firmware firmware
+
+	putting sync.Mutex // held from looking at the current configuration until it is replaced
 }
 
 func (s *service) handler() http.Handler {
@@ -50,16 +56,41 @@ func (s *service) handler() http.Handler {
 }
 
 func (s *service) getConfig(context.Context, *api.Nothing) (*api.TextReply, error) {
-	return tomlReply(s.store.Current().Encode()), nil
+	text := s.store.Current().Encode()
+	reply := tomlReply(text)
+	reply.ETag = tagOf(text)
+	return reply, nil
+}
+
+// tagOf returns the entity tag of a configuration (RFC 9110, 8.8.3).
+func tagOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+// checkMatch refuses to replace a configuration that is not the one that the caller has seen.
+func (s *service) checkMatch(tags string) error {
+	current := tagOf(s.store.Current().Encode())
+	for tag := range strings.SplitSeq(tags, ",") {
+		if tag = strings.TrimSpace(tag); tag == "" || tag == "*" || tag == current {
+			return nil
+		}
+	}
+	return &api.Error{Kind: api.Changed, Text: "the configuration was changed meanwhile: read it again, and change that one"}
 }
 
 func tomlReply(text []byte) *api.TextReply {
 	return &api.TextReply{ContentType: "application/toml", Body: text}
 }
 
-func (s *service) putConfig(_ context.Context, in *api.Text) (*api.Reply[api.ConfigCheck], error) {
+func (s *service) putConfig(_ context.Context, in *api.ConfigText) (*api.Reply[api.ConfigCheck], error) {
 	c, err := s.parse(in.RawBody)
 	if err != nil {
+		return nil, err
+	}
+	s.putting.Lock()
+	defer s.putting.Unlock()
+	if err := s.checkMatch(in.IfMatch); err != nil {
 		return nil, err
 	}
 	return s.replace(c)

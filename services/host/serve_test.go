@@ -73,6 +73,47 @@ type answer struct {
 func (a *answer) Header() http.Header    { return a.header }
 func (a *answer) WriteHeader(status int) { a.status = status }
 
+// Who replaces a configuration that another one has changed meanwhile is told, if he says which one he has seen.
+func TestIfMatch(t *testing.T) {
+	d := newDesk(t)
+	tag := func(path string) string {
+		w := &answer{header: http.Header{}, status: 200}
+		r, err := http.NewRequest("GET", path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.handler.ServeHTTP(w, r)
+		return w.header.Get("ETag")
+	}
+	put := func(match, body string) (int, string) {
+		w := &answer{header: http.Header{}, status: 200}
+		r, err := http.NewRequest("PUT", "/api/v1/config", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/toml")
+		r.Header.Set("If-Match", match)
+		d.handler.ServeHTTP(w, r)
+		return w.status, w.String()
+	}
+	first := tag("/api/v1/config")
+	if first == "" || tag("/api/v1/config/export") != "" {
+		t.Errorf("tags %q, %q", first, tag("/api/v1/config/export"))
+	}
+	if status, text := put(first, "[captures]\nmax = 5\n"); status != 200 {
+		t.Errorf("the one that was seen: %d %s", status, text)
+	}
+	if status, text := put(first, "[captures]\nmax = 6\n"); status != 412 || !strings.Contains(text, `"changed"`) {
+		t.Errorf("another one: %d %s", status, text)
+	}
+	second := tag("/api/v1/config")
+	for _, match := range []string{"*", first + ", " + tag("/api/v1/config"), ""} {
+		if status, text := put(match, "[captures]\nmax = 5\n"); status != 200 || tag("/api/v1/config") != second {
+			t.Errorf("%s: %d %s", match, status, text)
+		}
+	}
+}
+
 // Ten generations can be looked at and restored.
 func TestGenerations(t *testing.T) {
 	d := newDesk(t)

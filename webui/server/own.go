@@ -267,7 +267,7 @@ func (d *device) askEngine() ([]api.Port, error) {
 	return ports, err
 }
 
-// portProblems says what is wrong with the ports.
+// portProblems says what is wrong with the ports, in a sentence for all that have the same problem.
 func portProblems(ports []api.Port) []string {
 	if len(ports) == 0 {
 		return []string{"There are no ports to capture from: name one with galvo run -interface NAME, or as [[port]] in the configuration."}
@@ -277,9 +277,34 @@ func portProblems(ports []api.Port) []string {
 		if p.State == "up" && p.Reason == "" {
 			continue
 		}
-		problems = append(problems, strings.TrimSuffix(fmt.Sprintf("Port %d (%s) is %s: %s", p.ID, p.Name, p.State, p.Reason), ": "))
+		same := func(o api.Port) bool { return o.State == p.State && o.Reason == p.Reason }
+		if slices.ContainsFunc(ports[:slices.IndexFunc(ports, func(o api.Port) bool { return o.ID == p.ID })], same) {
+			continue // it was named with the first one
+		}
+		var names []string
+		for _, o := range ports {
+			if same(o) {
+				names = append(names, fmt.Sprintf("%d (%s)", o.ID, o.Name))
+			}
+		}
+		problems = append(problems, strings.TrimSuffix(enumerate(names)+" "+p.State+": "+p.Reason, ": "))
 	}
 	return problems
+}
+
+// mostNamed is how many ports a sentence names.
+const mostNamed = 4
+
+// enumerate begins a sentence about one or more ports.
+func enumerate(names []string) string {
+	if len(names) == 1 {
+		return "Port " + names[0] + " is"
+	}
+	last := names[len(names)-1]
+	if more := len(names) - mostNamed; more > 1 {
+		names, last = names[:mostNamed+1], fmt.Sprintf("%d more", more)
+	}
+	return "Ports " + strings.Join(names[:len(names)-1], ", ") + " and " + last + " are"
 }
 
 // bootProblems returns what init on an appliance says in its file that is wrong.

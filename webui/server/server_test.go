@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -294,6 +295,31 @@ func (w *web) leaf() *x509.Certificate {
 }
 
 // The certificate follows the device's name and addresses, without anybody who asks for the status.
+func TestPortProblems(t *testing.T) {
+	port := func(id int, state, reason string) api.Port {
+		return api.Port{ID: id, Name: fmt.Sprintf("eth%d", id), State: state, Reason: reason}
+	}
+	var many []api.Port
+	for i := range 64 {
+		many = append(many, port(i+1, "absent", "no such link"))
+	}
+	for _, c := range []struct {
+		ports []api.Port
+		want  []string
+	}{
+		{[]api.Port{port(1, "up", "")}, nil},
+		{[]api.Port{port(1, "up", ""), port(2, "down", "")}, []string{"Port 2 (eth2) is down"}},
+		{[]api.Port{port(1, "down", "no carrier"), port(2, "up", "slow"), port(3, "down", "no carrier")},
+			[]string{"Ports 1 (eth1) and 3 (eth3) are down: no carrier", "Port 2 (eth2) is up: slow"}},
+		{many[:5], []string{"Ports 1 (eth1), 2 (eth2), 3 (eth3), 4 (eth4) and 5 (eth5) are absent: no such link"}},
+		{many, []string{"Ports 1 (eth1), 2 (eth2), 3 (eth3), 4 (eth4) and 60 more are absent: no such link"}},
+	} {
+		if got := portProblems(c.ports); !slices.Equal(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestCertificateFollows(t *testing.T) {
 	w := newWeb(t, echo)
 	if leaf := w.leaf(); leaf.VerifyHostname("lab.local") != nil || leaf.VerifyHostname("192.0.2.7") != nil || len(leaf.IPAddresses) != 3 {
