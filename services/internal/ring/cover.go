@@ -14,10 +14,11 @@ import (
 // At the old end of a ring that has wrapped devices and workers do not lose their blocks in the order of time, so what is there just after the oldest packet is there
 // in part. What follows says where that ends.
 
-// The reasons of gaps at the old end: what was overwritten before it was asked for, and since.
+// The reasons of gaps. At the old end: what was overwritten before it was asked for, and since. At the new one: a worker that has more to do than it can.
 const (
 	whyOverwritten = "overwritten"
 	whyMeanwhile   = "overwritten while it was read"
+	whyBehind      = "not recorded yet: the recording is behind"
 )
 
 // forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now. r.mu is held.

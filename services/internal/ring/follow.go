@@ -19,6 +19,7 @@ const (
 	followEvery = 50 * time.Millisecond
 	patience    = 70 * time.Millisecond // for a worker to show its unfinished block: live ports give a batch every 50 ms
 	endSlack    = int64(250 * time.Millisecond)
+	lag         = 2 * time.Second // that a worker may be behind, before a query ends without what it has not recorded yet, and says so
 )
 
 // A follower names the blocks of a query, round by round: first those that the ring has, then, for a live one, those that come.
@@ -43,22 +44,32 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	if !f.begun {
 		f.floor = r.finishedUpTo()
 	}
-	bound = r.show(q.ctx.Done(), q.q.To <= r.now()-endSlack)
 	now := r.now()
+	due := min(q.q.To-1, now-idleSlack) // what came by then may not be left out
+	for deadline := time.Now().Add(lag); ; {
+		bound = r.show(q.ctx.Done(), q.q.To <= now-endSlack)
+		if q.q.Live || bound >= due || q.ctx.Err() != nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	now = r.now()
 	tasks = f.choose(f.list(f.warm()))
 	for _, g := range f.holes() {
 		q.gap(g.From, g.To, g.Why)
 	}
-	f.named = max(f.named, bound)
+	f.named = max(f.named, min(bound, now))
 	q.rounds.Add(1) // only now: who lists the blocks of a stream after it sees all that this round names
 	r.mu.Lock()
 	closed := r.closed
 	r.mu.Unlock()
-	final = !q.q.Live || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-endSlack
+	final = !q.q.Live || q.q.To <= min(bound, now) || q.q.To != math.MaxInt64 && q.q.To <= now-int64(lag)
 	if closed && !final {
 		final, q.end = true, ErrClosed
 	}
 	if final {
+		if bound < due {
+			q.gap(max(bound+1, q.q.From), due, whyBehind)
+		}
 		bound = math.MaxInt64
 	}
 	for _, t := range tasks {
@@ -131,7 +142,9 @@ func (r *Ring) show(done <-chan struct{}, past bool) (bound int64) {
 		if s.asked.Load() == asked[i] {
 			s.showIdle()
 		}
-		bound = min(bound, s.mark.Load())
+		if !s.finished.Load() { // else nothing comes from it
+			bound = min(bound, s.mark.Load())
+		}
 	}
 	return bound
 }

@@ -846,6 +846,30 @@ func TestLiveHold(t *testing.T) {
 }
 
 // TestClosedWhileRead closes a ring under its readers: they are told, and what they hold stays valid.
+// A query does not leave out what a worker that has much to do has not recorded yet, and says so where that takes too long.
+func TestWorkerBehind(t *testing.T) {
+	r := newSetting(t, 1, 32<<20).create(t).open(t)
+	s := r.Stage(0, table)
+	frames := mix(7, 100)
+	play(t, s, &traffic{frames: frames})
+	busy := &s.(*stage).inside
+	busy.Lock()
+	time.AfterFunc(300*time.Millisecond, busy.Unlock)
+	have, scan := collect(t, r, everything)
+	sameFrames(t, frames, have)
+	if len(scan.Gaps) != 0 {
+		t.Errorf("gaps %+v", scan.Gaps)
+	}
+	play(t, s, &traffic{frames: frames}) // forgets how far it was
+	busy.Lock()
+	_, scan = collect(t, r, everything)
+	busy.Unlock()
+	if len(scan.Gaps) != 1 || scan.Gaps[0].Why != whyBehind || scan.Gaps[0].To < time.Now().Add(-time.Minute).UnixNano() {
+		t.Errorf("gaps %+v, want one of what is not recorded yet", scan.Gaps)
+	}
+	closeRing(t, r)
+}
+
 func TestClosedWhileRead(t *testing.T) {
 	set := newSetting(t, 1, 32<<20).create(t)
 	r := set.open(t)
