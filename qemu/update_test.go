@@ -5,6 +5,7 @@ package qemu
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -373,8 +374,9 @@ func awaitConfirmed(t *testing.T, v *VM, c *Client) (f api.Firmware) {
 	t.Helper()
 	var err error
 	for deadline := time.Now().Add(Patience(t)); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if f, err = firmware(c); err != nil {
-			continue
+		f, err = firmware(c)
+		if refused := new(api.Error); errors.As(err, &refused) && refused.Kind == api.Unauthenticated {
+			break // its state is not what it was, and the console still has why
 		}
 		for _, i := range f.Images {
 			if i.Running && i.State == api.FirmwareConfirmed {
