@@ -115,14 +115,15 @@ func (m *machine) format(device string) error {
 // that a person decides.
 func (m *machine) repair(device string) error {
 	code, err := m.program("/sbin/e2fsck", "-p", device)
-	const corrected, rebootWanted, left = 1, 2, 4 // e2fsck(8)
+	// e2fsck(8). Preening does not open a file system whose superblock was torn by a power cut; a repair takes one of the copies of it.
+	const corrected, rebootWanted, left, unopened = 1, 2, 4, 8
 	switch {
 	case err == nil:
 		return nil
 	case code == corrected || code == rebootWanted || code == corrected|rebootWanted:
 		m.say("the file system on %s was put in order", device)
 		return nil
-	case code > 0 && code&left != 0:
+	case code > 0 && code&(left|unopened) != 0:
 		m.say("the file system on %s is damaged; repairing it", device)
 		if code, err = m.program("/sbin/e2fsck", "-y", device); err == nil || code&^(corrected|rebootWanted) == 0 {
 			m.say("the file system on %s was repaired; what lost its name is in lost+found", device)
