@@ -210,7 +210,8 @@ func (e *Engine) worker(index int) *pipeline.Worker {
 
 // equip gives a worker its tables. To make them takes some tenths of a second, so each worker does it for itself, and meanwhile the ports' rings take what comes:
 // an engine that starts anew loses no frames for that.
-func (e *Engine) equip(w *pipeline.Worker, plan *memoryPlan) {
+func (e *Engine) equip(w *pipeline.Worker) {
+	plan := e.plan
 	config := flow.Config{Flows: plan.Plan.Flows / plan.Workers}
 	if plan.L7 {
 		w.L7 = l7.New(l7.Config{Bytes: int(plan.L7Bytes/callsShare*(callsShare-1)) / plan.Workers, Guess: true, Hosts: e.hosts(), Calls: e.calls})
@@ -240,7 +241,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	for _, w := range e.workers {
 		e.running.Go(func() {
 			runtime.LockOSThread()
-			e.equip(w, e.plan)
+			e.equip(w)
 			if err := w.Run(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("worker %d: %w", w.Index, err))
 			}

@@ -44,15 +44,8 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	if !f.begun {
 		f.floor = r.finishedUpTo()
 	}
+	bound, due := f.shown()
 	now := r.now()
-	due := min(q.q.To-1, now-idleSlack) // what came by then may not be left out
-	for deadline := time.Now().Add(lag); ; {
-		bound = r.show(q.ctx.Done(), q.q.To <= now-endSlack)
-		if q.q.Live || bound >= due || q.ctx.Err() != nil || time.Now().After(deadline) {
-			break
-		}
-	}
-	now = r.now()
 	tasks = f.choose(f.list(f.warm()))
 	for _, g := range f.holes() {
 		q.gap(g.From, g.To, g.Why)
@@ -77,6 +70,20 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	}
 	f.begun = true
 	return tasks, bound, final
+}
+
+// shown has the workers show what they have recorded, and returns up to which time that is everything, and up to which it should be: a query that is not live waits
+// for a worker that is behind.
+func (f *follower) shown() (bound, due int64) {
+	r, q := f.q.ring, f.q
+	now := r.now()
+	due = min(q.q.To-1, now-idleSlack)
+	for deadline := time.Now().Add(lag); ; {
+		bound = r.show(q.ctx.Done(), q.q.To <= now-endSlack)
+		if q.q.Live || bound >= due || q.ctx.Err() != nil || time.Now().After(deadline) {
+			return bound, due
+		}
+	}
 }
 
 // holes returns the times of which packets cannot be named any more: what the ring has lost before the query began, and what it has lost between two rounds,
