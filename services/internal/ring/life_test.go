@@ -783,6 +783,12 @@ func TestEstimate(t *testing.T) {
 			t.Errorf("%q: %+v, and the query brings %d packets of %d blocks", text, e, len(have), scan.Read)
 		}
 	}
+	for text, exact := range map[string]bool{`ip == 10.9.9.9 and port == 7`: true, `callIdMedia == "a" and port == 7`: false, `streamRegexp == "a" and port == 7`: false} {
+		e, err := r.Estimate(context.Background(), Query{From: epoch, To: epoch + 1, Filter: mustFilter(t, text), Hold: true})
+		if err != nil || e.Exact != exact {
+			t.Errorf("%q: %+v, %v", text, e, err)
+		}
+	}
 	closeRing(t, r)
 }
 

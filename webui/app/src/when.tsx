@@ -156,7 +156,11 @@ function Trial({ ring, w, expression, startable }: { ring: Ring; w: When; expres
 }
 
 function expected(d: DryRun): string {
-  if (d.packets === 0) return `No packet matches: ${d.blocks === 0 ? "no block has what is asked for" : `${count(d.blocks)} blocks would be read for nothing`}.`;
+  if (d.blocks === 0) return "No packet matches: no block has what is asked for.";
+  if (d.packets === 0)
+    return d.exact
+      ? `No packet matches: ${count(d.blocks)} blocks would be read for nothing.`
+      : `None of the packets looked at matches; ${count(d.sampled)} of the ${count(d.blocks)} blocks to read were looked at.`;
   const about = d.exact ? "" : "About ";
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
   const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;
