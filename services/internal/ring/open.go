@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 
 	"galvo/services/internal/ring/block"
@@ -39,7 +40,9 @@ func open(c Config) (*Ring, error) {
 		r.devices = append(r.devices, d)
 		if err := r.openDevice(d); err != nil {
 			d.missing, d.segments = true, nil
-			err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err)
+			if err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err); errors.Is(err, os.ErrNotExist) {
+				err = fmt.Errorf("device %d (%s) is missing", i, dir)
+			}
 			errs = append(errs, err)
 			r.mu.Lock()
 			d.failed = err
