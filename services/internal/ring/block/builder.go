@@ -102,6 +102,7 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	b.codes = appendCode(b.codes, distance)
 
 	f := &p.Frame
+	prefetch(&b.buf[b.pos+writeAhead], captured)
 	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, nil))
 	if f.Time < b.Header.Last {
 		b.Header.Flags |= FlagUnsorted
@@ -113,6 +114,10 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 		b.goOn(b.buf, b.pos)
 	}
 }
+
+// writeAhead is how far before its time the memory of a block is fetched. It was another block's, and went to the disk from there: the processor writes each line
+// that is not in its caches only when it is there. The trailer's size is the most that it can be.
+const writeAhead = 2048
 
 // sumStep is how many bytes of a block are summed at once: few enough to be in the nearest cache.
 const sumStep = 16 << 10
