@@ -137,10 +137,17 @@ func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		outerID = m.Outer.ID
 		outer = b.silent(m.Outer)
 	}
+	if i := int(m.Flow.Hint); i < len(b.entries) {
+		if e := &b.entries[i]; e.id == id && e.outerID == outerID {
+			return int32(i)
+		}
+	}
 	at := b.slot(id, outerID, l7.Verdict{})
 	if i := b.slots.At[at]; i != 0 {
+		m.Flow.Hint = i - 1
 		return int32(i) - 1
 	}
+	m.Flow.Hint = uint16(len(b.entries))
 	e := b.append(at, id, outerID)
 	e.flags = entryFlow | recordFlags(m.Flow, p.Time)
 	if outer != noEntry {
