@@ -102,6 +102,7 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	b.codes = appendCode(b.codes, distance)
 
 	f := &p.Frame
+	prefetch(&b.buf[b.pos+writeAhead], captured)
 	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, nil))
 	if f.Time < b.Header.Last {
 		b.Header.Flags |= FlagUnsorted
@@ -113,6 +114,10 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 		b.goOn(b.buf, b.pos)
 	}
 }
+
+// writeAhead is how far before its time the memory of a block is fetched. It was another block's, and went to the disk from there: the processor writes each line
+// that is not in its caches only when it is there. The trailer's size is the most that it can be.
+const writeAhead = 2048
 
 // sumStep is how many bytes of a block are summed at once: few enough to be in the nearest cache.
 const sumStep = 16 << 10
@@ -132,10 +137,17 @@ func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		outerID = m.Outer.ID
 		outer = b.silent(m.Outer)
 	}
+	if i := int(m.Flow.Hint); i < len(b.entries) {
+		if e := &b.entries[i]; e.id == id && e.outerID == outerID {
+			return int32(i)
+		}
+	}
 	at := b.slot(id, outerID, l7.Verdict{})
 	if i := b.slots.At[at]; i != 0 {
+		m.Flow.Hint = i - 1
 		return int32(i) - 1
 	}
+	m.Flow.Hint = uint16(len(b.entries))
 	e := b.append(at, id, outerID)
 	e.flags = entryFlow | recordFlags(m.Flow, p.Time)
 	if outer != noEntry {
