@@ -93,7 +93,9 @@ func TestRingDeletedWithoutDevice(t *testing.T) {
 		t.Errorf("the capture: %+v", c)
 	}
 	d.recording("both")
-	if r := d.ring("both"); !slices.ContainsFunc(r.DeviceStates, func(s api.RingDevice) bool { return s.Device == "two" && s.State == "absent" }) {
+	if r := d.ring("both"); !slices.ContainsFunc(r.DeviceStates, func(s api.RingDevice) bool {
+		return s.Device == "two" && s.State == "absent" && strings.Contains(s.Reason, "not active")
+	}) || !slices.Contains(r.Problems, "storage device two is missing") {
 		t.Errorf("a ring without one of its devices: %+v", r)
 	}
 	d.past(url.Values{})

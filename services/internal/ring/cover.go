@@ -18,6 +18,7 @@ import (
 const (
 	whyOverwritten = "overwritten"
 	whyMeanwhile   = "overwritten while it was read"
+	whyPaused      = "the ring was not recording"
 	whyBehind      = "not recorded yet: the recording is behind"
 )
 
@@ -121,6 +122,7 @@ func (q *Results) holes() (gaps []Gap) {
 	if missing > int(r.d.Copies) && from <= min(to, r.now()) {
 		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
 	}
+	gaps = append(gaps, r.pausesIn(from, to)...)
 	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
 }
 

@@ -96,7 +96,8 @@ func TestGolden(t *testing.T) {
 	}
 	golden(t, "index.txt", file.b[index.MinSegment-block.Size:])
 
-	d := state.Descriptor{Name: "golden", Ring: img.Header.Ring, Device: 1, Devices: 2, Copies: 1, Generation: 7, SegmentBytes: 4 << 20, Segments: 5, Created: epoch, Discarded: 9, Clean: true}
+	d := state.Descriptor{Name: "golden", Ring: img.Header.Ring, Device: 1, Devices: 2, Copies: 1, Generation: 7, SegmentBytes: 4 << 20, Segments: 5, Created: epoch, Discarded: 9, Clean: true,
+		Saved: epoch + 7, Pauses: []state.Pause{{From: epoch + 1, To: epoch + 2}, {From: epoch + 3, To: epoch + 4}}}
 	d.Dropped[state.CauseDisk] = 8
 	page := make([]byte, 2*files.PageSize)
 	d.Put(page)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
@@ -66,6 +68,7 @@ func TestWrap(t *testing.T) {
 			waitIdle(t, r)
 			for _, when := range []string{"recorded", "opened again"} {
 				have, scan := collect(t, r, everything)
+				scan.Gaps = slices.DeleteFunc(scan.Gaps, func(g Gap) bool { return g.Why == whyPaused }) // by the clock: long after the packets
 				if len(scan.Gaps) != 1 || scan.Gaps[0].Why != whyOverwritten || len(have) < 20_000 || len(have) > 100_000 {
 					t.Fatalf("%s: %d of %d packets, gaps %v", when, len(have), len(all), scan.Gaps)
 				}
@@ -87,7 +90,7 @@ func TestWrap(t *testing.T) {
 				}
 				from := slices.IndexFunc(all, func(f packet.Frame) bool { return f.Time >= oldest })
 				sameFrames(t, all[from:], have[at:])
-				since, scan := collect(t, r, Query{From: oldest, To: math.MaxInt64})
+				since, scan := collect(t, r, Query{From: oldest, To: all[len(all)-1].Time + 1})
 				if len(scan.Gaps) != 0 {
 					t.Errorf("%s: gaps %v from the oldest on", when, scan.Gaps)
 				}
@@ -180,11 +183,19 @@ func TestPowerCut(t *testing.T) {
 		}
 		have, scan := collect(t, r, everything)
 		overwritten := int64(math.MinInt64) // up to here the ring has wrapped
+		var paused Gap
 		for _, g := range scan.Gaps {
-			if g.Why != whyOverwritten {
+			switch g.Why {
+			case whyOverwritten:
+				overwritten = max(overwritten, g.To)
+			case whyPaused:
+				paused = g
+			default:
 				t.Errorf("cut %d: gap %v", cut, g)
 			}
-			overwritten = max(overwritten, g.To)
+		}
+		if n := len(have); n < len(all) && have[n-1].Time < all[len(all)-1].Time && (paused.From != have[n-1].Time+1 || paused.To != all[len(all)-1].Time) {
+			t.Errorf("cut %d: the last packet is of %d, not of %d, and it was not recording in %v", cut, have[n-1].Time, all[len(all)-1].Time, paused)
 		}
 		k := 0
 		for i, h := range have {
@@ -601,6 +612,78 @@ func TestProtect(t *testing.T) {
 	}
 	s.Finish()
 	closeRing(t, r)
+}
+
+// TestPauses: the times in which a ring was not recording are gaps of what is asked about them, whichever of its devices were there, and however it ended.
+func TestPauses(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	clock.Store(epoch)
+	set.create(t)
+	both := set.cfg.Dirs
+	var want []Gap
+	var last int64
+	for round, how := range []string{"for the first time", "closed", "without a device", "with it again", "cut off"} {
+		set.cfg.Dirs = both
+		if how == "without a device" {
+			set.cfg.Dirs = []string{both[0], "away"}
+			set.disks["away"] = newDisk(9)
+		}
+		clock.Add(int64(time.Hour))
+		r := set.open(t)
+		clock.Add(5)
+		s := r.Stage(0, table)
+		if how == "cut off" { // what came last may be lost
+			have, _ := collect(t, r, everything)
+			last = have[len(have)-1].Time
+			want[len(want)-1].To -= 5 // of which nothing was written
+		}
+		if round > 0 {
+			want = append(want, Gap{last + 1, clock.Load(), whyPaused})
+		}
+		frames := mix(uint64(round), 100)
+		for i := range frames {
+			frames[i].Time = clock.Add(int64(time.Second))
+		}
+		p := newPlayer(s)
+		p.play(t, frames[:50])
+		p.play(t, frames[50:])
+		if how == "with it again" { // and then the power goes
+			waitIdle(t, r)
+			r.waitTails()
+			r.sync()
+			for _, d := range set.disks {
+				d.mu.Lock()
+				d.off = true
+				d.mu.Unlock()
+			}
+			r.Close()
+			for _, d := range set.disks {
+				d.powerOn()
+			}
+			continue
+		}
+		s.Finish()
+		clock.Add(500)
+		last = clock.Load()
+		if how == "cut off" {
+			gaps := func(from, to int64) []Gap {
+				_, scan := collect(t, r, Query{From: from, To: to})
+				return scan.Gaps
+			}
+			if diff := cmp.Diff(want, gaps(0, math.MaxInt64)); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff([]Gap{{want[1].From, want[1].From + 9, whyPaused}}, gaps(want[1].From-5, want[1].From+10)); diff != "" {
+				t.Error(diff)
+			}
+			if g := gaps(want[1].To+1, want[2].From); len(g) > 0 {
+				t.Errorf("gaps %v while it recorded", g)
+			}
+		}
+		r.Close() // of a device that is away it says so
+	}
 }
 
 // TestClockStepsBack sets the clock back by an hour: everything is kept, and delivered in the order of the stamps.

@@ -262,6 +262,7 @@ type Ring struct {
 	closed   bool
 	problems []string
 
+	paused      bool  // the last pause of the descriptor ended when the ring was opened. Guarded by mu
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
 
 	rate    rate

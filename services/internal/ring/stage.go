@@ -71,6 +71,9 @@ type snapshot struct {
 // Stage returns the stage of a worker, counted from 0. interfaces is the table that the frames' Iface indexes; it may grow, and describe a port anew.
 func (r *Ring) Stage(worker int, interfaces func() []pipeline.Interface) Stage {
 	s := r.stages[worker]
+	r.mu.Lock()
+	r.resume()
+	r.mu.Unlock()
 	s.interfaces = interfaces
 	s.finished.Store(false)
 	return s
