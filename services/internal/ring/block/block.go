@@ -223,9 +223,6 @@ func Empty(b []byte, id uint64) {
 	Seal(b[:Size], &h, Sum{})
 }
 
-// packetSize is what a packet block of so many captured bytes takes.
-func packetSize(captured int, flags packet.Flags) int { return pcapng.PacketSize(captured, flags, nil) }
-
 // A Bloom filter has bloomSize bytes; 4 bits stand for a key. With 1100 keys, as a block of real traffic has, one of 5000 blocks is read in vain.
 type Bloom []byte
 

@@ -80,10 +80,12 @@ func (b *Builder) Reset() {
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
 const perPacket = 2*(maxEntryBytes+maxEventBytes+l7.MaxHost) + 2 + 3
 
+// packetHead bounds what a packet block takes beside the packet's bytes.
+const packetHead = 28 + 3 + 8 + 4 + 4
+
 // Room reports whether a packet of so many captured bytes fits into the block.
 func (b *Builder) Room(captured int) bool {
-	size := packetSize(captured, packet.DirIn|packet.FCSBad)
-	return b.pos+size+localSize(b.bound+len(b.codes)+perPacket)+LocalHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
+	return b.pos+captured+packetHead+localSize(b.bound+len(b.codes)+perPacket)+LocalHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
 		int(b.Header.Packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+l7.MaxHost <= maxHosts
 }
 
