@@ -17,9 +17,10 @@ const Lead = 2
 // A run is packets that are looked at together.
 type run struct {
 	packets []packet.Packet
-	probes  [AheadMax]probe   // of packets
-	lines   [AheadMax]*uint64 // the second halves of the records that were guessed, else something at hand
-	again   bool              // some have no guess
+	probes  [AheadMax]probe  // of packets
+	hashes  [AheadMax]uint64 // of probes
+	guesses [AheadMax]uint32 // for each probe the number of a record that may be the flow's, the first likely one of its buckets, plus 1; 0 = none
+	again   bool             // some have no guess
 }
 
 // Ahead announces packets, AheadMax at most, which FindAhead finds after Advance was called Lead times. It is called before each Advance, without packets at the end.
@@ -31,7 +32,7 @@ type run struct {
 func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	if r := &t.runs[(t.at+Lead-1)%len(t.runs)]; len(r.packets) > 0 {
 		if whole {
-			prefetch(&r.lines)
+			prefetchRecords(&t.records[0], secondHalf, &r.guesses)
 		}
 		t.guessAgain(r)
 	}
@@ -41,11 +42,9 @@ func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 		return
 	}
 	for i := range packets {
-		pr := &r.probes[i&(AheadMax-1)]
-		pr.set(t, &packets[i])
-		r.lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
+		r.hashes[i&(AheadMax-1)] = r.probes[i&(AheadMax-1)].set(&t.join.seed, &packets[i])
 	}
-	prefetch(&r.lines)
+	prefetchBuckets(&t.index[0], t.mask, &r.hashes)
 }
 
 // Advance goes on to the next run.
@@ -61,22 +60,21 @@ func (t *Table) Advance() {
 // guess looks for the records of a run in their first buckets, and begins to fetch them; where there is none it fetches the second bucket.
 func (t *Table) guess(r *run) {
 	r.again = false
-	for i := range r.packets {
-		pr := &r.probes[i&(AheadMax-1)]
-		r.lines[i&(AheadMax-1)] = &pr.hash
-		if pr.none {
+	r.guesses = [AheadMax]uint32{}
+	index, mask := t.index, t.mask
+	for i, h := range r.hashes[:len(r.packets)] {
+		if h == 0 {
 			continue
 		}
-		b := &t.index[t.first(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 {
-			pr.guess = b.record(m)
-			r.lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // with which the second half begins
+		b := &index[int(h>>32)&mask]
+		if m := b.candidates(tagOf(h)); m != 0 {
+			r.guesses[i] = b.record(m)
 		} else {
-			prefetchLine(&t.index[t.second(pr.hash)][0])
+			prefetchLine(&t.index[t.second(h)][0])
 			r.again = true
 		}
 	}
-	prefetchBefore(&r.lines)
+	prefetchRecords(&t.records[0], firstHalf, &r.guesses)
 }
 
 // guessAgain looks for those records of a run in their second buckets that guess did not find. One flow of 25 is there, and each new one is looked for there: to wait for
@@ -85,15 +83,14 @@ func (t *Table) guessAgain(r *run) {
 	if !r.again {
 		return
 	}
-	for i := range r.packets {
-		pr := &r.probes[i&(AheadMax-1)]
-		if pr.guess != 0 || pr.none {
+	for i, h := range r.hashes[:len(r.packets)] {
+		if h == 0 || r.guesses[i] != 0 {
 			continue
 		}
-		b := &t.index[t.second(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 {
-			pr.guess = b.record(m)
-			prefetchPair(&t.records[pr.guess-1].ID)
+		b := &t.index[t.second(h)]
+		if m := b.candidates(tagOf(h)); m != 0 {
+			r.guesses[i] = b.record(m)
+			prefetchPair(&t.records[r.guesses[i]-1].ID)
 		}
 	}
 }
@@ -108,28 +105,32 @@ func (t *Table) forget() {
 // A probe is what is known about the flow of a packet before it is looked up.
 type probe struct {
 	key
-	hash  uint64
-	guess uint32 // number of a record that may be the flow's, the first likely one of its buckets, plus 1; 0 = none
-	none  bool   // the headers name no flow
+	none  bool // the headers name no flow
+	plain bool // neither a tunnel's nor a fragment, and nothing that begins or ends a flow
 }
 
-// set takes the key from p.
-func (pr *probe) set(t *Table, p *packet.Packet) {
-	pr.guess, pr.none = 0, p.Layers&packet.IP == 0 || hasPorts[p.Proto] && !p.Ports()
+// set takes the key from p and returns its hash; 0 if the headers name no flow.
+func (pr *probe) set(s *seed, p *packet.Packet) uint64 {
+	pr.plain = p.Layers&(packet.Tunnel|packet.Fragment)|packet.Layers(p.TCPBits&(syn|fin|rst)) == 0
+	ported := hasPorts[p.Proto]
+	pr.none = p.Layers&packet.IP == 0 || ported && !p.Ports()
 	if pr.none {
-		return
+		return 0
 	}
-	pr.ports = 0
-	if hasPorts[p.Proto] {
-		pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
-	}
-	pr.kind = uint32(p.Proto)
 	if p.Layers&packet.IPv4 == 0 {
+		pr.kind, pr.ports = uint32(p.Proto), 0
 		pr.addresses6(p)
-		pr.hash = t.join.seed.hash6(&pr.key)
-		return
+		if ported {
+			pr.addPorts(p.SrcPort, p.DstPort)
+		}
+		return s.hash6(&pr.key)
 	}
 	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
-	pr.src0, pr.src1, pr.dst0, pr.dst1 = w&math.MaxUint32, 0, w>>32, 0
-	pr.hash = t.join.seed.hash4(&pr.key)
+	src, dst := w&math.MaxUint32, w>>32
+	if ported {
+		src |= uint64(p.SrcPort) << 32
+		dst |= uint64(p.DstPort) << 32
+	}
+	pr.key = key{src0: src, dst0: dst, kind: uint32(p.Proto)}
+	return s.both(src, dst, uint32(p.Proto))
 }

@@ -248,8 +248,12 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i in
 	for i = from; i < len(packets); i++ {
 		m := &meta[i]
 		w.Flows.FindAhead(i, &m.Ref)
+		if w.L7 == nil && w.Streams == nil {
+			continue // what they would say is as empty as it was made
+		}
+		m.Stream, m.Call, m.Host = nil, nil, nil
 		p := &packets[i]
-		if w.L7 != nil { // else m.L7 is as empty as it was made
+		if w.L7 != nil {
 			found = i
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(p), &m.Ref)
 			if m.Flow != nil {
