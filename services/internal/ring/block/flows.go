@@ -27,13 +27,14 @@ type entry struct {
 	id        uint64 // of the flow within its worker; 0 = none
 	outerID   uint64
 	l2        [2]uint64 // hashes of link headers whose keys are in the index
+	chunks    Chunks    // that have its packets, and those of the entries whose outer one it is
 	verdict   l7.Verdict
 	flags     entryFlags
 	host      hostRef // the name that the last event told
 	note      int32   // in builder.notes; noEntry if it has none
 	lastPkt   int32   // ordinal of its last packet; noEntry before the first
-	firstItem int32   // in builder.events
-	lastItem  int32
+	firstItem int16   // in builder.events
+	lastItem  int16
 }
 
 // An entryNote is what few entries have.
@@ -47,8 +48,8 @@ type entryFlags uint8
 const (
 	entryFlow      entryFlags = 1 << iota // it is a flow; else only a verdict
 	entryServer1                          // endpoint 1 is the server
-	entryFrom1                            // endpoint 1 sent the first packet in this block
-	entryKey                              // the key is written; else the first packet has it
+	entryLower1                           // endpoint 1 has the lower address, or the same one and the lower port
+	entryKey                              // the key is written; else every packet has it
 	entryOuter                            // packets of this entry belong to an outer flow, too
 	entryV6                               // of a written key
 	EntryContinued                        // the flow had packets before this block
@@ -65,12 +66,19 @@ type key struct {
 // An event is what became known of a flow with a packet.
 type event struct {
 	packet  int32
-	next    int32
+	next    int16
 	verdict l7.Verdict
 	host    hostRef
 }
 
-type hostRef struct{ at, n uint32 }
+// A hostRef is where a name is in Builder.hosts, and, in the lower 8 bits, how long it is; 0 is none.
+type hostRef uint32
+
+func newHostRef(at, n int) hostRef { return hostRef(at<<8 | n) }
+
+func (r hostRef) len() int { return int(r & 0xff) }
+
+func (r hostRef) of(hosts []byte) []byte { return hosts[r>>8:][:r.len()] }
 
 // Sizes that bound an encoded entry and event.
 const (
@@ -136,7 +144,7 @@ func (b *Builder) appendEvents(dst []byte, e *entry) []byte {
 		if ev.verdict.App != 0 {
 			head |= eventApp
 		}
-		if ev.host.n != 0 {
+		if ev.host != 0 {
 			head |= eventHost
 		}
 		if ev.next != noEntry {
@@ -153,9 +161,9 @@ func (b *Builder) appendEvents(dst []byte, e *entry) []byte {
 		if ev.verdict.App != 0 {
 			dst = binary.AppendUvarint(dst, uint64(ev.verdict.App))
 		}
-		if ev.host.n != 0 {
-			dst = append(dst, byte(ev.host.n))
-			dst = append(dst, b.hosts[ev.host.at:][:ev.host.n]...)
+		if ev.host != 0 {
+			dst = append(dst, byte(ev.host.len()))
+			dst = append(dst, ev.host.of(b.hosts)...)
 		}
 	}
 	return dst
