@@ -537,14 +537,10 @@ func (x *resolver) read(s *stream, t *task) {
 	if err != nil || v.Flows.Read(v.Buf, &v.Header) != nil {
 		return // the query says so when it reads the block for its packets
 	}
-	for i := range v.Flows.Entries {
-		e := &v.Flows.Entries[i]
-		if e.ID == 0 || e.Flags&block.EntryContinued == 0 || e.Silent() {
-			continue
-		}
-		for _, ev := range e.Events {
+	for id, events := range v.Flows.Known(true) {
+		for _, ev := range events {
 			ev.Host = slices.Clone(ev.Host)
-			s.known[e.ID] = append(s.known[e.ID], laterEvent{t.Seq, ev})
+			s.known[id] = append(s.known[id], laterEvent{t.Seq, ev})
 			s.held++
 		}
 	}

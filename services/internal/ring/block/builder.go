@@ -182,7 +182,7 @@ func (b *Builder) silent(r *flow.Record) int32 {
 	e.flags = entryFlow | recordFlags(r, r.First)
 	i := int32(len(b.entries) - 1)
 	b.keyed(i, r)
-	e.firstItem = b.event(noEntry, l7.Verdict{State: SilentState}, 0)
+	e.firstItem = b.event(noEntry, l7.Verdict{State: silentState}, 0)
 	return i
 }
 
@@ -209,7 +209,7 @@ func recordFlags(r *flow.Record, now int64) (f entryFlags) {
 		f |= entryOutside
 	}
 	if r.First < now {
-		f |= EntryContinued
+		f |= entryContinued
 	}
 	if c := bytes.Compare(r.Addr[1][:], r.Addr[0][:]); c < 0 || c == 0 && r.Port[1] < r.Port[0] {
 		f |= entryLower1

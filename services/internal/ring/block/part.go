@@ -5,19 +5,20 @@ import (
 	"iter"
 	"math/bits"
 	"sync"
-
-	"galvo/services/internal/ring/files"
 )
 
+// page is the unit in which files are read.
+const page = 4096
+
 // Pages is a set of the pages of a block.
-type Pages [Size / files.PageSize / 64]uint64
+type Pages [Size / page / 64]uint64
 
 // AllPages are those of a whole block.
 var AllPages = Pages{1<<64 - 1, 1<<64 - 1, 1<<64 - 1, 1<<64 - 1}
 
 // add adds the pages with the bytes from <= at < to.
 func (p *Pages) add(from, to int) {
-	for i := from / files.PageSize; i < (to+files.PageSize-1)/files.PageSize; i++ {
+	for i := from / page; i < (to+page-1)/page; i++ {
 		p[i/64] |= 1 << (i % 64)
 	}
 }
@@ -48,7 +49,7 @@ func (p Pages) without(o *Pages) Pages {
 }
 
 // near is how many pages between two pieces are read with them: they take less time than another request.
-const near = 4
+const near = 8
 
 // Pieces yields the bytes of the pages, in as few pieces as is sensible: from <= at < to.
 func (p *Pages) Pieces() iter.Seq2[int, int] {
@@ -59,20 +60,20 @@ func (p *Pages) Pieces() iter.Seq2[int, int] {
 			case !p.has(i):
 			case from >= 0 && i-to <= near:
 				to = i + 1
-			case from >= 0 && !yield(from*files.PageSize, to*files.PageSize):
+			case from >= 0 && !yield(from*page, to*page):
 				return
 			default:
 				from, to = i, i+1
 			}
 		}
 		if from >= 0 {
-			yield(from*files.PageSize, to*files.PageSize)
+			yield(from*page, to*page)
 		}
 	}
 }
 
 // spill is how far the last packet of a chunk mostly reaches into the next one, at most.
-const spill = files.PageSize
+const spill = page
 
 // Plan returns the pages that have, if packets are as long as most, some chunks of a block, its flow table from dataEnd to flowsEnd, and its trailer.
 func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {

@@ -37,7 +37,7 @@ type Walker struct {
 	own    packet.Packet
 	inner  packet.Packet // innermost headers of a tunnelled packet
 	Ref    flow.Ref
-	Entry  *tableEntry
+	Entry  *Entry
 }
 
 var errData = errors.New("its packets make no sense")
@@ -97,7 +97,7 @@ func (w *Walker) enhanced(b []byte) error {
 		}
 	}
 	p.Decode(w.links[iface])
-	w.Entry = &w.Block.Flows.Entries[w.Block.Flows.of[w.Ordinal]]
+	w.Entry = w.Block.Flows.entry(int(w.Block.Flows.of[w.Ordinal]))
 	w.refer()
 	w.Ordinal++
 	return nil
@@ -107,10 +107,10 @@ func (w *Walker) enhanced(b []byte) error {
 func (w *Walker) refer() {
 	e := w.Entry
 	w.Ref = flow.Ref{}
-	if e.Flags&entryFlow == 0 {
+	if e.flags&entryFlow == 0 {
 		return
 	}
-	p, outer := w.Packet, &w.Block.Flows.Entries[e.outer]
+	p, outer := w.Packet, w.Block.Flows.entry(int(e.outer))
 	if !e.keyed {
 		e.take(p)
 	}
@@ -139,7 +139,7 @@ func (w *Walker) innermost() *packet.Packet {
 }
 
 // take takes the key of a flow from one of its packets.
-func (e *tableEntry) take(p *packet.Packet) {
+func (e *Entry) take(p *packet.Packet) {
 	r := &e.record
 	e.keyed = true
 	r.Proto = p.Proto
@@ -152,7 +152,7 @@ func (e *tableEntry) take(p *packet.Packet) {
 		sport, dport = p.SrcPort, p.DstPort
 	}
 	from := 0
-	if c := bytes.Compare(src, dst); (c < 0 || c == 0 && sport < dport) == (e.Flags&entryLower1 != 0) {
+	if c := bytes.Compare(src, dst); (c < 0 || c == 0 && sport < dport) == (e.flags&entryLower1 != 0) {
 		from = 1
 	}
 	copy(r.Addr[from][:], src)
@@ -293,7 +293,7 @@ func (v *Reader) Walk(t *Tables) (*Walker, error) {
 
 // Keys goes through the packets of a block and returns their keys, and for each the chunks with packets that have it, or whose flow has it.
 func (w *Walker) Keys(h *Header) (map[filter.Key]Chunks, error) {
-	keys, of := make(map[filter.Key]Chunks), make(map[*tableEntry]Chunks)
+	keys, of := make(map[filter.Key]Chunks), make(map[*Entry]Chunks)
 	var list []filter.Key
 	first, last, bytes := int64(math.MaxInt64), int64(math.MinInt64), uint32(0)
 	for {
@@ -311,14 +311,14 @@ func (w *Walker) Keys(h *Header) (map[filter.Key]Chunks, error) {
 			keys[k] |= here
 		}
 		of[w.Entry] |= here
-		of[&w.Block.Flows.Entries[w.Entry.outer]] |= here
+		of[w.Block.Flows.entry(int(w.Entry.outer))] |= here
 	}
 	for e, chunks := range of {
 		list = list[:0]
 		for _, ev := range e.Events {
 			list = filter.AppendVerdictKeys(list, ev.Verdict)
 		}
-		if e.Flags&entryKey != 0 {
+		if e.flags&entryKey != 0 {
 			list = filter.AppendFlowKeys(list, &e.record)
 		}
 		for _, k := range list {
