@@ -251,6 +251,7 @@ type Ring struct {
 	stages []*stage
 
 	buffers files.Buffers // of queries
+	heads   block.Heads
 	sorter  index.Writer
 
 	mu       sync.Mutex

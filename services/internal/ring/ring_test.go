@@ -228,6 +228,7 @@ var le = binary.LittleEndian
 
 // As FORMAT.md says.
 const (
-	theTrailer = 1044352
-	theBloom   = 116
+	theTrailer = 1043836
+	theChunks  = 128
+	theBloom   = 640
 )

@@ -3,6 +3,8 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
@@ -12,10 +14,12 @@ import (
 // A task is a block to be looked at, or, without one, the message that everything before bound has been named.
 type task struct {
 	index.Slot
-	places []place   // where it lies
-	waits  bool      // it is on its way there
-	shown  *snapshot // or a copy of it while it is unfinished
-	from   uint32    // ordinal of the first packet that was not looked at before
+	chunks block.Chunks // that may have what the query wants
+	exact  bool         // the exact index has said so
+	places []place      // where it lies
+	waits  bool         // it is on its way there
+	shown  *snapshot    // or a copy of it while it is unfinished
+	from   uint32       // ordinal of the first packet that was not looked at before
 	done   chan struct{}
 	after  chan struct{} // done of the one that must be looked at before; nil if there is none
 	v      *view         // nil if nothing matched
@@ -32,7 +36,7 @@ type place struct {
 	i int
 }
 
-// look reads a block and keeps what the query wants of it; nil if that is nothing.
+// look reads what the query may want of a block, and keeps what it wants; nil if that is nothing.
 func (q *Results) look(t *task) *view {
 	v := q.view()
 	why := q.fetch(t, v)
@@ -44,10 +48,7 @@ func (q *Results) look(t *task) *view {
 		if errors.Is(why, errOverwritten) {
 			q.gap(t.First, t.Last, whyMeanwhile)
 		} else {
-			q.gap(t.First, t.Last, "damaged")
-			q.ring.mu.Lock()
-			q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
-			q.ring.mu.Unlock()
+			q.damaged(t, why)
 		}
 		return nil
 	}
@@ -69,8 +70,18 @@ func (q *Results) look(t *task) *view {
 
 var errOverwritten = errors.New("overwritten")
 
-// fetch reads the bytes of a block: from memory, or from the first of its places that has it.
+// damaged says that a block, or a part of it, cannot be read.
+func (q *Results) damaged(t *task, why error) {
+	q.gap(t.First, t.Last, "damaged")
+	q.ring.mu.Lock()
+	defer q.ring.mu.Unlock()
+	q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
+}
+
+// fetch reads the chunks of a block that the query may want: from memory, or from the first of its places that has them. If none has all of them, what is whole is
+// in v.Chunks, and the rest is reported.
 func (q *Results) fetch(t *task, v *view) error {
+	v.Chunks = block.All
 	if t.shown != nil {
 		v.Buf, v.Header = t.shown.buf, t.shown.h
 		q.count(func(s *Scan) { s.Bytes += uint64(v.Header.FlowsEnd) })
@@ -89,20 +100,102 @@ func (q *Results) fetch(t *task, v *view) error {
 		}
 		t.places = q.ring.locate(t.Seq)
 	}
-	why := error(errOverwritten)
-	for _, p := range t.places {
-		h, err := q.ring.readBlock(p.s, p.i, b)
-		q.count(func(s *Scan) { s.Bytes += block.Size })
+	why, some := error(errOverwritten), -1
+	for i, p := range t.places {
+		lost, err := q.readPart(t, p, v)
 		switch {
-		case err == nil && h.Seq == t.Seq:
-			v.Header = h
+		case err == nil && v.Header.Seq == t.Seq && lost == 0:
 			return nil
-		case err == nil, q.ring.gone(p, t.Seq):
+		case err == nil && v.Header.Seq != t.Seq, q.ring.gone(p, t.Seq):
+		case err == nil:
+			why, some = block.ErrSum, i
 		default:
 			why = err
 		}
 	}
-	return why
+	if some < 0 {
+		return why
+	}
+	p := t.places[some]
+	lost, err := q.readPart(t, p, v)
+	if err != nil || v.Header.Seq != t.Seq || q.ring.gone(p, t.Seq) {
+		return why
+	}
+	q.damaged(t, p.fault(fmt.Errorf("%d of its %d chunks: %w", lost.Len(), block.MaxChunks, why)))
+	return nil
+}
+
+// mostPages is how many pages of a block are read for some of its chunks: for more it is read as a whole.
+const mostPages = block.Size / files.PageSize / 2
+
+// readPart reads the chunks of a block that the query may want, from a place. It returns those of them that are damaged: v has the others. It may be another
+// block by now.
+func (q *Results) readPart(t *task, p place, v *view) (lost block.Chunks, err error) {
+	want, missing, have := t.chunks, block.Plan(t.chunks, t.DataEnd, t.FlowsEnd), block.Pages{}
+	if missing.Len() > mostPages {
+		want, missing = block.All, block.AllPages
+	}
+	for missing != (block.Pages{}) {
+		if err := q.readPages(p, &missing, v.Buf); err != nil {
+			return 0, p.fault(err)
+		}
+		have.Join(missing)
+		if have == block.AllPages {
+			if v.Header, err = block.Check(v.Buf); err == nil {
+				v.Chunks = block.All
+				return 0, q.ours(p, v)
+			}
+		}
+		if missing, err = v.Part(want, &have, &q.ring.heads); err != nil {
+			return 0, p.fault(err)
+		}
+		if err := q.ours(p, v); err != nil || v.Header.Seq != t.Seq {
+			return 0, err
+		}
+	}
+	if err := v.Verify(want, &q.ring.heads); err != nil {
+		return 0, p.fault(err)
+	}
+	return want &^ v.Chunks, nil
+}
+
+// readPages reads pages of a block to their place in b, several pieces at once.
+func (q *Results) readPages(p place, pages *block.Pages, b []byte) error {
+	var wait sync.WaitGroup
+	var failed atomic.Pointer[error]
+	read := func(from, to int) {
+		if _, err := p.s.file.ReadAt(b[from:to], int64(p.i)*block.Size+int64(from)); err != nil {
+			failed.Store(&err)
+		}
+		q.count(func(s *Scan) { s.Bytes += uint64(to - from) })
+	}
+	last := [2]int{}
+	for from, to := range pages.Pieces() {
+		if last[1] > 0 {
+			from, to := last[0], last[1]
+			wait.Go(func() { read(from, to) })
+		}
+		last = [2]int{from, to}
+	}
+	read(last[0], last[1])
+	wait.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// ours returns an error if a block is one of another ring.
+func (q *Results) ours(p place, v *view) error {
+	if v.Header.Ring != q.ring.d.Ring {
+		return p.fault(errors.New("it belongs to another ring"))
+	}
+	return nil
+}
+
+// fault says of an error where the block lies.
+func (p place) fault(err error) error {
+	return fmt.Errorf("device %d: block %d of %s: %w", p.s.dev.number, p.i, files.SegmentName(p.s.number), err)
 }
 
 // copyWaiting copies a block that waits for the disk; ok is false if it no longer does.
@@ -116,8 +209,8 @@ func (r *Ring) copyWaiting(seq uint64, b []byte) (block.Header, bool) {
 	if img == nil {
 		return block.Header{}, false
 	}
-	copy(b, img.Buf[:img.Header.FlowsEnd])
 	h := img.Header
+	block.Copy(b, img.Buf, &h)
 	r.release(img, false)
 	return h, true
 }
@@ -140,15 +233,16 @@ func (r *Ring) locate(seq uint64) (places []place) {
 
 // readBlock reads a block and checks it.
 func (r *Ring) readBlock(s *segment, i int, b []byte) (block.Header, error) {
+	p := place{s, i}
 	if _, err := s.file.ReadAt(b[:block.Size], int64(i)*block.Size); err != nil {
-		return block.Header{}, fmt.Errorf("device %d: read block %d of %s: %w", s.dev.number, i, files.SegmentName(s.number), err)
+		return block.Header{}, p.fault(err)
 	}
 	h, err := block.Check(b)
 	if err == nil && h.Ring != r.d.Ring {
 		err = errors.New("it belongs to another ring")
 	}
 	if err != nil {
-		return h, fmt.Errorf("device %d: block %d of %s: %w", s.dev.number, i, files.SegmentName(s.number), err)
+		return h, p.fault(err)
 	}
 	return h, nil
 }
