@@ -183,6 +183,22 @@ func TestRingFaults(t *testing.T) {
 		t.Errorf("a ring with a disk that can only be read: %+v", r)
 	}
 	sameFrames(t, "after the faults", framesOf(t, d.past(url.Values{"startTime": {fmt.Sprint(from)}})), dataOf(more))
+
+	// So does the last one: the ring does not say that it records, and what it has can be read.
+	if err := syscall.Mount("", mount(0), "", syscall.MS_REMOUNT, "abort"); err != nil {
+		t.Fatal(err)
+	}
+	play(t, tx, rig.Mix(39, 30_000), 40_000)
+	d.wait("the ring says that no device takes packets", func() bool {
+		r := d.ring("both")
+		return r.State == "stopped" && strings.Contains(r.Reason, "none of its storage devices") && r.Dropped["disk"] > 0
+	})
+	end := fmt.Sprint(d.finished().Captures[0].EndTime)
+	got = framesOf(t, d.past(url.Values{"startTime": {fmt.Sprint(from)}, "endTime": {end}}))
+	c = d.finished().Captures[0]
+	if len(got) < len(more)-10_000 || len(got) > len(more) || c.Scan == nil || len(c.Scan.Gaps) == 0 { // what had not been written yet is gone
+		t.Errorf("%d of %d frames of a ring that is stopped; %+v", len(got), len(more), c.Scan)
+	}
 }
 
 // Rules follow the groups that they name, while the ring records.

@@ -22,7 +22,7 @@ type RingRule struct {
 // A Ring is a packet ring buffer and how it does.
 type Ring struct {
 	RingRequest
-	State        string            `json:"state" doc:"creating, recording, waiting (for its devices), or failed"`
+	State        string            `json:"state" doc:"creating; recording; stopped, which can be read, but no device takes packets; waiting (for its devices); or failed"`
 	Reason       string            `json:"reason,omitempty"`
 	Progress     int               `json:"progress,omitempty" doc:"Percentage of the creation that is done."`
 	UsableBytes  uint64            `json:"usableBytes" doc:"For packets and their indexes, of one copy."`

@@ -56,6 +56,10 @@ func (rs *rings) view(r *recorder) api.Ring {
 		v.DeviceStates = append(v.DeviceStates, state)
 	}
 	v.Pins = pinsOf(s.Pins)
+	takes := func(d api.RingDevice) bool { return d.State == "active" }
+	if v.State == ringRecording && !slices.ContainsFunc(v.DeviceStates, takes) {
+		v.State, v.Reason = ringStopped, "none of its storage devices takes packets, so it can only be read: deactivate and activate one that works again"
+	}
 	for _, p := range s.Problems {
 		v.Problems = append(v.Problems, named(p, s.Devices, r.Devices))
 	}

@@ -19,6 +19,7 @@ const (
 	whyOverwritten = "overwritten"
 	whyMeanwhile   = "overwritten while it was read"
 	whyPaused      = "the ring was not recording"
+	whyStopped     = "no device takes packets"
 	whyBehind      = "not recorded yet: the recording is behind"
 )
 
@@ -122,8 +123,29 @@ func (q *Results) holes() (gaps []Gap) {
 	if missing > int(r.d.Copies) && from <= min(to, r.now()) {
 		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
 	}
+	if !r.cfg.ReadOnly && !slices.ContainsFunc(r.devices, (*device).usable) {
+		if _, newest := r.stored(); max(from, newest+1) <= min(to, r.now()) {
+			gaps = append(gaps, Gap{max(from, newest+1), min(to, r.now()), whyStopped})
+		}
+	}
 	gaps = append(gaps, r.pausesIn(from, to)...)
 	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
+}
+
+// stored returns the times of the first and the last packet that lie on a device: oldest > newest if there is none. r.mu is held.
+func (r *Ring) stored() (oldest, newest int64) {
+	oldest, newest = math.MaxInt64, math.MinInt64
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State == state.Open {
+				s.span()
+			}
+			if s.State != state.Empty {
+				oldest, newest = min(oldest, s.First), max(newest, s.Last)
+			}
+		}
+	}
+	return oldest, newest
 }
 
 // overwrittenIn returns the times within some, both included, of which packets were overwritten: what is protected was not. r.mu is held.

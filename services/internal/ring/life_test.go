@@ -429,6 +429,25 @@ func TestFaults(t *testing.T) {
 		sameFrames(t, append(slices.Clone(frames), more...), have)
 		r.Close()
 	})
+	t.Run("no device left", func(t *testing.T) {
+		set := newSetting(t, 1, 32<<20).create(t)
+		r := set.open(t)
+		record(t, r, frames)
+		set.disks["a"].mu.Lock()
+		set.disks["a"].fail = func(_ string, write bool, _ int64) error {
+			if write {
+				return syscall.EIO
+			}
+			return nil
+		}
+		set.disks["a"].mu.Unlock()
+		record(t, r, stamp(frames[:5000], 1000, time.Microsecond))
+		have, scan := collect(t, r, everything)
+		if n := len(scan.Gaps); n == 0 || scan.Gaps[n-1].Why != whyStopped || scan.Gaps[n-1].From != have[len(have)-1].Time+1 || r.State().Dropped["disk"] == 0 {
+			t.Errorf("%d packets, gaps %v, dropped %v", len(have), scan.Gaps, r.State().Dropped)
+		}
+		r.Close()
+	})
 	t.Run("missing", func(t *testing.T) {
 		for _, copies := range []int{0, 1} {
 			set := newSetting(t, 2, 32<<20)

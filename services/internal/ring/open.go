@@ -424,14 +424,8 @@ func (r *Ring) start() error {
 
 // pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since the latest packet that is there. r.mu is held.
 func (r *Ring) pause() {
-	oldest, newest := int64(math.MaxInt64), r.d.Saved
-	for _, d := range r.devices {
-		for _, s := range d.segments {
-			if s.State != state.Empty {
-				oldest, newest = min(oldest, s.First), max(newest, s.Last)
-			}
-		}
-	}
+	oldest, newest := r.stored()
+	newest = max(newest, r.d.Saved)
 	if now := r.now(); newest != 0 && newest < now {
 		r.d.AddPause(state.Pause{From: newest + 1, To: now}, oldest)
 		r.paused = true
