@@ -22,6 +22,10 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 		t.findDeep(ref, p)
 		return
 	}
+	if t.cfg.Only != nil && !t.cfg.Only(p) {
+		ref.set(nil, 0)
+		return
+	}
 	r, from := t.find(p)
 	t.give(ref, r, from, p)
 }
@@ -29,6 +33,15 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 // FindAhead finds packet i of those that were announced with Ahead, Lead times Advance ago, as FindInto does, but leaves Stream, Call and Host as they are: they are for
 // others to fill in, who mostly are not there. Packets are found in their order.
 func (t *Table) FindAhead(i int, ref *Ref) {
+	if t.found.busy {
+		t.findAhead(i, ref)
+	} else {
+		ref.Flow, ref.Outer, ref.From, ref.OuterFrom = nil, nil, 0, 0
+	}
+}
+
+// findAhead is FindAhead where some of the run have a flow.
+func (t *Table) findAhead(i int, ref *Ref) {
 	i &= AheadMax - 1
 	run := t.found
 	p, pr := &run.packets[i], &run.probes[i]
@@ -52,7 +65,12 @@ func (t *Table) FindAhead(i int, ref *Ref) {
 		t.findDeep(ref, p)
 		return
 	}
-	r, from := t.settle(pr, p, run.hashes[i], guess)
+	h := run.hashes[i]
+	if h == 0 {
+		ref.set(nil, 0)
+		return
+	}
+	r, from := t.settle(pr, p, h, guess)
 	t.give(ref, r, from, p)
 }
 
@@ -109,9 +127,9 @@ func (t *Table) find(p *packet.Packet) (*Record, Endpoint) {
 	return t.settle(&pr, p, h, 0)
 }
 
-// settle is find for a packet with a probe, the hash of its key, and a guess. The tables may have changed since these were made.
+// settle is find for a packet with a probe, the hash of its key, which may be 0, and a guess. The tables may have changed since these were made.
 func (t *Table) settle(pr *probe, p *packet.Packet, h uint64, guess uint32) (*Record, Endpoint) {
-	if pr.none {
+	if h == 0 {
 		return nil, 0
 	}
 	r, from, ok := (*Record)(nil), Endpoint(0), false

@@ -13,8 +13,8 @@ import (
 // one, whose upper half has the port, so that one word tells an end from another.
 type key struct {
 	src0, dst0 uint64
-	src1, dst1 uint64 // 0 for IPv4
-	ports      uint32 // of IPv6, the sender's in the lower half; 0 for IPv4
+	src1, dst1 uint64 // of IPv6
+	ports      uint32 // of IPv6, the sender's in the lower half
 	kind       uint32 // IP protocol, and v6
 }
 
@@ -103,17 +103,19 @@ func direction(forth, reply uint64) (from Endpoint, ok bool) {
 	return from, min(forth, reply) == 0
 }
 
+// store puts the key into a new record, whose addresses are all 0.
 func (k *key) store(r *Record) {
 	r.Proto = uint8(k.kind)
 	r.Port = [2]uint16{k.sport(), k.dport()}
 	r.Flags |= RecordFlags(k.kind >> 8)
-	a, b := k.src0, k.dst0
 	if k.kind&v6 == 0 {
-		a, b = a&math.MaxUint32, b&math.MaxUint32
+		binary.LittleEndian.PutUint32(r.Addr[0][:], uint32(k.src0))
+		binary.LittleEndian.PutUint32(r.Addr[1][:], uint32(k.dst0))
+		return
 	}
-	binary.LittleEndian.PutUint64(r.Addr[0][:8], a)
+	binary.LittleEndian.PutUint64(r.Addr[0][:8], k.src0)
 	binary.LittleEndian.PutUint64(r.Addr[0][8:], k.src1)
-	binary.LittleEndian.PutUint64(r.Addr[1][:8], b)
+	binary.LittleEndian.PutUint64(r.Addr[1][:8], k.dst0)
 	binary.LittleEndian.PutUint64(r.Addr[1][8:], k.dst1)
 }
 
@@ -142,7 +144,7 @@ func newSeed() (s seed) {
 	return s
 }
 
-// hash is the same for both directions. It is of the multiply-and-fold kind of wyhash.
+// hash is the same for both directions, and never 0. It is of the multiply-and-fold kind of wyhash.
 func (s *seed) hash(k *key) uint64 {
 	if k.kind&v6 != 0 {
 		return s.hash6(k)
@@ -159,7 +161,7 @@ func (s *seed) hash6(k *key) uint64 {
 }
 
 func (s *seed) both(a, b uint64, kind uint32) uint64 {
-	return fold(fold(a^s[2], b^s[2])^s[3], uint64(kind)^s[5])
+	return max(fold(fold(a^s[2], b^s[2])^s[3], uint64(kind)^s[5]), 1)
 }
 
 // datagram hashes what the fragments of one datagram have in common: addresses and identification, and for IPv4 the protocol; never 0.
