@@ -147,7 +147,7 @@ func (pr *probe) set(s *seed, p *packet.Packet) uint64 {
 		pr.kind, pr.ports = uint32(p.Proto), 0
 		pr.addresses6(p)
 		if ported {
-			pr.addPorts(p.SrcPort, p.DstPort)
+			pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
 		}
 		return s.hash6(&pr.key)
 	}

@@ -48,16 +48,6 @@ func (k *key) addresses6(p *packet.Packet) {
 	k.dst0, k.dst1 = binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
 }
 
-// addPorts completes a key that has its addresses.
-func (k *key) addPorts(src, dst uint16) {
-	if k.kind&v6 != 0 {
-		k.ports = uint32(src) | uint32(dst)<<16
-		return
-	}
-	k.src0 |= uint64(src) << 32
-	k.dst0 |= uint64(dst) << 32
-}
-
 func (k *key) sport() uint16 {
 	if k.kind&v6 != 0 {
 		return uint16(k.ports)
@@ -119,11 +109,15 @@ func (k *key) store(r *Record) {
 	binary.LittleEndian.PutUint64(r.Addr[1][8:], k.dst1)
 }
 
-// keyOf is the inverse of store for a record in the table.
-func keyOf(r *Record) key {
-	k := key{src0: r.address(0, 0), src1: r.address(0, 8), dst0: r.address(1, 0), dst1: r.address(1, 8), kind: r.kind()}
-	k.addPorts(r.Port[0], r.Port[1])
-	return k
+// load takes the key from a record in the table: it is the inverse of store.
+func (k *key) load(r *Record) {
+	k.kind = r.kind()
+	a, b := r.address(0, 0), r.address(1, 0)
+	if k.kind&v6 == 0 {
+		k.src0, k.dst0 = a|uint64(r.Port[0])<<32, b|uint64(r.Port[1])<<32
+		return
+	}
+	k.src0, k.dst0, k.src1, k.dst1, k.ports = a, b, r.address(0, 8), r.address(1, 8), r.ports()
 }
 
 // address returns the word at a byte of an endpoint's address.

@@ -218,7 +218,8 @@ func (t *Table) idle(r *Record, now int64) bool {
 // end takes record i out of the index. Its content stays as it is until it is used again.
 func (t *Table) end(i uint32) {
 	r := &t.records[i]
-	k := keyOf(r)
+	var k key
+	k.load(r)
 	h := t.join.seed.hash(&k)
 	if !t.index[t.first(h)].remove(i) {
 		t.index[t.second(h)].remove(i)
