@@ -18,9 +18,10 @@ const Lead = 2
 type run struct {
 	packets []packet.Packet
 	probes  [AheadMax]probe  // of packets
-	hashes  [AheadMax]uint64 // of probes
+	hashes  [AheadMax]uint64 // of probes; 0 where there is no flow to be found
 	guesses [AheadMax]uint32 // for each probe the number of a record that may be the flow's, the first likely one of its buckets, plus 1; 0 = none
 	again   bool             // some have no guess
+	busy    bool             // some have a hash, or are a tunnel's or a fragment
 }
 
 // Ahead announces packets, AheadMax at most, which FindAhead finds after Advance was called Lead times. It is called before each Advance, without packets at the end.
@@ -31,7 +32,7 @@ type run struct {
 // took a fifth longer.
 func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	if r := &t.runs[(t.at+Lead-1)%len(t.runs)]; len(r.packets) > 0 {
-		if whole {
+		if whole && r.busy {
 			prefetchRecords(&t.records[0], secondHalf, &r.guesses)
 		}
 		t.guessAgain(r)
@@ -41,10 +42,34 @@ func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	if len(packets) == 0 {
 		return
 	}
-	for i := range packets {
-		r.hashes[i&(AheadMax-1)] = r.probes[i&(AheadMax-1)].set(&t.join.seed, &packets[i])
+	if t.cfg.Only != nil {
+		t.probeSome(r)
+	} else {
+		t.probeAll(r)
 	}
-	prefetchBuckets(&t.index[0], t.mask, &r.hashes)
+	if r.busy {
+		prefetchBuckets(&t.index[0], t.mask, &r.hashes)
+	}
+}
+
+func (t *Table) probeAll(r *run) {
+	r.busy = true
+	for i := range r.packets {
+		r.hashes[i&(AheadMax-1)] = r.probes[i&(AheadMax-1)].set(&t.join.seed, &r.packets[i])
+	}
+}
+
+// probeSome is probeAll for the packets whose flow matters.
+func (t *Table) probeSome(r *run) {
+	r.busy = false
+	for i := range r.packets {
+		p, h := &r.packets[i], uint64(0)
+		if p.Layers&(packet.Tunnel|packet.Fragment) != 0 || t.cfg.Only(p) {
+			h = r.probes[i&(AheadMax-1)].set(&t.join.seed, p)
+			r.busy = true
+		}
+		r.hashes[i&(AheadMax-1)] = h
+	}
 }
 
 // Advance goes on to the next run.
@@ -61,6 +86,9 @@ func (t *Table) Advance() {
 func (t *Table) guess(r *run) {
 	r.again = false
 	r.guesses = [AheadMax]uint32{}
+	if !r.busy {
+		return
+	}
 	index, mask := t.index, t.mask
 	for i, h := range r.hashes[:len(r.packets)] {
 		if h == 0 {
@@ -105,7 +133,6 @@ func (t *Table) forget() {
 // A probe is what is known about the flow of a packet before it is looked up.
 type probe struct {
 	key
-	none  bool // the headers name no flow
 	plain bool // neither a tunnel's nor a fragment, and nothing that begins or ends a flow
 }
 
@@ -113,15 +140,14 @@ type probe struct {
 func (pr *probe) set(s *seed, p *packet.Packet) uint64 {
 	pr.plain = p.Layers&(packet.Tunnel|packet.Fragment)|packet.Layers(p.TCPBits&(syn|fin|rst)) == 0
 	ported := hasPorts[p.Proto]
-	pr.none = p.Layers&packet.IP == 0 || ported && !p.Ports()
-	if pr.none {
+	if p.Layers&packet.IP == 0 || ported && !p.Ports() {
 		return 0
 	}
 	if p.Layers&packet.IPv4 == 0 {
 		pr.kind, pr.ports = uint32(p.Proto), 0
 		pr.addresses6(p)
 		if ported {
-			pr.addPorts(p.SrcPort, p.DstPort)
+			pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
 		}
 		return s.hash6(&pr.key)
 	}
@@ -131,6 +157,6 @@ func (pr *probe) set(s *seed, p *packet.Packet) uint64 {
 		src |= uint64(p.SrcPort) << 32
 		dst |= uint64(p.DstPort) << 32
 	}
-	pr.key = key{src0: src, dst0: dst, kind: uint32(p.Proto)}
+	pr.src0, pr.dst0, pr.kind = src, dst, uint32(p.Proto)
 	return s.both(src, dst, uint32(p.Proto))
 }

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"galvo/services/internal/packet"
 )
@@ -22,6 +21,10 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 		t.findDeep(ref, p)
 		return
 	}
+	if t.cfg.Only != nil && !t.cfg.Only(p) {
+		ref.set(nil, 0)
+		return
+	}
 	r, from := t.find(p)
 	t.give(ref, r, from, p)
 }
@@ -29,6 +32,15 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 // FindAhead finds packet i of those that were announced with Ahead, Lead times Advance ago, as FindInto does, but leaves Stream, Call and Host as they are: they are for
 // others to fill in, who mostly are not there. Packets are found in their order.
 func (t *Table) FindAhead(i int, ref *Ref) {
+	if t.found.busy {
+		t.findAhead(i, ref)
+	} else {
+		ref.Flow, ref.Outer, ref.From, ref.OuterFrom = nil, nil, 0, 0
+	}
+}
+
+// findAhead is FindAhead where some of the run have a flow.
+func (t *Table) findAhead(i int, ref *Ref) {
 	i &= AheadMax - 1
 	run := t.found
 	p, pr := &run.packets[i], &run.probes[i]
@@ -52,7 +64,12 @@ func (t *Table) FindAhead(i int, ref *Ref) {
 		t.findDeep(ref, p)
 		return
 	}
-	r, from := t.settle(pr, p, run.hashes[i], guess)
+	h := run.hashes[i]
+	if h == 0 {
+		ref.set(nil, 0)
+		return
+	}
+	r, from := t.settle(pr, p, h, guess)
 	t.give(ref, r, from, p)
 }
 
@@ -109,9 +126,9 @@ func (t *Table) find(p *packet.Packet) (*Record, Endpoint) {
 	return t.settle(&pr, p, h, 0)
 }
 
-// settle is find for a packet with a probe, the hash of its key, and a guess. The tables may have changed since these were made.
+// settle is find for a packet with a probe, the hash of its key, which may be 0, and a guess. The tables may have changed since these were made.
 func (t *Table) settle(pr *probe, p *packet.Packet, h uint64, guess uint32) (*Record, Endpoint) {
-	if pr.none {
+	if h == 0 {
 		return nil, 0
 	}
 	r, from, ok := (*Record)(nil), Endpoint(0), false
@@ -243,7 +260,8 @@ func (t *Table) make(k *key, h uint64, p *packet.Packet) *Record {
 		return nil
 	}
 	r := &t.records[i]
-	*r = Record{ID: t.count.Created + 1, number: i, First: p.Time, Last: p.Time, Flags: Outside, batch: t.batch}
+	*r = Record{} // and then field by field: a literal is put together on the stack and copied in larger pieces than it was written in, which stalls
+	r.ID, r.number, r.First, r.Last, r.Flags, r.batch = t.count.Created+1, i, p.Time, p.Time, Outside, t.batch
 	k.store(r)
 	if serverIsReceiver(k, p) {
 		r.Flags |= Server1
@@ -335,14 +353,17 @@ func serverIsReceiver(k *key, p *packet.Packet) bool {
 
 // wellKnown reports whether a port is one that servers listen on: a system port (RFC 6335), or one of the registered ports below.
 func wellKnown(port uint16) bool {
-	if port < 1024 {
-		return port != 0
-	}
-	_, ok := slices.BinarySearch(serverPorts[:], port)
-	return ok
+	return port < 1024 && port != 0 || registered[port>>6]>>(port&63)&1 != 0
 }
 
-// serverPorts are common registered ports, ascending.
+// registered has a bit for each common registered port. Each new flow asks for one or two, and to search a list takes as long as the rest of making it.
+var registered = func() (set [1 << 10]uint64) {
+	for _, port := range serverPorts {
+		set[port>>6] |= 1 << (port & 63)
+	}
+	return set
+}()
+
 var serverPorts = [...]uint16{
 	1080, 1194, 1433, 1521, 1701, 1723, 1812, 1813, 1883, 1900, 1935, 2049, 2055, 2123, 2152, 2404, 2575, 3128, 3260, 3268, 3306, 3389,
 	3478, 3544, 4500, 4739, 4789, 4840, 5000, 5004, 5060, 5061, 5222, 5223, 5269, 5353, 5355, 5432, 5555, 5672, 5683, 5684, 5900, 5985,

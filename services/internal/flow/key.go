@@ -13,8 +13,8 @@ import (
 // one, whose upper half has the port, so that one word tells an end from another.
 type key struct {
 	src0, dst0 uint64
-	src1, dst1 uint64 // 0 for IPv4
-	ports      uint32 // of IPv6, the sender's in the lower half; 0 for IPv4
+	src1, dst1 uint64 // of IPv6
+	ports      uint32 // of IPv6, the sender's in the lower half
 	kind       uint32 // IP protocol, and v6
 }
 
@@ -46,16 +46,6 @@ func (k *key) addresses6(p *packet.Packet) {
 	k.kind |= v6
 	k.src0, k.src1 = binary.LittleEndian.Uint64(h[8:]), binary.LittleEndian.Uint64(h[16:])
 	k.dst0, k.dst1 = binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
-}
-
-// addPorts completes a key that has its addresses.
-func (k *key) addPorts(src, dst uint16) {
-	if k.kind&v6 != 0 {
-		k.ports = uint32(src) | uint32(dst)<<16
-		return
-	}
-	k.src0 |= uint64(src) << 32
-	k.dst0 |= uint64(dst) << 32
 }
 
 func (k *key) sport() uint16 {
@@ -103,25 +93,31 @@ func direction(forth, reply uint64) (from Endpoint, ok bool) {
 	return from, min(forth, reply) == 0
 }
 
+// store puts the key into a new record, whose addresses are all 0.
 func (k *key) store(r *Record) {
 	r.Proto = uint8(k.kind)
 	r.Port = [2]uint16{k.sport(), k.dport()}
 	r.Flags |= RecordFlags(k.kind >> 8)
-	a, b := k.src0, k.dst0
 	if k.kind&v6 == 0 {
-		a, b = a&math.MaxUint32, b&math.MaxUint32
+		binary.LittleEndian.PutUint32(r.Addr[0][:], uint32(k.src0))
+		binary.LittleEndian.PutUint32(r.Addr[1][:], uint32(k.dst0))
+		return
 	}
-	binary.LittleEndian.PutUint64(r.Addr[0][:8], a)
+	binary.LittleEndian.PutUint64(r.Addr[0][:8], k.src0)
 	binary.LittleEndian.PutUint64(r.Addr[0][8:], k.src1)
-	binary.LittleEndian.PutUint64(r.Addr[1][:8], b)
+	binary.LittleEndian.PutUint64(r.Addr[1][:8], k.dst0)
 	binary.LittleEndian.PutUint64(r.Addr[1][8:], k.dst1)
 }
 
-// keyOf is the inverse of store for a record in the table.
-func keyOf(r *Record) key {
-	k := key{src0: r.address(0, 0), src1: r.address(0, 8), dst0: r.address(1, 0), dst1: r.address(1, 8), kind: r.kind()}
-	k.addPorts(r.Port[0], r.Port[1])
-	return k
+// load takes the key from a record in the table: it is the inverse of store.
+func (k *key) load(r *Record) {
+	k.kind = r.kind()
+	a, b := r.address(0, 0), r.address(1, 0)
+	if k.kind&v6 == 0 {
+		k.src0, k.dst0 = a|uint64(r.Port[0])<<32, b|uint64(r.Port[1])<<32
+		return
+	}
+	k.src0, k.dst0, k.src1, k.dst1, k.ports = a, b, r.address(0, 8), r.address(1, 8), r.ports()
 }
 
 // address returns the word at a byte of an endpoint's address.
@@ -142,7 +138,7 @@ func newSeed() (s seed) {
 	return s
 }
 
-// hash is the same for both directions. It is of the multiply-and-fold kind of wyhash.
+// hash is the same for both directions, and never 0. It is of the multiply-and-fold kind of wyhash.
 func (s *seed) hash(k *key) uint64 {
 	if k.kind&v6 != 0 {
 		return s.hash6(k)
@@ -159,7 +155,7 @@ func (s *seed) hash6(k *key) uint64 {
 }
 
 func (s *seed) both(a, b uint64, kind uint32) uint64 {
-	return fold(fold(a^s[2], b^s[2])^s[3], uint64(kind)^s[5])
+	return max(fold(fold(a^s[2], b^s[2])^s[3], uint64(kind)^s[5]), 1)
 }
 
 // datagram hashes what the fragments of one datagram have in common: addresses and identification, and for IPv4 the protocol; never 0.

@@ -21,8 +21,9 @@ func testMatch(t *testing.T, base key) {
 	if from, ok := back.match(&r); !ok || from != 1 {
 		t.Errorf("match = %d, %v for the receiver of the first packet, want 1", from, ok)
 	}
-	if base != keyOf(&r) {
-		t.Errorf("keyOf = %+v, want %+v", keyOf(&r), base)
+	var loaded key
+	if loaded.load(&r); loaded != base {
+		t.Errorf("load takes %+v, want %+v", loaded, base)
 	}
 	for bit := range 64 {
 		for word := range 6 {

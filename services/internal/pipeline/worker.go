@@ -215,8 +215,14 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 		w.followNone(packets)
 		return
 	}
-	for i := 0; i < len(packets); i++ {
-		i = w.recognise(packets, meta, i)
+	if w.L7 == nil && w.Streams == nil { // what they would say is as empty as it was made
+		for i := range meta {
+			w.Flows.FindAhead(i, &meta[i].Ref)
+		}
+	} else {
+		for i := 0; i < len(packets); i++ {
+			i = w.recognise(packets, meta, i)
+		}
 	}
 	w.Flows.Advance()
 }
@@ -248,9 +254,6 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i in
 	for i = from; i < len(packets); i++ {
 		m := &meta[i]
 		w.Flows.FindAhead(i, &m.Ref)
-		if w.L7 == nil && w.Streams == nil {
-			continue // what they would say is as empty as it was made
-		}
 		m.Stream, m.Call, m.Host = nil, nil, nil
 		p := &packets[i]
 		if w.L7 != nil {
