@@ -385,6 +385,7 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
+	r.reader.Ready(warmers)
 	n := max(int(r.cfg.QueueBytes/block.Size), 2*r.cfg.Workers+writers)
 	var err error
 	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
@@ -509,6 +510,7 @@ func (r *Ring) Close() error {
 		files.Free(r.memory)
 		r.sorter.Free()
 		r.buffers.Close()
+		r.reader.Close()
 	}()
 	return err
 }

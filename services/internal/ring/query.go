@@ -12,6 +12,7 @@ import (
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 )
 
@@ -179,10 +180,8 @@ func (q *Results) feed() {
 			ends.Go(q.askEnds)
 			defer ends.Wait()
 		}
-		for _, t := range tasks {
-			if !q.send(t) {
-				return
-			}
+		if !q.sendAll(tasks) {
+			return
 		}
 		ends.Wait()
 		fence := &task{fence: true, bound: bound, final: final}
@@ -197,25 +196,89 @@ func (q *Results) feed() {
 	}
 }
 
-func (q *Results) send(t *task) bool {
-	t.done = make(chan struct{})
-	t.after = q.recent
-	if q.mayWait(t, t.Last) {
-		q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
+// together is how many blocks are read at once where little of each is.
+const together = 16
+
+// sendAll gives tasks to who looks at them. Where little of a block is to be read, that is read before, together with that of the next ones.
+func (q *Results) sendAll(tasks []*task) bool {
+	var group []*task
+	for _, t := range tasks {
+		t.done = make(chan struct{})
+		t.after = q.recent
+		if q.mayWait(t, t.Last) {
+			q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
+		}
+		narrow := t.narrow()
+		if len(group) == together || !narrow || len(q.tokens) == cap(q.tokens) {
+			if !q.readAhead(group) {
+				return false
+			}
+			group = group[:0]
+		}
+		select {
+		case q.tokens <- struct{}{}:
+		case <-q.ctx.Done():
+			return false
+		}
+		if !q.send(q.ordered, t) {
+			return false
+		}
+		if group = append(group, t); !narrow {
+			if !q.send(q.work, t) {
+				return false
+			}
+			group = group[:0]
+		}
 	}
+	return q.readAhead(group)
+}
+
+func (q *Results) send(to chan *task, t *task) bool {
 	select {
-	case q.tokens <- struct{}{}:
+	case to <- t:
+		return true
 	case <-q.ctx.Done():
 		return false
 	}
-	for _, to := range []chan *task{q.work, q.ordered} {
-		select {
-		case to <- t:
-		case <-q.ctx.Done():
+}
+
+// readAhead reads what is planned for tasks, and passes them on.
+func (q *Results) readAhead(group []*task) bool {
+	var pieces []aio.Piece
+	of := make([]int, 0, 4*together) // which task a piece is for
+	for i, t := range group {
+		b, err := q.ring.buffers.Get()
+		if err != nil {
+			continue // who looks at it says so
+		}
+		t.buf = b
+		pieces = t.places[0].pieces(&t.plan, b, pieces)
+		for len(of) < len(pieces) {
+			of = append(of, i)
+		}
+	}
+	for i, err := range q.readAll(pieces) {
+		if err != nil {
+			group[of[i]].failed = err
+		}
+	}
+	for i, t := range group {
+		if !q.send(q.work, t) {
+			for _, t := range group[i:] {
+				q.giveUp(t)
+			}
 			return false
 		}
 	}
 	return true
+}
+
+// giveUp gives back what was read for a task that nobody looks at.
+func (q *Results) giveUp(t *task) {
+	if t.buf != nil {
+		q.ring.buffers.Put(t.buf)
+		t.buf = nil
+	}
 }
 
 // read looks at blocks.
@@ -228,6 +291,7 @@ func (q *Results) read() {
 		if q.ctx.Err() == nil {
 			t.v = q.look(t)
 		}
+		q.giveUp(t) // unless it was looked at
 		close(t.done)
 	}
 }
