@@ -242,35 +242,43 @@ func (q *Results) send(to chan *task, t *task) bool {
 	}
 }
 
-// readAhead reads what is planned for tasks, and passes them on.
+// readAhead reads what is planned for tasks, and passes each on when that, and that of those before it, is there.
 func (q *Results) readAhead(group []*task) bool {
 	var pieces []aio.Piece
-	of := make([]int, 0, 4*together) // which task a piece is for
+	var of [together * block.MaxChunks]uint8 // the task that a piece is for
+	var left [together]int
 	for i, t := range group {
 		b, err := q.ring.buffers.Get()
 		if err != nil {
 			continue // who looks at it says so
 		}
 		t.buf = b
+		n := len(pieces)
 		pieces = t.places[0].pieces(&t.plan, b, pieces)
-		for len(of) < len(pieces) {
-			of = append(of, i)
+		for ; n < len(pieces); n++ {
+			of[n] = uint8(i)
+			left[i]++
 		}
 	}
-	for i, err := range q.readAll(pieces) {
+	sent := 0
+	pass := func() {
+		for sent < len(group) && left[sent] == 0 && q.send(q.work, group[sent]) {
+			sent++
+		}
+	}
+	q.readAll(pieces, func(i int, err error) {
+		at := of[i]
 		if err != nil {
-			group[of[i]].failed = err
+			group[at].failed = err
 		}
+		left[at]--
+		pass()
+	})
+	pass()
+	for _, t := range group[sent:] {
+		q.giveUp(t)
 	}
-	for i, t := range group {
-		if !q.send(q.work, t) {
-			for _, t := range group[i:] {
-				q.giveUp(t)
-			}
-			return false
-		}
-	}
-	return true
+	return sent == len(group)
 }
 
 // giveUp gives back what was read for a task that nobody looks at.

@@ -181,8 +181,9 @@ func (q *Results) readPart(t *task, p place, v *view, early bool) (lost block.Ch
 
 // readPages reads pages of a block to their place in b, several pieces at once.
 func (q *Results) readPages(p place, pages *block.Pages, b []byte) error {
-	pieces := p.pieces(pages, b, nil)
-	return errors.Join(q.readAll(pieces)...)
+	var failed error
+	q.readAll(p.pieces(pages, b, nil), func(_ int, err error) { failed = errors.Join(failed, err) })
+	return failed
 }
 
 // pieces appends the pieces of a block in which its pages are read.
@@ -193,13 +194,13 @@ func (p place) pieces(pages *block.Pages, b []byte, dst []aio.Piece) []aio.Piece
 	return dst
 }
 
-func (q *Results) readAll(pieces []aio.Piece) []error {
+func (q *Results) readAll(pieces []aio.Piece, done func(i int, err error)) {
 	n := 0
 	for i := range pieces {
 		n += len(pieces[i].B)
 	}
 	q.count(func(s *Scan) { s.Bytes += uint64(n) })
-	return q.ring.reader.Read(pieces)
+	q.ring.reader.Read(pieces, done)
 }
 
 // ours returns an error if a block is one of another ring.

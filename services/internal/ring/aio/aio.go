@@ -143,23 +143,17 @@ func (r *Reader) Close() {
 	r.idle = nil
 }
 
-// Read reads pieces. errs has an error for each piece that could not be read; it is nil if all could.
-func (r *Reader) Read(pieces []Piece) (errs []error) {
+// Read reads pieces, and calls done with each, in any order, when it was read, or could not be. It returns when it has called it for all.
+func (r *Reader) Read(pieces []Piece, done func(i int, err error)) {
 	for at := 0; at < len(pieces); at += depth {
 		some := pieces[at:min(at+depth, len(pieces))]
-		left := r.read(some)
-		for i, err := range each(some, left) {
-			if errs == nil {
-				errs = make([]error, len(pieces))
-			}
-			errs[at+i] = err
-		}
+		tell := func(i int, err error) { done(at+i, err) }
+		each(some, r.read(some, tell), tell)
 	}
-	return errs
 }
 
 // read reads what a context can, and returns a bit for each piece that is not read.
-func (r *Reader) read(pieces []Piece) (left uint64) {
+func (r *Reader) read(pieces []Piece, done func(int, error)) (left uint64) {
 	left = 1<<len(pieces) - 1
 	if len(pieces) == depth {
 		left = 1<<64 - 1
@@ -174,13 +168,13 @@ func (r *Reader) read(pieces []Piece) (left uint64) {
 	}
 	sent := 0
 	for sent < n {
-		done, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, c.id, uintptr(n-sent), uintptr(unsafe.Pointer(&c.refs[sent])))
-		if errno != 0 || done == 0 {
+		more, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, c.id, uintptr(n-sent), uintptr(unsafe.Pointer(&c.refs[sent])))
+		if errno != 0 || more == 0 {
 			break // the others are read in the ordinary way
 		}
-		sent += int(done)
+		sent += int(more)
 	}
-	ok, whole := c.wait(sent, pieces)
+	ok, whole := c.wait(sent, pieces, done)
 	runtime.KeepAlive(pieces)
 	if ok {
 		r.put(c)
@@ -206,7 +200,7 @@ func (c *context) add(n, i int, p *Piece) int {
 }
 
 // wait waits for n requests and returns a bit for each piece that was read. If not ok, the kernel may still be at it.
-func (c *context) wait(n int, pieces []Piece) (ok bool, whole uint64) {
+func (c *context) wait(n int, pieces []Piece, done func(int, error)) (ok bool, whole uint64) {
 	var count [8]byte
 	var now unix.Timespec
 	for n > 0 {
@@ -223,6 +217,7 @@ func (c *context) wait(n int, pieces []Piece) (ok bool, whole uint64) {
 		for _, e := range c.events[:got] {
 			if e.res == int64(len(pieces[e.data].B)) {
 				whole |= 1 << e.data
+				done(int(e.data), nil)
 			}
 		}
 		n -= int(got)
@@ -230,24 +225,19 @@ func (c *context) wait(n int, pieces []Piece) (ok bool, whole uint64) {
 	return true, whole
 }
 
-// each reads the pieces whose bit is set in the ordinary way, which says what is wrong with them, and returns their errors.
-func each(pieces []Piece, left uint64) map[int]error {
+// each reads the pieces whose bit is set in the ordinary way, which says what is wrong with them.
+func each(pieces []Piece, left uint64, done func(int, error)) {
 	var wait sync.WaitGroup
 	var mu sync.Mutex
-	var errs map[int]error
 	for i := range pieces {
 		if left>>i&1 == 0 {
 			continue
 		}
 		read := func() {
-			if _, err := pieces[i].File.ReadAt(pieces[i].B, pieces[i].At); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if errs == nil {
-					errs = make(map[int]error)
-				}
-				errs[i] = err
-			}
+			_, err := pieces[i].File.ReadAt(pieces[i].B, pieces[i].At)
+			mu.Lock()
+			defer mu.Unlock()
+			done(i, err)
 		}
 		if left>>i == 1 { // the last one
 			read()
@@ -256,5 +246,4 @@ func each(pieces []Piece, left uint64) map[int]error {
 		}
 	}
 	wait.Wait()
-	return errs
 }

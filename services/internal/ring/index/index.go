@@ -98,8 +98,10 @@ func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content [
 		if int64(pageOffset(from+run-1))+base+files.PageSize > s.Bytes {
 			return errors.New("its index names pages that are not there")
 		}
-		if errs := s.Reader.Read([]aio.Piece{{File: s.File, B: p, At: base + int64(pageOffset(from))}}); errs != nil {
-			return fmt.Errorf("read its index: %w", errs[0])
+		var err error
+		s.Reader.Read([]aio.Piece{{File: s.File, B: p, At: base + int64(pageOffset(from))}}, func(_ int, e error) { err = e })
+		if err != nil {
+			return fmt.Errorf("read its index: %w", err)
 		}
 		for i := range run {
 			q := p[i*files.PageSize:][:files.PageSize]
