@@ -268,11 +268,9 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 	if err := r.load(s); err != nil {
 		r.problem(err)
 	}
-	slots := slices.Clone(s.slots)
-	r.mu.Unlock()
 	blocks, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
-	for i := range slots {
-		b := &slots[i]
+	for i := range s.slots {
+		b := &s.slots[i]
 		if b.Seq == 0 || !q.in(b.First, b.Last) || f.begun && b.Seq <= f.floor {
 			continue
 		}
@@ -282,7 +280,7 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		}
 		exact, chunks := l != nil && !l.bad && !l.none.Has(i), block.All
 		if exact {
-			chunks = q.where(func(k filter.KeyRange) block.Chunks { return l.with[k].Of(i) })
+			chunks = l.chunks(q, i)
 		}
 		if exact && b.Seq <= f.floor && chunks == 0 {
 			if r.d.Copies == 0 || !f.left[b.Seq] {
@@ -297,6 +295,7 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		t := &task{Slot: *b, places: []place{{s, i}}, chunks: chunks, exact: exact}
 		byNumber[b.Seq] = t
 	}
+	r.mu.Unlock()
 	q.saw(blocks, lo, hi)
 }
 
@@ -362,6 +361,19 @@ type segmentLook struct {
 	used int       // blocks that hold something
 	bad  bool
 	of   uint64 // segment.seqHi when it was asked: it has not been overwritten since
+
+	somewhere []index.Where // those of with that have a block
+	nowhere   block.Chunks  // that may hold what the filter asks for in a block without any of the keys
+}
+
+// chunks returns the chunks of a block that may hold what the filter asks for.
+func (l *segmentLook) chunks(q *Results, i int) block.Chunks {
+	for _, w := range l.somewhere {
+		if w.Of(i) != 0 {
+			return q.where(func(k filter.KeyRange) block.Chunks { return l.with[k].Of(i) })
+		}
+	}
+	return l.nowhere
 }
 
 // where returns the chunks of a block that may hold what the filter asks for. in says which have all packets with a key of a range.
@@ -402,7 +414,11 @@ func (q *Results) lookInto(s *segment) *segmentLook {
 		l.bad = err != nil
 		l.with[k], l.none, l.used = found.With, found.Unknown, found.Used
 		q.count(func(s *Scan) { s.Bytes += found.Bytes })
+		if found.With != nil {
+			l.somewhere = append(l.somewhere, found.With)
+		}
 	})
+	l.nowhere = q.where(func(filter.KeyRange) block.Chunks { return 0 })
 	return l
 }
 

@@ -392,6 +392,7 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
+	r.reader.Ready(warmers)
 	n := max(int(r.cfg.QueueBytes/block.Size), 2*r.cfg.Workers+writers)
 	var err error
 	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
@@ -543,6 +544,7 @@ func (r *Ring) Close() error {
 		files.Free(r.memory)
 		r.sorter.Free()
 		r.buffers.Close()
+		r.reader.Close()
 	}()
 	return err
 }

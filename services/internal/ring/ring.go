@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/index"
@@ -251,6 +252,7 @@ type Ring struct {
 	stages []*stage
 
 	buffers files.Buffers // of queries
+	reader  aio.Reader    // of queries
 	heads   block.Heads
 	sorter  index.Writer
 

@@ -3,9 +3,8 @@ package ring
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/index"
@@ -14,6 +13,9 @@ import (
 // A task is a block to be looked at, or, without one, the message that everything before bound has been named.
 type task struct {
 	index.Slot
+	plan   block.Pages  // that are to be read first, for these
+	buf    []byte       // where they were read ahead from the first place; nil if they were not
+	failed error        // or could not be
 	chunks block.Chunks // that may have what the query wants
 	exact  bool         // the exact index has said so
 	places []place      // where it lies
@@ -82,16 +84,22 @@ func (q *Results) damaged(t *task, why error) {
 // in v.Chunks, and the rest is reported.
 func (q *Results) fetch(t *task, v *view) error {
 	v.Chunks = block.All
+	if t.buf == nil {
+		t.narrow()
+	}
 	if t.shown != nil {
 		v.Buf, v.Header = t.shown.buf, t.shown.h
 		q.count(func(s *Scan) { s.Bytes += uint64(v.Header.FlowsEnd) })
 		return nil
 	}
-	b, err := q.ring.buffers.Get()
-	if err != nil {
-		return err
+	b, early := t.buf, t.buf != nil
+	if !early {
+		var err error
+		if b, err = q.ring.buffers.Get(); err != nil {
+			return err
+		}
 	}
-	v.Buf, v.owned = b, true
+	v.Buf, v.owned, t.buf = b, true, nil
 	if t.waits {
 		if h, ok := q.ring.copyWaiting(t.Seq, b); ok {
 			v.Header = h
@@ -102,7 +110,7 @@ func (q *Results) fetch(t *task, v *view) error {
 	}
 	why, some := error(errOverwritten), -1
 	for i, p := range t.places {
-		lost, err := q.readPart(t, p, v)
+		lost, err := q.readPart(t, p, v, early && i == 0)
 		switch {
 		case err == nil && v.Header.Seq == t.Seq && lost == 0:
 			return nil
@@ -117,7 +125,7 @@ func (q *Results) fetch(t *task, v *view) error {
 		return why
 	}
 	p := t.places[some]
-	lost, err := q.readPart(t, p, v)
+	lost, err := q.readPart(t, p, v, false)
 	if err != nil || v.Header.Seq != t.Seq || q.ring.gone(p, t.Seq) {
 		return why
 	}
@@ -128,15 +136,27 @@ func (q *Results) fetch(t *task, v *view) error {
 // mostPages is how many pages of a block are read for some of its chunks: for more it is read as a whole.
 const mostPages = block.Size / files.PageSize / 2
 
+// narrow makes the plan of a task, and reports whether it is to read a part of its block from the disk.
+func (t *task) narrow() bool {
+	if t.plan = block.Plan(t.chunks, t.DataEnd, t.FlowsEnd); t.plan.Len() > mostPages {
+		t.plan = block.AllPages
+	}
+	return len(t.places) > 0 && !t.waits && t.shown == nil && t.plan != block.AllPages
+}
+
 // readPart reads the chunks of a block that the query may want, from a place. It returns those of them that are damaged: v has the others. It may be another
-// block by now.
-func (q *Results) readPart(t *task, p place, v *view) (lost block.Chunks, err error) {
-	want, missing, have := t.chunks, block.Plan(t.chunks, t.DataEnd, t.FlowsEnd), block.Pages{}
-	if missing.Len() > mostPages {
-		want, missing = block.All, block.AllPages
+// block by now. early says that its plan was read.
+func (q *Results) readPart(t *task, p place, v *view, early bool) (lost block.Chunks, err error) {
+	want, missing, have := t.chunks, t.plan, block.Pages{}
+	if missing == block.AllPages {
+		want = block.All
 	}
 	for missing != (block.Pages{}) {
-		if err := q.readPages(p, &missing, v.Buf); err != nil {
+		err := t.failed
+		if t.failed = nil; !early {
+			err = q.readPages(p, &missing, v.Buf)
+		}
+		if early = false; err != nil {
 			return 0, p.fault(err)
 		}
 		have.Join(missing)
@@ -161,28 +181,26 @@ func (q *Results) readPart(t *task, p place, v *view) (lost block.Chunks, err er
 
 // readPages reads pages of a block to their place in b, several pieces at once.
 func (q *Results) readPages(p place, pages *block.Pages, b []byte) error {
-	var wait sync.WaitGroup
-	var failed atomic.Pointer[error]
-	read := func(from, to int) {
-		if _, err := p.s.file.ReadAt(b[from:to], int64(p.i)*block.Size+int64(from)); err != nil {
-			failed.Store(&err)
-		}
-		q.count(func(s *Scan) { s.Bytes += uint64(to - from) })
-	}
-	last := [2]int{}
+	var failed error
+	q.readAll(p.pieces(pages, b, nil), func(_ int, err error) { failed = errors.Join(failed, err) })
+	return failed
+}
+
+// pieces appends the pieces of a block in which its pages are read.
+func (p place) pieces(pages *block.Pages, b []byte, dst []aio.Piece) []aio.Piece {
 	for from, to := range pages.Pieces() {
-		if last[1] > 0 {
-			from, to := last[0], last[1]
-			wait.Go(func() { read(from, to) })
-		}
-		last = [2]int{from, to}
+		dst = append(dst, aio.Piece{File: p.s.file, B: b[from:to], At: int64(p.i)*block.Size + int64(from)})
 	}
-	read(last[0], last[1])
-	wait.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
+	return dst
+}
+
+func (q *Results) readAll(pieces []aio.Piece, done func(i int, err error)) {
+	n := 0
+	for i := range pieces {
+		n += len(pieces[i].B)
 	}
-	return nil
+	q.count(func(s *Scan) { s.Bytes += uint64(n) })
+	q.ring.reader.Read(pieces, done)
 }
 
 // ours returns an error if a block is one of another ring.

@@ -30,6 +30,9 @@ func (c Chunks) Len() int { return bits.OnesCount64(uint64(c)) }
 // First returns the lowest chunk of a set that is not empty.
 func (c Chunks) First() int { return bits.TrailingZeros64(uint64(c)) }
 
+// end returns the first chunk behind all of a set.
+func (c Chunks) end() int { return bits.Len64(uint64(c)) }
+
 // Run returns the lowest chunk of a set that is not empty, and the first one after it that is not in the set.
 func (c Chunks) Run() (from, to int) {
 	from = c.First()

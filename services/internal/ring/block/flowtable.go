@@ -23,7 +23,7 @@ type line struct {
 	id    uint64 // of the flow, unique in the ring; 0 = none
 	entry *Entry // once somebody has asked
 	at    uint32 // its key, or if it has none its events, in content
-	first int32  // its first packet; noEntry if it has none
+	first int32  // its first packet; noEntry if it has none, or it was not looked for
 	outer uint16 // entry of the outer flow, itself if there is none
 	flags entryFlags
 }
@@ -65,7 +65,10 @@ func (h *Header) flowID(id uint64) uint64 {
 var errFlows = errors.New("its flow table makes no sense")
 
 // Read reads the flow table of a block. What it returns borrows the block where the table lies in one piece.
-func (t *FlowTable) Read(block []byte, h *Header) error {
+func (t *FlowTable) Read(block []byte, h *Header) error { return t.readUpTo(block, h, int(h.Packets)) }
+
+// readUpTo is Read for who looks at the first so many packets only.
+func (t *FlowTable) readUpTo(block []byte, h *Header, packets int) error {
 	t.content, t.slab, t.events = nil, t.slab[:0], t.events[:0]
 	for at := h.DataEnd; at < h.FlowsEnd; {
 		if h.FlowsEnd-at < LocalHead || le.Uint32(block[at:]) != typeFlows {
@@ -93,7 +96,7 @@ func (t *FlowTable) Read(block []byte, h *Header) error {
 	for i := range t.lines {
 		last = t.line(&d, i, last, h)
 	}
-	t.codes(&d, int(h.Packets))
+	t.codes(&d, packets)
 	if d.Bad {
 		return errFlows
 	}
@@ -223,11 +226,20 @@ func (t *FlowTable) codes(d *Decoder, packets int) {
 		return
 	}
 	t.of = slices.Grow(t.of[:0], packets)[:packets]
-	begun := 0
+	b, at, begun := d.B, 0, 0
 	for i := range t.of {
-		distance := int(d.byte())
-		if distance >= twoByte {
-			distance = (distance-twoByte)<<8 + int(d.byte()) + twoByte
+		if at >= len(b) {
+			d.Bad = true
+			return
+		}
+		distance := int(b[at])
+		if at++; distance >= twoByte {
+			if at >= len(b) {
+				d.Bad = true
+				return
+			}
+			distance = (distance-twoByte)<<8 + int(b[at]) + twoByte
+			at++
 		}
 		switch {
 		case distance > i || distance == 0 && begun >= len(t.lines):

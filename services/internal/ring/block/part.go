@@ -49,7 +49,7 @@ func (p Pages) without(o *Pages) Pages {
 }
 
 // near is how many pages between two pieces are read with them: they take less time than another request.
-const near = 8
+const near = 6
 
 // Pieces yields the bytes of the pages, in as few pieces as is sensible: from <= at < to.
 func (p *Pages) Pieces() iter.Seq2[int, int] {

@@ -278,14 +278,15 @@ func (v *Reader) Walk(t *Tables) (*Walker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.Flows.Read(v.Buf, &v.Header); err != nil {
-		return nil, err
-	}
-	w := &Walker{links: links, Block: v}
+	w := &Walker{links: links, Block: v, left: v.Chunks}
+	packets := int(v.Header.Packets)
 	if v.Chunks == All {
-		w.b, w.end = v.Buf[v.Header.DataStart:v.Header.DataEnd], int(v.Header.Packets)
+		w.b, w.end, w.left = v.Buf[v.Header.DataStart:v.Header.DataEnd], packets, 0
 	} else {
-		w.left = v.Chunks
+		packets = int(v.table.nth[v.Chunks.end()])
+	}
+	if err := v.Flows.readUpTo(v.Buf, &v.Header, packets); err != nil {
+		return nil, err
 	}
 	w.Packet = &w.own
 	return w, nil

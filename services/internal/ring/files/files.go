@@ -138,6 +138,9 @@ type OSFile struct {
 	Direct bool // past the page cache
 }
 
+// Descriptor returns what the kernel knows the file by; ok is false if it goes through the page cache.
+func (f *OSFile) Descriptor() (fd int, ok bool) { return int(f.Fd()), f.Direct }
+
 // Sync implements File.
 func (f *OSFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 

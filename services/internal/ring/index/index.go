@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 )
@@ -51,6 +52,7 @@ type Segment struct {
 	Number  int
 	Ring    uint64
 	Buffers *files.Buffers
+	Reader  *aio.Reader
 }
 
 type indexHead struct {
@@ -96,7 +98,9 @@ func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content [
 		if int64(pageOffset(from+run-1))+base+files.PageSize > s.Bytes {
 			return errors.New("its index names pages that are not there")
 		}
-		if _, err := s.File.ReadAt(p, base+int64(pageOffset(from))); err != nil {
+		var err error
+		s.Reader.Read([]aio.Piece{{File: s.File, B: p, At: base + int64(pageOffset(from))}}, func(_ int, e error) { err = e })
+		if err != nil {
 			return fmt.Errorf("read its index: %w", err)
 		}
 		for i := range run {
