@@ -95,7 +95,7 @@ func TestRingDeletedWithoutDevice(t *testing.T) {
 	d.recording("both")
 	if r := d.ring("both"); !slices.ContainsFunc(r.DeviceStates, func(s api.RingDevice) bool {
 		return s.Device == "two" && s.State == "absent" && strings.Contains(s.Reason, "not active")
-	}) || !slices.Contains(r.Problems, "storage device two is missing") {
+	}) || !slices.Contains(r.Problems, "storage device two is missing: no ring lies there") {
 		t.Errorf("a ring without one of its devices: %+v", r)
 	}
 	d.past(url.Values{})
@@ -130,6 +130,12 @@ func TestRingFaults(t *testing.T) {
 	sent := play(t, tx, frames, 40_000)
 	d.settle(sent)
 	d.wait("everything is recorded", func() bool { return d.ring("both").Packets == sent })
+	d.wait("the memory plan has what the ring takes", func() bool {
+		var m api.Memory
+		d.must("GET", "/api/v1/system/memory", nil, &m)
+		i := slices.IndexFunc(m.Parts, func(p api.MemoryPart) bool { return p.Name == "ring queues" })
+		return i >= 0 && m.Parts[i].Used != nil && *m.Parts[i].Used > 0 && *m.Parts[i].Used <= m.Parts[i].Bytes
+	})
 	mount := func(i int) string { return filepath.Join(d.State, "storage", ids[i]) }
 
 	// Another device is full: the ring has its place already.

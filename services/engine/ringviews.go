@@ -76,6 +76,19 @@ func named(problem string, devices []ring.DeviceState, ids []string) string {
 	return problem
 }
 
+// memory returns the bytes that all open rings take, of their queues and for their readers.
+func (rs *rings) memory() (queues, readers uint64) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.list {
+		if r.ring != nil {
+			queue, reading := r.ring.Memory()
+			queues, readers = queues+queue, readers+reading
+		}
+	}
+	return queues, readers
+}
+
 func pinsOf(pins []ring.Pin) []api.RingPin {
 	list := []api.RingPin{}
 	for _, p := range pins {

@@ -41,7 +41,7 @@ func open(c Config) (*Ring, error) {
 		if err := r.openDevice(d); err != nil {
 			d.missing, d.segments = true, nil
 			if err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err); errors.Is(err, os.ErrNotExist) {
-				err = fmt.Errorf("device %d (%s) is missing", i, dir)
+				err = fmt.Errorf("device %d (%s) is missing: no ring lies there", i, dir)
 			}
 			errs = append(errs, err)
 			r.mu.Lock()
@@ -393,7 +393,7 @@ func (r *Ring) start() error {
 	r.mu.Unlock()
 	r.closeLeft()
 	r.reader.Ready(warmers)
-	n := max(int(r.cfg.QueueBytes/block.Size), 2*r.cfg.Workers+writers)
+	n := max(int(r.cfg.QueueBytes/block.Size)-2*r.cfg.Workers, 2*r.cfg.Workers+writers) // the images of tails are of the same memory
 	var err error
 	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
 		return err

@@ -219,6 +219,13 @@ func (p *Buffers) Put(b []byte) {
 	p.free = append(p.free, b[:p.Size])
 }
 
+// Taken returns the bytes of all buffers that there are.
+func (p *Buffers) Taken() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return uint64(len(p.all)) * uint64(p.Size)
+}
+
 // Trim gives all but a few of the buffers that nobody has back to the system.
 func (p *Buffers) Trim() {
 	const keep = 8
