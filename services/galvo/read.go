@@ -223,7 +223,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		fmt.Fprintf(os.Stderr, "galvo read: %v; this is a fault in Galvo, please report it. The packet goes on without its application protocol.\nflow: %s\nframe: %s\n%s\n",
 			p, p.Flow, p.Frame, p.Stack)
 	}}
-	if engine == nil {
+	if engine == nil { // an engine looks at all flows, of which one tells of another
 		table.Only = f.Followed()
 	}
 	if engine != nil || f.NeedsFlow() {

@@ -21,7 +21,7 @@ type run struct {
 	hashes  [AheadMax]uint64 // of probes; 0 where there is no flow to be found
 	guesses [AheadMax]uint32 // for each probe the number of a record that may be the flow's, the first likely one of its buckets, plus 1; 0 = none
 	again   bool             // some have no guess
-	busy    bool             // some have a hash, or are a tunnel's or a fragment
+	busy    uint32           // bit i is set unless the flow of packet i does not matter
 }
 
 // Ahead announces packets, AheadMax at most, which FindAhead finds after Advance was called Lead times. It is called before each Advance, without packets at the end.
@@ -32,7 +32,7 @@ type run struct {
 // took a fifth longer.
 func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	if r := &t.runs[(t.at+Lead-1)%len(t.runs)]; len(r.packets) > 0 {
-		if whole && r.busy {
+		if whole && r.busy != 0 {
 			prefetchRecords(&t.records[0], secondHalf, &r.guesses)
 		}
 		t.guessAgain(r)
@@ -47,13 +47,13 @@ func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	} else {
 		t.probeAll(r)
 	}
-	if r.busy {
+	if r.busy != 0 {
 		prefetchBuckets(&t.index[0], t.mask, &r.hashes)
 	}
 }
 
 func (t *Table) probeAll(r *run) {
-	r.busy = true
+	r.busy = 1<<AheadMax - 1
 	for i := range r.packets {
 		r.hashes[i&(AheadMax-1)] = r.probes[i&(AheadMax-1)].set(&t.join.seed, &r.packets[i])
 	}
@@ -61,12 +61,12 @@ func (t *Table) probeAll(r *run) {
 
 // probeSome is probeAll for the packets whose flow matters.
 func (t *Table) probeSome(r *run) {
-	r.busy = false
+	r.busy = 0
 	for i := range r.packets {
 		p, h := &r.packets[i], uint64(0)
 		if p.Layers&(packet.Tunnel|packet.Fragment) != 0 || t.cfg.Only(p) {
 			h = r.probes[i&(AheadMax-1)].set(&t.join.seed, p)
-			r.busy = true
+			r.busy |= 1 << i
 		}
 		r.hashes[i&(AheadMax-1)] = h
 	}
@@ -86,7 +86,7 @@ func (t *Table) Advance() {
 func (t *Table) guess(r *run) {
 	r.again = false
 	r.guesses = [AheadMax]uint32{}
-	if !r.busy {
+	if r.busy == 0 {
 		return
 	}
 	index, mask := t.index, t.mask

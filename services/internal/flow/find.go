@@ -29,17 +29,17 @@ func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
 	t.give(ref, r, from, p)
 }
 
-// FindAhead finds packet i of those that were announced with Ahead, Lead times Advance ago, as FindInto does, but leaves Stream, Call and Host as they are: they are for
-// others to fill in, who mostly are not there. Packets are found in their order.
+// FindAhead finds packet i of those that were announced with Ahead, Lead times Advance ago, as FindInto does, but leaves Stream, Call and Host of one whose flow
+// matters as they are: they are for others to fill in, who mostly are not there. Packets are found in their order.
 func (t *Table) FindAhead(i int, ref *Ref) {
-	if t.found.busy {
+	if t.found.busy>>i&1 != 0 {
 		t.findAhead(i, ref)
 	} else {
-		ref.Flow, ref.Outer, ref.From, ref.OuterFrom = nil, nil, 0, 0
+		*ref = Ref{}
 	}
 }
 
-// findAhead is FindAhead where some of the run have a flow.
+// findAhead is FindAhead for a packet whose flow matters.
 func (t *Table) findAhead(i int, ref *Ref) {
 	i &= AheadMax - 1
 	run := t.found

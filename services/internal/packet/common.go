@@ -1,38 +1,43 @@
 package packet
 
-// common is Decode for what most frames are: IPv4 without options, or IPv6 without extension headers, in Ethernet without tags, no fragment, and all of a TCP header, or
-// of a UDP header without a port of a tunnel. It decides nothing that the other functions do not decide, in one go: a packet of mixed real traffic takes 12 ns less. It
-// reports whether the frame is one of these; else it has done nothing.
+// common is Decode for what most frames are: IPv4 without options, or IPv6 without extension headers, in Ethernet with one 802.1Q tag or none; no fragment; and all of a
+// TCP header, a UDP header without a port of a tunnel, or ICMP. It decides nothing that the other functions do not decide, in one go: a packet of mixed real traffic
+// takes 12 ns less. It reports whether the frame is one of these; else it has done nothing.
 func (p *Packet) common() bool {
-	const l3, tcpSize = 14, 20
+	const least = 20 // bytes after the IP header: all of a TCP header, and what the others need
 	d := p.Data
-	if len(d) < l3+20+tcpSize || len(d) > maxOffset {
+	if len(d) < 34+least || len(d) > maxOffset {
 		return false
 	}
-	version, l4, end, proto := &common4, l3+20, 0, uint8(0)
-	switch w := be32(d, 12); {
+	at, v4, v6 := 14, &common4, &common6
+	w := be32(d, 12)
+	if w>>16 == etVLAN {
+		at, v4, v6 = 18, &tagged4, &tagged6
+		w = be32(d, 16)
+	}
+	version, end, l4, proto := v4, 0, at+20, uint8(0)
+	switch {
 	case w>>8 == etIPv4<<8|0x45:
-		w := be64(d, l3+2) // total length, identification, flags and offset, time to live, protocol
+		w := be64(d, at+2) // total length, identification, flags and offset, time to live, protocol
 		if w>>16&0x3fff != 0 {
 			return false
 		}
-		end, proto = l3+int(w>>48), uint8(w)
+		end, proto = at+int(w>>48), uint8(w)
 	case w>>12 == etIPv6<<4|6:
-		version, l4 = &common6, l3+40
-		end, proto = l4+int(be16(d, l3+4)), d[l3+6]
+		version, l4 = v6, at+40
+		end, proto = l4+int(be16(d, at+4)), d[at+6]
 	}
 	end = min(end, len(d))
-	if end < l4+tcpSize {
+	if end < l4+least {
 		return false
 	}
-	h := d[l4 : l4+tcpSize]
-	ports := be32(h, 0)
-	src, dst := uint16(ports>>16), uint16(ports)
+	h := d[l4 : l4+least]
+	src, dst := be16(h, 0), be16(h, 2)
 	// Copied from memory: a composite literal is put together on the stack and copied in larger pieces than it was written in, which stalls.
 	switch proto {
 	case protoTCP:
 		payload := l4 + int(h[12]>>4)*4
-		if payload < l4+tcpSize || payload > end {
+		if payload < l4+least || payload > end {
 			return false
 		}
 		p.Headers = version.tcp
@@ -42,6 +47,12 @@ func (p *Packet) common() bool {
 			return false
 		}
 		p.Headers = version.udp
+	case protoICMP:
+		p.Headers = version.icmp
+		src, dst = 0, 0
+	case protoICMPv6:
+		p.Headers = version.icmpv6
+		src, dst = 0, 0
 	default:
 		return false
 	}
@@ -49,20 +60,29 @@ func (p *Packet) common() bool {
 	return true
 }
 
-// What all headers that common accepts have in common.
+// A commonFrame is what all headers that common accepts for an IP version, with or without a tag, have in common.
+type commonFrame struct{ tcp, udp, icmp, icmpv6 Headers }
+
 var (
-	common4 = commonHeaders(Headers{Layers: IPv4, EtherType: etIPv4, L4: 34, Have: 20})
-	common6 = commonHeaders(Headers{Layers: IPv6, EtherType: etIPv6, L4: 54, Have: 40})
+	common4 = newCommonFrame(Headers{Layers: IPv4, EtherType: etIPv4, L3: 14, L4: 34, Have: 20})
+	common6 = newCommonFrame(Headers{Layers: IPv6, EtherType: etIPv6, L3: 14, L4: 54, Have: 40})
+	tagged4 = newCommonFrame(Headers{Layers: IPv4 | VLAN, EtherType: etIPv4, VLANs: 1, VLANAt: 14, L3: 18, L4: 38, Have: 20})
+	tagged6 = newCommonFrame(Headers{Layers: IPv6 | VLAN, EtherType: etIPv6, VLANs: 1, VLANAt: 14, L3: 18, L4: 58, Have: 40})
 )
 
-func commonHeaders(h Headers) (c struct{ tcp, udp Headers }) {
+func newCommonFrame(h Headers) commonFrame {
 	h.Layers |= Ethernet | HasProto
-	h.Link, h.L2End, h.L3 = LinkEthernet, 14, 14
-	c.tcp, c.udp = h, h
-	c.tcp.Layers |= TCP
-	c.tcp.Proto = protoTCP
-	c.udp.Layers |= UDP
-	c.udp.Proto = protoUDP
-	c.udp.Payload = h.L4 + 8
-	return c
+	h.Link, h.L2End = LinkEthernet, h.L3
+	with := func(layer Layers, proto uint8, payload uint16) Headers {
+		h := h
+		h.Layers |= layer
+		h.Proto, h.Payload = proto, payload
+		return h
+	}
+	return commonFrame{
+		tcp:    with(TCP, protoTCP, 0),
+		udp:    with(UDP, protoUDP, h.L4+8),
+		icmp:   with(ICMP, protoICMP, h.L4),
+		icmpv6: with(ICMPv6, protoICMPv6, h.L4),
+	}
 }
