@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -189,4 +191,17 @@ func FuzzBlock(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A ring of another version is not opened, and the error says what can be done.
+func TestOtherVersion(t *testing.T) {
+	set := newSetting(t, 1, 12<<20).create(t)
+	b := set.disks["a"].files[files.StateName].b
+	for page := b[:2*files.PageSize]; len(page) > 0; page = page[files.PageSize:] {
+		le.PutUint16(page[24:], 1)
+		le.PutUint32(page, crc32.Checksum(page[4:files.PageSize], crc32.MakeTable(crc32.Castagnoli)))
+	}
+	if _, err := Open(set.cfg); err == nil || !strings.Contains(err.Error(), "it has version 1, and this program reads 2: delete the ring") {
+		t.Error(err)
+	}
 }

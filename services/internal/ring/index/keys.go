@@ -42,7 +42,7 @@ type Spot struct {
 }
 
 // mostSpots is how many blocks of a key have their chunks in the index: what is in more is not rare.
-const mostSpots = 32
+const mostSpots = 16
 
 // appendBlocks appends the blocks of a key, and in which of their chunks it is: one block b as 2b+1 and its chunks; n blocks as 4n+2, the distances between
 // them, and the chunks of each; n blocks without chunks as 4n and the distances; or 0 and a bitmap.
