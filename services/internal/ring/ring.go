@@ -253,6 +253,8 @@ type Ring struct {
 	buffers files.Buffers // of queries
 	sorter  index.Writer
 
+	taking sync.Mutex // held by who takes blocks from the queue, or waits for some, until they have slots; locked before mu
+
 	mu       sync.Mutex
 	free     []*block.Image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
 	turn     int
