@@ -256,6 +256,8 @@ type Ring struct {
 	heads   block.Heads
 	sorter  index.Writer
 
+	taking sync.Mutex // held by who takes blocks from the queue, or waits for some, until they have slots; locked before mu
+
 	mu       sync.Mutex
 	free     []*block.Image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
 	turn     int
