@@ -34,7 +34,9 @@ type Record struct {
 	L7     [20]byte // owned by package l7; all zero in a new record
 	// By sender, whether package stream has kept bytes of it.
 	Streamed [2]bool
-	_        [10]byte
+	// Where the ring's stage, that of one ring if there are several, looks for the flow first in the block that it builds. It may say anything: who reads it compares.
+	Hint uint16
+	_    [8]byte
 }
 
 // Bytes returns the length on the wire of the frames that an endpoint sent.
@@ -68,7 +70,7 @@ func (r *Record) Server() Endpoint {
 }
 
 // A Ref says which flow a packet belongs to. Records are nil where there is no IP, where ports that the protocol has are not known (cut off,
-// or a fragment without its first one), and where the table is full.
+// or a fragment without its first one), where the flow does not matter (Config.Only), and where the table is full.
 type Ref struct {
 	Flow      *Record  // of the innermost headers
 	Outer     *Record  // of the outermost headers; the same as Flow unless the packet is tunnelled

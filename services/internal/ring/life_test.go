@@ -1019,3 +1019,20 @@ func TestClosedWhileRead(t *testing.T) {
 		t.Error("a closed ring can be queried")
 	}
 }
+
+// What was written is no longer on its way, and is known to be on the disk for good soon after.
+func TestSynced(t *testing.T) {
+	set := newSetting(t, 2, 16<<20).create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	s := r.Stage(0, func() []pipeline.Interface { return ethernet })
+	play(t, s, &traffic{frames: mix(1, 20_000)})
+	s.Finish()
+	waitIdle(t, r)
+	r.sync()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.flights) != 0 || r.synced.Load() != r.total.Load() || r.total.Load() == 0 {
+		t.Errorf("%d blocks are on their way, %d of %d bytes are on the disk", len(r.flights), r.synced.Load(), r.total.Load())
+	}
+}

@@ -335,7 +335,7 @@ func (r *Ring) readTail(f files.File, b []byte, at int64) (h block.Header, ok bo
 func (r *Ring) restore(h block.Header, b []byte) {
 	h.Flags = h.Flags&^block.FlagTail | block.FlagPartial // its keys are not known
 	h.Total = r.total.Add(uint64(h.Bytes))
-	block.Seal(b, &h, block.Sum{})
+	block.Seal(b, &h)
 	if r.cfg.ReadOnly {
 		r.waiting[h.Seq] = &block.Image{Buf: b, Header: h, Refs: 1}
 		return
@@ -392,6 +392,7 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
+	r.reader.Ready(warmers)
 	n := max(int(r.cfg.QueueBytes/block.Size)-2*r.cfg.Workers, 2*r.cfg.Workers+writers) // the images of tails are of the same memory
 	var err error
 	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
@@ -401,7 +402,7 @@ func (r *Ring) start() error {
 	r.pin()
 	r.queue, r.tails = make(chan *block.Image, n), make(chan *block.Image, 2*r.cfg.Workers)
 	image := func(i int) *block.Image {
-		return &block.Image{Buf: r.memory[i*block.Size : (i+1)*block.Size : (i+1)*block.Size], Keys: make([]uint64, 0, block.MaxKeys)}
+		return &block.Image{Buf: r.memory[i*block.Size : (i+1)*block.Size : (i+1)*block.Size], Keys: make([]uint64, 0, block.MaxKeys), Chunks: make([]block.Chunks, 0, block.MaxKeys)}
 	}
 	for i := range n {
 		r.free = append(r.free, image(i))
@@ -543,6 +544,7 @@ func (r *Ring) Close() error {
 		files.Free(r.memory)
 		r.sorter.Free()
 		r.buffers.Close()
+		r.reader.Close()
 	}()
 	return err
 }

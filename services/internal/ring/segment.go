@@ -62,7 +62,7 @@ func (s *segment) span() {
 
 // indexed says where the index of a segment is.
 func (r *Ring) indexed(s *segment) *index.Segment {
-	return &index.Segment{File: s.file, Bytes: r.d.SegmentBytes, Number: s.number, Ring: r.d.Ring, Buffers: &r.buffers}
+	return &index.Segment{File: s.file, Bytes: r.d.SegmentBytes, Number: s.number, Ring: r.d.Ring, Buffers: &r.buffers, Reader: &r.reader}
 }
 
 // usable reports whether a device takes blocks.

@@ -187,6 +187,7 @@ func (s *stage) describe() {
 		s.described = i + 1
 		s.head = block.AppendHead(s.head[:0], s.table[:s.described])
 	}
+	s.ring.heads.Know(s.head)
 }
 
 // sameTable reports whether it is the same table, as most sources give the same slice again.

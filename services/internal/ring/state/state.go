@@ -186,8 +186,8 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 	if string(b[:8]) != stateMagic {
 		return d, errors.New("it is not the state of a ring")
 	}
-	if v := le.Uint16(b[8:]); v != block.FormatVersion {
-		return d, fmt.Errorf("it has version %d, and this program reads %d", v, block.FormatVersion)
+	if err := block.Version(le.Uint16(b[8:])); err != nil {
+		return d, err
 	}
 	d = Descriptor{
 		Device: le.Uint16(b[10:]), Devices: le.Uint16(b[12:]), Copies: le.Uint16(b[14:]), Ring: le.Uint64(b[16:]), Generation: le.Uint32(b[24:]),
