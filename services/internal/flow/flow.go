@@ -34,7 +34,9 @@ type Record struct {
 	L7     [20]byte // owned by package l7; all zero in a new record
 	// By sender, whether package stream has kept bytes of it.
 	Streamed [2]bool
-	_        [10]byte
+	// Where the ring's stage, that of one ring if there are several, looks for the flow first in the block that it builds. It may say anything: who reads it compares.
+	Hint uint16
+	_    [8]byte
 }
 
 // Bytes returns the length on the wire of the frames that an endpoint sent.

@@ -3,6 +3,7 @@ package l7
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 type Calls struct {
 	mu      sync.Mutex // among writers
 	sets    [][callWays]callEntry
+	tags    []atomic.Uint64 // of each set: 16 bits of the hash of each of its endpoints. Most datagrams are of no call, and need not look at four endpoints to know it
 	over    [][callWays]callEnd
 	changes atomic.Uint32 // counts what was added; 0 = nothing was ever
 }
@@ -28,8 +30,8 @@ const (
 	callLinger = 32 * time.Second // how long media goes on after the end of a call: 64 T1 of RFC 3261 section 17
 )
 
-// A callEntry is an endpoint of a call. Its words are address (2), port with the number of payload types, end of life, identifiers (4), payload types with
-// the hashes of their names (8). The version is odd while they are written.
+// A callEntry is an endpoint of a call. Its words are address (2), port with the number of payload types and the profile, end of life, identifiers (4), payload
+// types with the hashes of their names (8). The version is odd while they are written.
 type callEntry struct {
 	version atomic.Uint64
 	word    [callWords]atomic.Uint64
@@ -38,8 +40,8 @@ type callEntry struct {
 // A callEnd is a call that is over, by its first identifier, and since when.
 type callEnd struct{ id, since atomic.Uint64 }
 
-// callEntryBytes is what an entry takes, with its part of the ends.
-const callEntryBytes = 8*(callWords+1) + 16
+// callEntryBytes is what an entry takes, with its tag and its part of the ends.
+const callEntryBytes = 8*(callWords+1) + 2 + 16
 
 // NewCalls returns a table of at most so many bytes.
 func NewCalls(bytes int) *Calls {
@@ -47,7 +49,7 @@ func NewCalls(bytes int) *Calls {
 	for 2*n*callWays*callEntryBytes <= bytes {
 		n *= 2
 	}
-	return &Calls{sets: make([][callWays]callEntry, n), over: make([][callWays]callEnd, n)}
+	return &Calls{sets: make([][callWays]callEntry, n), tags: make([]atomic.Uint64, n), over: make([][callWays]callEnd, n)}
 }
 
 // A medium is an endpoint that receives media, as SDP describes it.
@@ -56,12 +58,24 @@ type medium struct {
 	port  uint16
 	types [callTypes]uint64 // payload type in the high half, hash of its name in the low
 	n     uint8
+	use   mediaUse
 }
 
-func (c *Calls) set(addr *[16]byte, port uint16) *[callWays]callEntry {
+// A mediaUse is what an endpoint is for.
+type mediaUse uint8
+
+const (
+	mediaOther  mediaUse = iota // control, or a medium that does not come by RTP
+	mediaRTP                    // RTP
+	mediaSecure                 // SRTP (RFC 3711)
+)
+
+// place returns the set that an endpoint belongs in, and its tag.
+func (c *Calls) place(addr *[16]byte, port uint16) (set int, tag uint16) {
 	h := binary.LittleEndian.Uint64(addr[:8])*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(addr[8:])*0xc2b2ae3d27d4eb4f ^ uint64(port)*0x165667b19e3779f9
 	h ^= h >> 29
-	return &c.sets[h*0xbf58476d1ce4e5b9>>32&uint64(len(c.sets)-1)]
+	h *= 0xbf58476d1ce4e5b9
+	return int(h >> 32 & uint64(len(c.sets)-1)), uint16(h>>16) | 1 // 0 is the tag of what is empty
 }
 
 // add notes an endpoint of the call that ids name, from now on. The same endpoint of calls that are over is forgotten.
@@ -70,7 +84,8 @@ func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 	defer c.mu.Unlock()
 	c.reopen(ids[0])
 	lo, hi := binary.LittleEndian.Uint64(m.addr[:8]), binary.LittleEndian.Uint64(m.addr[8:])
-	set := c.set(&m.addr, m.port)
+	n, tag := c.place(&m.addr, m.port)
+	set := &c.sets[n]
 	at := 0
 	for i := range set {
 		e := &set[i]
@@ -91,7 +106,7 @@ func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 	e.version.Add(1)
 	e.word[0].Store(lo)
 	e.word[1].Store(hi)
-	e.word[2].Store(uint64(m.port) | uint64(m.n)<<16)
+	e.word[2].Store(uint64(m.port) | uint64(m.n)<<16 | uint64(m.use)<<24)
 	e.word[3].Store(uint64(now + int64(mediaLife)))
 	for i := range 4 {
 		e.word[4+i].Store(ids[i])
@@ -100,6 +115,7 @@ func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 		e.word[8+i].Store(m.types[i])
 	}
 	e.version.Add(1)
+	c.tags[n].Store(c.tags[n].Load()&^(math.MaxUint16<<(16*at)) | uint64(tag)<<(16*at))
 	if c.changes.Add(1) == 0 {
 		c.changes.Add(1)
 	}
@@ -108,10 +124,13 @@ func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 // find adds the calls of an endpoint to into, and the name that the endpoint gave a payload type if into has none. It reports whether there are any.
 func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *flow.Call) bool {
 	lo, hi := binary.LittleEndian.Uint64(addr[:8]), binary.LittleEndian.Uint64(addr[8:])
-	set := c.set(addr, port)
+	n, tag := c.place(addr, port)
 	found := false
-	for i := range set {
-		e := &set[i]
+	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
+		if uint16(tags) != tag {
+			continue
+		}
+		e := &c.sets[n][i]
 		version := e.version.Load()
 		if version&1 != 0 || e.word[0].Load() != lo || e.word[1].Load() != hi || uint16(e.word[2].Load()) != port || int64(e.word[3].Load()) <= now {
 			continue
@@ -141,6 +160,27 @@ func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *f
 		}
 	}
 	return found
+}
+
+// use returns what an endpoint is for, if a message named it not longer than sdpLife ago.
+func (c *Calls) use(addr *[16]byte, port uint16, now int64) mediaUse {
+	lo, hi := binary.LittleEndian.Uint64(addr[:8]), binary.LittleEndian.Uint64(addr[8:])
+	n, tag := c.place(addr, port)
+	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
+		if uint16(tags) != tag {
+			continue
+		}
+		e := &c.sets[n][i]
+		version := e.version.Load()
+		about := e.word[2].Load()
+		if version&1 != 0 || e.word[0].Load() != lo || e.word[1].Load() != hi || uint16(about) != port || int64(e.word[3].Load()) <= now+int64(mediaLife-sdpLife) {
+			continue
+		}
+		if use := mediaUse(about >> 24); use != mediaOther && e.version.Load() == version {
+			return use
+		}
+	}
+	return mediaOther
 }
 
 func (c *Calls) ends(id uint64) *[callWays]callEnd {

@@ -57,8 +57,13 @@ func AppendInterface(dst []byte, in Interface) []byte {
 
 // PacketSize returns how many bytes AppendPacket appends for a frame of so many captured bytes.
 func PacketSize(captured int, flags packet.Flags, options []byte) int {
-	size := enhancedHead + pad4(captured) + 4
 	word, rest := packetWord(flags, options)
+	return packetSize(captured, word, rest)
+}
+
+// packetSize is PacketSize with what packetWord returns.
+func packetSize(captured int, word uint32, rest []byte) int {
+	size := enhancedHead + pad4(captured) + 4
 	if word != 0 {
 		size += 8
 	}
@@ -77,30 +82,28 @@ const enhancedHead = 28
 // wire. Of the flags a direction and a wrong FCS are kept. options are what else is said about the packet, from Reader.Options or AppendComment, or nil. It
 // allocates only to make dst larger.
 func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uint32, flags packet.Flags, options []byte) []byte {
-	size := PacketSize(len(data), flags, options)
-	start := len(dst)
+	word, rest := packetWord(flags, options)
+	size, start := packetSize(len(data), word, rest), len(dst)
 	dst = slices.Grow(dst, size)[:start+size]
 	b := dst[start:]
 	ticks := uint64(max(time, 0))
 
-	le.PutUint32(b, blockEnhanced)
-	le.PutUint32(b[4:], uint32(size))
-	le.PutUint32(b[8:], iface)
-	le.PutUint32(b[12:], uint32(ticks>>32))
-	le.PutUint32(b[16:], uint32(ticks))
-	le.PutUint32(b[20:], uint32(len(data)))
 	end := enhancedHead + pad4(len(data))
 	le.PutUint32(b[end-4:], 0) // the padding, where there is any
-	le.PutUint32(b[24:], wireLen)
+	h := (*[enhancedHead]byte)(b)
+	le.PutUint64(h[:], blockEnhanced|uint64(size)<<32)
+	le.PutUint64(h[8:], uint64(iface)|ticks>>32<<32)
+	le.PutUint64(h[16:], ticks&math.MaxUint32|uint64(len(data))<<32)
+	le.PutUint32(h[24:], wireLen)
 	copy(b[enhancedHead:], data)
 
-	word, rest := packetWord(flags, options)
 	if word != 0 {
-		le.PutUint32(b[end:], optFlags|4<<16)
-		le.PutUint32(b[end+4:], word)
+		le.PutUint64(b[end:], optFlags|4<<16|uint64(word)<<32)
 		end += 8
 	}
-	end += copy(b[end:], rest)
+	if len(rest) != 0 {
+		end += copy(b[end:], rest)
+	}
 	if end < size-4 {
 		le.PutUint32(b[end:], optEnd)
 	}

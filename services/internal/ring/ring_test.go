@@ -141,6 +141,21 @@ type got struct {
 	packet.Frame
 	verdict l7.Verdict
 	server  uint16
+	known
+}
+
+// known is what else is known of a packet, copied.
+type known struct {
+	flow, outer     flow.Record
+	from, outerFrom flow.Endpoint
+	host            string
+}
+
+func knownOf(m *pipeline.Meta) (k known) {
+	if m.Flow != nil {
+		k = known{*m.Flow, *m.Outer, m.From, m.OuterFrom, string(m.Host)}
+	}
+	return k
 }
 
 func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
@@ -167,7 +182,7 @@ func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
 			if int(b.Packets[i].Iface) >= known {
 				t.Fatalf("a packet of interface %d, and %d are known", b.Packets[i].Iface, known)
 			}
-			g := got{Frame: b.Packets[i].Frame, verdict: b.Meta[i].L7}
+			g := got{Frame: b.Packets[i].Frame, verdict: b.Meta[i].L7, known: knownOf(&b.Meta[i])}
 			g.Data = append([]byte(nil), g.Data...)
 			if f := b.Meta[i].Flow; f != nil {
 				g.server = f.Port[f.Server()]
@@ -228,6 +243,7 @@ var le = binary.LittleEndian
 
 // As FORMAT.md says.
 const (
-	theTrailer = 1044352
-	theBloom   = 116
+	theTrailer = 1043836
+	theChunks  = 128
+	theBloom   = 640
 )

@@ -12,8 +12,11 @@ import (
 	"galvo/services/internal/ring/state"
 )
 
-// writers is how many blocks are written at once: enough for a device to be busy while the next ones are made ready.
+// writers is how many write at once: enough for a device to be busy while the next blocks are made ready.
 const writers = 4
+
+// burst is how many blocks one of them writes at once at most, of those that wait. A device is asked as often for 4 MiB as for 1 MiB, and so are the processors.
+const burst = 4
 
 // syncEvery is how often what was written is made permanent. Together with tailEvery it keeps the loss of a power cut below a second.
 const syncEvery = 200 * time.Millisecond
@@ -21,57 +24,139 @@ const syncEvery = 200 * time.Millisecond
 // write takes finished blocks to the devices.
 func (r *Ring) write() {
 	defer r.stopped.Done()
-	for img := range r.queue {
-		h := img.Header // queries may look at img.Header
-		h.Synced = r.synced.Load()
-		block.Seal(img.Buf, &h, img.Sum)
-		r.store(img)
-		r.release(img, true)
+	for list, runs := r.next(); len(list) > 0; list, runs = r.next() {
+		for i := range list {
+			img := list[i].img
+			h := img.Header // queries may look at img.Header
+			h.Synced = r.synced.Load()
+			block.Seal(img.Buf, &h)
+		}
+		r.store(list, runs)
+		for i := range list {
+			r.release(list[i].img, true)
+		}
 	}
 }
 
-// store writes a block to its place, and to a second one if blocks are copied. A device that refuses is taken out, and the next one asked.
-func (r *Ring) store(img *block.Image) {
-	var used *device
-	copies := 0
-	why := state.CauseDisk
-	for copies <= int(r.d.Copies) {
-		d, s, at, err := r.place(used)
-		if err != nil {
-			if errors.Is(err, errPinned) {
-				why = state.CausePinned
-			}
-			break
+// next waits for blocks and returns those that wait, with their places: blocks lie on a device in the order in which they ended. It returns none when the ring is closed.
+func (r *Ring) next() (list []writing, runs []run) {
+	r.taking.Lock()
+	defer r.taking.Unlock()
+	most := max(1, min(burst, cap(r.queue)/(2*writers))) // where there are few images, writing must not hold most of them
+	for img := range r.queue {
+		list = append(list, writing{img: img, why: state.CauseDisk})
+		if len(list) == most || len(r.queue) == 0 { // nobody else takes from it
+			return list, r.place(list)
 		}
-		_, err = s.file.WriteAt(img.Buf, int64(at)*block.Size)
-		r.placed(d, s, at, img, err)
-		if err != nil {
-			continue
+	}
+	return list, r.place(list)
+}
+
+// A writing is a block on its way to the devices.
+type writing struct {
+	img    *block.Image
+	has    *device // that has it already
+	copies int
+	over   bool // nobody takes it any more
+	why    state.Cause
+}
+
+// A run is blocks that go to slots of a segment which follow each other.
+type run struct {
+	d    *device
+	s    *segment
+	at   int
+	list []*writing
+}
+
+// store writes blocks to their places. A device that refuses is taken out, and the next one asked.
+func (r *Ring) store(list []writing, runs []run) {
+	for len(runs) > 0 {
+		for i := range runs {
+			r.writeRun(&runs[i])
 		}
-		used = d
-		copies++
+		runs = r.place(list)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i := range list {
+		r.settled(&list[i])
+	}
+}
+
+// settled notes what became of a block. r.mu is held.
+func (r *Ring) settled(w *writing) {
+	delete(r.flights, w.img.Header.Seq)
 	switch {
-	case copies == 0:
-		r.dropped[why].Add(uint64(img.Header.Packets))
-		delete(r.flights, img.Header.Seq)
-		if why == state.CausePinned {
+	case w.copies == 0:
+		r.dropped[w.why].Add(uint64(w.img.Header.Packets))
+		if w.why == state.CausePinned {
 			r.problem(errors.New("nothing is recorded: every segment is protected from overwriting; end the protection of an interval"))
 		}
 	default:
 		r.written.Add(block.Size)
-		if copies <= int(r.d.Copies) {
+		if w.copies <= int(r.d.Copies) {
 			r.problem(errors.New("blocks have no copy: too few devices take them"))
 		}
 	}
 }
 
-// place gives out the next slot of a device other than not: the devices take turns.
-func (r *Ring) place(not *device) (*device, *segment, int, error) {
+// writeRun writes the blocks of a run at once; if that fails each one alone, to know which it is about.
+func (r *Ring) writeRun(run *run) {
+	var bufs [burst][]byte
+	for i, w := range run.list {
+		bufs[i] = w.img.Buf
+	}
+	all := files.WriteAll(run.s.file, bufs[:len(run.list)], int64(run.at)*block.Size)
+	for i, w := range run.list {
+		at, err := run.at+i, all
+		if err != nil && len(run.list) > 1 {
+			_, err = run.s.file.WriteAt(w.img.Buf, int64(at)*block.Size)
+		}
+		r.placed(run.d, run.s, at, w.img, err)
+		if err == nil {
+			w.has = run.d
+			w.copies++
+		}
+	}
+}
+
+// place gives out a slot for each block, and for its copy, that is not written, and returns the slots in runs.
+func (r *Ring) place(list []writing) (runs []run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i := range list {
+		w := &list[i]
+		has := w.has
+		for n := w.copies; n <= int(r.d.Copies) && !w.over; n++ {
+			d, s, at, err := r.slotNotOn(has)
+			if err != nil {
+				w.over = true
+				if errors.Is(err, errPinned) {
+					w.why = state.CausePinned
+				}
+				break
+			}
+			runs = appendRun(runs, d, s, at, w)
+			has = d
+		}
+	}
+	return runs
+}
+
+// appendRun adds a block to the run whose slots its own follows, or begins a new one.
+func appendRun(runs []run, d *device, s *segment, at int, w *writing) []run {
+	for i := range runs {
+		if run := &runs[i]; run.s == s && run.at+len(run.list) == at {
+			run.list = append(run.list, w)
+			return runs
+		}
+	}
+	return append(runs, run{d, s, at, []*writing{w}})
+}
+
+// slotNotOn gives out the next slot of a device other than not: the devices take turns. r.mu is held.
+func (r *Ring) slotNotOn(not *device) (*device, *segment, int, error) {
 	why := errors.New("no device takes blocks")
 	first := r.turn
 	for i := range len(r.devices) {
@@ -124,7 +209,7 @@ func (r *Ring) placed(d *device, s *segment, at int, img *block.Image, err error
 	} else {
 		b := index.SlotOf(&img.Header)
 		b.Bloom = slices.Clone(block.BloomOf(img.Buf))
-		b.Keys = append([]uint64(nil), img.Keys...)
+		b.Keys, b.Chunks = append([]uint64(nil), img.Keys...), slices.Clone(img.Chunks)
 		s.slots[at] = b
 		d.dirty[s.file] = true
 	}
@@ -152,33 +237,33 @@ func (r *Ring) rekey(s *segment) {
 		if b.Seq == 0 || b.Keys != nil || b.Flags&block.FlagPartial != 0 {
 			continue
 		}
-		keys := r.keysOf(s, i, b.Seq, buf, &known)
+		keys, chunks := r.keysOf(s, i, b.Seq, buf, &known)
 		r.mu.Lock()
-		s.slots[i].Keys = keys
+		s.slots[i].Keys, s.slots[i].Chunks = keys, chunks
 		r.mu.Unlock()
 	}
 }
 
-// keysOf reads a block and returns the keys of its packets; nil if it cannot be read, which a query will say.
-func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *block.Tables) []uint64 {
+// keysOf reads a block and returns the keys of its packets, and the chunks that have them; nil if it cannot be read, which a query will say.
+func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *block.Tables) (keys []uint64, chunks []block.Chunks) {
 	h, err := r.readBlock(s, i, buf)
 	if err != nil || h.Seq != seq {
-		return nil
+		return nil, nil
 	}
-	v := &block.Reader{Buf: buf, Header: h}
+	v := &block.Reader{Buf: buf, Header: h, Chunks: block.All}
 	w, err := v.Walk(known)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	keys, err := w.Keys(&h)
-	if err != nil || len(keys) > block.MaxKeys {
-		return nil
+	found, err := w.Keys(&h)
+	if err != nil || len(found) > block.MaxKeys {
+		return nil, nil
 	}
-	list := make([]uint64, 0, len(keys))
-	for k := range keys {
-		list = append(list, uint64(k))
+	keys, chunks = make([]uint64, 0, len(found)), make([]block.Chunks, 0, len(found))
+	for k, c := range found {
+		keys, chunks = append(keys, uint64(k)), append(chunks, c)
 	}
-	return list
+	return keys, chunks
 }
 
 // close gives a full segment its index. Its blocks can be read meanwhile.
@@ -200,7 +285,7 @@ func (r *Ring) close(d *device, s *segment) {
 			if s.slots[i].Keys != nil && s.slots[i].Flags&block.FlagPartial == 0 {
 				s.slots[i].Bloom = nil
 			}
-			s.slots[i].Keys = nil
+			s.slots[i].Keys, s.slots[i].Chunks = nil, nil
 		}
 		err = r.saveEntry(d, s.number, false)
 	}
@@ -244,7 +329,7 @@ func (r *Ring) writeTails() {
 	turns := make([]int, r.cfg.Workers)
 	for img := range r.tails {
 		img.Header.Flags |= block.FlagTail
-		block.Finish(img.Buf, &img.Header, img.Sum)
+		block.Finish(img.Buf, &img.Header)
 		w := int(img.Header.Worker)
 		turns[w]++
 		if err := r.writeTail(img, int64(2*w+turns[w]&1)*block.Size); err != nil {
@@ -298,7 +383,9 @@ func (r *Ring) keepSynced() {
 		select {
 		case <-tick.C:
 			r.sync()
+			r.mu.Lock()
 			r.rate.tick(r.now(), r.written.Load())
+			r.mu.Unlock()
 		case <-r.stop:
 			r.sync()
 			return

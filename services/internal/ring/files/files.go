@@ -35,6 +35,25 @@ type File interface {
 	Size() (int64, error)
 }
 
+// A Gatherer is a File that writes several pieces of memory, one behind the other, in one go.
+type Gatherer interface {
+	WriteAll(pieces [][]byte, at int64) error
+}
+
+// WriteAll writes several pieces of memory to a file, one behind the other.
+func WriteAll(f File, pieces [][]byte, at int64) error {
+	if g, ok := f.(Gatherer); ok && len(pieces) > 1 {
+		return g.WriteAll(pieces, at)
+	}
+	for _, b := range pieces {
+		if _, err := f.WriteAt(b, at); err != nil {
+			return err
+		}
+		at += int64(len(b))
+	}
+	return nil
+}
+
 // A Pinner is a Store that writes faster from memory that it was told of before. What is written while unpin runs, or after, must not lie there.
 type Pinner interface {
 	Pin(b []byte) (unpin func(), err error)
@@ -138,8 +157,30 @@ type OSFile struct {
 	Direct bool // past the page cache
 }
 
+// Descriptor returns what the kernel knows the file by; ok is false if it goes through the page cache.
+func (f *OSFile) Descriptor() (fd int, ok bool) { return int(f.Fd()), f.Direct }
+
 // Sync implements File.
 func (f *OSFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
+
+// WriteAll implements Gatherer. What the kernel does not write in one go is written piece by piece.
+func (f *OSFile) WriteAll(pieces [][]byte, at int64) error {
+	n, err := unix.Pwritev(int(f.Fd()), pieces, at)
+	if err != nil {
+		n = 0
+	}
+	for _, b := range pieces {
+		if n >= len(b) {
+			n -= len(b)
+		} else if _, err := f.WriteAt(b[n:], at+int64(n)); err != nil {
+			return err
+		} else {
+			n = 0
+		}
+		at += int64(len(b))
+	}
+	return nil
+}
 
 // Lock keeps other processes, and other openings, from writing the same ring, until the file is closed.
 func (f *OSFile) Lock() error {
@@ -214,6 +255,13 @@ func (p *Buffers) Put(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, b[:p.Size])
+}
+
+// Taken returns the bytes of all buffers that there are.
+func (p *Buffers) Taken() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return uint64(len(p.all)) * uint64(p.Size)
 }
 
 // Trim gives all but a few of the buffers that nobody has back to the system.

@@ -38,7 +38,7 @@ type Ring struct {
 	report  func(error)
 
 	free    chan uint32            // requests that are not in use
-	asked   chan uint32            // those that are to be submitted
+	asked   chan []uint32          // those that are to be submitted
 	pending [uringDepth]chan int32 // what came of each: bytes, or less than 0 an error number
 
 	pinning sync.Mutex
@@ -106,7 +106,7 @@ func New(report func(error)) (*Ring, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("io_uring_setup: %w", errno)
 	}
-	u := &Ring{fd: int(fd), report: report, free: make(chan uint32, uringDepth), asked: make(chan uint32, uringDepth)}
+	u := &Ring{fd: int(fd), report: report, free: make(chan uint32, uringDepth), asked: make(chan []uint32, uringDepth)}
 	for i := range uringDepth {
 		u.free <- uint32(i)
 		u.pending[i] = make(chan int32, 1)
@@ -274,41 +274,74 @@ type uringFile struct {
 	u *Ring
 }
 
-// WriteAt implements io.WriterAt. What is not in registered memory, or the kernel has not written in one go, is written in the ordinary way.
+// WriteAt implements io.WriterAt.
 func (f *uringFile) WriteAt(b []byte, at int64) (int, error) {
-	buffer, ok := f.u.bufferOf(b)
-	if !ok {
-		return f.OSFile.WriteAt(b, at)
+	if err := f.WriteAll([][]byte{b}, at); err != nil {
+		return 0, err
 	}
-	n, err := f.u.write(f.OSFile, b, at, buffer)
-	if n == len(b) {
-		return n, nil
-	}
-	rest, werr := f.OSFile.WriteAt(b[n:], at+int64(n)) // it has the disk's error, if there is one
-	if err != nil && werr == nil {
-		f.u.refused.Do(func() { f.u.report(fmt.Errorf("io_uring does not write what pwrite does: %w", err)) })
-	}
-	return n + rest, werr
+	return len(b), nil
 }
 
-// write writes b and waits; it returns how many bytes were written.
-func (u *Ring) write(f *files.OSFile, b []byte, at int64, buffer int) (int, error) {
-	n := u.do(sqe{op: opWriteFixed, fd: int32(f.Fd()), off: uint64(at), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b)), buffer: uint16(buffer)})
-	if n < 0 {
-		return 0, syscall.Errno(-n)
+// WriteAll implements files.Gatherer: of pieces that it is given together the kernel makes one request to the disk. What is not in registered memory, or the
+// kernel has not written in one go, is written in the ordinary way.
+func (f *uringFile) WriteAll(pieces [][]byte, at int64) error {
+	requests, off := make([]sqe, len(pieces)), at
+	for i, b := range pieces {
+		buffer, ok := f.u.bufferOf(b)
+		if !ok {
+			return f.OSFile.WriteAll(pieces, at)
+		}
+		requests[i] = sqe{op: opWriteFixed, fd: int32(f.Fd()), off: uint64(off), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b)), buffer: uint16(buffer)}
+		off += int64(len(b))
 	}
-	return int(n), nil
+	for i, n := range f.u.do(requests) {
+		b, done := pieces[i], int(max(n, 0))
+		if done < len(b) {
+			if _, err := f.OSFile.WriteAt(b[done:], at+int64(done)); err != nil { // it has the disk's error, if there is one
+				return err
+			}
+			if n < 0 {
+				f.u.refused.Do(func() { f.u.report(fmt.Errorf("io_uring does not write what pwrite does: %w", syscall.Errno(-n))) })
+			}
+		}
+		at += int64(len(b))
+	}
+	return nil
 }
 
-// do has a request done, and returns what came of it.
-func (u *Ring) do(request sqe) int32 {
-	i := <-u.free
-	request.data = uint64(i)
-	u.sqes[i] = request
-	u.asked <- i
-	n := <-u.pending[i]
-	u.free <- i
-	return n
+// do has requests done, and returns what came of each.
+func (u *Ring) do(requests []sqe) []int32 {
+	results := make([]int32, 0, len(requests))
+	for len(results) < len(requests) {
+		batch := u.take(len(requests) - len(results))
+		for k, i := range batch {
+			request := requests[len(results)+k]
+			request.data = uint64(i)
+			u.sqes[i] = request
+		}
+		u.asked <- batch
+		for _, i := range batch {
+			results = append(results, <-u.pending[i])
+		}
+		for _, i := range batch {
+			u.free <- i
+		}
+	}
+	return results
+}
+
+// take returns requests that are not in use: so many, or as many as there are. It waits for one only, because others may wait, too.
+func (u *Ring) take(n int) []uint32 {
+	batch := append(make([]uint32, 0, n), <-u.free)
+	for len(batch) < n {
+		select {
+		case i := <-u.free:
+			batch = append(batch, i)
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 // serve hands requests to the kernel, those that wait together. The kernel completes them on the thread that has submitted them, so that thread must not
@@ -316,10 +349,10 @@ func (u *Ring) do(request sqe) int32 {
 func (u *Ring) serve() {
 	runtime.LockOSThread()
 	batch := make([]uint32, 0, uringDepth)
-	for i := range u.asked {
-		batch = append(batch[:0], i)
+	for asked := range u.asked {
+		batch = append(batch[:0], asked...)
 		for len(u.asked) > 0 {
-			batch = append(batch, <-u.asked)
+			batch = append(batch, <-u.asked...)
 		}
 		done, errno := u.submit(batch)
 		for _, i := range batch[done:] {

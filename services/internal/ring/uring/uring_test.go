@@ -94,6 +94,59 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// Pieces that are written in one go lie behind one another, also where they are not registered, and are more than there are requests.
+func TestPieces(t *testing.T) {
+	u, store := newUring(t, func(err error) { t.Error(err) })
+	const n = 2*uringDepth + 3
+	memory, err := files.Pages(n * files.PageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Free(memory)
+	var pieces [][]byte
+	var want []byte
+	for i := range n {
+		b := memory[(n-1-i)*files.PageSize:][:files.PageSize] // against their order in memory
+		for j := range b {
+			b[j] = byte(i + j/256)
+		}
+		pieces, want = append(pieces, b), append(want, b...)
+	}
+	unpin, err := store.(files.Pinner).Pin(memory)
+	if err != nil {
+		need.Missing(t, "io_uring", err.Error())
+	}
+	for _, c := range []struct {
+		name string
+		do   func()
+	}{{"registered", func() {}}, {"not registered", unpin}, {"refused", func() { u.fd, u.report = -1, func(error) {} }}} {
+		c.do()
+		f, err := store.Create(c.name, n*files.PageSize)
+		if err != nil || f.Close() != nil {
+			t.Fatal(err)
+		}
+		if f, err = store.Open(c.name, true); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for half := range 2 {
+			all.Go(func() {
+				from := half * n / 2
+				to := (half + 1) * n / 2
+				if err := files.WriteAll(f, pieces[from:to], int64(from)*files.PageSize); err != nil {
+					t.Errorf("%s: %v", c.name, err)
+				}
+			})
+		}
+		all.Wait()
+		got, err := os.ReadFile(f.(*uringFile).Name())
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: the file differs: %v", c.name, err)
+		}
+		f.Close()
+	}
+}
+
 // A disk's error is the one that pwrite gives, and no reason to say that io_uring does not work.
 func TestError(t *testing.T) {
 	_, store := newUring(t, func(err error) { t.Error(err) })
@@ -154,7 +207,7 @@ func TestRestricted(t *testing.T) {
 	u, _ := newUring(t, func(error) {})
 	const opNop, opOpenat, registerFiles = 0, 18, 2
 	for _, op := range []uint8{opNop, opOpenat} {
-		if n := u.do(sqe{op: op}); n != -int32(unix.EACCES) {
+		if n := u.do([]sqe{{op: op}})[0]; n != -int32(unix.EACCES) {
 			t.Errorf("request %d: %d", op, n)
 		}
 	}
