@@ -137,12 +137,12 @@ func benchWrite(b *testing.B, store func(string) files.Store) {
 			bl.Reset()
 			img.Keys = keys
 		}
-		r.mu.Lock()
+		r.handing.Lock()
 		img.Header.Seq = r.seq.Add(1)
 		img.Header.Total = r.total.Add(uint64(img.Header.Bytes))
 		r.waiting[img.Header.Seq] = img
 		r.flights[img.Header.Seq] = img.Header.Total
-		r.mu.Unlock()
+		r.handing.Unlock()
 		r.queue <- img
 	}
 	waitIdle(b, r)

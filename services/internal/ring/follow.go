@@ -100,9 +100,9 @@ func (f *follower) holes() []Gap {
 
 // wait waits for something to happen; false if the query ends.
 func (f *follower) wait() bool {
-	f.q.ring.mu.Lock()
+	f.q.ring.handing.Lock()
 	changed := f.q.ring.changed
-	f.q.ring.mu.Unlock()
+	f.q.ring.handing.Unlock()
 	timer := time.NewTimer(followEvery)
 	defer timer.Stop()
 	select {
@@ -223,7 +223,7 @@ func (f *follower) list(looks map[*segment]*segmentLook) []*task {
 	r := f.q.ring
 	byNumber := make(map[uint64]*task)
 	f.waiting = math.MaxUint64
-	r.mu.Lock()
+	r.handing.Lock()
 	for seq, img := range r.waiting {
 		f.waiting = min(f.waiting, seq)
 		if f.q.in(img.Header.First, img.Header.Last) && !(f.begun && seq <= f.floor) {
@@ -239,7 +239,7 @@ func (f *follower) list(looks map[*segment]*segmentLook) []*task {
 			byNumber[v.h.Seq] = t
 		}
 	}
-	r.mu.Unlock()
+	r.handing.Unlock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			f.segment(s, looks[s], byNumber)

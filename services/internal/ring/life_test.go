@@ -113,9 +113,9 @@ func table() []pipeline.Interface { return ethernet }
 func waitIdle(t testing.TB, r *Ring) {
 	t.Helper()
 	for start := time.Now(); ; {
-		r.mu.Lock()
+		r.handing.Lock()
 		n := len(r.waiting)
-		r.mu.Unlock()
+		r.handing.Unlock()
 		if n == 0 {
 			return
 		}
@@ -1030,9 +1030,33 @@ func TestSynced(t *testing.T) {
 	s.Finish()
 	waitIdle(t, r)
 	r.sync()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.handing.Lock()
+	defer r.handing.Unlock()
 	if len(r.flights) != 0 || r.synced.Load() != r.total.Load() || r.total.Load() == 0 {
 		t.Errorf("%d blocks are on their way, %d of %d bytes are on the disk", len(r.flights), r.synced.Load(), r.total.Load())
 	}
+}
+
+// A stage does not wait for who reads, or makes permanent, what the ring is.
+func TestStageDoesNotWait(t *testing.T) {
+	set := newSetting(t, 1, 16<<20)
+	set.cfg.QueueBytes = 32 << 20
+	r := set.create(t).open(t)
+	defer closeRing(t, r)
+	s := r.Stage(0, func() []pipeline.Interface { return ethernet })
+	r.mu.Lock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		play(t, s, &traffic{frames: mix(1, 10_000)})
+		s.Finish()
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
+	}
+	r.mu.Unlock()
+	<-done
+	waitIdle(t, r)
 }

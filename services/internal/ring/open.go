@@ -509,8 +509,10 @@ func (r *Ring) Close() error {
 		return nil
 	}
 	r.closed = true
+	r.handing.Lock()
 	close(r.changed)
 	r.changed = make(chan struct{})
+	r.handing.Unlock()
 	r.mu.Unlock()
 	for _, s := range r.stages {
 		s.Finish()

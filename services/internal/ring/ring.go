@@ -258,12 +258,16 @@ type Ring struct {
 
 	taking sync.Mutex // held by who takes blocks from the queue, or waits for some, until they have slots; locked before mu
 
+	// handing guards what stages give and take. Who holds it waits for nobody, as stages do not: mu may be held during a read, and until the state is on the disk. It is
+	// locked after mu.
+	handing sync.Mutex
+	free    []*block.Image          // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
+	waiting map[uint64]*block.Image // finished blocks on their way to the disk, by number
+	flights map[uint64]uint64       // Header.Total of finished blocks that are not written yet, by number
+	changed chan struct{}           // closed and made anew when a block is finished
+
 	mu       sync.Mutex
-	free     []*block.Image // the one put back last is taken first: while the disk keeps up a few of them do, and stay in the cache
 	turn     int
-	waiting  map[uint64]*block.Image // finished blocks on their way to the disk, by number
-	flights  map[uint64]uint64       // Header.Total of finished blocks that are not written yet, by number
-	changed  chan struct{}           // closed and made anew when a block is finished
 	closed   bool
 	problems []string
 

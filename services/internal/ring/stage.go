@@ -219,14 +219,14 @@ func (s *stage) end() {
 	}
 	b.Reset()
 	s.unsaved = false
-	r.mu.Lock()
+	r.handing.Lock()
 	img.Header.Total = r.total.Add(uint64(img.Header.Bytes))
 	r.waiting[img.Header.Seq] = img
 	r.flights[img.Header.Seq] = img.Header.Total
 	s.view.Store(nil)
 	s.current.Store(0)
 	s.bytes.Store(0)
-	r.mu.Unlock()
+	r.handing.Unlock()
 	r.queue <- img // has room for every image
 }
 

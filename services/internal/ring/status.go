@@ -45,6 +45,8 @@ type DeviceState struct {
 func (r *Ring) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.handing.Lock()
+	defer r.handing.Unlock()
 	s := State{
 		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.total.Load(),
 		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems),
@@ -197,8 +199,8 @@ func allOf(stages []*stage, is func(*stage) bool) bool {
 
 // waitsFor reports whether a block up to a number was not written yet.
 func (r *Ring) waitsFor(last uint64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.handing.Lock()
+	defer r.handing.Unlock()
 	for seq := range r.waiting {
 		if seq <= last {
 			return true

@@ -218,12 +218,12 @@ func (p place) fault(err error) error {
 
 // copyWaiting copies a block that waits for the disk; ok is false if it no longer does.
 func (r *Ring) copyWaiting(seq uint64, b []byte) (block.Header, bool) {
-	r.mu.Lock()
+	r.handing.Lock()
 	img := r.waiting[seq]
 	if img != nil {
 		img.Refs++
 	}
-	r.mu.Unlock()
+	r.handing.Unlock()
 	if img == nil {
 		return block.Header{}, false
 	}

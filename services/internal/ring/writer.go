@@ -77,6 +77,11 @@ func (r *Ring) store(list []writing, runs []run) {
 		}
 		runs = r.place(list)
 	}
+	r.handing.Lock()
+	for i := range list {
+		delete(r.flights, list[i].img.Header.Seq)
+	}
+	r.handing.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
@@ -86,7 +91,6 @@ func (r *Ring) store(list []writing, runs []run) {
 
 // settled notes what became of a block. r.mu is held.
 func (r *Ring) settled(w *writing) {
-	delete(r.flights, w.img.Header.Seq)
 	switch {
 	case w.copies == 0:
 		r.dropped[w.why].Add(uint64(w.img.Header.Packets))
@@ -296,8 +300,8 @@ func (r *Ring) close(d *device, s *segment) {
 
 // release ends one use of an image. done says that it is on the disk, or lost.
 func (r *Ring) release(img *block.Image, done bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.handing.Lock()
+	defer r.handing.Unlock()
 	if done {
 		delete(r.waiting, img.Header.Seq)
 		close(r.changed)
@@ -311,8 +315,8 @@ func (r *Ring) release(img *block.Image, done bool) {
 
 // take returns a free image, or nil.
 func (r *Ring) take() *block.Image {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.handing.Lock()
+	defer r.handing.Unlock()
 	n := len(r.free)
 	if n == 0 {
 		return nil
@@ -395,11 +399,13 @@ func (r *Ring) keepSynced() {
 
 // sync makes permanent what was written up to now.
 func (r *Ring) sync() {
-	r.mu.Lock()
+	r.handing.Lock()
 	upTo := r.total.Load()
 	for _, total := range r.flights {
 		upTo = min(upTo, total-1)
 	}
+	r.handing.Unlock()
+	r.mu.Lock()
 	type pair struct {
 		d *device
 		f files.File
