@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"time"
 
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
@@ -423,9 +424,16 @@ func (r *Ring) start() error {
 	return nil
 }
 
-// pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since the latest packet that is there. r.mu is held.
+// unsaved is how long what a worker has recorded may be nowhere on a device, ns, if the disks keep up.
+const unsaved = int64(time.Second)
+
+// pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since a second before the latest packet that is there, because
+// workers save at different times. r.mu is held.
 func (r *Ring) pause() {
 	oldest, newest := r.stored()
+	if !r.d.Clean && oldest <= newest {
+		newest = max(oldest, newest-unsaved)
+	}
 	newest = max(newest, r.d.Saved)
 	if now := r.now(); newest != 0 && newest < now {
 		r.d.AddPause(state.Pause{From: newest + 1, To: now}, oldest)
