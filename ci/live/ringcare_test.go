@@ -93,7 +93,9 @@ func TestRingDeletedWithoutDevice(t *testing.T) {
 		t.Errorf("the capture: %+v", c)
 	}
 	d.recording("both")
-	if r := d.ring("both"); !slices.ContainsFunc(r.DeviceStates, func(s api.RingDevice) bool { return s.Device == "two" && s.State == "absent" }) {
+	if r := d.ring("both"); !slices.ContainsFunc(r.DeviceStates, func(s api.RingDevice) bool {
+		return s.Device == "two" && s.State == "absent" && strings.Contains(s.Reason, "not active")
+	}) || !slices.Contains(r.Problems, "storage device two is missing: no ring lies there") {
 		t.Errorf("a ring without one of its devices: %+v", r)
 	}
 	d.past(url.Values{})
@@ -128,6 +130,12 @@ func TestRingFaults(t *testing.T) {
 	sent := play(t, tx, frames, 40_000)
 	d.settle(sent)
 	d.wait("everything is recorded", func() bool { return d.ring("both").Packets == sent })
+	d.wait("the memory plan has what the ring takes", func() bool {
+		var m api.Memory
+		d.must("GET", "/api/v1/system/memory", nil, &m)
+		i := slices.IndexFunc(m.Parts, func(p api.MemoryPart) bool { return p.Name == "ring queues" })
+		return i >= 0 && m.Parts[i].Used != nil && *m.Parts[i].Used > 0 && *m.Parts[i].Used <= m.Parts[i].Bytes
+	})
 	mount := func(i int) string { return filepath.Join(d.State, "storage", ids[i]) }
 
 	// Another device is full: the ring has its place already.
@@ -181,6 +189,22 @@ func TestRingFaults(t *testing.T) {
 		t.Errorf("a ring with a disk that can only be read: %+v", r)
 	}
 	sameFrames(t, "after the faults", framesOf(t, d.past(url.Values{"startTime": {fmt.Sprint(from)}})), dataOf(more))
+
+	// So does the last one: the ring does not say that it records, and what it has can be read.
+	if err := syscall.Mount("", mount(0), "", syscall.MS_REMOUNT, "abort"); err != nil {
+		t.Fatal(err)
+	}
+	play(t, tx, rig.Mix(39, 30_000), 40_000)
+	d.wait("the ring says that no device takes packets", func() bool {
+		r := d.ring("both")
+		return r.State == "stopped" && strings.Contains(r.Reason, "none of its storage devices") && r.Dropped["disk"] > 0
+	})
+	end := fmt.Sprint(d.finished().Captures[0].EndTime)
+	got = framesOf(t, d.past(url.Values{"startTime": {fmt.Sprint(from)}, "endTime": {end}}))
+	c = d.finished().Captures[0]
+	if len(got) < len(more)-10_000 || len(got) > len(more) || c.Scan == nil || len(c.Scan.Gaps) == 0 { // what had not been written yet is gone
+		t.Errorf("%d of %d frames of a ring that is stopped; %+v", len(got), len(more), c.Scan)
+	}
 }
 
 // Rules follow the groups that they name, while the ring records.

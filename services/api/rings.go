@@ -22,7 +22,7 @@ type RingRule struct {
 // A Ring is a packet ring buffer and how it does.
 type Ring struct {
 	RingRequest
-	State        string            `json:"state" doc:"creating, recording, waiting (for its devices), or failed"`
+	State        string            `json:"state" doc:"creating; recording; stopped, which can be read, but no device takes packets; waiting (for its devices); or failed"`
 	Reason       string            `json:"reason,omitempty"`
 	Progress     int               `json:"progress,omitempty" doc:"Percentage of the creation that is done."`
 	UsableBytes  uint64            `json:"usableBytes" doc:"For packets and their indexes, of one copy."`
@@ -82,7 +82,7 @@ type DryRun struct {
 	Bytes     uint64  `json:"bytes" doc:"Of these, about."`
 	Seconds   float64 `json:"seconds" doc:"That it would take, about, if nobody slows it down."`
 	Sampled   uint64  `json:"sampled" doc:"Blocks that were looked at for this answer."`
-	Exact     bool    `json:"exact" doc:"All blocks were looked at."`
+	Exact     bool    `json:"exact" doc:"All blocks were looked at, and each packet was judged as the capture would. Of callIdMedia the dry run misses the media, of streamRegexp what is spread over several segments."`
 	StartTime int64   `json:"startTime,omitempty" doc:"Where what the ring has of the interval begins."`
 	EndTime   int64   `json:"endTime,omitempty" doc:"Where it ends."`
 }

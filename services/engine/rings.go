@@ -62,6 +62,7 @@ type recorder struct {
 const (
 	ringCreating  = "creating"
 	ringRecording = "recording"
+	ringStopped   = "stopped" // it can be read only
 	ringWaiting   = "waiting"
 	ringFailed    = "failed"
 )

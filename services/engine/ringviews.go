@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"galvo/services/api"
 	"galvo/services/internal/ring"
@@ -46,14 +47,46 @@ func (rs *rings) view(r *recorder) api.Ring {
 		switch {
 		case d.Missing:
 			state.State = "absent"
+			if _, err := rs.volumes.get(r.Devices[i]); err != nil {
+				state.Reason = err.Error()
+			}
 		case d.Failed != "":
 			state.State = "failed"
 		}
 		v.DeviceStates = append(v.DeviceStates, state)
 	}
 	v.Pins = pinsOf(s.Pins)
-	v.Problems = append(v.Problems, s.Problems...)
+	takes := func(d api.RingDevice) bool { return d.State == "active" }
+	if v.State == ringRecording && !slices.ContainsFunc(v.DeviceStates, takes) {
+		v.State, v.Reason = ringStopped, "none of its storage devices takes packets, so it can only be read: deactivate and activate one that works again"
+	}
+	for _, p := range s.Problems {
+		v.Problems = append(v.Problems, named(p, s.Devices, r.Devices))
+	}
 	return v
+}
+
+// named returns what a ring says of its devices, which have numbers and directories there, with their ids.
+func named(problem string, devices []ring.DeviceState, ids []string) string {
+	for i, d := range devices {
+		name := "storage device " + ids[i]
+		problem = strings.ReplaceAll(problem, fmt.Sprintf("device %d (%s)", i, d.Dir), name)
+		problem = strings.ReplaceAll(problem, fmt.Sprintf("device %d:", i), name+":")
+	}
+	return problem
+}
+
+// memory returns the bytes that all open rings take, of their queues and for their readers.
+func (rs *rings) memory() (queues, readers uint64) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.list {
+		if r.ring != nil {
+			queue, reading := r.ring.Memory()
+			queues, readers = queues+queue, readers+reading
+		}
+	}
+	return queues, readers
 }
 
 func pinsOf(pins []ring.Pin) []api.RingPin {

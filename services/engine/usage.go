@@ -7,8 +7,8 @@ import (
 	"galvo/services/internal/memory"
 )
 
-// usage returns how much of the memory plan's parts is taken. Tables are taken whole at the start, a capture's queue whole with the capture, and what is kept of TCP
-// streams as they come.
+// usage returns how much of the memory plan's parts is taken. Tables are taken whole at the start, a capture's queue whole with the capture, a ring's with the ring, and
+// what is kept of TCP streams, or read of rings, as it comes.
 func (e *Engine) usage() *handover.Usage {
 	s := e.settings.Load()
 	captures := uint64(len(e.captures.List()))
@@ -16,10 +16,13 @@ func (e *Engine) usage() *handover.Usage {
 	for _, w := range e.workers {
 		streams += w.Streams.Taken()
 	}
+	queues, readers := e.rings.memory()
 	return &handover.Usage{Bytes: map[string]uint64{
 		memory.KernelRings:   uint64(e.ports.receiving()*len(e.workers)*e.ports.blocks) * memory.BlockBytes,
 		memory.CaptureQueues: captures * s.queueBytes,
 		memory.HeldPackets:   captures * s.holdBytes,
+		memory.RingQueues:    queues,
+		memory.ReorderBuffer: readers,
 		memory.FlowTable:     uint64(e.flows) * memory.FlowBytes,
 		memory.Layer7:        e.l7Bytes,
 		memory.Streams:       streams,

@@ -86,6 +86,11 @@ func (vs *volumes) get(id string) (*volume.Volume, error) {
 				return v, nil
 			}
 		}
+		names = nil
+		for _, v := range vs.open {
+			names = append(names, v.Name())
+		}
+		slices.Sort(names)
 		return nil, &api.Error{Kind: api.BadRequest, Text: "several storage devices are active: say which one with device, " + strings.Join(names, " or "), Expected: names}
 	}
 	for _, d := range vs.devices {

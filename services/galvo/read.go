@@ -223,6 +223,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		fmt.Fprintf(os.Stderr, "galvo read: %v; this is a fault in Galvo, please report it. The packet goes on without its application protocol.\nflow: %s\nframe: %s\n%s\n",
 			p, p.Flow, p.Frame, p.Stack)
 	}}
+	if engine == nil { // an engine looks at all flows, of which one tells of another
+		table.Only = f.Followed()
+	}
 	if engine != nil || f.NeedsFlow() {
 		worker.Flows = flow.New(table)
 	} else { // to find the flow of each packet would take a third of the time

@@ -209,6 +209,9 @@ func bySide(which sides) func(s *set, env *Env) test {
 		}
 		return func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
 			if p.Layers&packet.IPv4 == 0 {
+				if p.Layers&packet.PartIPv4 == 0 {
+					return No
+				}
 				return general(p, ref, v)
 			}
 			both := binary.BigEndian.Uint64(p.Data[int(p.L3)+12:])

@@ -1,5 +1,10 @@
 package filter
 
+import (
+	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
+)
+
 // Flows returns a filter that takes every packet of each flow of which f may take one, and of others as well: what of a record must be looked at where the result for a
 // packet depends on the packets before it. It is nil if that is everything, as it is where flows depend on each other: verdicts and calls come from anywhere.
 //
@@ -13,6 +18,19 @@ func (f *Filter) Flows() *Filter {
 		return nil
 	}
 	return &Filter{env: f.env, tree: tree, test: compile(tree, f.env, leaf)}
+}
+
+// Followed says of which packets the flow must be known for the filter's results to be what they are if all flows are: it is what flow.Config.Only asks for. Nil is
+// all, as it is for what depends on more of the flow than its server side.
+func (f *Filter) Followed() func(*packet.Packet) bool {
+	if f.StreamReach() > 0 || f.env.Tunnels != OuterHeaders {
+		return nil // of a datagram in a tunnel the later fragments have the addresses of the tunnel and the flow inside
+	}
+	only := f.Flows()
+	if only == nil {
+		return nil
+	}
+	return func(p *packet.Packet) bool { return only.test(p, nil, l7.Verdict{}) == Yes }
 }
 
 // flows returns what must hold for the flow of a packet for which n may hold; nil if that is nothing.

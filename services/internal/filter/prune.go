@@ -187,6 +187,29 @@ func (p *Prune) Maybe(has func(KeyRange) bool) bool {
 	return p.and
 }
 
+// Where returns in which parts of a block there may be a packet that matters, as a set of bits. in says which parts have all packets that have, or whose flow has, one
+// of the keys of a range. It may be called on nil: all.
+func (p *Prune) Where(in func(KeyRange) uint64) uint64 {
+	if p == nil {
+		return ^uint64(0)
+	}
+	var parts uint64
+	for _, r := range p.any {
+		parts |= in(r)
+	}
+	if p.and {
+		parts = ^uint64(0)
+	}
+	for _, k := range p.kids {
+		if p.and {
+			parts &= k.Where(in)
+		} else {
+			parts |= k.Where(in)
+		}
+	}
+	return parts
+}
+
 // Ranges calls f for every range of keys that p asks for. It may be called on nil.
 func (p *Prune) Ranges(f func(KeyRange)) {
 	if p == nil {

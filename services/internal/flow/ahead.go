@@ -17,9 +17,11 @@ const Lead = 2
 // A run is packets that are looked at together.
 type run struct {
 	packets []packet.Packet
-	probes  [AheadMax]probe   // of packets
-	lines   [AheadMax]*uint64 // the second halves of the records that were guessed, else something at hand
-	again   bool              // some have no guess
+	probes  [AheadMax]probe  // of packets
+	hashes  [AheadMax]uint64 // of probes; 0 where there is no flow to be found
+	guesses [AheadMax]uint32 // for each probe the number of a record that may be the flow's, the first likely one of its buckets, plus 1; 0 = none
+	again   bool             // some have no guess
+	busy    uint32           // bit i is set unless the flow of packet i does not matter
 }
 
 // Ahead announces packets, AheadMax at most, which FindAhead finds after Advance was called Lead times. It is called before each Advance, without packets at the end.
@@ -30,8 +32,8 @@ type run struct {
 // took a fifth longer.
 func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	if r := &t.runs[(t.at+Lead-1)%len(t.runs)]; len(r.packets) > 0 {
-		if whole {
-			prefetch(&r.lines)
+		if whole && r.busy != 0 {
+			prefetchRecords(&t.records[0], secondHalf, &r.guesses)
 		}
 		t.guessAgain(r)
 	}
@@ -40,12 +42,34 @@ func (t *Table) Ahead(packets []packet.Packet, whole bool) {
 	if len(packets) == 0 {
 		return
 	}
-	for i := range packets {
-		pr := &r.probes[i&(AheadMax-1)]
-		pr.set(t, &packets[i])
-		r.lines[i&(AheadMax-1)] = &t.index[t.first(pr.hash)][0]
+	if t.cfg.Only != nil {
+		t.probeSome(r)
+	} else {
+		t.probeAll(r)
 	}
-	prefetch(&r.lines)
+	if r.busy != 0 {
+		prefetchBuckets(&t.index[0], t.mask, &r.hashes)
+	}
+}
+
+func (t *Table) probeAll(r *run) {
+	r.busy = 1<<AheadMax - 1
+	for i := range r.packets {
+		r.hashes[i&(AheadMax-1)] = r.probes[i&(AheadMax-1)].set(&t.join.seed, &r.packets[i])
+	}
+}
+
+// probeSome is probeAll for the packets whose flow matters.
+func (t *Table) probeSome(r *run) {
+	r.busy = 0
+	for i := range r.packets {
+		p, h := &r.packets[i], uint64(0)
+		if p.Layers&(packet.Tunnel|packet.Fragment) != 0 || t.cfg.Only(p) {
+			h = r.probes[i&(AheadMax-1)].set(&t.join.seed, p)
+			r.busy |= 1 << i
+		}
+		r.hashes[i&(AheadMax-1)] = h
+	}
 }
 
 // Advance goes on to the next run.
@@ -61,22 +85,24 @@ func (t *Table) Advance() {
 // guess looks for the records of a run in their first buckets, and begins to fetch them; where there is none it fetches the second bucket.
 func (t *Table) guess(r *run) {
 	r.again = false
-	for i := range r.packets {
-		pr := &r.probes[i&(AheadMax-1)]
-		r.lines[i&(AheadMax-1)] = &pr.hash
-		if pr.none {
+	r.guesses = [AheadMax]uint32{}
+	if r.busy == 0 {
+		return
+	}
+	index, mask := t.index, t.mask
+	for i, h := range r.hashes[:len(r.packets)] {
+		if h == 0 {
 			continue
 		}
-		b := &t.index[t.first(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 {
-			pr.guess = b.record(m)
-			r.lines[i&(AheadMax-1)] = &t.records[pr.guess-1].ID // with which the second half begins
+		b := &index[int(h>>32)&mask]
+		if m := b.candidates(tagOf(h)); m != 0 {
+			r.guesses[i] = b.record(m)
 		} else {
-			prefetchLine(&t.index[t.second(pr.hash)][0])
+			prefetchLine(&t.index[t.second(h)][0])
 			r.again = true
 		}
 	}
-	prefetchBefore(&r.lines)
+	prefetchRecords(&t.records[0], firstHalf, &r.guesses)
 }
 
 // guessAgain looks for those records of a run in their second buckets that guess did not find. One flow of 25 is there, and each new one is looked for there: to wait for
@@ -85,15 +111,14 @@ func (t *Table) guessAgain(r *run) {
 	if !r.again {
 		return
 	}
-	for i := range r.packets {
-		pr := &r.probes[i&(AheadMax-1)]
-		if pr.guess != 0 || pr.none {
+	for i, h := range r.hashes[:len(r.packets)] {
+		if h == 0 || r.guesses[i] != 0 {
 			continue
 		}
-		b := &t.index[t.second(pr.hash)]
-		if m := b.candidates(tagOf(pr.hash)); m != 0 {
-			pr.guess = b.record(m)
-			prefetchPair(&t.records[pr.guess-1].ID)
+		b := &t.index[t.second(h)]
+		if m := b.candidates(tagOf(h)); m != 0 {
+			r.guesses[i] = b.record(m)
+			prefetchPair(&t.records[r.guesses[i]-1].ID)
 		}
 	}
 }
@@ -108,28 +133,30 @@ func (t *Table) forget() {
 // A probe is what is known about the flow of a packet before it is looked up.
 type probe struct {
 	key
-	hash  uint64
-	guess uint32 // number of a record that may be the flow's, the first likely one of its buckets, plus 1; 0 = none
-	none  bool   // the headers name no flow
+	plain bool // neither a tunnel's nor a fragment, and nothing that begins or ends a flow
 }
 
-// set takes the key from p.
-func (pr *probe) set(t *Table, p *packet.Packet) {
-	pr.guess, pr.none = 0, p.Layers&packet.IP == 0 || hasPorts[p.Proto] && !p.Ports()
-	if pr.none {
-		return
+// set takes the key from p and returns its hash; 0 if the headers name no flow.
+func (pr *probe) set(s *seed, p *packet.Packet) uint64 {
+	pr.plain = p.Layers&(packet.Tunnel|packet.Fragment)|packet.Layers(p.TCPBits&(syn|fin|rst)) == 0
+	ported := hasPorts[p.Proto]
+	if p.Layers&packet.IP == 0 || ported && !p.Ports() {
+		return 0
 	}
-	pr.ports = 0
-	if hasPorts[p.Proto] {
-		pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
-	}
-	pr.kind = uint32(p.Proto)
 	if p.Layers&packet.IPv4 == 0 {
+		pr.kind, pr.ports = uint32(p.Proto), 0
 		pr.addresses6(p)
-		pr.hash = t.join.seed.hash6(&pr.key)
-		return
+		if ported {
+			pr.ports = uint32(p.SrcPort) | uint32(p.DstPort)<<16
+		}
+		return s.hash6(&pr.key)
 	}
 	w := binary.LittleEndian.Uint64(p.Data[int(p.L3)+12:])
-	pr.src0, pr.src1, pr.dst0, pr.dst1 = w&math.MaxUint32, 0, w>>32, 0
-	pr.hash = t.join.seed.hash4(&pr.key)
+	src, dst := w&math.MaxUint32, w>>32
+	if ported {
+		src |= uint64(p.SrcPort) << 32
+		dst |= uint64(p.DstPort) << 32
+	}
+	pr.src0, pr.dst0, pr.kind = src, dst, uint32(p.Proto)
+	return s.both(src, dst, uint32(p.Proto))
 }

@@ -2,8 +2,6 @@ package flow
 
 import (
 	"encoding/binary"
-	"math/bits"
-	"slices"
 
 	"galvo/services/internal/packet"
 )
@@ -18,31 +16,60 @@ func (t *Table) Find(p *packet.Packet) (ref Ref) {
 
 // FindInto is Find with the result in place: copying a Ref right after it was written costs a tenth of reading a savefile.
 func (t *Table) FindInto(ref *Ref, p *packet.Packet) {
+	ref.Stream, ref.Call, ref.Host = nil, nil, nil
 	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
-		*ref = t.findDeep(p)
+		t.findDeep(ref, p)
+		return
+	}
+	if t.cfg.Only != nil && !t.cfg.Only(p) {
+		ref.set(nil, 0)
 		return
 	}
 	r, from := t.find(p)
 	t.give(ref, r, from, p)
 }
 
-// FindAhead is FindInto for packet i of those that were announced with Ahead, Lead times Advance ago. They are found in their order.
+// FindAhead finds packet i of those that were announced with Ahead, Lead times Advance ago, as FindInto does, but leaves Stream, Call and Host of one whose flow
+// matters as they are: they are for others to fill in, who mostly are not there. Packets are found in their order.
 func (t *Table) FindAhead(i int, ref *Ref) {
-	p, pr := &t.found.packets[i], &t.found.probes[i&(AheadMax-1)]
-	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
-		*ref = t.findDeep(p)
-		return
+	if t.found.busy>>i&1 != 0 {
+		t.findAhead(i, ref)
+	} else {
+		*ref = Ref{}
 	}
-	if pr.guess != 0 && p.TCPBits&(syn|fin|rst) == 0 { // most packets are that: what follows does the same, and decides more
-		r := &t.records[pr.guess-1]
-		if from, ok := pr.match(r); ok && p.Time-r.Last <= t.patient {
+}
+
+// findAhead is FindAhead for a packet whose flow matters.
+func (t *Table) findAhead(i int, ref *Ref) {
+	i &= AheadMax - 1
+	run := t.found
+	p, pr := &run.packets[i], &run.probes[i]
+	guess := run.guesses[i]
+	if pr.plain && guess != 0 { // most packets are that: what follows does the same, and decides more
+		r := &t.records[guess-1]
+		from, ok := Endpoint(0), false
+		if pr.kind&v6 == 0 && pr.kind == r.kind() {
+			from, ok = direction(pr.compare4(r))
+		} else {
+			from, ok = pr.match(r)
+		}
+		if ok && p.Time-r.Last <= t.patient {
 			ref.set(r, from)
 			r.Flags &^= Outside
 			r.count(from&1, p.Time, p.Len, t.batch)
 			return
 		}
 	}
-	r, from := t.settle(pr, p)
+	if p.Layers&(packet.Tunnel|packet.Fragment) != 0 {
+		t.findDeep(ref, p)
+		return
+	}
+	h := run.hashes[i]
+	if h == 0 {
+		ref.set(nil, 0)
+		return
+	}
+	r, from := t.settle(pr, p, h, guess)
 	t.give(ref, r, from, p)
 }
 
@@ -57,7 +84,7 @@ func (t *Table) give(ref *Ref, r *Record, from Endpoint, p *packet.Packet) {
 }
 
 func (ref *Ref) set(r *Record, from Endpoint) {
-	ref.Flow, ref.Outer, ref.From, ref.OuterFrom, ref.Stream, ref.Call, ref.Host = r, r, from, from, nil, nil, nil
+	ref.Flow, ref.Outer, ref.From, ref.OuterFrom = r, r, from, from
 }
 
 // Innermost returns the packet whose headers are those of Ref.Flow for p, which was the last one that was found: p itself unless that is tunnelled. Valid until the
@@ -70,11 +97,10 @@ func (t *Table) Innermost(p *packet.Packet) *packet.Packet {
 }
 
 // findDeep is Find for tunnels and fragments.
-func (t *Table) findDeep(p *packet.Packet) Ref {
+func (t *Table) findDeep(ref *Ref, p *packet.Packet) {
 	q := t.join.descend(p)
 	t.inner = q
 	n := t.join.recall(q)
-	var ref Ref
 	ref.Outer, ref.OuterFrom = t.find(p)
 	ref.Flow, ref.From = ref.Outer, ref.OuterFrom
 	switch {
@@ -91,29 +117,28 @@ func (t *Table) findDeep(p *packet.Packet) Ref {
 		t.add(ref.Flow, ref.From, q, p.Len)
 	}
 	t.join.remember(p, q, ref)
-	return ref
 }
 
 // find returns the record of the headers of p, made if need be, and the sender within it; nil if they name no flow or there is no room.
 func (t *Table) find(p *packet.Packet) (*Record, Endpoint) {
 	var pr probe
-	pr.set(t, p)
-	return t.settle(&pr, p)
+	h := pr.set(&t.join.seed, p)
+	return t.settle(&pr, p, h, 0)
 }
 
-// settle is find for a packet with a probe. The tables may have changed since that was made.
-func (t *Table) settle(pr *probe, p *packet.Packet) (*Record, Endpoint) {
-	if pr.none {
+// settle is find for a packet with a probe, the hash of its key, which may be 0, and a guess. The tables may have changed since these were made.
+func (t *Table) settle(pr *probe, p *packet.Packet, h uint64, guess uint32) (*Record, Endpoint) {
+	if h == 0 {
 		return nil, 0
 	}
 	r, from, ok := (*Record)(nil), Endpoint(0), false
-	if pr.guess != 0 {
-		r = &t.records[pr.guess-1]
+	if guess != 0 {
+		r = &t.records[guess-1]
 		from, ok = pr.match(r)
 	}
 	if !ok {
-		if r, from = t.lookup(pr); r == nil {
-			return t.make(pr, p), 0
+		if r, from = t.lookup(pr, h); r == nil {
+			return t.make(&pr.key, h, p), 0
 		}
 	}
 	if p.Time-r.Last <= t.patient && p.TCPBits&syn == 0 || !t.over(r, p) {
@@ -121,13 +146,13 @@ func (t *Table) settle(pr *probe, p *packet.Packet) (*Record, Endpoint) {
 	}
 	t.end(r.number)
 	t.free.put(r.number)
-	return t.make(pr, p), 0
+	return t.make(&pr.key, h, p), 0
 }
 
 // lookup returns the record in the table that matches, or nil.
-func (t *Table) lookup(pr *probe) (*Record, Endpoint) {
-	tag := tagOf(pr.hash)
-	for _, at := range [2]int{t.first(pr.hash), t.second(pr.hash)} {
+func (t *Table) lookup(pr *probe, h uint64) (*Record, Endpoint) {
+	tag := tagOf(h)
+	for _, at := range [2]int{t.first(h), t.second(h)} {
 		b := &t.index[at]
 		for m := b.candidates(tag); m != 0; m &= m - 1 {
 			r := &t.records[b.record(m)-1]
@@ -166,9 +191,9 @@ func (r *Record) count(from Endpoint, now int64, wire uint32, batch uint16) {
 	if n := r.Packets[from] + 1; n != 0 {
 		r.Packets[from] = n
 	}
-	n, carry := bits.Add32(r.low[from], wire, 0)
+	n := r.low[from] + wire
 	r.low[from] = n
-	if carry != 0 {
+	if n < wire {
 		r.high[from]++
 	}
 }
@@ -214,8 +239,7 @@ const (
 )
 
 // make begins a record with p's sender as endpoint 0; nil if there is no room.
-func (t *Table) make(pr *probe, p *packet.Packet) *Record {
-	h := pr.hash
+func (t *Table) make(k *key, h uint64, p *packet.Packet) *Record {
 	t.Expire(p.Time, sweep)
 	i, ok := t.free.take()
 	if !ok {
@@ -236,9 +260,10 @@ func (t *Table) make(pr *probe, p *packet.Packet) *Record {
 		return nil
 	}
 	r := &t.records[i]
-	*r = Record{ID: t.count.Created + 1, number: i, First: p.Time, Last: p.Time, Flags: Outside, batch: t.batch}
-	pr.store(r)
-	if serverIsReceiver(&pr.key, p) {
+	*r = Record{} // and then field by field: a literal is put together on the stack and copied in larger pieces than it was written in, which stalls
+	r.ID, r.number, r.First, r.Last, r.Flags, r.batch = t.count.Created+1, i, p.Time, p.Time, Outside, t.batch
+	k.store(r)
+	if serverIsReceiver(k, p) {
 		r.Flags |= Server1
 	}
 	t.count.Created++
@@ -328,14 +353,17 @@ func serverIsReceiver(k *key, p *packet.Packet) bool {
 
 // wellKnown reports whether a port is one that servers listen on: a system port (RFC 6335), or one of the registered ports below.
 func wellKnown(port uint16) bool {
-	if port < 1024 {
-		return port != 0
-	}
-	_, ok := slices.BinarySearch(serverPorts[:], port)
-	return ok
+	return port < 1024 && port != 0 || registered[port>>6]>>(port&63)&1 != 0
 }
 
-// serverPorts are common registered ports, ascending.
+// registered has a bit for each common registered port. Each new flow asks for one or two, and to search a list takes as long as the rest of making it.
+var registered = func() (set [1 << 10]uint64) {
+	for _, port := range serverPorts {
+		set[port>>6] |= 1 << (port & 63)
+	}
+	return set
+}()
+
 var serverPorts = [...]uint16{
 	1080, 1194, 1433, 1521, 1701, 1723, 1812, 1813, 1883, 1900, 1935, 2049, 2055, 2123, 2152, 2404, 2575, 3128, 3260, 3268, 3306, 3389,
 	3478, 3544, 4500, 4739, 4789, 4840, 5000, 5004, 5060, 5061, 5222, 5223, 5269, 5353, 5355, 5432, 5555, 5672, 5683, 5684, 5900, 5985,

@@ -294,6 +294,16 @@ func TestAheadOfItself(t *testing.T) {
 
 // TestAheadIsFind finds the same flows ahead, in runs as a worker makes them, as one by one: among them are packets that have none, in the places of others that had one.
 func TestAheadIsFind(t *testing.T) {
+	for name, only := range map[string]func(*packet.Packet) bool{
+		"all":  nil,
+		"some": func(p *packet.Packet) bool { return (p.SrcPort^p.DstPort)%16 == 3 },
+		"none": func(p *packet.Packet) bool { return false },
+	} {
+		t.Run(name, func(t *testing.T) { testAhead(t, Config{Flows: 1 << 16, Only: only}) })
+	}
+}
+
+func testAhead(t *testing.T, cfg Config) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var packets []packet.Packet
 	for i, frame := range packettest.Mix(1, 20_000, 200) {
@@ -308,7 +318,7 @@ func TestAheadIsFind(t *testing.T) {
 		}
 		packets = append(packets, *decode(frame, time.Duration(i)*time.Duration(rng.IntN(2)*10)*time.Millisecond))
 	}
-	one, ahead := New(Config{Flows: 1 << 16}), New(Config{Flows: 1 << 16})
+	one, ahead := New(cfg), New(cfg)
 	for batch := range slices.Chunk(packets, 250) {
 		one.Begin()
 		ahead.Begin()

@@ -70,7 +70,7 @@ func (r *Record) Server() Endpoint {
 }
 
 // A Ref says which flow a packet belongs to. Records are nil where there is no IP, where ports that the protocol has are not known (cut off,
-// or a fragment without its first one), and where the table is full.
+// or a fragment without its first one), where the flow does not matter (Config.Only), and where the table is full.
 type Ref struct {
 	Flow      *Record  // of the innermost headers
 	Outer     *Record  // of the outermost headers; the same as Flow unless the packet is tunnelled

@@ -58,7 +58,7 @@ func (j *Joiner) Join(p *packet.Packet) {
 	}
 	q := j.descend(p)
 	j.recall(q)
-	j.remember(p, q, Ref{})
+	j.remember(p, q, &Ref{})
 }
 
 // descend decodes what is inside p, level by level, and returns the innermost packet that has IP; p itself if there is none.
@@ -107,14 +107,14 @@ func (n *note) tunnelled(t *Table) bool {
 }
 
 // remember takes a note of each first fragment on the way from p to the innermost packet q.
-func (j *Joiner) remember(p, q *packet.Packet, ref Ref) {
+func (j *Joiner) remember(p, q *packet.Packet, ref *Ref) {
 	j.note(p, q, ref)
 	for i := range j.depth {
 		j.note(&j.levels[i], q, ref)
 	}
 }
 
-func (j *Joiner) note(p, q *packet.Packet, ref Ref) {
+func (j *Joiner) note(p, q *packet.Packet, ref *Ref) {
 	if p.Layers&(packet.Fragment|packet.LaterFragment) != packet.Fragment || p.Layers&packet.IP == 0 {
 		return
 	}

@@ -2,7 +2,9 @@
 
 package flow
 
-func prefetch(*[AheadMax]*uint64)       {}
-func prefetchBefore(*[AheadMax]*uint64) {}
-func prefetchLine(*uint64)              {}
-func prefetchPair(*uint64)              {}
+const firstHalf, secondHalf = 0, 64
+
+func prefetchBuckets(*bucket, int, *[AheadMax]uint64) {}
+func prefetchRecords(*Record, int, *[AheadMax]uint32) {}
+func prefetchLine(*uint64)                            {}
+func prefetchPair(*uint64)                            {}

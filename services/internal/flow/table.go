@@ -25,6 +25,11 @@ type Config struct {
 	IdleDone  time.Duration // TCP flows after FIN or RST; and how long an open flow must be idle before a new SYN opens it anew; default 60 s
 	Datagram  time.Duration // how long a first fragment is remembered; default 30 s, as Linux reassembles
 
+	// Only says of a packet that is neither tunnelled nor a fragment whether its flow matters; if not it has none, and is not counted. It must say the same of all
+	// such packets of a flow, in both directions. The flows that matter are what they were if all did, because tunnels and fragments, which may belong to them
+	// whatever they look like, are always followed; only where the table is full, or times step back, others could have ended one earlier. Nil is all.
+	Only func(*packet.Packet) bool
+
 	// OnEnd is called once for each record that leaves the table, before its memory is used again: it expired, was evicted, or its
 	// 5-tuple was opened anew. It may read and write the record, and must not call the table. May be nil.
 	OnEnd func(*Record)
@@ -213,7 +218,8 @@ func (t *Table) idle(r *Record, now int64) bool {
 // end takes record i out of the index. Its content stays as it is until it is used again.
 func (t *Table) end(i uint32) {
 	r := &t.records[i]
-	k := keyOf(r)
+	var k key
+	k.load(r)
 	h := t.join.seed.hash(&k)
 	if !t.index[t.first(h)].remove(i) {
 		t.index[t.second(h)].remove(i)

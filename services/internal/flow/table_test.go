@@ -2,11 +2,13 @@ package flow
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"testing"
 	"time"
 	"unsafe"
 
 	"galvo/services/internal/packet"
+	"galvo/services/internal/packet/packettest"
 )
 
 // frame4 builds Ethernet, IPv4 and a TCP or UDP header.
@@ -114,5 +116,26 @@ func TestNewConnection(t *testing.T) {
 		if last.Flow.Port[last.Flow.Server()] != 80 && c.name != "another SYN back after both FINs" {
 			t.Errorf("%s: server port %d, want 80", c.name, last.Flow.Port[last.Flow.Server()])
 		}
+	}
+}
+
+// TestOnly: packets of flows that do not matter have none and are not counted, unless they are in a tunnel.
+func TestOnly(t *testing.T) {
+	table := New(Config{Only: func(p *packet.Packet) bool { return p.SrcPort == 80 || p.DstPort == 80 }})
+	udp := func(a, b uint16) []byte { return frame4(protoUDP, uint32(a), uint32(b), a, b, 0, 0) }
+	for i, c := range []struct {
+		frame []byte
+		want  bool
+	}{
+		{udp(1000, 80), true}, {udp(80, 1000), true}, {udp(1000, 81), false},
+		{packettest.Ethernet(0x0800, packettest.IP(4, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), udp(1000, 81)[14:])), true},
+		{udp(1000, 81), false}, {udp(1000, 80), true},
+	} {
+		if ref := table.Find(decode(c.frame, 0)); (ref.Flow != nil) != c.want || (ref.Outer != nil) != c.want {
+			t.Errorf("packet %d: %+v, want a flow: %v", i, ref, c.want)
+		}
+	}
+	if n := table.Counters().Created; n != 3 {
+		t.Errorf("%d flows, want 3: one that matters, and both of the tunnel", n)
 	}
 }

@@ -30,8 +30,8 @@ const (
 	callLinger = 32 * time.Second // how long media goes on after the end of a call: 64 T1 of RFC 3261 section 17
 )
 
-// A callEntry is an endpoint of a call. Its words are address (2), port with the number of payload types, end of life, identifiers (4), payload types with
-// the hashes of their names (8). The version is odd while they are written.
+// A callEntry is an endpoint of a call. Its words are address (2), port with the number of payload types and the profile, end of life, identifiers (4), payload
+// types with the hashes of their names (8). The version is odd while they are written.
 type callEntry struct {
 	version atomic.Uint64
 	word    [callWords]atomic.Uint64
@@ -58,7 +58,17 @@ type medium struct {
 	port  uint16
 	types [callTypes]uint64 // payload type in the high half, hash of its name in the low
 	n     uint8
+	use   mediaUse
 }
+
+// A mediaUse is what an endpoint is for.
+type mediaUse uint8
+
+const (
+	mediaOther  mediaUse = iota // control, or a medium that does not come by RTP
+	mediaRTP                    // RTP
+	mediaSecure                 // SRTP (RFC 3711)
+)
 
 // place returns the set that an endpoint belongs in, and its tag.
 func (c *Calls) place(addr *[16]byte, port uint16) (set int, tag uint16) {
@@ -96,7 +106,7 @@ func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 	e.version.Add(1)
 	e.word[0].Store(lo)
 	e.word[1].Store(hi)
-	e.word[2].Store(uint64(m.port) | uint64(m.n)<<16)
+	e.word[2].Store(uint64(m.port) | uint64(m.n)<<16 | uint64(m.use)<<24)
 	e.word[3].Store(uint64(now + int64(mediaLife)))
 	for i := range 4 {
 		e.word[4+i].Store(ids[i])
@@ -150,6 +160,27 @@ func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *f
 		}
 	}
 	return found
+}
+
+// use returns what an endpoint is for, if a message named it not longer than sdpLife ago.
+func (c *Calls) use(addr *[16]byte, port uint16, now int64) mediaUse {
+	lo, hi := binary.LittleEndian.Uint64(addr[:8]), binary.LittleEndian.Uint64(addr[8:])
+	n, tag := c.place(addr, port)
+	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
+		if uint16(tags) != tag {
+			continue
+		}
+		e := &c.sets[n][i]
+		version := e.version.Load()
+		about := e.word[2].Load()
+		if version&1 != 0 || e.word[0].Load() != lo || e.word[1].Load() != hi || uint16(about) != port || int64(e.word[3].Load()) <= now+int64(mediaLife-sdpLife) {
+			continue
+		}
+		if use := mediaUse(about >> 24); use != mediaOther && e.version.Load() == version {
+			return use
+		}
+	}
+	return mediaOther
 }
 
 func (c *Calls) ends(id uint64) *[callWays]callEnd {

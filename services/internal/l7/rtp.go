@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/flow"
+)
 
 // srtp is the number of SRTP in hosts.txt.
 const srtp ID = 1201
@@ -16,14 +20,35 @@ func inspectRTP(v *payload) answer {
 	case hint == nil:
 		return answer{}
 	case isRTP(v.data):
-		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == RTP {
-			return answer{outcome: final, app: x.app}
+		if app, ok := v.announcedRTP(); ok {
+			return answer{outcome: final, app: app}
 		}
 		return rtpStream(v, hint)
 	case *hint != [4]byte{} && isFeedback(v.data):
 		return answer{outcome: weak}
 	}
 	return answer{}
+}
+
+// announcedRTP reports whether SDP announced an endpoint of the payload's flow, to this worker or in a call that another one saw, and whether for SRTP.
+func (v *payload) announcedRTP() (app ID, ok bool) {
+	if x := v.expected(); x != nil && x.kind == expectHint && x.proto == RTP {
+		return x.app, true
+	}
+	calls, r := v.engine.caller.calls, v.flow
+	if calls.changes.Load() == 0 || v.tcp {
+		return 0, false
+	}
+	server := r.Server()
+	for _, side := range [2]flow.Endpoint{server, 1 - server} {
+		switch calls.use(&r.Addr[side], r.Port[side], v.now) {
+		case mediaSecure:
+			return srtp, true
+		case mediaRTP:
+			return 0, true
+		}
+	}
+	return 0, false
 }
 
 // isRTP reports whether b may be an RTP packet by its header and its source.

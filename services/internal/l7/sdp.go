@@ -118,7 +118,9 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 		return
 	}
 	for i := 0; i < r.count && r.told < maxEndpoints; i++ {
-		r.announce(&r.media, m, v)
+		c := r.media
+		c.use = r.use()
+		r.announce(&c, m, v)
 		if r.rtp {
 			app := ID(0)
 			if r.secure {
@@ -139,6 +141,17 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 		r.media.port += 2
 	}
 	r.media.port = 0
+}
+
+// use says what the endpoint is for that a medium is sent to.
+func (r *sdpReader) use() mediaUse {
+	switch {
+	case !r.rtp:
+		return mediaOther
+	case r.secure:
+		return mediaSecure
+	}
+	return mediaRTP
 }
 
 // announce notes an endpoint of the call.

@@ -215,8 +215,14 @@ func (w *Worker) follow(packets []packet.Packet, meta []Meta) {
 		w.followNone(packets)
 		return
 	}
-	for i := 0; i < len(packets); i++ {
-		i = w.recognise(packets, meta, i)
+	if w.L7 == nil && w.Streams == nil { // what they would say is as empty as it was made
+		for i := range meta {
+			w.Flows.FindAhead(i, &meta[i].Ref)
+		}
+	} else {
+		for i := 0; i < len(packets); i++ {
+			i = w.recognise(packets, meta, i)
+		}
 	}
 	w.Flows.Advance()
 }
@@ -248,8 +254,9 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i in
 	for i = from; i < len(packets); i++ {
 		m := &meta[i]
 		w.Flows.FindAhead(i, &m.Ref)
+		m.Stream, m.Call, m.Host = nil, nil, nil
 		p := &packets[i]
-		if w.L7 != nil { // else m.L7 is as empty as it was made
+		if w.L7 != nil {
 			found = i
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(p), &m.Ref)
 			if m.Flow != nil {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"sync"
 
-	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/index"
 	"galvo/services/internal/ring/state"
 )
@@ -18,6 +16,8 @@ import (
 const (
 	whyOverwritten = "overwritten"
 	whyMeanwhile   = "overwritten while it was read"
+	whyPaused      = "the ring was not recording"
+	whyStopped     = "no device takes packets"
 	whyBehind      = "not recorded yet: the recording is behind"
 )
 
@@ -121,7 +121,29 @@ func (q *Results) holes() (gaps []Gap) {
 	if missing > int(r.d.Copies) && from <= min(to, r.now()) {
 		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
 	}
+	if !r.cfg.ReadOnly && !slices.ContainsFunc(r.devices, (*device).usable) {
+		if _, newest := r.stored(); max(from, newest+1) <= min(to, r.now()) {
+			gaps = append(gaps, Gap{max(from, newest+1), min(to, r.now()), whyStopped})
+		}
+	}
+	gaps = append(gaps, r.pausesIn(from, to)...)
 	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
+}
+
+// stored returns the times of the first and the last packet that lie on a device: oldest > newest if there is none. r.mu is held.
+func (r *Ring) stored() (oldest, newest int64) {
+	oldest, newest = math.MaxInt64, math.MinInt64
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State == state.Open {
+				s.span()
+			}
+			if s.State != state.Empty {
+				oldest, newest = min(oldest, s.First), max(newest, s.Last)
+			}
+		}
+	}
+	return oldest, newest
 }
 
 // overwrittenIn returns the times within some, both included, of which packets were overwritten: what is protected was not. r.mu is held.
@@ -157,33 +179,18 @@ func (d *drops) add(n uint64) {
 
 // askEnds asks the first and the last block of the interval what the ring had not taken by then: a query may read neither.
 func (q *Results) askEnds() {
-	r := q.ring
-	first, last := q.ends()
-	if first.s == nil || last.s == nil {
-		return
-	}
-	var both sync.WaitGroup
-	for _, p := range []place{first, last} {
-		both.Go(func() {
-			b, err := r.buffers.Get()
-			if err != nil {
-				return
-			}
-			defer r.buffers.Put(b)
-			if h, err := r.readTrailer(p.s, p.i, b); err == nil && h.Seq != 0 && q.in(h.First, h.Last) {
-				q.count(func(s *Scan) {
-					s.Bytes += block.TrailerPages
-					s.drops.add(h.Dropped)
-				})
-			}
+	first, last, ok := q.ends()
+	if ok {
+		q.count(func(s *Scan) {
+			s.drops.add(first)
+			s.drops.add(last)
 		})
 	}
-	both.Wait()
 }
 
-// ends returns the places of the blocks of the interval with the lowest and the highest number; empty ones if there are none. Of segments that lie in the interval as a
-// whole their numbers say which may have them, so that the blocks of few segments need be listed.
-func (q *Results) ends() (first, last place) {
+// ends returns what the ring had dropped when the blocks of the interval with the lowest and the highest number ended; not ok if there are none. Of segments that lie
+// in the interval as a whole their numbers say which may have them, so that the blocks of few segments need be listed.
+func (q *Results) ends() (first, last uint64, ok bool) {
 	r := q.ring
 	lo, hi := uint64(math.MaxUint64), uint64(0)
 	r.mu.Lock()
@@ -205,14 +212,15 @@ func (q *Results) ends() (first, last place) {
 				if b.Seq == 0 || !q.in(b.First, b.Last) {
 					continue
 				}
+				ok = true
 				if b.Seq <= lo {
-					first, lo = place{s, i}, b.Seq
+					first, lo = b.Dropped, b.Seq
 				}
 				if b.Seq >= hi {
-					last, hi = place{s, i}, b.Seq
+					last, hi = b.Dropped, b.Seq
 				}
 			}
 		}
 	}
-	return first, last
+	return first, last, ok
 }

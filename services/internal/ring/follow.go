@@ -268,11 +268,9 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 	if err := r.load(s); err != nil {
 		r.problem(err)
 	}
-	slots := slices.Clone(s.slots)
-	r.mu.Unlock()
 	blocks, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
-	for i := range slots {
-		b := &slots[i]
+	for i := range s.slots {
+		b := &s.slots[i]
 		if b.Seq == 0 || !q.in(b.First, b.Last) || f.begun && b.Seq <= f.floor {
 			continue
 		}
@@ -280,7 +278,11 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 			t.places = append(t.places, place{s, i})
 			continue
 		}
-		if l != nil && !l.bad && !l.none.Has(i) && b.Seq <= f.floor && !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].Has(i) }) {
+		exact, chunks := l != nil && !l.bad && !l.none.Has(i), block.All
+		if exact {
+			chunks = l.chunks(q, i)
+		}
+		if exact && b.Seq <= f.floor && chunks == 0 {
 			if r.d.Copies == 0 || !f.left[b.Seq] {
 				blocks++
 				lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
@@ -290,12 +292,10 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 			}
 			continue
 		}
-		t := &task{Slot: *b, places: []place{{s, i}}}
-		if l != nil && !l.bad && !l.none.Has(i) {
-			t.Flags |= index.SlotExact
-		}
+		t := &task{Slot: *b, places: []place{{s, i}}, chunks: chunks, exact: exact}
 		byNumber[b.Seq] = t
 	}
+	r.mu.Unlock()
 	q.saw(blocks, lo, hi)
 }
 
@@ -306,7 +306,7 @@ func (f *follower) leavesOut(s *segment, l *segmentLook) bool {
 	if l.bad || len(l.with) == 0 || l.none.Len() > 0 || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
 		return false
 	}
-	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k].Len() > 0 })
+	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k] != nil })
 }
 
 // saw counts blocks of the interval that are not looked at. lo and hi are the first and the last time of their packets there.
@@ -340,7 +340,7 @@ func (f *follower) choose(tasks []*task) []*task {
 			fresh++
 		}
 		lo, hi = min(lo, max(t.First, q.q.From)), max(hi, min(t.Last, q.q.To-1))
-		if q.prune == nil || q.maybe(t) {
+		if q.maybe(t) {
 			kept = append(kept, t)
 		}
 	}
@@ -356,36 +356,69 @@ func (f *follower) choose(tasks []*task) []*task {
 
 // A segmentLook is what the exact index of a segment says about each range of keys that a query asks for.
 type segmentLook struct {
-	with map[filter.KeyRange]*index.Set
+	with map[filter.KeyRange]index.Where
 	none index.Set // blocks that the index says nothing about
 	used int       // blocks that hold something
 	bad  bool
 	of   uint64 // segment.seqHi when it was asked: it has not been overwritten since
+
+	somewhere []index.Where // those of with that have a block
+	nowhere   block.Chunks  // that may hold what the filter asks for in a block without any of the keys
 }
 
-// maybe reports whether a block may hold what the filter asks for. What the exact index of its segment knows has been left out.
+// chunks returns the chunks of a block that may hold what the filter asks for.
+func (l *segmentLook) chunks(q *Results, i int) block.Chunks {
+	for _, w := range l.somewhere {
+		if w.Of(i) != 0 {
+			return q.where(func(k filter.KeyRange) block.Chunks { return l.with[k].Of(i) })
+		}
+	}
+	return l.nowhere
+}
+
+// where returns the chunks of a block that may hold what the filter asks for. in says which have all packets with a key of a range.
+func (q *Results) where(in func(filter.KeyRange) block.Chunks) block.Chunks {
+	return block.Chunks(q.prune.Where(func(k filter.KeyRange) uint64 { return uint64(in(k)) }))
+}
+
+// maybe reports whether a block may hold what the filter asks for, and notes where. What the exact index of its segment knows has been left out.
 func (q *Results) maybe(t *task) bool {
-	if t.Bloom == nil && len(t.places) > 0 && t.Flags&index.SlotExact == 0 {
+	if t.exact {
+		return true
+	}
+	t.chunks = block.All
+	if q.prune == nil {
+		return true
+	}
+	if t.Bloom == nil && len(t.places) > 0 {
 		t.Bloom = q.readBloom(t.places[0], t.Seq)
 	}
 	if t.Bloom == nil {
 		return true
 	}
-	return q.prune.Maybe(t.Bloom.HasRange)
+	if !q.prune.Maybe(t.Bloom.HasRange) {
+		return false
+	}
+	t.chunks = q.where(t.In)
+	return t.chunks != 0
 }
 
 // lookInto asks the exact index of a segment.
 func (q *Results) lookInto(s *segment) *segmentLook {
-	l := &segmentLook{with: make(map[filter.KeyRange]*index.Set)}
+	l := &segmentLook{with: make(map[filter.KeyRange]index.Where)}
 	q.prune.Ranges(func(k filter.KeyRange) {
-		if l.bad || l.with[k] != nil {
+		if _, asked := l.with[k]; l.bad || asked {
 			return
 		}
 		found, err := s.index.Find(q.ring.indexed(s), k)
 		l.bad = err != nil
-		l.with[k], l.none, l.used = &found.With, found.Unknown, found.Used
+		l.with[k], l.none, l.used = found.With, found.Unknown, found.Used
 		q.count(func(s *Scan) { s.Bytes += found.Bytes })
+		if found.With != nil {
+			l.somewhere = append(l.somewhere, found.With)
+		}
 	})
+	l.nowhere = q.where(func(filter.KeyRange) block.Chunks { return 0 })
 	return l
 }
 
@@ -512,6 +545,7 @@ func (x *resolver) relist(s *stream, key streamKey) {
 // read takes in the flow table of a block.
 func (x *resolver) read(s *stream, t *task) {
 	v := view{}
+	t.chunks = 0
 	err := x.q.fetch(t, &v)
 	if v.owned {
 		defer x.q.ring.buffers.Put(v.Buf)
@@ -519,14 +553,10 @@ func (x *resolver) read(s *stream, t *task) {
 	if err != nil || v.Flows.Read(v.Buf, &v.Header) != nil {
 		return // the query says so when it reads the block for its packets
 	}
-	for i := range v.Flows.Entries {
-		e := &v.Flows.Entries[i]
-		if e.ID == 0 || e.Flags&block.EntryContinued == 0 || e.Silent() {
-			continue
-		}
-		for _, ev := range e.Events {
+	for id, events := range v.Flows.Known(true) {
+		for _, ev := range events {
 			ev.Host = slices.Clone(ev.Host)
-			s.known[e.ID] = append(s.known[e.ID], laterEvent{t.Seq, ev})
+			s.known[id] = append(s.known[id], laterEvent{t.Seq, ev})
 			s.held++
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,7 +53,7 @@ func goldenBlock() *block.Image {
 	add(2, eth(0x0806), pipeline.Meta{}, 14)
 	b.Finish(img)
 	img.Header.Total = 4711
-	block.Seal(img.Buf, &img.Header, block.Sum{})
+	block.Seal(img.Buf, &img.Header)
 	return img
 }
 
@@ -86,9 +88,10 @@ func TestGolden(t *testing.T) {
 	golden(t, "block.txt", img.Buf)
 
 	one := index.SlotOf(&img.Header)
-	one.Keys = img.Keys
+	one.Keys, one.Chunks = img.Keys, img.Chunks
 	two := one
-	two.Seq, two.First, two.Keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443}
+	two.Seq, two.First, two.Keys = 43, epoch+5, []uint64{uint64(filter.Key(5<<56 | 53)), 5<<56 | 443, 5<<56 | 444, 5<<56 | 445}
+	two.Chunks = []block.Chunks{1<<3 | 1<<9, 1<<20 | 1<<21 | 1<<22 | 1<<40, 1 << 5, block.All}
 	slots := []index.Slot{one, two, {}}
 	file := &diskFile{disk: newDisk(1), b: make([]byte, index.MinSegment)}
 	if err := new(index.Writer).Write(new(index.Index), &index.Segment{File: file, Bytes: index.MinSegment, Number: 9, Ring: img.Header.Ring}, slots); err != nil {
@@ -96,7 +99,8 @@ func TestGolden(t *testing.T) {
 	}
 	golden(t, "index.txt", file.b[index.MinSegment-block.Size:])
 
-	d := state.Descriptor{Name: "golden", Ring: img.Header.Ring, Device: 1, Devices: 2, Copies: 1, Generation: 7, SegmentBytes: 4 << 20, Segments: 5, Created: epoch, Discarded: 9, Clean: true}
+	d := state.Descriptor{Name: "golden", Ring: img.Header.Ring, Device: 1, Devices: 2, Copies: 1, Generation: 7, SegmentBytes: 4 << 20, Segments: 5, Created: epoch, Discarded: 9, Clean: true,
+		Saved: epoch + 7, Pauses: []state.Pause{{From: epoch + 1, To: epoch + 2}, {From: epoch + 3, To: epoch + 4}}}
 	d.Dropped[state.CauseDisk] = 8
 	page := make([]byte, 2*files.PageSize)
 	d.Put(page)
@@ -112,7 +116,7 @@ func TestGoldenIsRead(t *testing.T) {
 	if err != nil || h != img.Header {
 		t.Fatalf("%+v, want %+v, %v", h, img.Header, err)
 	}
-	v := &block.Reader{Buf: img.Buf, Header: h}
+	v := &block.Reader{Buf: img.Buf, Header: h, Chunks: block.All}
 	w, err := v.Walk(&block.Tables{})
 	if err != nil {
 		t.Fatal(err)
@@ -154,25 +158,50 @@ func TestGoldenIsRead(t *testing.T) {
 	}
 }
 
-// FuzzBlock reads blocks that anything may have damaged, with a checksum that says that they are whole.
+// FuzzBlock reads blocks that anything may have damaged, with checksums that say that they are whole: all of it, and some of its chunks.
 func FuzzBlock(f *testing.F) {
 	img := goldenBlock()
-	f.Add(img.Buf[:img.Header.FlowsEnd], img.Header.Packets, img.Header.Entries, img.Header.DataStart, img.Header.DataEnd)
-	f.Fuzz(func(t *testing.T, front []byte, packets, entries, dataStart, dataEnd uint32) {
+	table := img.Buf[theTrailer+theChunks : theTrailer+theBloom]
+	f.Add(img.Buf[:img.Header.FlowsEnd], table, uint64(1), img.Header.Packets, img.Header.Entries, img.Header.DataStart, img.Header.DataEnd)
+	f.Fuzz(func(t *testing.T, front, table []byte, chunks uint64, packets, entries, dataStart, dataEnd uint32) {
 		b := make([]byte, block.Size)
 		n := copy(b[:theTrailer-12], front) &^ 3 // with room for padding
+		copy(b[theTrailer+theChunks:theTrailer+theBloom], table)
 		h := block.Header{Ring: 1, Seq: 1, Packets: packets, Entries: entries & 0xffff, FlowsEnd: uint32(n)}
 		h.DataEnd = dataEnd % uint32(n+1)
 		h.DataStart = dataStart % (h.DataEnd + 1)
-		block.Seal(b, &h, block.Sum{})
-		h, err := block.Check(b)
-		if err != nil {
+		h.Resum(b)
+		block.Seal(b, &h)
+		whole := &block.Reader{Buf: b, Chunks: block.All}
+		var err error
+		if whole.Header, err = block.Check(b); err != nil {
 			return
 		}
-		v := &block.Reader{Buf: b, Header: h}
-		w, err := v.Walk(&block.Tables{})
-		for more := true; more && err == nil; {
-			more, err = w.Next()
+		part, pages, heads := &block.Reader{Buf: b}, block.AllPages, &block.Heads{}
+		heads.Know(b[:h.DataStart])
+		for _, v := range []*block.Reader{whole, part} {
+			if v == part {
+				if missing, err := v.Part(block.Chunks(chunks), &pages, heads); err != nil || missing != (block.Pages{}) || v.Verify(block.Chunks(chunks), heads) != nil {
+					return
+				}
+			}
+			w, err := v.Walk(&block.Tables{})
+			for more := true; more && err == nil; {
+				more, err = w.Next()
+			}
 		}
 	})
+}
+
+// A ring of another version is not opened, and the error says what can be done.
+func TestOtherVersion(t *testing.T) {
+	set := newSetting(t, 1, 12<<20).create(t)
+	b := set.disks["a"].files[files.StateName].b
+	for page := b[:2*files.PageSize]; len(page) > 0; page = page[files.PageSize:] {
+		le.PutUint16(page[24:], 1)
+		le.PutUint32(page, crc32.Checksum(page[4:files.PageSize], crc32.MakeTable(crc32.Castagnoli)))
+	}
+	if _, err := Open(set.cfg); err == nil || !strings.Contains(err.Error(), "it has version 1, and this program reads 2: delete the ring") {
+		t.Error(err)
+	}
 }

@@ -71,22 +71,20 @@ func (q *Results) admit(flows *block.FlowTable) *view {
 		return nil
 	}
 	out := &view{free: true}
-	for i := range flows.Entries {
-		e := &flows.Entries[i]
-		if list := room.flows[e.ID]; e.ID != 0 && list != nil {
-			q.judge(out, e.ID, list, func(one *waiting) filter.Result {
-				for k := range e.Events {
-					if e.Events[k].Verdict.State == block.SilentState {
-						continue
-					}
-					one.verdict, one.ref.Host = e.Events[k].Verdict, slices.Clone(e.Events[k].Host)
-					if r := q.q.Filter.Match(&one.packet, &one.ref, one.verdict); r != filter.Unknown {
-						return r
-					}
-				}
-				return filter.Unknown
-			})
+	for id, events := range flows.Known(false) {
+		list := room.flows[id]
+		if list == nil {
+			continue
 		}
+		q.judge(out, id, list, func(one *waiting) filter.Result {
+			for k := range events {
+				one.verdict, one.ref.Host = events[k].Verdict, slices.Clone(events[k].Host)
+				if r := q.q.Filter.Match(&one.packet, &one.ref, one.verdict); r != filter.Unknown {
+					return r
+				}
+			}
+			return filter.Unknown
+		})
 	}
 	return out.sorted()
 }

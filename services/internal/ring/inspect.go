@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -90,7 +91,7 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 				continue
 			}
 			out.Segments++
-			var exact map[uint64]*index.Set
+			var exact map[uint64][]index.Spot
 			var none index.Set
 			if closed {
 				if exact, none, err = s.index.All(r.indexed(s)); err != nil {
@@ -122,7 +123,7 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 }
 
 // verify checks one block.
-func (q *Results) verify(out *Verification, s *segment, i int, b *index.Slot, exact map[uint64]*index.Set, none *index.Set) {
+func (q *Results) verify(out *Verification, s *segment, i int, b *index.Slot, exact map[uint64][]index.Spot, none *index.Set) {
 	r := q.ring
 	where := fmt.Sprintf("device %d: block %d of %s", s.dev.number, i, files.SegmentName(s.number))
 	buf, err := r.buffers.Get()
@@ -143,7 +144,7 @@ func (q *Results) verify(out *Verification, s *segment, i int, b *index.Slot, ex
 	if err := block.CheckPadding(buf, &h); err != nil {
 		out.problem("%s: %v", where, err)
 	}
-	v := &block.Reader{Buf: buf, Header: h}
+	v := &block.Reader{Buf: buf, Header: h, Chunks: block.All}
 	w, err := v.Walk(&q.Tables)
 	if err != nil {
 		out.problem("%s: %v", where, err)
@@ -165,9 +166,11 @@ func (q *Results) verify(out *Verification, s *segment, i int, b *index.Slot, ex
 	if exact == nil || none.Has(i) {
 		return
 	}
-	for k := range keys {
-		if set := exact[uint64(k)]; set == nil || !set.Has(i) {
-			out.problem("%s: a packet has the key %#x, and the index of the segment does not say so", where, uint64(k))
+	for k, chunks := range keys {
+		spots := exact[uint64(k)]
+		at, found := slices.BinarySearchFunc(spots, i, func(s index.Spot, i int) int { return int(s.Block) - i })
+		if !found || chunks&^spots[at].Chunks != 0 {
+			out.problem("%s: packets have the key %#x in the chunks %#x, and the index of the segment does not say so", where, uint64(k), uint64(chunks))
 			return
 		}
 	}
@@ -188,7 +191,12 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 			return blocks, res.Scan().Gaps, err
 		}
 		v := view{}
-		if err := res.fetch(t, &v); err != nil {
+		t.chunks = block.All
+		err := res.fetch(t, &v)
+		if err == nil && v.Chunks != block.All {
+			err = errors.New("damaged")
+		}
+		if err != nil {
 			res.gap(t.First, t.Last, err.Error())
 			if v.owned {
 				r.buffers.Put(v.Buf)
@@ -198,10 +206,8 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 		if !v.owned {
 			v.Buf = slices.Clone(v.Buf) // a query may be looking at it
 		}
-		if !v.owned || t.waits {
-			block.Seal(v.Buf, &v.Header, block.Sum{})
-		}
-		_, err := w.Write(v.Buf[:block.Size])
+		block.Seal(v.Buf, &v.Header) // of a short one the padding was not read, of one that waits there is none
+		_, err = w.Write(v.Buf[:block.Size])
 		if v.owned {
 			r.buffers.Put(v.Buf)
 		}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
@@ -66,6 +68,7 @@ func TestWrap(t *testing.T) {
 			waitIdle(t, r)
 			for _, when := range []string{"recorded", "opened again"} {
 				have, scan := collect(t, r, everything)
+				scan.Gaps = slices.DeleteFunc(scan.Gaps, func(g Gap) bool { return g.Why == whyPaused }) // by the clock: long after the packets
 				if len(scan.Gaps) != 1 || scan.Gaps[0].Why != whyOverwritten || len(have) < 20_000 || len(have) > 100_000 {
 					t.Fatalf("%s: %d of %d packets, gaps %v", when, len(have), len(all), scan.Gaps)
 				}
@@ -87,7 +90,7 @@ func TestWrap(t *testing.T) {
 				}
 				from := slices.IndexFunc(all, func(f packet.Frame) bool { return f.Time >= oldest })
 				sameFrames(t, all[from:], have[at:])
-				since, scan := collect(t, r, Query{From: oldest, To: math.MaxInt64})
+				since, scan := collect(t, r, Query{From: oldest, To: all[len(all)-1].Time + 1})
 				if len(scan.Gaps) != 0 {
 					t.Errorf("%s: gaps %v from the oldest on", when, scan.Gaps)
 				}
@@ -180,11 +183,19 @@ func TestPowerCut(t *testing.T) {
 		}
 		have, scan := collect(t, r, everything)
 		overwritten := int64(math.MinInt64) // up to here the ring has wrapped
+		var paused Gap
 		for _, g := range scan.Gaps {
-			if g.Why != whyOverwritten {
+			switch g.Why {
+			case whyOverwritten:
+				overwritten = max(overwritten, g.To)
+			case whyPaused:
+				paused = g
+			default:
 				t.Errorf("cut %d: gap %v", cut, g)
 			}
-			overwritten = max(overwritten, g.To)
+		}
+		if n := len(have); n < len(all) && have[n-1].Time < all[len(all)-1].Time && (paused.From != have[n-1].Time+1 || paused.To != all[len(all)-1].Time) {
+			t.Errorf("cut %d: the last packet is of %d, not of %d, and it was not recording in %v", cut, have[n-1].Time, all[len(all)-1].Time, paused)
 		}
 		k := 0
 		for i, h := range have {
@@ -418,6 +429,25 @@ func TestFaults(t *testing.T) {
 		sameFrames(t, append(slices.Clone(frames), more...), have)
 		r.Close()
 	})
+	t.Run("no device left", func(t *testing.T) {
+		set := newSetting(t, 1, 32<<20).create(t)
+		r := set.open(t)
+		record(t, r, frames)
+		set.disks["a"].mu.Lock()
+		set.disks["a"].fail = func(_ string, write bool, _ int64) error {
+			if write {
+				return syscall.EIO
+			}
+			return nil
+		}
+		set.disks["a"].mu.Unlock()
+		record(t, r, stamp(frames[:5000], 1000, time.Microsecond))
+		have, scan := collect(t, r, everything)
+		if n := len(scan.Gaps); n == 0 || scan.Gaps[n-1].Why != whyStopped || scan.Gaps[n-1].From != have[len(have)-1].Time+1 || r.State().Dropped["disk"] == 0 {
+			t.Errorf("%d packets, gaps %v, dropped %v", len(have), scan.Gaps, r.State().Dropped)
+		}
+		r.Close()
+	})
 	t.Run("missing", func(t *testing.T) {
 		for _, copies := range []int{0, 1} {
 			set := newSetting(t, 2, 32<<20)
@@ -603,6 +633,78 @@ func TestProtect(t *testing.T) {
 	closeRing(t, r)
 }
 
+// TestPauses: the times in which a ring was not recording are gaps of what is asked about them, whichever of its devices were there, and however it ended.
+func TestPauses(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	clock.Store(epoch)
+	set.create(t)
+	both := set.cfg.Dirs
+	var want []Gap
+	var last int64
+	for round, how := range []string{"for the first time", "closed", "without a device", "with it again", "cut off"} {
+		set.cfg.Dirs = both
+		if how == "without a device" {
+			set.cfg.Dirs = []string{both[0], "away"}
+			set.disks["away"] = newDisk(9)
+		}
+		clock.Add(int64(time.Hour))
+		r := set.open(t)
+		clock.Add(5)
+		s := r.Stage(0, table)
+		if how == "cut off" { // what came last may be lost
+			have, _ := collect(t, r, everything)
+			last = have[len(have)-1].Time
+			want[len(want)-1].To -= 5 // of which nothing was written
+		}
+		if round > 0 {
+			want = append(want, Gap{last + 1, clock.Load(), whyPaused})
+		}
+		frames := mix(uint64(round), 100)
+		for i := range frames {
+			frames[i].Time = clock.Add(int64(time.Second))
+		}
+		p := newPlayer(s)
+		p.play(t, frames[:50])
+		p.play(t, frames[50:])
+		if how == "with it again" { // and then the power goes
+			waitIdle(t, r)
+			r.waitTails()
+			r.sync()
+			for _, d := range set.disks {
+				d.mu.Lock()
+				d.off = true
+				d.mu.Unlock()
+			}
+			r.Close()
+			for _, d := range set.disks {
+				d.powerOn()
+			}
+			continue
+		}
+		s.Finish()
+		clock.Add(500)
+		last = clock.Load()
+		if how == "cut off" {
+			gaps := func(from, to int64) []Gap {
+				_, scan := collect(t, r, Query{From: from, To: to})
+				return scan.Gaps
+			}
+			if diff := cmp.Diff(want, gaps(0, math.MaxInt64)); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff([]Gap{{want[1].From, want[1].From + 9, whyPaused}}, gaps(want[1].From-5, want[1].From+10)); diff != "" {
+				t.Error(diff)
+			}
+			if g := gaps(want[1].To+1, want[2].From); len(g) > 0 {
+				t.Errorf("gaps %v while it recorded", g)
+			}
+		}
+		r.Close() // of a device that is away it says so
+	}
+}
+
 // TestClockStepsBack sets the clock back by an hour: everything is kept, and delivered in the order of the stamps.
 func TestClockStepsBack(t *testing.T) {
 	set := newSetting(t, 1, 32<<20).create(t)
@@ -781,6 +883,12 @@ func TestEstimate(t *testing.T) {
 		have, scan := collect(t, r, q)
 		if n := float64(len(have)); math.Abs(float64(e.Packets)-n) > 0.2*n+20 || e.Blocks != scan.Read {
 			t.Errorf("%q: %+v, and the query brings %d packets of %d blocks", text, e, len(have), scan.Read)
+		}
+	}
+	for text, exact := range map[string]bool{`ip == 10.9.9.9 and port == 7`: true, `callIdMedia == "a" and port == 7`: false, `streamRegexp == "a" and port == 7`: false} {
+		e, err := r.Estimate(context.Background(), Query{From: epoch, To: epoch + 1, Filter: mustFilter(t, text), Hold: true})
+		if err != nil || e.Exact != exact {
+			t.Errorf("%q: %+v, %v", text, e, err)
 		}
 	}
 	closeRing(t, r)

@@ -80,6 +80,8 @@ func (q *Results) receive(ctx context.Context) (idle bool, err error) {
 	case <-q.coming.done:
 	case <-ctx.Done():
 		return false, ctx.Err()
+	case <-q.ctx.Done(): // perhaps nobody looks at it any more
+		return false, context.Cause(q.ctx)
 	}
 	q.join(q.coming.held)
 	q.join(q.coming.v)

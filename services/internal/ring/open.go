@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 
 	"galvo/services/internal/ring/block"
@@ -39,7 +40,9 @@ func open(c Config) (*Ring, error) {
 		r.devices = append(r.devices, d)
 		if err := r.openDevice(d); err != nil {
 			d.missing, d.segments = true, nil
-			err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err)
+			if err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err); errors.Is(err, os.ErrNotExist) {
+				err = fmt.Errorf("device %d (%s) is missing: no ring lies there", i, dir)
+			}
 			errs = append(errs, err)
 			r.mu.Lock()
 			d.failed = err
@@ -102,6 +105,9 @@ func (r *Ring) openDevice(d *device) error {
 		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.Name), f.Close())
 	}
 	r.d.Generation = max(r.d.Generation, desc.Generation)
+	if desc.Saved > r.d.Saved { // a device that was away does not know of the latest pauses
+		r.d.Saved, r.d.Pauses = desc.Saved, desc.Pauses
+	}
 	r.d.Clean = r.d.Clean && desc.Clean
 	for i := range desc.Dropped {
 		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
@@ -329,7 +335,7 @@ func (r *Ring) readTail(f files.File, b []byte, at int64) (h block.Header, ok bo
 func (r *Ring) restore(h block.Header, b []byte) {
 	h.Flags = h.Flags&^block.FlagTail | block.FlagPartial // its keys are not known
 	h.Total = r.total.Add(uint64(h.Bytes))
-	block.Seal(b, &h, block.Sum{})
+	block.Seal(b, &h)
 	if r.cfg.ReadOnly {
 		r.waiting[h.Seq] = &block.Image{Buf: b, Header: h, Refs: 1}
 		return
@@ -373,6 +379,7 @@ func (r *Ring) placeLocked() (*device, *segment, int, error) {
 func (r *Ring) start() error {
 	r.mu.Lock()
 	r.d.Generation++
+	r.pause()
 	usable := 0
 	for _, d := range r.devices {
 		if d.failed == nil {
@@ -385,7 +392,8 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
-	n := max(int(r.cfg.QueueBytes/block.Size), 2*r.cfg.Workers+writers)
+	r.reader.Ready(warmers)
+	n := max(int(r.cfg.QueueBytes/block.Size)-2*r.cfg.Workers, 2*r.cfg.Workers+writers) // the images of tails are of the same memory
 	var err error
 	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
 		return err
@@ -394,7 +402,7 @@ func (r *Ring) start() error {
 	r.pin()
 	r.queue, r.tails = make(chan *block.Image, n), make(chan *block.Image, 2*r.cfg.Workers)
 	image := func(i int) *block.Image {
-		return &block.Image{Buf: r.memory[i*block.Size : (i+1)*block.Size : (i+1)*block.Size], Keys: make([]uint64, 0, block.MaxKeys)}
+		return &block.Image{Buf: r.memory[i*block.Size : (i+1)*block.Size : (i+1)*block.Size], Keys: make([]uint64, 0, block.MaxKeys), Chunks: make([]block.Chunks, 0, block.MaxKeys)}
 	}
 	for i := range n {
 		r.free = append(r.free, image(i))
@@ -413,6 +421,33 @@ func (r *Ring) start() error {
 	go r.writeTails()
 	go r.keepSynced()
 	return nil
+}
+
+// pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since the latest packet that is there. r.mu is held.
+func (r *Ring) pause() {
+	oldest, newest := r.stored()
+	newest = max(newest, r.d.Saved)
+	if now := r.now(); newest != 0 && newest < now {
+		r.d.AddPause(state.Pause{From: newest + 1, To: now}, oldest)
+		r.paused = true
+	}
+}
+
+// resume notes that the ring records from now on, if it was not yet. r.mu is held.
+func (r *Ring) resume() {
+	if n := len(r.d.Pauses); r.paused && n > 0 {
+		r.d.Pauses[n-1].To = max(r.d.Pauses[n-1].To, r.now())
+	}
+}
+
+// pausesIn returns when the ring was not recording within some time, both included, but for what was overwritten anyway. r.mu is held.
+func (r *Ring) pausesIn(from, to int64) (gaps []Gap) {
+	for _, p := range r.d.Pauses {
+		if g := (Gap{max(from, p.From), min(to, p.To), whyPaused}); g.From <= g.To && p.To > r.overwritten {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps
 }
 
 // pin tells the devices from where they will be asked to write.
@@ -511,6 +546,7 @@ func (r *Ring) Close() error {
 		files.Free(r.memory)
 		r.sorter.Free()
 		r.buffers.Close()
+		r.reader.Close()
 	}()
 	return err
 }

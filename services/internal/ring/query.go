@@ -12,6 +12,7 @@ import (
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 )
 
@@ -179,10 +180,8 @@ func (q *Results) feed() {
 			ends.Go(q.askEnds)
 			defer ends.Wait()
 		}
-		for _, t := range tasks {
-			if !q.send(t) {
-				return
-			}
+		if !q.sendAll(tasks) {
+			return
 		}
 		ends.Wait()
 		fence := &task{fence: true, bound: bound, final: final}
@@ -197,25 +196,97 @@ func (q *Results) feed() {
 	}
 }
 
-func (q *Results) send(t *task) bool {
-	t.done = make(chan struct{})
-	t.after = q.recent
-	if q.mayWait(t, t.Last) {
-		q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
-	}
-	select {
-	case q.tokens <- struct{}{}:
-	case <-q.ctx.Done():
-		return false
-	}
-	for _, to := range []chan *task{q.work, q.ordered} {
+// together is how many blocks are read at once where little of each is.
+const together = 16
+
+// sendAll gives tasks to who looks at them. Where little of a block is to be read, that is read before, together with that of the next ones.
+func (q *Results) sendAll(tasks []*task) bool {
+	var group []*task
+	for _, t := range tasks {
+		t.done = make(chan struct{})
+		t.after = q.recent
+		if q.mayWait(t, t.Last) {
+			q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
+		}
+		narrow := t.narrow()
+		if len(group) == together || !narrow || len(q.tokens) == cap(q.tokens) {
+			if !q.readAhead(group) {
+				return false
+			}
+			group = group[:0]
+		}
 		select {
-		case to <- t:
+		case q.tokens <- struct{}{}:
 		case <-q.ctx.Done():
 			return false
 		}
+		if !q.send(q.ordered, t) {
+			return false
+		}
+		if group = append(group, t); !narrow {
+			if !q.send(q.work, t) {
+				return false
+			}
+			group = group[:0]
+		}
 	}
-	return true
+	return q.readAhead(group)
+}
+
+func (q *Results) send(to chan *task, t *task) bool {
+	select {
+	case to <- t:
+		return true
+	case <-q.ctx.Done():
+		return false
+	}
+}
+
+// readAhead reads what is planned for tasks, and passes each on when that, and that of those before it, is there.
+func (q *Results) readAhead(group []*task) bool {
+	var pieces []aio.Piece
+	var of [together * block.MaxChunks]uint8 // the task that a piece is for
+	var left [together]int
+	for i, t := range group {
+		b, err := q.ring.buffers.Get()
+		if err != nil {
+			continue // who looks at it says so
+		}
+		t.buf = b
+		n := len(pieces)
+		pieces = t.places[0].pieces(&t.plan, b, pieces)
+		for ; n < len(pieces); n++ {
+			of[n] = uint8(i)
+			left[i]++
+		}
+	}
+	sent := 0
+	pass := func() {
+		for sent < len(group) && left[sent] == 0 && q.send(q.work, group[sent]) {
+			sent++
+		}
+	}
+	q.readAll(pieces, func(i int, err error) {
+		at := of[i]
+		if err != nil {
+			group[at].failed = err
+		}
+		left[at]--
+		pass()
+	})
+	pass()
+	for _, t := range group[sent:] {
+		q.giveUp(t)
+	}
+	return sent == len(group)
+}
+
+// giveUp gives back what was read for a task that nobody looks at.
+func (q *Results) giveUp(t *task) {
+	if t.buf != nil {
+		q.ring.buffers.Put(t.buf)
+		t.buf = nil
+	}
 }
 
 // read looks at blocks.
@@ -228,6 +299,7 @@ func (q *Results) read() {
 		if q.ctx.Err() == nil {
 			t.v = q.look(t)
 		}
+		q.giveUp(t) // unless it was looked at
 		close(t.done)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/index"
@@ -251,6 +252,8 @@ type Ring struct {
 	stages []*stage
 
 	buffers files.Buffers // of queries
+	reader  aio.Reader    // of queries
+	heads   block.Heads
 	sorter  index.Writer
 
 	taking sync.Mutex // held by who takes blocks from the queue, or waits for some, until they have slots; locked before mu
@@ -268,6 +271,7 @@ type Ring struct {
 	closed   bool
 	problems []string
 
+	paused      bool  // the last pause of the descriptor ended when the ring was opened. Guarded by mu
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
 
 	rate    rate

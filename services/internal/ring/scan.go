@@ -39,7 +39,9 @@ func (q *Results) Scan() Scan {
 	s.Gaps = slices.Clone(s.Gaps)
 	s.Dropped = s.drops.most - s.drops.least
 	if s.Matched == 0 {
-		s.Empty = s.why()
+		if s.Empty = s.why(); s.Read > 0 && q.q.Filter != nil && q.q.Filter.NeedsFCS() {
+			s.Empty += "; badCRC needs ports that deliver the frame check sequence"
+		}
 	}
 	return s
 }

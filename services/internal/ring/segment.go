@@ -62,7 +62,7 @@ func (s *segment) span() {
 
 // indexed says where the index of a segment is.
 func (r *Ring) indexed(s *segment) *index.Segment {
-	return &index.Segment{File: s.file, Bytes: r.d.SegmentBytes, Number: s.number, Ring: r.d.Ring, Buffers: &r.buffers}
+	return &index.Segment{File: s.file, Bytes: r.d.SegmentBytes, Number: s.number, Ring: r.d.Ring, Buffers: &r.buffers, Reader: &r.reader}
 }
 
 // usable reports whether a device takes blocks.
@@ -145,7 +145,7 @@ func (r *Ring) saveDescriptor(d *device, clean bool) error {
 	}
 	defer r.buffers.Put(page)
 	desc := r.d
-	desc.Device, desc.Clean = d.index, clean
+	desc.Device, desc.Clean, desc.Saved = d.index, clean, r.now()
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()
 	}

@@ -117,7 +117,7 @@ func indexSizes(t testing.TB, frames []packet.Frame) (s sizes) {
 				t.Fatal(err)
 			}
 			s.data += float64(h.DataEnd)
-			s.trailers += 4224
+			s.trailers += block.Size - theTrailer
 			s.flows += float64(h.FlowsEnd - h.DataEnd)
 			s.entries += float64(h.Entries)
 			s.packets += float64(h.Packets)

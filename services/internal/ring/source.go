@@ -66,9 +66,9 @@ type Estimate struct {
 	Packets  uint64 // that would match, about
 	Bytes    uint64 // of these, captured
 	Duration time.Duration
-	Sampled  uint64 // blocks that were looked at for it; all of them if Exact
-	Exact    bool
-	From, To int64 // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
+	Sampled  uint64 // blocks that were looked at for it
+	Exact    bool   // these were all, and each packet tells by itself and its flow whether it matches: media of calls and matches over segments are missing else
+	From, To int64  // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 }
 
 // sample is how many blocks an estimate looks at.
@@ -108,7 +108,7 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 		}
 		res.drop(v)
 	}
-	e.Exact = e.Sampled == e.Blocks
+	e.Exact = e.Sampled == e.Blocks && !res.q.Filter.NeedsCalls() && res.q.Filter.StreamReach() == 0
 	if looked > 0 {
 		e.Packets, e.Bytes = uint64(packets*all/looked+0.5), uint64(captured*all/looked+0.5)
 		e.Duration = time.Duration(float64(time.Since(start)) * float64(e.Blocks) / float64(e.Sampled))

@@ -71,6 +71,9 @@ type snapshot struct {
 // Stage returns the stage of a worker, counted from 0. interfaces is the table that the frames' Iface indexes; it may grow, and describe a port anew.
 func (r *Ring) Stage(worker int, interfaces func() []pipeline.Interface) Stage {
 	s := r.stages[worker]
+	r.mu.Lock()
+	r.resume()
+	r.mu.Unlock()
 	s.interfaces = interfaces
 	s.finished.Store(false)
 	return s
@@ -182,6 +185,7 @@ func (s *stage) describe() {
 		s.described = i + 1
 		s.head = block.AppendHead(s.head[:0], s.table[:s.described])
 	}
+	s.ring.heads.Know(s.head)
 }
 
 // sameTable reports whether it is the same table, as most sources give the same slice again.

@@ -102,6 +102,15 @@ func (r *Ring) State() State {
 	return s
 }
 
+// Memory returns the bytes that the ring takes: for what its devices have not taken yet, which is taken whole when the ring is opened, and for its readers.
+func (r *Ring) Memory() (queue, readers uint64) {
+	readers = r.buffers.Taken()
+	for _, s := range r.closedByAge() {
+		readers += uint64(s.index.Sketch())
+	}
+	return uint64(len(r.memory)), readers
+}
+
 // perSecond returns the rate over what the ticks cover.
 func (t *rate) perSecond() float64 {
 	if t.n < 2 {

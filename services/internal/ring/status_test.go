@@ -1,6 +1,12 @@
 package ring
 
-import "testing"
+import (
+	"math"
+	"testing"
+	"time"
+
+	"galvo/services/internal/ring/block"
+)
 
 // What a ring has is said while its first block is unfinished, without anybody having asked for packets.
 func TestSpanOfUnfinishedBlock(t *testing.T) {
@@ -17,5 +23,40 @@ func TestSpanOfUnfinishedBlock(t *testing.T) {
 	newPlayer(stage).play(t, frames)
 	if s := r.State(); s.Oldest != frames[0].Time || s.Newest != frames[len(frames)-1].Time || s.Packets != uint64(len(frames)) {
 		t.Errorf("%d packets of %d to %d, want %d of %d to %d", s.Packets, s.Oldest, s.Newest, len(frames), frames[0].Time, frames[len(frames)-1].Time)
+	}
+}
+
+// TestMemory: the queue is taken whole, within what it was given, and what a query reads with is there only while it runs, but for a few buffers.
+func TestMemory(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	set.cfg.QueueBytes = 16 << 20
+	set.create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	s := r.Stage(0, table)
+	for round := range 20 {
+		play(t, s, &traffic{frames: stamp(mix(7, 5_000), round, 1000)})
+		waitIdle(t, r)
+	}
+	s.Finish()
+	queue, before := r.Memory()
+	if queue != 16<<20 {
+		t.Errorf("a queue of 16 MiB takes %d", queue)
+	}
+	res, err := r.Query(t.Context(), Query{From: math.MinInt64, To: math.MaxInt64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for wait := 0; ; wait++ {
+		if _, n := r.Memory(); n > before+8*block.Size {
+			break
+		} else if wait > 5000 {
+			t.Fatalf("a query that nobody reads takes %d bytes, and before it were %d", n, before)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	res.Close()
+	if _, n := r.Memory(); n > before+8*block.Size {
+		t.Errorf("after a query %d bytes are taken, and before it were %d", n, before)
 	}
 }

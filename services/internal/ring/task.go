@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/index"
@@ -12,10 +13,15 @@ import (
 // A task is a block to be looked at, or, without one, the message that everything before bound has been named.
 type task struct {
 	index.Slot
-	places []place   // where it lies
-	waits  bool      // it is on its way there
-	shown  *snapshot // or a copy of it while it is unfinished
-	from   uint32    // ordinal of the first packet that was not looked at before
+	plan   block.Pages  // that are to be read first, for these
+	buf    []byte       // where they were read ahead from the first place; nil if they were not
+	failed error        // or could not be
+	chunks block.Chunks // that may have what the query wants
+	exact  bool         // the exact index has said so
+	places []place      // where it lies
+	waits  bool         // it is on its way there
+	shown  *snapshot    // or a copy of it while it is unfinished
+	from   uint32       // ordinal of the first packet that was not looked at before
 	done   chan struct{}
 	after  chan struct{} // done of the one that must be looked at before; nil if there is none
 	v      *view         // nil if nothing matched
@@ -32,7 +38,7 @@ type place struct {
 	i int
 }
 
-// look reads a block and keeps what the query wants of it; nil if that is nothing.
+// look reads what the query may want of a block, and keeps what it wants; nil if that is nothing.
 func (q *Results) look(t *task) *view {
 	v := q.view()
 	why := q.fetch(t, v)
@@ -44,10 +50,7 @@ func (q *Results) look(t *task) *view {
 		if errors.Is(why, errOverwritten) {
 			q.gap(t.First, t.Last, whyMeanwhile)
 		} else {
-			q.gap(t.First, t.Last, "damaged")
-			q.ring.mu.Lock()
-			q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
-			q.ring.mu.Unlock()
+			q.damaged(t, why)
 		}
 		return nil
 	}
@@ -69,18 +72,34 @@ func (q *Results) look(t *task) *view {
 
 var errOverwritten = errors.New("overwritten")
 
-// fetch reads the bytes of a block: from memory, or from the first of its places that has it.
+// damaged says that a block, or a part of it, cannot be read.
+func (q *Results) damaged(t *task, why error) {
+	q.gap(t.First, t.Last, "damaged")
+	q.ring.mu.Lock()
+	defer q.ring.mu.Unlock()
+	q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
+}
+
+// fetch reads the chunks of a block that the query may want: from memory, or from the first of its places that has them. If none has all of them, what is whole is
+// in v.Chunks, and the rest is reported.
 func (q *Results) fetch(t *task, v *view) error {
+	v.Chunks = block.All
+	if t.buf == nil {
+		t.narrow()
+	}
 	if t.shown != nil {
 		v.Buf, v.Header = t.shown.buf, t.shown.h
 		q.count(func(s *Scan) { s.Bytes += uint64(v.Header.FlowsEnd) })
 		return nil
 	}
-	b, err := q.ring.buffers.Get()
-	if err != nil {
-		return err
+	b, early := t.buf, t.buf != nil
+	if !early {
+		var err error
+		if b, err = q.ring.buffers.Get(); err != nil {
+			return err
+		}
 	}
-	v.Buf, v.owned = b, true
+	v.Buf, v.owned, t.buf = b, true, nil
 	if t.waits {
 		if h, ok := q.ring.copyWaiting(t.Seq, b); ok {
 			v.Header = h
@@ -89,20 +108,112 @@ func (q *Results) fetch(t *task, v *view) error {
 		}
 		t.places = q.ring.locate(t.Seq)
 	}
-	why := error(errOverwritten)
-	for _, p := range t.places {
-		h, err := q.ring.readBlock(p.s, p.i, b)
-		q.count(func(s *Scan) { s.Bytes += block.Size })
+	why, some := error(errOverwritten), -1
+	for i, p := range t.places {
+		lost, err := q.readPart(t, p, v, early && i == 0)
 		switch {
-		case err == nil && h.Seq == t.Seq:
-			v.Header = h
+		case err == nil && v.Header.Seq == t.Seq && lost == 0:
 			return nil
-		case err == nil, q.ring.gone(p, t.Seq):
+		case err == nil && v.Header.Seq != t.Seq, q.ring.gone(p, t.Seq):
+		case err == nil:
+			why, some = block.ErrSum, i
 		default:
 			why = err
 		}
 	}
-	return why
+	if some < 0 {
+		return why
+	}
+	p := t.places[some]
+	lost, err := q.readPart(t, p, v, false)
+	if err != nil || v.Header.Seq != t.Seq || q.ring.gone(p, t.Seq) {
+		return why
+	}
+	q.damaged(t, p.fault(fmt.Errorf("%d of its %d chunks: %w", lost.Len(), block.MaxChunks, why)))
+	return nil
+}
+
+// mostPages is how many pages of a block are read for some of its chunks: for more it is read as a whole.
+const mostPages = block.Size / files.PageSize / 2
+
+// narrow makes the plan of a task, and reports whether it is to read a part of its block from the disk.
+func (t *task) narrow() bool {
+	if t.plan = block.Plan(t.chunks, t.DataEnd, t.FlowsEnd); t.plan.Len() > mostPages {
+		t.plan = block.AllPages
+	}
+	return len(t.places) > 0 && !t.waits && t.shown == nil && t.plan != block.AllPages
+}
+
+// readPart reads the chunks of a block that the query may want, from a place. It returns those of them that are damaged: v has the others. It may be another
+// block by now. early says that its plan was read.
+func (q *Results) readPart(t *task, p place, v *view, early bool) (lost block.Chunks, err error) {
+	want, missing, have := t.chunks, t.plan, block.Pages{}
+	if missing == block.AllPages {
+		want = block.All
+	}
+	for missing != (block.Pages{}) {
+		err := t.failed
+		if t.failed = nil; !early {
+			err = q.readPages(p, &missing, v.Buf)
+		}
+		if early = false; err != nil {
+			return 0, p.fault(err)
+		}
+		have.Join(missing)
+		if have == block.AllPages {
+			if v.Header, err = block.Check(v.Buf); err == nil {
+				v.Chunks = block.All
+				return 0, q.ours(p, v)
+			}
+		}
+		if missing, err = v.Part(want, &have, &q.ring.heads); err != nil {
+			return 0, p.fault(err)
+		}
+		if err := q.ours(p, v); err != nil || v.Header.Seq != t.Seq {
+			return 0, err
+		}
+	}
+	if err := v.Verify(want, &q.ring.heads); err != nil {
+		return 0, p.fault(err)
+	}
+	return want &^ v.Chunks, nil
+}
+
+// readPages reads pages of a block to their place in b, several pieces at once.
+func (q *Results) readPages(p place, pages *block.Pages, b []byte) error {
+	var failed error
+	q.readAll(p.pieces(pages, b, nil), func(_ int, err error) { failed = errors.Join(failed, err) })
+	return failed
+}
+
+// pieces appends the pieces of a block in which its pages are read.
+func (p place) pieces(pages *block.Pages, b []byte, dst []aio.Piece) []aio.Piece {
+	for from, to := range pages.Pieces() {
+		dst = append(dst, aio.Piece{File: p.s.file, B: b[from:to], At: int64(p.i)*block.Size + int64(from)})
+	}
+	return dst
+}
+
+func (q *Results) readAll(pieces []aio.Piece, done func(i int, err error)) {
+	n := 0
+	for i := range pieces {
+		n += len(pieces[i].B)
+	}
+	q.count(func(s *Scan) { s.Bytes += uint64(n) })
+	q.ring.reader.Read(pieces, done)
+}
+
+// ours returns an error if a block is one of another ring.
+func (q *Results) ours(p place, v *view) error {
+	if v.Header.Ring != q.ring.d.Ring {
+		return p.fault(errors.New("it belongs to another ring"))
+	}
+	return nil
+}
+
+// fault says of an error where the block lies.
+func (p place) fault(err error) error {
+	return fmt.Errorf("device %d: block %d of %s: %w", p.s.dev.number, p.i, files.SegmentName(p.s.number), err)
 }
 
 // copyWaiting copies a block that waits for the disk; ok is false if it no longer does.
@@ -116,8 +227,8 @@ func (r *Ring) copyWaiting(seq uint64, b []byte) (block.Header, bool) {
 	if img == nil {
 		return block.Header{}, false
 	}
-	copy(b, img.Buf[:img.Header.FlowsEnd])
 	h := img.Header
+	block.Copy(b, img.Buf, &h)
 	r.release(img, false)
 	return h, true
 }
@@ -140,15 +251,16 @@ func (r *Ring) locate(seq uint64) (places []place) {
 
 // readBlock reads a block and checks it.
 func (r *Ring) readBlock(s *segment, i int, b []byte) (block.Header, error) {
+	p := place{s, i}
 	if _, err := s.file.ReadAt(b[:block.Size], int64(i)*block.Size); err != nil {
-		return block.Header{}, fmt.Errorf("device %d: read block %d of %s: %w", s.dev.number, i, files.SegmentName(s.number), err)
+		return block.Header{}, p.fault(err)
 	}
 	h, err := block.Check(b)
 	if err == nil && h.Ring != r.d.Ring {
 		err = errors.New("it belongs to another ring")
 	}
 	if err != nil {
-		return h, fmt.Errorf("device %d: block %d of %s: %w", s.dev.number, i, files.SegmentName(s.number), err)
+		return h, p.fault(err)
 	}
 	return h, nil
 }

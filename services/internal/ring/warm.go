@@ -2,18 +2,23 @@ package ring
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
+	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/state"
 )
 
-// sketchBytes is the memory for sketches, which say of a segment what is not in it: a part of that of the readers, of which windows take half. The newest segments have them; of
-// an older one a query reads a page.
-func (r *Ring) sketchBytes() int { return int(r.cfg.ReorderBytes / 16) }
+// warmBytes is the memory for sketches, which say of a segment what is not in it, and for lists of blocks that nobody has asked for yet: a part of that of the readers, of
+// which windows take half. The newest segments have them; of an older one a query reads a page, and the list.
+func (r *Ring) warmBytes() int { return int(r.cfg.ReorderBytes / 16) }
+
+// slotBytes is about what a block takes in a list.
+const slotBytes = 160
 
 // warm reads what every query asks of the segments that were full when the ring was opened, beginning with the newest.
 func (r *Ring) warm() {
-	left := r.sketchBytes()
+	left := r.warmBytes()
 	for _, s := range r.closedByAge() {
 		select {
 		case <-r.stop:
@@ -21,9 +26,51 @@ func (r *Ring) warm() {
 		default:
 		}
 		n, err := s.index.Warm(r.indexed(s), left)
-		if err == nil { // else the query that asks says so
-			left -= n
+		if err != nil {
+			continue // the query that asks says so
 		}
+		if left -= n; left > 0 {
+			left -= r.list(s)
+		}
+	}
+}
+
+// list lists the blocks of a segment, and learns how one of them begins. It returns how much memory that took.
+func (r *Ring) list(s *segment) int {
+	r.mu.Lock()
+	err := r.load(s)
+	n := len(s.slots)
+	last := -1
+	for i := range s.slots {
+		if s.slots[i].Seq != 0 {
+			last = i
+		}
+	}
+	r.mu.Unlock()
+	if err == nil && last >= 0 {
+		r.learn(place{s, last})
+	}
+	return n * slotBytes
+}
+
+// learn reads how a block begins, so that queries need not.
+func (r *Ring) learn(p place) {
+	b, err := r.buffers.Get()
+	if err != nil {
+		return
+	}
+	defer r.buffers.Put(b)
+	v := block.Reader{Buf: b}
+	missing := block.Plan(0, block.Size, block.Size)
+	for have := (block.Pages{}); missing != (block.Pages{}) && err == nil; {
+		r.reader.Read(p.pieces(&missing, b, nil), func(_ int, e error) { err = errors.Join(err, e) })
+		have.Join(missing)
+		if err == nil {
+			missing, err = v.Part(0, &have, &r.heads)
+		}
+	}
+	if err == nil && v.Header.Ring == r.d.Ring {
+		_ = v.Verify(0, &r.heads) // what is damaged is not learnt
 	}
 }
 
@@ -44,7 +91,7 @@ func (r *Ring) closedByAge() (list []*segment) {
 
 // shed gives up the sketches of the oldest segments, for which there is no more room.
 func (r *Ring) shed() {
-	left := r.sketchBytes()
+	left := r.warmBytes()
 	for _, s := range r.closedByAge() {
 		if left -= s.index.Sketch(); left < 0 {
 			s.index.Shed()

@@ -29,7 +29,7 @@ func (r *Ring) write() {
 			img := list[i].img
 			h := img.Header // queries may look at img.Header
 			h.Synced = r.synced.Load()
-			block.Seal(img.Buf, &h, img.Sum)
+			block.Seal(img.Buf, &h)
 		}
 		r.store(list, runs)
 		for i := range list {
@@ -85,12 +85,12 @@ func (r *Ring) store(list []writing, runs []run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
-		r.stored(&list[i])
+		r.settled(&list[i])
 	}
 }
 
-// stored notes what became of a block. r.mu is held.
-func (r *Ring) stored(w *writing) {
+// settled notes what became of a block. r.mu is held.
+func (r *Ring) settled(w *writing) {
 	switch {
 	case w.copies == 0:
 		r.dropped[w.why].Add(uint64(w.img.Header.Packets))
@@ -213,7 +213,7 @@ func (r *Ring) placed(d *device, s *segment, at int, img *block.Image, err error
 	} else {
 		b := index.SlotOf(&img.Header)
 		b.Bloom = slices.Clone(block.BloomOf(img.Buf))
-		b.Keys = append([]uint64(nil), img.Keys...)
+		b.Keys, b.Chunks = append([]uint64(nil), img.Keys...), slices.Clone(img.Chunks)
 		s.slots[at] = b
 		d.dirty[s.file] = true
 	}
@@ -241,33 +241,33 @@ func (r *Ring) rekey(s *segment) {
 		if b.Seq == 0 || b.Keys != nil || b.Flags&block.FlagPartial != 0 {
 			continue
 		}
-		keys := r.keysOf(s, i, b.Seq, buf, &known)
+		keys, chunks := r.keysOf(s, i, b.Seq, buf, &known)
 		r.mu.Lock()
-		s.slots[i].Keys = keys
+		s.slots[i].Keys, s.slots[i].Chunks = keys, chunks
 		r.mu.Unlock()
 	}
 }
 
-// keysOf reads a block and returns the keys of its packets; nil if it cannot be read, which a query will say.
-func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *block.Tables) []uint64 {
+// keysOf reads a block and returns the keys of its packets, and the chunks that have them; nil if it cannot be read, which a query will say.
+func (r *Ring) keysOf(s *segment, i int, seq uint64, buf []byte, known *block.Tables) (keys []uint64, chunks []block.Chunks) {
 	h, err := r.readBlock(s, i, buf)
 	if err != nil || h.Seq != seq {
-		return nil
+		return nil, nil
 	}
-	v := &block.Reader{Buf: buf, Header: h}
+	v := &block.Reader{Buf: buf, Header: h, Chunks: block.All}
 	w, err := v.Walk(known)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	keys, err := w.Keys(&h)
-	if err != nil || len(keys) > block.MaxKeys {
-		return nil
+	found, err := w.Keys(&h)
+	if err != nil || len(found) > block.MaxKeys {
+		return nil, nil
 	}
-	list := make([]uint64, 0, len(keys))
-	for k := range keys {
-		list = append(list, uint64(k))
+	keys, chunks = make([]uint64, 0, len(found)), make([]block.Chunks, 0, len(found))
+	for k, c := range found {
+		keys, chunks = append(keys, uint64(k)), append(chunks, c)
 	}
-	return list
+	return keys, chunks
 }
 
 // close gives a full segment its index. Its blocks can be read meanwhile.
@@ -289,7 +289,7 @@ func (r *Ring) close(d *device, s *segment) {
 			if s.slots[i].Keys != nil && s.slots[i].Flags&block.FlagPartial == 0 {
 				s.slots[i].Bloom = nil
 			}
-			s.slots[i].Keys = nil
+			s.slots[i].Keys, s.slots[i].Chunks = nil, nil
 		}
 		err = r.saveEntry(d, s.number, false)
 	}
@@ -333,7 +333,7 @@ func (r *Ring) writeTails() {
 	turns := make([]int, r.cfg.Workers)
 	for img := range r.tails {
 		img.Header.Flags |= block.FlagTail
-		block.Finish(img.Buf, &img.Header, img.Sum)
+		block.Finish(img.Buf, &img.Header)
 		w := int(img.Header.Worker)
 		turns[w]++
 		if err := r.writeTail(img, int64(2*w+turns[w]&1)*block.Size); err != nil {

@@ -161,7 +161,7 @@ export interface RingRequest {
 
 // A Ring is a packet ring buffer.
 export interface Ring extends RingRequest {
-  state: "creating" | "recording" | "waiting" | "failed";
+  state: "creating" | "recording" | "stopped" | "waiting" | "failed";
   reason?: string;
   progress?: number;
   usableBytes: number;
@@ -177,6 +177,9 @@ export interface Ring extends RingRequest {
   pins: { startTime: number; endTime: number; until: number; bytes?: number }[];
   problems: string[];
 }
+
+// readable says whether there can be captures from a ring.
+export const readable = (r: Ring) => r.state === "recording" || r.state === "stopped";
 
 // A DryRun is what a capture from a ring would bring, about.
 export interface DryRun {

@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { call, type Ring, type RingRule } from "./api";
+import { call, readable, type Ring, type RingRule } from "./api";
 import { focusFilter } from "./filter";
 import { bytes, count, sentence, time } from "./format";
 import { NewRing } from "./newring";
@@ -58,7 +58,7 @@ function Rules({ r }: { r: Ring }) {
   );
 }
 
-const kinds: Record<Ring["state"], string> = { recording: "ok", creating: "dim", waiting: "warn", failed: "warn" };
+const kinds: Record<Ring["state"], string> = { recording: "ok", creating: "dim", stopped: "warn", waiting: "warn", failed: "warn" };
 
 // Why packets are missing, by what the API calls it.
 const causes: Record<string, string> = {
@@ -165,11 +165,11 @@ export function Rings({ rings }: { rings: Ring[] }) {
     kind: "act",
     cell: (r) => (
       <>
-        <button type="button" aria-label={`PCAP of ring ${r.name}`} disabled={r.state !== "recording"} onClick={() => look(r)}>
+        <button type="button" aria-label={`PCAP of ring ${r.name}`} disabled={!readable(r)} onClick={() => look(r)}>
           PCAP
         </button>
         {mayCapture() && (
-          <button type="button" aria-label={`Keep packets of ring ${r.name}`} disabled={r.state !== "recording" || !r.newest} onClick={() => (kept.value = r)}>
+          <button type="button" aria-label={`Keep packets of ring ${r.name}`} disabled={!readable(r) || !r.newest} onClick={() => (kept.value = r)}>
             {"Keep\u2026"}
           </button>
         )}

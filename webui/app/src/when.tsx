@@ -1,7 +1,7 @@
 // What a capture is of: the live traffic or a packet ring buffer, and from when to when. Other parts of the page may choose a ring.
 
 import { computed, signal, useSignal } from "@preact/signals";
-import { call, type DryRun, type Ring } from "./api";
+import { call, readable, type DryRun, type Ring } from "./api";
 import { Select, Time, timeField, timeOf } from "./fields";
 import { bytes, count, duration, sentence, time, zone } from "./format";
 import { snapshot } from "./state";
@@ -24,7 +24,7 @@ export interface When {
 }
 
 // source is the ring to capture from; "" is the live traffic.
-export const source = computed(() => rings().find((r) => r.name === chosen.value && r.state === "recording")?.name ?? "");
+export const source = computed(() => rings().find((r) => r.name === chosen.value && readable(r))?.name ?? "");
 
 // when reads the fields. now is the device's time, since the browser's may be another.
 export function when(): When {
@@ -36,7 +36,7 @@ export function when(): When {
 }
 
 function refused(ring: Ring | undefined, start: number | undefined, end: number | undefined, now: number): When["wrong"] {
-  if (ring && ring.state !== "recording") {
+  if (ring && !readable(ring)) {
     return { field: "source", text: `The ring ${ring.name} cannot be read: it is ${ring.state}${ring.reason ? `, ${ring.reason}` : ""}.` };
   }
   if (ring?.oldest !== undefined && start !== undefined && start < whole(ring.oldest)) {
@@ -103,7 +103,7 @@ function words({ ring, startTime, endTime }: When): string {
 // Times asks for the source and the times of a capture. startable says whether the filter is right.
 export function Times({ w, expression, startable }: { w: When; expression: string; startable: boolean }) {
   const all = rings();
-  const readable = w.ring ?? all.find((r) => r.state === "recording");
+  const one = w.ring ?? all.find(readable);
   const options: [string, string][] = all.map((r) => [r.name, `ring ${r.name}${r.state === "recording" ? "" : ` (${r.state})`}`]);
   return (
     <>
@@ -111,7 +111,7 @@ export function Times({ w, expression, startable }: { w: When; expression: strin
         {all.length > 0 && <Select label="Source" value={chosen} options={[["", "live traffic"], ...options]} />}
         <Time label={`Start time, ${zone()}`} value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} about="when" />
         <Time label="End time" value={until} wrong={w.wrong?.field === "end"} about="when" />
-        {readable && <Quick ring={readable} />}
+        {one && <Quick ring={one} />}
       </div>
       <div class="row wrap" id="when">
         {w.wrong ? (
@@ -156,7 +156,11 @@ function Trial({ ring, w, expression, startable }: { ring: Ring; w: When; expres
 }
 
 function expected(d: DryRun): string {
-  if (d.packets === 0) return `No packet matches: ${d.blocks === 0 ? "no block has what is asked for" : `${count(d.blocks)} blocks would be read for nothing`}.`;
+  if (d.blocks === 0) return "No packet matches: no block has what is asked for.";
+  if (d.packets === 0)
+    return d.exact
+      ? `No packet matches: ${count(d.blocks)} blocks would be read for nothing.`
+      : `None of the packets looked at matches; ${count(d.sampled)} of the ${count(d.blocks)} blocks to read were looked at.`;
   const about = d.exact ? "" : "About ";
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
   const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;

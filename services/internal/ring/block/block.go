@@ -1,6 +1,6 @@
 // Package block is the unit that a ring writes and indexes: 1 MiB, a pcapng section with packets, the table of their flows, a bloom filter over their keys and a
-// header with a checksum. A Builder makes one out of packets, a Reader with its Walker goes through one and gives them back with what was known of their flows.
-// ../FORMAT.md has the bytes.
+// header with checksums. A Builder makes one out of packets, a Reader with its Walker goes through one, or through some of its chunks, and gives the packets back
+// with what was known of their flows. ../FORMAT.md has the bytes.
 //
 // It is about bytes in memory: where a block lies, and who waits for it, is up to package ring.
 package block
@@ -21,16 +21,19 @@ import (
 // Size is the size of a block: what a ring writes and indexes at once.
 const Size = 1 << 20
 
-// A block ends with its trailer: a header, and a bloom filter over the keys of its packets.
+// A block ends with its trailer: a header, where its chunks begin, and a bloom filter over the keys of its packets.
 const (
-	trailerSize = bloomSize + 128
+	trailerSize = bloomAt + bloomSize + 4
 	trailerAt   = Size - trailerSize
 	headerAt    = 8 // in the trailer
-	bloomAt     = 116
+	headerSize  = 120
+	chunksAt    = headerAt + headerSize
+	chunkEntry  = 8
+	bloomAt     = chunksAt + MaxChunks*chunkEntry
 	bloomSize   = 4096
 )
 
-// TrailerPages is what is read to see the header and the bloom filter of a block: two pages of 4096 bytes at its end.
+// TrailerPages is what is read to see the trailer of a block: two pages of 4096 bytes at its end.
 const TrailerPages = 8192
 
 // Types of pcapng blocks for local use, which readers skip.
@@ -49,7 +52,7 @@ const LocalHead = 12
 const magic = "GALVORNG"
 
 // FormatVersion is that of all of a ring's files.
-const FormatVersion = 1
+const FormatVersion = 2
 
 var le = binary.LittleEndian
 
@@ -68,7 +71,6 @@ type Header struct {
 	DataStart  uint32 // first enhanced packet block
 	DataEnd    uint32 // end of the last one; the flow table begins here
 	FlowsEnd   uint32 // end of the flow table; padding begins here
-	crc        uint32 // CRC-32C of the block but the padding, with this field 0
 	Lost       uint64 // by the worker's ports since the ring was opened
 	Dropped    uint64 // packets that the ring did not take since it was created
 	Total      uint64 // captured bytes that the ring took since it was created, this block's too
@@ -76,6 +78,8 @@ type Header struct {
 	Entries    uint32 // of the flow table
 	Flags      uint16
 	Synced     uint64 // every block whose total is at most this was on the disk for good when this one was made
+	DataSum    uint32 // CRC-32C of everything before the flow table
+	Sum        uint32 // and of everything before the padding
 }
 
 // Flags of a header.
@@ -98,7 +102,6 @@ func (h *Header) put(b []byte) {
 	le.PutUint32(b[52:], h.DataStart)
 	le.PutUint32(b[56:], h.DataEnd)
 	le.PutUint32(b[60:], h.FlowsEnd)
-	le.PutUint32(b[64:], h.crc)
 	le.PutUint32(b[68:], h.Bytes)
 	le.PutUint64(b[72:], h.Lost)
 	le.PutUint64(b[80:], h.Dropped)
@@ -106,27 +109,44 @@ func (h *Header) put(b []byte) {
 	le.PutUint64(b[96:], h.Synced)
 	le.PutUint16(b[104:], uint16(h.Entries))
 	le.PutUint16(b[106:], h.Flags)
+	le.PutUint32(b[108:], h.DataSum)
+	le.PutUint32(b[112:], h.Sum)
 }
 
-// crcAt is where the checksum stands in a header.
+// crcAt is where the trailer's checksum stands in a header.
 const crcAt = 64
 
-// ParseHeader reads the header of a block, of which b is the end. It checks what can be checked without the rest.
+// Version returns an error for a version of a ring's files that this program does not read.
+func Version(v uint16) error {
+	if v != FormatVersion {
+		return fmt.Errorf("it has version %d, and this program reads %d: delete the ring and create it anew, or read it with the program that wrote it", v, FormatVersion)
+	}
+	return nil
+}
+
+// ErrSum is the error of what is damaged.
+var ErrSum = errors.New("its checksum is wrong: it was torn by a power cut, or damaged later")
+
+// ParseHeader reads the header of a block, of which b is the end, and checks the trailer.
 func ParseHeader(b []byte) (h Header, err error) {
 	trailer := b[len(b)-trailerSize:]
 	if le.Uint32(trailer) != typeTrailer || le.Uint32(trailer[4:]) != trailerSize || string(trailer[headerAt:headerAt+8]) != magic {
 		return h, errors.New("it does not end like a block of a ring")
 	}
+	if le.Uint32(trailer[headerAt+crcAt:]) != trailerSum(trailer) {
+		return h, ErrSum
+	}
 	b = trailer[headerAt:]
-	if v := le.Uint16(b[8:]); v != FormatVersion {
-		return h, fmt.Errorf("it has version %d, and this program reads %d", v, FormatVersion)
+	if err := Version(le.Uint16(b[8:])); err != nil {
+		return h, err
 	}
 	h = Header{
 		Worker: le.Uint16(b[10:]), Generation: le.Uint32(b[12:]), Ring: le.Uint64(b[16:]), Seq: le.Uint64(b[24:]),
 		First: int64(le.Uint64(b[32:])), Last: int64(le.Uint64(b[40:])), Packets: le.Uint32(b[48:]),
-		DataStart: le.Uint32(b[52:]), DataEnd: le.Uint32(b[56:]), FlowsEnd: le.Uint32(b[60:]), crc: le.Uint32(b[64:]), Bytes: le.Uint32(b[68:]),
+		DataStart: le.Uint32(b[52:]), DataEnd: le.Uint32(b[56:]), FlowsEnd: le.Uint32(b[60:]), Bytes: le.Uint32(b[68:]),
 		Lost: le.Uint64(b[72:]), Dropped: le.Uint64(b[80:]), Total: le.Uint64(b[88:]), Synced: le.Uint64(b[96:]),
 		Entries: uint32(le.Uint16(b[104:])), Flags: le.Uint16(b[106:]),
+		DataSum: le.Uint32(b[108:]), Sum: le.Uint32(b[112:]),
 	}
 	if h.DataStart < 28 || h.DataStart > h.DataEnd || h.DataEnd > h.FlowsEnd || h.FlowsEnd > trailerAt {
 		return h, errors.New("its header makes no sense")
@@ -134,55 +154,53 @@ func ParseHeader(b []byte) (h Header, err error) {
 	return h, nil
 }
 
-// A Sum is the checksum of the first bytes of a block: it costs a quarter while these are still in the processor's cache.
-type Sum struct {
-	sum uint32
-	to  int
-}
+// sumOn is the checksum of a piece of a block, begun with that of everything before it.
+func sumOn(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
 
-// goOn takes in everything up to byte to.
-func (s *Sum) goOn(block []byte, to int) {
-	s.sum, s.to = crc32.Update(s.sum, castagnoli, block[s.to:to]), to
-}
-
-// checksum is that of a whole block, whose header may hold any checksum. s is that of its beginning, or zero.
-func checksum(block []byte, h *Header, s Sum) uint32 {
-	t := block[trailerAt:]
+// trailerSum is the checksum of a trailer, whose header may hold any.
+func trailerSum(t []byte) uint32 {
 	var none [4]byte
-	s.goOn(block, int(h.FlowsEnd))
-	sum := s.sum
-	sum = crc32.Update(sum, castagnoli, t[:headerAt+crcAt])
-	sum = crc32.Update(sum, castagnoli, none[:])
-	return crc32.Update(sum, castagnoli, t[headerAt+crcAt+4:])
+	sum := sumOn(0, t[:headerAt+crcAt])
+	return sumOn(sumOn(sum, none[:]), t[headerAt+crcAt+4:])
 }
 
-// Finish writes the trailer's frame, the header and the checksum. The bloom filter is there. s is the checksum of the block's beginning, or zero.
-func Finish(block []byte, h *Header, s Sum) {
-	t := block[trailerAt:]
+// Finish writes the trailer's frame, the header and the trailer's checksum. The header has the checksums of the rest, and table of chunks and bloom filter are there.
+func Finish(block []byte, h *Header) {
+	t := block[trailerAt:Size]
 	le.PutUint32(t, typeTrailer)
 	le.PutUint32(t[4:], trailerSize)
-	clear(t[bloomAt+bloomSize : trailerSize-4])
 	le.PutUint32(t[trailerSize-4:], trailerSize)
-	h.crc = 0
+	clear(t[headerAt:][:headerSize])
 	h.put(t[headerAt:])
-	h.crc = checksum(block, h, s)
-	le.PutUint32(t[headerAt+crcAt:], h.crc)
+	le.PutUint32(t[headerAt+crcAt:], trailerSum(t))
 }
 
-// Seal completes a block whose bloom filter is there: padding, and what Finish writes.
-func Seal(block []byte, h *Header, s Sum) {
+// Seal completes a block: padding, and what Finish writes.
+func Seal(block []byte, h *Header) {
 	Pad(block[h.FlowsEnd:trailerAt])
-	Finish(block, h, s)
+	Finish(block, h)
 }
 
-// Check reads the header of a whole block and verifies its checksum.
+// Resum gives a header the checksums of its block up to the padding.
+func (h *Header) Resum(block []byte) {
+	h.DataSum = sumOn(0, block[:h.DataEnd])
+	h.Sum = sumOn(h.DataSum, block[h.DataEnd:h.FlowsEnd])
+}
+
+// Copy copies what a finished block has beside its header, which is not written before it is sealed.
+func Copy(dst, src []byte, h *Header) {
+	copy(dst, src[:h.FlowsEnd])
+	copy(dst[trailerAt+chunksAt:Size], src[trailerAt+chunksAt:Size])
+}
+
+// Check reads the header of a whole block and verifies its checksums.
 func Check(block []byte) (Header, error) {
 	h, err := ParseHeader(block)
 	if err != nil {
 		return h, err
 	}
-	if checksum(block, &h, Sum{}) != h.crc {
-		return h, errors.New("its checksum is wrong: it was torn by a power cut, or damaged later")
+	if sumOn(0, block[:h.FlowsEnd]) != h.Sum {
+		return h, ErrSum
 	}
 	return h, nil
 }
@@ -220,7 +238,9 @@ func Empty(b []byte, id uint64) {
 	head := AppendHead(b[:0], []pipeline.Interface{{Link: packet.LinkEthernet}})
 	h := Header{Ring: id, DataStart: uint32(len(head)), DataEnd: uint32(len(head)), FlowsEnd: uint32(len(head)), First: math.MaxInt64, Last: math.MinInt64}
 	clear(b[trailerAt:Size])
-	Seal(b[:Size], &h, Sum{})
+	h.Resum(b)
+	endChunks(b, 0, 0, &h)
+	Seal(b[:Size], &h)
 }
 
 // A Bloom filter has bloomSize bytes; 4 bits stand for a key. With 1100 keys, as a block of real traffic has, one of 5000 blocks is read in vain.

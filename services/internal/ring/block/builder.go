@@ -17,9 +17,9 @@ import (
 type Image struct {
 	Buf    []byte // Size bytes that begin at a page
 	Header Header
-	Sum
-	Keys []uint64 // of all its packets, each once, unless the header has FlagPartial
-	Refs int      // how many use it; its owner counts them
+	Keys   []uint64 // of all its packets, each once, unless the header has FlagPartial
+	Chunks []Chunks // parallel, once it is finished: all packets that have the key, or whose flow has it, are in these
+	Refs   int      // how many use it; its owner counts them
 }
 
 // MaxKeys bounds the keys of a block: a block of real traffic has 1100.
@@ -31,7 +31,10 @@ type Builder struct {
 	buf    []byte
 	pos    int
 	Header Header // as far as it is known
-	Sum
+	sum    uint32 // CRC-32C of buf up to summed: it costs a quarter while the bytes are still in the processor's cache
+	summed int
+	chunk  int    // how many chunks have begun
+	nth    uint32 // first packet of the last one
 
 	entries []entry
 	notes   []entryNote
@@ -39,8 +42,10 @@ type Builder struct {
 	hosts   []byte
 	codes   []byte
 	slots   opentable.Table[uint16] // number of an entry + 1
-	set     opentable.Table[uint64] // keys
+	set     opentable.Table[uint16] // place in Image.Keys + 1
 	bloom   Bloom
+	owned   []uint16 // places of keys that entries have, run by run
+	runs    []run
 	bound   int    // of the encoded entries and events
 	lastID  uint64 // that the next entry's counts from
 	scratch []filter.Key
@@ -51,7 +56,8 @@ type Builder struct {
 func NewBuilder() *Builder {
 	return &Builder{
 		entries: make([]entry, 0, maxEntries), events: make([]event, 0, maxEvents), hosts: make([]byte, 0, maxHosts),
-		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), set: opentable.New[uint64](2 * 8192),
+		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), set: opentable.New[uint16](2 * 8192),
+		owned: make([]uint16, 0, maxOwned), runs: make([]run, 0, maxRuns),
 		scratch: make([]filter.Key, 0, 512), stream: make([]byte, 0, 1<<19),
 	}
 }
@@ -64,8 +70,18 @@ func (b *Builder) Begin(img *Image, h Header, head []byte) {
 	b.Header.First, b.Header.Last = math.MaxInt64, math.MinInt64
 	b.bloom = Bloom(b.buf[trailerAt+bloomAt:][:bloomSize])
 	clear(b.bloom)
-	b.Sum = Sum{}
-	img.Keys = img.Keys[:0]
+	b.sum, b.summed, b.chunk, b.nth = 0, 0, 0, 0
+	b.reach()
+	img.Keys, img.Chunks = img.Keys[:0], img.Chunks[:0]
+}
+
+// reach sums the block up to where the next packet begins, and notes that the chunks up to that place begin there.
+func (b *Builder) reach() {
+	b.sum, b.summed = sumOn(b.sum, b.buf[b.summed:b.pos]), b.pos
+	for ; b.chunk <= b.pos>>chunkShift; b.chunk++ {
+		chunk{at: uint32(b.pos), before: b.Header.Packets - b.nth, sum: b.sum}.put(b.buf[trailerAt:], b.chunk)
+		b.nth = b.Header.Packets
+	}
 }
 
 // Reset forgets the block.
@@ -75,6 +91,7 @@ func (b *Builder) Reset() {
 	b.Image, b.buf, b.bloom = nil, nil, nil
 	b.entries, b.notes, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.notes[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
 	b.lastID = 0
+	b.owned, b.runs = b.owned[:0], b.runs[:0]
 }
 
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
@@ -93,9 +110,14 @@ func (b *Builder) Room(captured int) bool {
 func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	i := b.find(p, m, captured)
 	e := &b.entries[i]
+	here := chunkOf(b.pos)
+	e.chunks |= here
+	if e.flags&entryOuter != 0 {
+		b.entries[b.notes[e.note].outer].chunks |= here
+	}
 	ordinal := int32(b.Header.Packets)
-	b.note(e, ordinal, m)
-	b.index(e, p, m)
+	b.note(i, ordinal, m)
+	b.index(i, p, m)
 	distance := 0
 	if e.lastPkt != noEntry {
 		distance = int(ordinal - e.lastPkt)
@@ -112,17 +134,14 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	b.Header.First, b.Header.Last = min(b.Header.First, f.Time), max(b.Header.Last, f.Time)
 	b.Header.Packets++
 	b.Header.Bytes += uint32(captured)
-	if b.pos-b.Sum.to >= sumStep {
-		b.goOn(b.buf, b.pos)
+	if b.pos>>chunkShift >= b.chunk {
+		b.reach() // a chunk's bytes are in the nearest cache yet
 	}
 }
 
 // writeAhead is how far before its time the memory of a block is fetched. It was another block's, and went to the disk from there: the processor writes each line
 // that is not in its caches only when it is there. The trailer's size is the most that it can be.
 const writeAhead = 2048
-
-// sumStep is how many bytes of a block are summed at once: few enough to be in the nearest cache.
-const sumStep = 16 << 10
 
 // noFlow stands for the outer flow of an entry without packets of its own.
 const noFlow = math.MaxUint64
@@ -139,15 +158,12 @@ func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		outerID = m.Outer.ID
 		outer = b.silent(m.Outer)
 	}
-	if i := int(m.Flow.Hint); i < len(b.entries) {
-		if e := &b.entries[i]; e.id == id && e.outerID == outerID {
-			return int32(i)
+	i, at := b.entryOf(m.Flow, id, outerID)
+	if i != noEntry {
+		if explicit && b.entries[i].flags&entryKey == 0 {
+			b.keyed(i, m.Flow) // every packet of an entry without a key shows it
 		}
-	}
-	at := b.slot(id, outerID, l7.Verdict{})
-	if i := b.slots.At[at]; i != 0 {
-		m.Flow.Hint = i - 1
-		return int32(i) - 1
+		return i
 	}
 	m.Flow.Hint = uint16(len(b.entries))
 	e := b.append(at, id, outerID)
@@ -156,13 +172,27 @@ func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		e.flags |= entryOuter
 		b.noteOf(e).outer = outer
 	}
-	if m.From == 1 {
-		e.flags |= entryFrom1
-	}
+	i = int32(len(b.entries) - 1)
 	if explicit {
-		b.keyed(e, m.Flow)
+		b.keyed(i, m.Flow)
 	}
-	return int32(len(b.entries) - 1)
+	return i
+}
+
+// entryOf returns the entry of a flow's packets, or noEntry and the place in slots for one.
+func (b *Builder) entryOf(r *flow.Record, id, outerID uint64) (entry int32, at int) {
+	if i := int(r.Hint); i < len(b.entries) {
+		if e := &b.entries[i]; e.id == id && e.outerID == outerID {
+			return int32(i), 0
+		}
+	}
+	at = b.slot(id, outerID, l7.Verdict{})
+	i := b.slots.At[at]
+	if i == 0 {
+		return noEntry, at
+	}
+	r.Hint = i - 1
+	return int32(i) - 1, 0
 }
 
 // silent returns the entry of a flow that is the outside of a packet of another flow.
@@ -173,9 +203,9 @@ func (b *Builder) silent(r *flow.Record) int32 {
 	}
 	e := b.append(at, r.ID, noFlow)
 	e.flags = entryFlow | recordFlags(r, r.First)
-	b.keyed(e, r)
 	i := int32(len(b.entries) - 1)
-	e.firstItem = b.event(noEntry, l7.Verdict{State: SilentState}, hostRef{})
+	b.keyed(i, r)
+	e.firstItem = b.event(noEntry, l7.Verdict{State: silentState}, 0)
 	return i
 }
 
@@ -202,17 +232,22 @@ func recordFlags(r *flow.Record, now int64) (f entryFlags) {
 		f |= entryOutside
 	}
 	if r.First < now {
-		f |= EntryContinued
+		f |= entryContinued
+	}
+	if c := bytes.Compare(r.Addr[1][:], r.Addr[0][:]); c < 0 || c == 0 && r.Port[1] < r.Port[0] {
+		f |= entryLower1
 	}
 	return f
 }
 
-func (b *Builder) keyed(e *entry, r *flow.Record) {
+// keyed has the key of an entry written.
+func (b *Builder) keyed(i int32, r *flow.Record) {
+	e := &b.entries[i]
 	e.flags |= entryKey
 	b.bound += maxKeyBytes
 	b.noteOf(e).record = key{r.Addr, r.Port, r.Proto}
 	b.scratch = filter.AppendFlowKeys(b.scratch[:0], r)
-	b.addKeys()
+	b.own(i)
 }
 
 // noteOf returns what is kept of an entry beside.
@@ -263,16 +298,16 @@ func entryHash(id uint64, v l7.Verdict) uint64 {
 }
 
 // note keeps what became known of the flow of a packet.
-func (b *Builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
-	if e.firstItem != noEntry && e.verdict == m.L7 && int(e.host.n) == len(m.Host) && (len(m.Host) == 0 || bytes.Equal(b.hosts[e.host.at:][:e.host.n], m.Host)) {
+func (b *Builder) note(entry, ordinal int32, m *pipeline.Meta) {
+	e := &b.entries[entry]
+	if e.firstItem != noEntry && e.verdict == m.L7 && e.host.len() == len(m.Host) && (len(m.Host) == 0 || bytes.Equal(e.host.of(b.hosts), m.Host)) {
 		return
 	}
-	if len(m.Host) > 0 {
-		e.host = hostRef{uint32(len(b.hosts)), uint32(min(len(m.Host), l7.MaxHost))}
-		b.hosts = append(b.hosts, m.Host[:e.host.n]...)
-		b.bound += 1 + int(e.host.n)
-	} else {
-		e.host = hostRef{}
+	e.host = 0
+	if n := min(len(m.Host), l7.MaxHost); n > 0 {
+		e.host = newHostRef(len(b.hosts), n)
+		b.hosts = append(b.hosts, m.Host[:n]...)
+		b.bound += 1 + n
 	}
 	e.verdict = m.L7
 	i := b.event(ordinal, m.L7, e.host)
@@ -283,13 +318,13 @@ func (b *Builder) note(e *entry, ordinal int32, m *pipeline.Meta) {
 	}
 	e.lastItem = i
 	b.scratch = filter.AppendVerdictKeys(b.scratch[:0], m.L7)
-	b.addKeys()
+	b.own(entry)
 }
 
-func (b *Builder) event(ordinal int32, v l7.Verdict, host hostRef) int32 {
+func (b *Builder) event(ordinal int32, v l7.Verdict, host hostRef) int16 {
 	b.events = append(b.events, event{packet: ordinal, next: noEntry, verdict: v, host: host})
 	b.bound += 4 + idLen(v.Proto) + idLen(v.App) // the host name is counted by note
-	return int32(len(b.events) - 1)
+	return int16(len(b.events) - 1)
 }
 
 // idLen is how many bytes a protocol takes in an event; below 2^14, as all are.
@@ -304,11 +339,12 @@ func idLen(id l7.ID) int {
 }
 
 // index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.
-func (b *Builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
+func (b *Builder) index(i int32, p *packet.Packet, m *pipeline.Meta) {
+	e := &b.entries[i]
 	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Labels == 0 && p.VLANs < 2
 	if !plain {
 		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
-		b.addKeys()
+		b.have(chunkOf(b.pos))
 		return
 	}
 	// The same for both directions, which have the same addresses.
@@ -320,35 +356,85 @@ func (b *Builder) index(e *entry, p *packet.Packet, m *pipeline.Meta) {
 	if h == 0 || h != e.l2[0] && h != e.l2[1] {
 		e.l2[1], e.l2[0] = e.l2[0], h
 		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
-		b.addKeys()
+		b.own(i)
 	}
 }
 
-// addKeys adds the keys in scratch.
-func (b *Builder) addKeys() {
+// A run is so many keys in Builder.owned that are those of an entry: of each packet, or of its flow.
+type run struct{ entry, n uint16 }
+
+// Bounds of runs; a key for which there is no room is in all chunks.
+const (
+	maxOwned = 1 << 16
+	maxRuns  = 1 << 15
+)
+
+// have adds the keys in scratch, which a packet in a chunk has.
+func (b *Builder) have(here Chunks) {
 	for _, k := range b.scratch {
-		k := uint64(k)
-		h := Hash(k)
-		at := b.set.First(h)
-		for b.set.At[at] != 0 && b.set.At[at] != k {
-			at = (at + 1) & (len(b.set.At) - 1)
+		if i := b.key(uint64(k)); i >= 0 {
+			b.Image.Chunks[i] |= here
 		}
-		if b.set.At[at] == k {
+	}
+}
+
+// own adds the keys in scratch, which an entry has. Its packets are in more chunks when the block is finished.
+func (b *Builder) own(entry int32) {
+	e, n := &b.entries[entry], len(b.owned)
+	for _, k := range b.scratch {
+		i := b.key(uint64(k))
+		if i < 0 || b.Image.Chunks[i] == All {
 			continue
 		}
-		b.bloom.addHash(h)
-		if len(b.Image.Keys) == MaxKeys {
-			b.Header.Flags |= FlagPartial
-			continue
+		c := b.Image.Chunks[i] | e.chunks
+		if c.Len() > mostNarrow || len(b.owned) == maxOwned || len(b.runs) == maxRuns {
+			c = All
+		} else {
+			b.owned = append(b.owned, uint16(i))
 		}
-		b.set.At[at] = k
-		b.Image.Keys = append(b.Image.Keys, k)
-		if b.set.Full(len(b.Image.Keys)) {
-			b.set.Grow()
-			for _, k := range b.Image.Keys {
-				b.set.Put(Hash(k), k)
-			}
+		b.Image.Chunks[i] = c
+	}
+	if n = len(b.owned) - n; n > 0 {
+		b.runs = append(b.runs, run{uint16(entry), uint16(n)})
+	}
+}
+
+// key returns the place of a key, made if need be; less than 0 if there is no room.
+func (b *Builder) key(k uint64) int {
+	img, h := b.Image, Hash(k)
+	at := b.set.First(h)
+	for b.set.At[at] != 0 {
+		if i := int(b.set.At[at]) - 1; img.Keys[i] == k {
+			return i
 		}
+		at = (at + 1) & (len(b.set.At) - 1)
+	}
+	b.bloom.addHash(h)
+	i := len(img.Keys)
+	if i == MaxKeys {
+		b.Header.Flags |= FlagPartial
+		return -1
+	}
+	img.Keys, img.Chunks = append(img.Keys, k), append(img.Chunks, 0)
+	b.set.At[at] = uint16(i + 1)
+	if b.set.Full(i + 1) {
+		b.set.Grow()
+		for i, k := range img.Keys {
+			b.set.Put(Hash(k), uint16(i+1))
+		}
+	}
+	return i
+}
+
+// settle completes the chunks of keys that entries have.
+func (b *Builder) settle() {
+	owned, chunks := b.owned, b.Image.Chunks
+	for _, r := range b.runs {
+		c := b.entries[r.entry].chunks
+		for _, i := range owned[:r.n] {
+			chunks[i] |= c
+		}
+		owned = owned[r.n:]
 	}
 }
 
@@ -363,7 +449,11 @@ func (b *Builder) Finish(img *Image) {
 	h.DataEnd = uint32(b.pos)
 	h.Entries = uint32(len(b.entries))
 	h.FlowsEnd = uint32(len(appendLocal(img.Buf[:b.pos], typeFlows, b.stream)))
+	h.DataSum = sumOn(b.sum, img.Buf[b.summed:b.pos])
+	h.Sum = sumOn(h.DataSum, img.Buf[b.pos:h.FlowsEnd])
+	endChunks(img.Buf, b.chunk, h.Packets-b.nth, &h)
 	img.Header = h
-	img.Sum = b.Sum
-	img.goOn(img.Buf, int(h.FlowsEnd))
+	if img == b.Image {
+		b.settle()
+	}
 }

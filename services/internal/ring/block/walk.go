@@ -15,16 +15,20 @@ import (
 	"galvo/services/internal/pipeline"
 )
 
-// A Reader is a block that is being read.
+// A Reader is a block that is being read: all of it, or some chunks and what belongs to them.
 type Reader struct {
-	Buf    []byte
+	Buf    []byte // of Size bytes, where there is anything but what is read
 	Header Header
+	Chunks Chunks // All for a whole block
 	Flows  FlowTable
+	table  chunkTable // of one that is not whole
 }
 
 // A Walker goes through the packets of a block and completes what the flow table says about each.
 type Walker struct {
-	b       []byte // what is left
+	b       []byte // what is left of the chunks at hand
+	end     int    // ordinal behind them
+	left    Chunks // the others
 	links   []packet.LinkType
 	Block   *Reader
 	Ordinal int
@@ -33,29 +37,42 @@ type Walker struct {
 	own    packet.Packet
 	inner  packet.Packet // innermost headers of a tunnelled packet
 	Ref    flow.Ref
-	Entry  *tableEntry
+	Entry  *Entry
 }
 
 var errData = errors.New("its packets make no sense")
 
 // Next goes on to the next packet; false at the end of the block.
 func (w *Walker) Next() (bool, error) {
-	for len(w.b) >= 12 {
-		kind, size := le.Uint32(w.b), int(le.Uint32(w.b[4:]))
-		if size < 12 || size > len(w.b) || size&3 != 0 {
+	for {
+		for len(w.b) >= 12 {
+			kind, size := le.Uint32(w.b), int(le.Uint32(w.b[4:]))
+			if size < 12 || size > len(w.b) || size&3 != 0 {
+				return false, errData
+			}
+			block := w.b[:size]
+			w.b = w.b[size:]
+			if kind != 6 {
+				continue
+			}
+			return true, w.enhanced(block)
+		}
+		if w.Ordinal != w.end {
 			return false, errData
 		}
-		block := w.b[:size]
-		w.b = w.b[size:]
-		if kind != 6 {
-			continue
+		if w.left == 0 {
+			return false, nil
 		}
-		return true, w.enhanced(block)
+		w.run()
 	}
-	if w.Ordinal != int(w.Block.Header.Packets) {
-		return false, errData
-	}
-	return false, nil
+}
+
+// run goes on to the next chunks that lie in a row.
+func (w *Walker) run() {
+	from, to := w.left.Run()
+	t := &w.Block.table
+	w.left &^= Between(from, to)
+	w.b, w.Ordinal, w.end = w.Block.Buf[t.at[from]:t.at[to]], int(t.nth[from]), int(t.nth[to])
 }
 
 // enhanced reads an enhanced packet block, as pcapng.AppendPacket writes it.
@@ -80,7 +97,7 @@ func (w *Walker) enhanced(b []byte) error {
 		}
 	}
 	p.Decode(w.links[iface])
-	w.Entry = &w.Block.Flows.Entries[w.Block.Flows.of[w.Ordinal]]
+	w.Entry = w.Block.Flows.entry(int(w.Block.Flows.of[w.Ordinal]))
 	w.refer()
 	w.Ordinal++
 	return nil
@@ -90,10 +107,10 @@ func (w *Walker) enhanced(b []byte) error {
 func (w *Walker) refer() {
 	e := w.Entry
 	w.Ref = flow.Ref{}
-	if e.Flags&entryFlow == 0 {
+	if e.flags&entryFlow == 0 {
 		return
 	}
-	p, outer := w.Packet, &w.Block.Flows.Entries[e.outer]
+	p, outer := w.Packet, w.Block.Flows.entry(int(e.outer))
 	if !e.keyed {
 		e.take(p)
 	}
@@ -121,8 +138,8 @@ func (w *Walker) innermost() *packet.Packet {
 	return found
 }
 
-// take takes the key of a flow from its first packet in the block.
-func (e *tableEntry) take(p *packet.Packet) {
+// take takes the key of a flow from one of its packets.
+func (e *Entry) take(p *packet.Packet) {
 	r := &e.record
 	e.keyed = true
 	r.Proto = p.Proto
@@ -130,15 +147,17 @@ func (e *tableEntry) take(p *packet.Packet) {
 	if !ok {
 		return
 	}
+	var sport, dport uint16
+	if p.Ports() {
+		sport, dport = p.SrcPort, p.DstPort
+	}
 	from := 0
-	if e.Flags&entryFrom1 != 0 {
+	if c := bytes.Compare(src, dst); (c < 0 || c == 0 && sport < dport) == (e.flags&entryLower1 != 0) {
 		from = 1
 	}
 	copy(r.Addr[from][:], src)
 	copy(r.Addr[1-from][:], dst)
-	if p.Ports() {
-		r.Port[from], r.Port[1-from] = p.SrcPort, p.DstPort
-	}
+	r.Port[from], r.Port[1-from] = sport, dport
 }
 
 // addressesOf returns the addresses of the IP header, and notes the version in r.
@@ -259,20 +278,27 @@ func (v *Reader) Walk(t *Tables) (*Walker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.Flows.Read(v.Buf, &v.Header); err != nil {
+	w := &Walker{links: links, Block: v, left: v.Chunks}
+	packets := int(v.Header.Packets)
+	if v.Chunks == All {
+		w.b, w.end, w.left = v.Buf[v.Header.DataStart:v.Header.DataEnd], packets, 0
+	} else {
+		packets = int(v.table.nth[v.Chunks.end()])
+	}
+	if err := v.Flows.readUpTo(v.Buf, &v.Header, packets); err != nil {
 		return nil, err
 	}
-	w := &Walker{b: v.Buf[v.Header.DataStart:v.Header.DataEnd], links: links, Block: v}
 	w.Packet = &w.own
 	return w, nil
 }
 
-// Keys goes through the packets of a block and returns their keys.
-func (w *Walker) Keys(h *Header) (map[filter.Key]bool, error) {
-	keys := make(map[filter.Key]bool)
+// Keys goes through the packets of a block and returns their keys, and for each the chunks with packets that have it, or whose flow has it.
+func (w *Walker) Keys(h *Header) (map[filter.Key]Chunks, error) {
+	keys, of := make(map[filter.Key]Chunks), make(map[*Entry]Chunks)
 	var list []filter.Key
 	first, last, bytes := int64(math.MaxInt64), int64(math.MinInt64), uint32(0)
 	for {
+		here := chunkOf(int(h.DataEnd) - len(w.b))
 		more, err := w.Next()
 		if err != nil {
 			return nil, err
@@ -282,16 +308,22 @@ func (w *Walker) Keys(h *Header) (map[filter.Key]bool, error) {
 		}
 		first, last, bytes = min(first, w.Packet.Time), max(last, w.Packet.Time), bytes+uint32(len(w.Packet.Data))
 		list = filter.AppendKeys(list[:0], w.Packet, l7.Verdict{})
-		for _, ev := range w.Entry.Events {
+		for _, k := range list {
+			keys[k] |= here
+		}
+		of[w.Entry] |= here
+		of[w.Block.Flows.entry(int(w.Entry.outer))] |= here
+	}
+	for e, chunks := range of {
+		list = list[:0]
+		for _, ev := range e.Events {
 			list = filter.AppendVerdictKeys(list, ev.Verdict)
 		}
-		for _, e := range []*tableEntry{w.Entry, &w.Block.Flows.Entries[w.Entry.outer]} {
-			if e.Flags&entryKey != 0 {
-				list = filter.AppendFlowKeys(list, &e.record)
-			}
+		if e.flags&entryKey != 0 {
+			list = filter.AppendFlowKeys(list, &e.record)
 		}
 		for _, k := range list {
-			keys[k] = true
+			keys[k] |= chunks
 		}
 	}
 	if h.Packets > 0 && (first != h.First || last != h.Last || bytes != h.Bytes) {

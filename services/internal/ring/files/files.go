@@ -157,6 +157,9 @@ type OSFile struct {
 	Direct bool // past the page cache
 }
 
+// Descriptor returns what the kernel knows the file by; ok is false if it goes through the page cache.
+func (f *OSFile) Descriptor() (fd int, ok bool) { return int(f.Fd()), f.Direct }
+
 // Sync implements File.
 func (f *OSFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 
@@ -252,6 +255,13 @@ func (p *Buffers) Put(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, b[:p.Size])
+}
+
+// Taken returns the bytes of all buffers that there are.
+func (p *Buffers) Taken() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return uint64(len(p.all)) * uint64(p.Size)
 }
 
 // Trim gives all but a few of the buffers that nobody has back to the system.

@@ -3,6 +3,8 @@ package index
 import (
 	"math"
 	"testing"
+
+	"galvo/services/internal/ring/block"
 )
 
 // FuzzIndex reads pages of keys that anything may have damaged.
@@ -12,9 +14,9 @@ func FuzzIndex(f *testing.F) {
 		if len(page) < 2 {
 			return
 		}
-		readKeys(page, math.MaxInt64, 32, func(_ uint64, block int) { //nolint:errcheck // any error will do
-			if block >= maxBlocks {
-				t.Fatal(block)
+		readKeys(page, math.MaxInt64, 32, func(_ uint64, at int, chunks block.Chunks) { //nolint:errcheck // any error will do
+			if at >= maxBlocks || chunks == 0 {
+				t.Fatal(at, chunks)
 			}
 		})
 	})

@@ -1,6 +1,9 @@
 package index
 
-import "galvo/services/internal/ring/block"
+import (
+	"galvo/services/internal/filter"
+	"galvo/services/internal/ring/block"
+)
 
 // A Slot says what is in a place for a block.
 type Slot struct {
@@ -12,16 +15,31 @@ type Slot struct {
 	Generation  uint32
 	Worker      uint16
 	Flags       uint16
-	Bloom       block.Bloom // while the segment has no exact index; else nil
-	Keys        []uint64    // in the same way
+	DataEnd     uint32 // as in its header
+	FlowsEnd    uint32
+	Dropped     uint64
+	Bloom       block.Bloom    // while the segment has no exact index; else nil
+	Keys        []uint64       // in the same way, if they are known
+	Chunks      []block.Chunks // parallel: which of its chunks have the key
 }
-
-// SlotExact in a task's flags says that the exact index has named the block.
-const SlotExact = 1 << 15
 
 // SlotOf is what a header says of its block.
 func SlotOf(h *block.Header) Slot {
-	return Slot{Seq: h.Seq, First: h.First, Last: h.Last, Total: h.Total, Packets: h.Packets, Bytes: h.Bytes, Generation: h.Generation, Worker: h.Worker, Flags: h.Flags}
+	return Slot{Seq: h.Seq, First: h.First, Last: h.Last, Total: h.Total, Packets: h.Packets, Bytes: h.Bytes, Generation: h.Generation, Worker: h.Worker, Flags: h.Flags,
+		DataEnd: h.DataEnd, FlowsEnd: h.FlowsEnd, Dropped: h.Dropped}
+}
+
+// In returns the chunks of a block that have one of the keys of a range; All if its keys are not known.
+func (s *Slot) In(keys filter.KeyRange) (c block.Chunks) {
+	if !s.named() {
+		return block.All
+	}
+	for i, k := range s.Keys {
+		if k >= uint64(keys.Lo) && k <= uint64(keys.Hi) {
+			c |= s.Chunks[i]
+		}
+	}
+	return c
 }
 
 // DataBlocks returns how many blocks a segment of so many bytes has for packets; the others at its end hold its index.

@@ -18,7 +18,7 @@ type Writer struct {
 	table       opentable.Table[uint32] // place in keys + 1
 	of          []uint32                // place in keys of each key of each block
 	starts      []uint32                // where the blocks of a key go in lists, by its place before it was sorted
-	lists       []uint16                // the blocks of each key, key by key
+	lists       []Spot                  // the blocks of each key, key by key
 	count       [digits][1 << digitBits]int32
 	blocks      []byte // the index blocks, outside of Go's heap
 }
@@ -36,8 +36,8 @@ func (o *Writer) Free() { files.Free(o.blocks) }
 // named reports whether the keys of a block are known.
 func (s *Slot) named() bool { return s.Keys != nil && s.Flags&block.FlagPartial == 0 }
 
-// sort returns the keys of blocks, each once, in order, and leaves the blocks that have them in o.lists, ascending.
-func (o *Writer) sort(slots []Slot) []sortedKey {
+// sort returns the keys of blocks, each once, in order, and leaves the blocks that have them in o.lists, ascending, with their chunks if these are wanted.
+func (o *Writer) sort(slots []Slot, chunks bool) []sortedKey {
 	all := o.collect(slots)
 	keys := o.order()
 	o.starts = slices.Grow(o.starts[:0], len(keys))[:len(keys)]
@@ -52,9 +52,12 @@ func (o *Writer) sort(slots []Slot) []sortedKey {
 		if !slots[i].named() {
 			continue
 		}
-		for range slots[i].Keys {
+		for j := range slots[i].Keys {
 			p := &o.starts[of[0]]
-			o.lists[*p] = uint16(i)
+			o.lists[*p] = Spot{block.All, uint16(i)}
+			if chunks {
+				o.lists[*p].Chunks = slots[i].Chunks[j]
+			}
 			*p++
 			of = of[1:]
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
@@ -36,7 +37,33 @@ type Descriptor struct {
 	Created      int64
 	Dropped      [Causes]uint64
 	Discarded    uint64
-	Clean        bool // it was closed, so nothing has to be looked for
+	Clean        bool  // it was closed, so nothing has to be looked for
+	Saved        int64 // when the descriptor was written: it was opened then, or closed
+	Pauses       []Pause
+}
+
+// A Pause is a time, ns since the epoch and both included, in which the ring was not recording: between its being closed, or cut off, and its being opened again.
+type Pause struct{ From, To int64 }
+
+// MaxPauses is how many pauses a descriptor has room for.
+const MaxPauses = 200
+
+// Where the pauses are in a descriptor, from the head of its page on.
+const (
+	atSaved  = 224
+	atCount  = 232
+	atPauses = 240
+	onePause = 16
+)
+
+// AddPause notes a pause. Those that ended before oldest say nothing any more; if there are too many still, the two oldest become one.
+func (d *Descriptor) AddPause(p Pause, oldest int64) {
+	d.Pauses = slices.DeleteFunc(d.Pauses, func(p Pause) bool { return p.To < oldest })
+	if n := len(d.Pauses); n == MaxPauses {
+		d.Pauses[1].From = min(d.Pauses[0].From, d.Pauses[1].From)
+		d.Pauses = d.Pauses[1:]
+	}
+	d.Pauses = append(d.Pauses, p)
 }
 
 var le = binary.LittleEndian
@@ -145,6 +172,13 @@ func (d *Descriptor) Put(b []byte) {
 	}
 	b[89] = byte(len(d.Name))
 	copy(b[90:], d.Name)
+	le.PutUint64(b[atSaved:], uint64(d.Saved))
+	le.PutUint16(b[atCount:], uint16(len(d.Pauses)))
+	for i, p := range d.Pauses {
+		at := b[atPauses+i*onePause:]
+		le.PutUint64(at, uint64(p.From))
+		le.PutUint64(at[8:], uint64(p.To))
+	}
 }
 
 func parseDescriptor(b []byte) (d Descriptor, err error) {
@@ -152,8 +186,8 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 	if string(b[:8]) != stateMagic {
 		return d, errors.New("it is not the state of a ring")
 	}
-	if v := le.Uint16(b[8:]); v != block.FormatVersion {
-		return d, fmt.Errorf("it has version %d, and this program reads %d", v, block.FormatVersion)
+	if err := block.Version(le.Uint16(b[8:])); err != nil {
+		return d, err
 	}
 	d = Descriptor{
 		Device: le.Uint16(b[10:]), Devices: le.Uint16(b[12:]), Copies: le.Uint16(b[14:]), Ring: le.Uint64(b[16:]), Generation: le.Uint32(b[24:]),
@@ -163,6 +197,11 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 		d.Dropped[i] = le.Uint64(b[48+8*i:])
 	}
 	d.Name = string(b[90:][:min(b[89], MaxName)])
+	d.Saved = int64(le.Uint64(b[atSaved:]))
+	for i := range min(int(le.Uint16(b[atCount:])), MaxPauses) {
+		at := b[atPauses+i*onePause:]
+		d.Pauses = append(d.Pauses, Pause{int64(le.Uint64(at)), int64(le.Uint64(at[8:]))})
+	}
 	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices {
 		return d, errors.New("its sizes make no sense")
 	}

@@ -1,0 +1,166 @@
+package block
+
+import (
+	"errors"
+	"iter"
+	"math/bits"
+	"sync"
+)
+
+// page is the unit in which files are read.
+const page = 4096
+
+// Pages is a set of the pages of a block.
+type Pages [Size / page / 64]uint64
+
+// AllPages are those of a whole block.
+var AllPages = Pages{1<<64 - 1, 1<<64 - 1, 1<<64 - 1, 1<<64 - 1}
+
+// add adds the pages with the bytes from <= at < to.
+func (p *Pages) add(from, to int) {
+	for i := from / page; i < (to+page-1)/page; i++ {
+		p[i/64] |= 1 << (i % 64)
+	}
+}
+
+func (p *Pages) has(i int) bool { return p[i/64]>>(i%64)&1 != 0 }
+
+// Len returns how many pages are in the set.
+func (p *Pages) Len() (n int) {
+	for _, w := range p {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// Join adds another set.
+func (p *Pages) Join(o Pages) {
+	for i := range p {
+		p[i] |= o[i]
+	}
+}
+
+// without returns the pages that are not in another set.
+func (p Pages) without(o *Pages) Pages {
+	for i := range p {
+		p[i] &^= o[i]
+	}
+	return p
+}
+
+// near is how many pages between two pieces are read with them: they take less time than another request.
+const near = 6
+
+// Pieces yields the bytes of the pages, in as few pieces as is sensible: from <= at < to.
+func (p *Pages) Pieces() iter.Seq2[int, int] {
+	return func(yield func(int, int) bool) {
+		from, to := -1, 0
+		for i := range len(p) * 64 {
+			switch {
+			case !p.has(i):
+			case from >= 0 && i-to <= near:
+				to = i + 1
+			case from >= 0 && !yield(from*page, to*page):
+				return
+			default:
+				from, to = i, i+1
+			}
+		}
+		if from >= 0 {
+			yield(from*page, to*page)
+		}
+	}
+}
+
+// spill is how far the last packet of a chunk mostly reaches into the next one, at most.
+const spill = page
+
+// Plan returns the pages that have, if packets are as long as most, some chunks of a block, its flow table from dataEnd to flowsEnd, and its trailer.
+func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {
+	end := min(int(dataEnd), trailerAt)
+	for c &= Between(0, end>>chunkShift+1); c != 0; {
+		from, to := c.Run()
+		c &^= Between(from, to)
+		p.add(from<<chunkShift, min(to<<chunkShift+spill, end))
+	}
+	p.add(end, max(end, min(int(flowsEnd), trailerAt)))
+	p.add(Size-TrailerPages, Size)
+	return p
+}
+
+var errTable = errors.New("its table of chunks makes no sense")
+
+// Part makes ready to read some chunks of the block of which v.Buf has some pages, its last two among them. It returns pages that are needed beside: with
+// these it is to be called again.
+func (v *Reader) Part(c Chunks, have *Pages, heads *Heads) (missing Pages, err error) {
+	if v.Header, err = ParseHeader(v.Buf[:Size]); err != nil {
+		return missing, err
+	}
+	h := &v.Header
+	if !v.table.read(v.Buf, h) {
+		return missing, errTable
+	}
+	var need Pages
+	need.add(int(h.DataEnd), int(h.FlowsEnd))
+	if !heads.fill(v) {
+		need.add(0, int(h.DataStart))
+	}
+	for rest := c; rest != 0; {
+		from, to := rest.Run()
+		rest &^= Between(from, to)
+		if v.table.at[from] < v.table.at[to] {
+			need.add(int(v.table.at[from]), int(v.table.at[to]))
+		}
+	}
+	return need.without(have), nil
+}
+
+// Verify verifies what Part has made ready and returns those of the chunks that are whole: v.Chunks. The error says what all of them need is not.
+func (v *Reader) Verify(c Chunks, heads *Heads) error {
+	h, t := &v.Header, &v.table
+	head := v.Buf[:h.DataStart]
+	if sumOn(0, head) != t.sums[0] || sumOn(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
+		return ErrSum
+	}
+	heads.Know(head)
+	v.Chunks = 0
+	for i := range MaxChunks {
+		if c.Has(i) && sumOn(t.sums[i], v.Buf[t.at[i]:t.at[i+1]]) == t.sums[i+1] {
+			v.Chunks |= 1 << i
+		}
+	}
+	return nil
+}
+
+// Heads knows what blocks begin with: nearly all of a ring begin with the same bytes, which therefore need not be read.
+type Heads struct {
+	mu sync.Mutex
+	of map[headID][]byte
+}
+
+type headID struct{ size, sum uint32 }
+
+// mostHeads is how many are kept; of more the ring's interfaces are described all the time.
+const mostHeads = 64
+
+// Know keeps a head.
+func (k *Heads) Know(head []byte) {
+	id := headID{uint32(len(head)), sumOn(0, head)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.of[id] != nil {
+		return
+	}
+	if k.of == nil || len(k.of) == mostHeads {
+		k.of = make(map[headID][]byte)
+	}
+	k.of[id] = append([]byte(nil), head...)
+}
+
+// fill puts the head of a block, whose table is read, into its place, if it is known.
+func (k *Heads) fill(v *Reader) bool {
+	k.mu.Lock()
+	head := k.of[headID{v.Header.DataStart, v.table.sums[0]}]
+	k.mu.Unlock()
+	return head != nil && copy(v.Buf, head) > 0
+}
