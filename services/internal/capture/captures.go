@@ -97,7 +97,7 @@ func (cs *Captures) enlist(c *Capture) error {
 		return &api.Error{Kind: api.TooManyCaptures, Text: fmt.Sprintf(
 			"%d captures run or wait already, and the limit is %d: stop one, or raise the setting captures.max", n, cs.max)}
 	}
-	c.pool = newPool(c.spec.QueueBytes, c.feed.Workers)
+	c.pool = newPool(c.spec.QueueBytes, c.feed.Workers, c.spec.Block)
 	for range c.feed.Workers {
 		l := &lane{c: c}
 		l.queue.pool = c.pool

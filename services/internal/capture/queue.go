@@ -38,14 +38,21 @@ type pool struct {
 	left   atomic.Int32  // free chunks
 }
 
-func newPool(bytes uint64, lanes int) *pool {
+// newPool makes a pool. The memory of a lazy one is taken piece by piece, as it is needed: by a source that waits anyway. To clear all of it takes longer than a rare
+// query of a ring.
+func newPool(bytes uint64, lanes int, lazy bool) *pool {
 	n := max(int(bytes/chunkSize), 2*lanes)
 	p := &pool{chunks: make([]chunk, n)}
-	room := make([]byte, n*chunkSize)
+	var room []byte
+	if !lazy {
+		room = make([]byte, n*chunkSize)
+	}
 	for i := range p.chunks {
 		c := &p.chunks[i]
 		c.number = uint32(i)
-		c.buf = room[i*chunkSize : (i+1)*chunkSize : (i+1)*chunkSize]
+		if !lazy {
+			c.buf = room[i*chunkSize : (i+1)*chunkSize : (i+1)*chunkSize]
+		}
 	}
 	for i := n - 1; i >= 0; i-- {
 		p.put(&p.chunks[i])
@@ -80,6 +87,9 @@ func (p *pool) get() *chunk {
 			p.left.Add(-1)
 			c.filled.Store(0)
 			c.next.Store(nil)
+			if c.buf == nil {
+				c.buf = make([]byte, chunkSize)
+			}
 			return c
 		}
 	}

@@ -61,15 +61,15 @@ func (t *Table) probeAll(r *run) {
 
 // probeSome is probeAll for the packets whose flow matters.
 func (t *Table) probeSome(r *run) {
-	r.busy = 0
+	only, busy := t.cfg.Only, uint32(0)
+	r.hashes = [AheadMax]uint64{}
 	for i := range r.packets {
-		p, h := &r.packets[i], uint64(0)
-		if p.Layers&(packet.Tunnel|packet.Fragment) != 0 || t.cfg.Only(p) {
-			h = r.probes[i&(AheadMax-1)].set(&t.join.seed, p)
-			r.busy |= 1 << i
+		if p := &r.packets[i]; p.Layers&(packet.Tunnel|packet.Fragment) != 0 || only(p) {
+			r.hashes[i&(AheadMax-1)] = r.probes[i&(AheadMax-1)].set(&t.join.seed, p)
+			busy |= 1 << i
 		}
-		r.hashes[i&(AheadMax-1)] = h
 	}
+	r.busy = busy
 }
 
 // Advance goes on to the next run.

@@ -156,11 +156,16 @@ func (r *Ring) show(done <-chan struct{}, past bool) (bound int64) {
 	return bound
 }
 
-// showIdle shows the unfinished block of a worker that has no batch at the moment.
+// showIdle shows the unfinished block of a worker that has no batch at the moment. It may be one that waits for a processor, with frames that it has not looked at: only
+// what the last batch said holds, unless there was none for so long that the worker has no frames at all.
 func (s *stage) showIdle() {
 	if s.inside.TryLock() {
 		if !s.finished.Load() {
-			s.show(s.ring.now() - idleSlack)
+			mark, now := s.given, s.ring.now()
+			if mark < now-int64(lag) {
+				mark = now - idleSlack
+			}
+			s.show(mark)
 		}
 		s.inside.Unlock()
 	}

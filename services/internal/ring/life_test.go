@@ -344,7 +344,7 @@ func TestLive(t *testing.T) {
 		record(round)
 		time.Sleep(20 * time.Millisecond)
 	}
-	clock.Store(end + 1e9)
+	clock.Store(end + 3e9) // and no worker has a batch
 	done.Wait()
 	if !errors.Is(failed, io.EOF) {
 		t.Error(failed)
@@ -809,7 +809,7 @@ func TestOverwrittenWhileFollowed(t *testing.T) {
 	for round := 1; round < 30; round++ {
 		record(round)
 	}
-	clock.Store(end + 1e9)
+	clock.Store(end + 3e9) // and no worker has a batch
 	for err == nil {
 		err = take()
 	}

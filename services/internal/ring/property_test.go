@@ -208,6 +208,7 @@ func TestPrunedQueryIsFullScan(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		pool := pools[rapid.IntRange(0, len(pools)-1).Draw(rt, "traffic")]
 		set := newSetting(t, rapid.IntRange(1, 2).Draw(rt, "devices"), 12<<20).create(t)
+		set.cfg.QueueBytes = 16 << 20 // for all that is recorded at once
 		r := set.open(t)
 		n := rapid.IntRange(50, 2500).Draw(rt, "packets")
 		at := rapid.IntRange(0, len(pool)-n).Draw(rt, "from")

@@ -128,7 +128,7 @@ type setting struct {
 func newSetting(t testing.TB, devices int, perDevice int64) *setting {
 	s := &setting{disks: make(map[string]*testDisk)}
 	s.cfg = Config{
-		Name: "test", Bytes: perDevice, SegmentBytes: index.MinSegment, QueueBytes: 8 << 20, ReorderBytes: 64 << 20, patience: time.Microsecond,
+		Name: "test", Bytes: perDevice, SegmentBytes: index.MinSegment, QueueBytes: 10 << 20, ReorderBytes: 64 << 20, patience: time.Microsecond,
 		Store: func(dir string) files.Store { return s.disks[dir] },
 	}
 	for i := range devices {

@@ -42,6 +42,7 @@ type stage struct {
 	described int // interfaces in head
 	began     int64
 	lastTime  int64 // of the packet before
+	given     int64 // every frame up to this time was in a batch
 	savedAt   int64 // when the unfinished block was saved last
 	unsaved   bool  // packets came since
 	saved     chan *block.Image
@@ -143,8 +144,9 @@ func (s *stage) Process(b *pipeline.Batch) {
 		s.ring.packets.Add(packets)
 	}
 	s.tick(b.Now)
+	s.given = b.Mark()
 	if s.want.Load() {
-		s.show(b.Mark())
+		s.show(s.given)
 	}
 }
 

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"math"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,4 +60,30 @@ func TestMemory(t *testing.T) {
 	if _, n := r.Memory(); n > before+8*block.Size {
 		t.Errorf("after a query %d bytes are taken, and before it were %d", n, before)
 	}
+}
+
+// TestShownOfStarvedWorker: of a worker that waits for a processor nobody may say that it has recorded everything up to a moment ago. One without frames for seconds has none.
+func TestShownOfStarvedWorker(t *testing.T) {
+	set := newSetting(t, 1, 16<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	clock.Store(epoch)
+	set.create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	s := r.Stage(0, table)
+	frames := mix(5, 100)
+	clock.Store(frames[99].Time)
+	newPlayer(s).play(t, frames)
+	for _, past := range []bool{false, true} {
+		clock.Store(frames[99].Time + int64(500*time.Millisecond))
+		if bound := r.show(nil, past); bound != frames[99].Time {
+			t.Errorf("it has recorded everything up to %d after the last frame that it was given", bound-frames[99].Time)
+		}
+		clock.Store(frames[99].Time + int64(time.Minute))
+		if bound := r.show(nil, past); bound != clock.Load()-idleSlack {
+			t.Errorf("it has recorded everything up to %d after the last frame, a minute later", bound-frames[99].Time)
+		}
+	}
+	s.Finish()
 }
