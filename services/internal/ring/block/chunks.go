@@ -130,25 +130,43 @@ func (c Chunks) AppendCodes(dst []byte) []byte {
 	return dst
 }
 
-// rough joins runs of chunks until their codes are few.
+// rough joins the runs of chunks that are next to each other until their codes are few.
 func (c Chunks) rough() Chunks {
-	for c != 0 && c.Len() <= mostNarrow {
-		codes, end, gap, join := 0, -1, MaxChunks, Chunks(0)
-		for rest := c; rest != 0; {
-			from, to := rest.Run()
-			rest &^= Between(from, to)
-			codes += min(to-from, 2)
-			if end >= 0 && from-end < gap {
-				gap, join = from-end, Between(end, from)
-			}
-			end = to
-		}
-		if codes <= mostCodes {
-			return c
-		}
-		c |= join
+	size := c.Len()
+	if size > 0 && size <= mostCodes {
+		return c
 	}
-	return All
+	if size == 0 || size > mostNarrow {
+		return All
+	}
+	var runs [mostNarrow]struct{ from, to int }
+	n, codes := 0, 0
+	for rest := c; rest != 0; n++ {
+		from, to := rest.Run()
+		rest &^= Between(from, to)
+		codes += min(to-from, 2)
+		runs[n].from, runs[n].to = from, to
+	}
+	if size+n-mostCodes > mostNarrow { // each run that is joined to another costs a chunk at least
+		return All
+	}
+	for list := runs[:n]; codes > mostCodes; {
+		best, gap := 0, MaxChunks
+		for i := 1; i < len(list); i++ {
+			if d := list[i].from - list[i-1].to; d < gap {
+				best, gap = i, d
+			}
+		}
+		if size += gap; size > mostNarrow {
+			return All
+		}
+		a, b := &list[best-1], &list[best]
+		c |= Between(a.to, b.from)
+		codes += 2 - min(a.to-a.from, 2) - min(b.to-b.from, 2)
+		a.to = b.to
+		list = append(list[:best], list[best+1:]...)
+	}
+	return c
 }
 
 // Codes takes the codes of a set.
