@@ -130,43 +130,37 @@ func (c Chunks) AppendCodes(dst []byte) []byte {
 	return dst
 }
 
-// rough joins the runs of chunks that are next to each other until their codes are few.
+// codes is how many bytes a set takes: one for a run of one chunk, two for a longer one.
+func (c Chunks) codes() int {
+	first, alone := c&^(c<<1), c&^(c<<1)&^(c>>1)
+	return 2*first.Len() - alone.Len()
+}
+
+// rough closes the gaps between runs of chunks, the narrowest ones first, until their codes are few.
 func (c Chunks) rough() Chunks {
-	size := c.Len()
-	if size > 0 && size <= mostCodes {
-		return c
-	}
-	if size == 0 || size > mostNarrow {
-		return All
-	}
-	var runs [mostNarrow]struct{ from, to int }
-	n, codes := 0, 0
-	for rest := c; rest != 0; n++ {
-		from, to := rest.Run()
-		rest &^= Between(from, to)
-		codes += min(to-from, 2)
-		runs[n].from, runs[n].to = from, to
-	}
-	if size+n-mostCodes > mostNarrow { // each run that is joined to another costs a chunk at least
-		return All
-	}
-	for list := runs[:n]; codes > mostCodes; {
-		best, gap := 0, MaxChunks
-		for i := 1; i < len(list); i++ {
-			if d := list[i].from - list[i-1].to; d < gap {
-				best, gap = i, d
-			}
+	for gap := 1; c != 0 && c.Len() <= mostNarrow; gap++ {
+		if c.codes() <= mostCodes {
+			return c
 		}
-		if size += gap; size > mostNarrow {
-			return All
+		gaps := c << 1 &^ c & (c >> gap) // where those begin that are as wide: narrower ones are closed
+		if all := c | gaps.wide(gap); all.codes() > mostCodes {
+			c = all
+			continue
 		}
-		a, b := &list[best-1], &list[best]
-		c |= Between(a.to, b.from)
-		codes += 2 - min(a.to-a.from, 2) - min(b.to-b.from, 2)
-		a.to = b.to
-		list = append(list[:best], list[best+1:]...)
+		for c.codes() > mostCodes {
+			c |= (gaps & -gaps).wide(gap)
+			gaps &= gaps - 1
+		}
 	}
-	return c
+	return All
+}
+
+// wide returns the chunks of a set, each with those after it, so many in all.
+func (c Chunks) wide(n int) (w Chunks) {
+	for range n {
+		w, c = w|c, c<<1
+	}
+	return w
 }
 
 // Codes takes the codes of a set.
