@@ -89,7 +89,13 @@ func TestDamagedChunk(t *testing.T) {
 	play(t, s, &traffic{frames: frames})
 	s.Finish()
 	waitIdle(t, r)
-	file := set.disks["a"].files[files.SegmentName(0)].b
+	full := 0 // a place with a full block
+	for i, b := range r.devices[0].segments[0].slots {
+		if b.DataEnd > r.devices[0].segments[0].slots[full].DataEnd {
+			full = i
+		}
+	}
+	file := set.disks["a"].files[files.SegmentName(0)].b[full*block.Size:]
 	hosts := make(map[string]bool)
 	for i := range frames {
 		var p packet.Packet
@@ -105,7 +111,7 @@ func TestDamagedChunk(t *testing.T) {
 		whole[host] = len(have)
 	}
 	for c := 0; c < 60; c += 6 {
-		at := block.Size + c*block.ChunkSize + block.ChunkSize/2
+		at := c*block.ChunkSize + block.ChunkSize/2
 		file[at] ^= 4
 		have, scan := collect(t, r, everything)
 		if lost := len(frames) - len(have); lost < 1 || lost > 1000 || len(scan.Gaps) != 1 || scan.Gaps[0].Why != "damaged" {

@@ -95,7 +95,7 @@ func replay(t rapid.TB, r *Ring, frames []packet.Frame, cuts int) *witness {
 	flows := flow.New(flow.Config{Sparse: true, OnEnd: engine.End})
 	for len(frames) > 0 {
 		n := min(cuts, len(frames))
-		worker := &pipeline.Worker{Source: &traffic{frames: frames[:n]}, Flows: flows, L7: engine, Stages: []pipeline.Stage{s, w}}
+		worker := &pipeline.Worker{Source: (&traffic{frames: frames[:n]}).paceFor([]pipeline.Stage{s}), Flows: flows, L7: engine, Stages: []pipeline.Stage{s, w}}
 		if err := worker.Run(context.Background()); err != nil {
 			t.Fatal(err)
 		}

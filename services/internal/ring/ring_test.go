@@ -28,12 +28,14 @@ type traffic struct {
 	frames []packet.Frame
 	at     int
 	table  []pipeline.Interface
+	paced  *Ring // if not nil: it is given time to write, so that it drops nothing because a machine is busy
 }
 
 func (t *traffic) Next(_ context.Context, b *pipeline.Batch) error {
 	if t.at == len(t.frames) {
 		return io.EOF
 	}
+	t.pace()
 	n := min(pipeline.BatchSize, len(t.frames)-t.at)
 	b.Packets = b.Packets[:n]
 	for i := range n {
@@ -42,6 +44,31 @@ func (t *traffic) Next(_ context.Context, b *pipeline.Batch) error {
 	t.at += n
 	b.Now = b.Packets[n-1].Time
 	return nil
+}
+
+// pace waits until there is memory for two blocks, or for ever none.
+func (t *traffic) pace() {
+	for start := time.Now(); t.paced != nil; time.Sleep(50 * time.Microsecond) {
+		t.paced.handing.Lock()
+		free := len(t.paced.free)
+		t.paced.handing.Unlock()
+		if free >= 2 {
+			return
+		}
+		if time.Since(start) > 2*time.Second {
+			t.paced = nil
+		}
+	}
+}
+
+// paceFor lets the rings of stages set the pace.
+func (t *traffic) paceFor(stages []pipeline.Stage) *traffic {
+	for _, s := range stages {
+		if s, ok := s.(*stage); ok {
+			t.paced = s.ring
+		}
+	}
+	return t
 }
 
 func (t *traffic) Interfaces() []pipeline.Interface {
@@ -69,7 +96,7 @@ func play(t testing.TB, s Stage, src *traffic) {
 func worker(t testing.TB, stages []pipeline.Stage, src *traffic) {
 	t.Helper()
 	p := newPlayer(stages...)
-	p.worker.Source = src
+	p.worker.Source = src.paceFor(stages)
 	if err := p.worker.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +113,7 @@ func newPlayer(stages ...pipeline.Stage) *player {
 
 func (p *player) play(t testing.TB, frames []packet.Frame) {
 	t.Helper()
-	p.worker.Source = &traffic{frames: frames}
+	p.worker.Source = (&traffic{frames: frames}).paceFor(p.worker.Stages)
 	if err := p.worker.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}

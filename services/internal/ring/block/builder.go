@@ -42,7 +42,8 @@ type Builder struct {
 	hosts   []byte
 	codes   []byte
 	slots   opentable.Table[uint16] // number of an entry + 1
-	set     opentable.Table[uint16] // place in Image.Keys + 1
+	set     opentable.Table[uint64] // keys
+	places  []uint16                // parallel: where they are in Image.Keys
 	bloom   Bloom
 	owned   []uint16 // places of keys that entries have, run by run
 	runs    []run
@@ -56,7 +57,7 @@ type Builder struct {
 func NewBuilder() *Builder {
 	return &Builder{
 		entries: make([]entry, 0, maxEntries), events: make([]event, 0, maxEvents), hosts: make([]byte, 0, maxHosts),
-		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), set: opentable.New[uint16](2 * 8192),
+		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), set: opentable.New[uint64](2 * 8192), places: make([]uint16, 2*8192),
 		owned: make([]uint16, 0, maxOwned), runs: make([]run, 0, maxRuns),
 		scratch: make([]filter.Key, 0, 512), stream: make([]byte, 0, 1<<19),
 	}
@@ -380,19 +381,27 @@ func (b *Builder) have(here Chunks) {
 
 // own adds the keys in scratch, which an entry has. Its packets are in more chunks when the block is finished.
 func (b *Builder) own(entry int32) {
-	e, n := &b.entries[entry], len(b.owned)
+	here, n, chunks := b.entries[entry].chunks, len(b.owned), b.Image.Chunks
 	for _, k := range b.scratch {
-		i := b.key(uint64(k))
-		if i < 0 || b.Image.Chunks[i] == All {
+		at := b.set.First(Hash(uint64(k)))
+		if b.set.At[at] != uint64(k) { // else it is where it should be, as most are
+			if at = b.key(uint64(k)); at < 0 {
+				continue
+			}
+			chunks = b.Image.Chunks
+		} else {
+			at = int(b.places[at])
+		}
+		c := chunks[at]
+		if c == All {
 			continue
 		}
-		c := b.Image.Chunks[i] | e.chunks
-		if c.Len() > mostNarrow || len(b.owned) == maxOwned || len(b.runs) == maxRuns {
+		if c |= here; c.Len() > mostNarrow || len(b.owned) == maxOwned || len(b.runs) == maxRuns {
 			c = All
 		} else {
-			b.owned = append(b.owned, uint16(i))
+			b.owned = append(b.owned, uint16(at))
 		}
-		b.Image.Chunks[i] = c
+		chunks[at] = c
 	}
 	if n = len(b.owned) - n; n > 0 {
 		b.runs = append(b.runs, run{uint16(entry), uint16(n)})
@@ -403,11 +412,11 @@ func (b *Builder) own(entry int32) {
 func (b *Builder) key(k uint64) int {
 	img, h := b.Image, Hash(k)
 	at := b.set.First(h)
-	for b.set.At[at] != 0 {
-		if i := int(b.set.At[at]) - 1; img.Keys[i] == k {
-			return i
-		}
+	for b.set.At[at] != 0 && b.set.At[at] != k {
 		at = (at + 1) & (len(b.set.At) - 1)
+	}
+	if b.set.At[at] == k {
+		return int(b.places[at])
 	}
 	b.bloom.addHash(h)
 	i := len(img.Keys)
@@ -416,11 +425,11 @@ func (b *Builder) key(k uint64) int {
 		return -1
 	}
 	img.Keys, img.Chunks = append(img.Keys, k), append(img.Chunks, 0)
-	b.set.At[at] = uint16(i + 1)
+	b.set.At[at], b.places[at] = k, uint16(i)
 	if b.set.Full(i + 1) {
 		b.set.Grow()
 		for i, k := range img.Keys {
-			b.set.Put(Hash(k), uint16(i+1))
+			b.places[b.set.Put(Hash(k), k)] = uint16(i)
 		}
 	}
 	return i

@@ -130,25 +130,37 @@ func (c Chunks) AppendCodes(dst []byte) []byte {
 	return dst
 }
 
-// rough joins runs of chunks until their codes are few.
+// codes is how many bytes a set takes: one for a run of one chunk, two for a longer one.
+func (c Chunks) codes() int {
+	first, alone := c&^(c<<1), c&^(c<<1)&^(c>>1)
+	return 2*first.Len() - alone.Len()
+}
+
+// rough closes the gaps between runs of chunks, the narrowest ones first, until their codes are few.
 func (c Chunks) rough() Chunks {
-	for c != 0 && c.Len() <= mostNarrow {
-		codes, end, gap, join := 0, -1, MaxChunks, Chunks(0)
-		for rest := c; rest != 0; {
-			from, to := rest.Run()
-			rest &^= Between(from, to)
-			codes += min(to-from, 2)
-			if end >= 0 && from-end < gap {
-				gap, join = from-end, Between(end, from)
-			}
-			end = to
-		}
-		if codes <= mostCodes {
+	for gap := 1; c != 0 && c.Len() <= mostNarrow; gap++ {
+		if c.codes() <= mostCodes {
 			return c
 		}
-		c |= join
+		gaps := c << 1 &^ c & (c >> gap) // where those begin that are as wide: narrower ones are closed
+		if all := c | gaps.wide(gap); all.codes() > mostCodes {
+			c = all
+			continue
+		}
+		for c.codes() > mostCodes {
+			c |= (gaps & -gaps).wide(gap)
+			gaps &= gaps - 1
+		}
 	}
 	return All
+}
+
+// wide returns the chunks of a set, each with those after it, so many in all.
+func (c Chunks) wide(n int) (w Chunks) {
+	for range n {
+		w, c = w|c, c<<1
+	}
+	return w
 }
 
 // Codes takes the codes of a set.

@@ -9,24 +9,24 @@ import (
 	"galvo/services/internal/ring/block"
 )
 
-// writeKeys writes sorted keys, whose blocks lie in lists one after the other, to pages and returns the first key of each page. ok is false if there was no
-// room. bitmap is the number of bytes that a bit for each block takes.
-func writeKeys(w *indexWriter, keys []sortedKey, lists []Spot, bitmap int) (dir []uint64, ok bool) {
+// writeKeys writes sorted keys, whose blocks lie in lists one after the other, and their chunks, if these are wanted, in chunks, to pages and returns the first
+// key of each page. ok is false if there was no room. bitmap is the number of bytes that a bit for each block takes.
+func writeKeys(w *indexWriter, keys []sortedKey, lists []uint16, chunks []block.Chunks, bitmap int) (dir []uint64, ok bool) {
 	var page []byte
 	var at int
 	var last uint64
-	entry := make([]byte, 0, 2*binary.MaxVarintLen64+bitmap)
+	entry := make([]byte, 0, 2*binary.MaxVarintLen64+max(bitmap, mostSpots*8))
 	for _, k := range keys {
-		blocks := lists[:k.n]
-		lists = lists[k.n:]
-		entry = appendBlocks(binary.AppendUvarint(entry[:0], k.key-last), blocks, bitmap)
+		blocks, parts := lists[:k.n], chunks[:min(int(k.n), len(chunks))]
+		lists, chunks = lists[k.n:], chunks[len(parts):]
+		entry = appendBlocks(binary.AppendUvarint(entry[:0], k.key-last), blocks, parts, bitmap)
 		if page == nil || at+len(entry) > len(page) {
 			if page = w.next(); page == nil {
 				return nil, false
 			}
 			dir = append(dir, k.key)
 			at = 2
-			entry = appendBlocks(binary.AppendUvarint(entry[:0], k.key), blocks, bitmap)
+			entry = appendBlocks(binary.AppendUvarint(entry[:0], k.key), blocks, parts, bitmap)
 		}
 		at += copy(page[at:], entry)
 		le.PutUint16(page, le.Uint16(page)+1)
@@ -46,32 +46,34 @@ const mostSpots = 16
 
 // appendBlocks appends the blocks of a key, and in which of their chunks it is: one block b as 2b+1 and its chunks; n blocks as 4n+2, the distances between
 // them, and the chunks of each; n blocks without chunks as 4n and the distances; or 0 and a bitmap.
-func appendBlocks(dst []byte, spots []Spot, bitmap int) []byte {
-	n := len(spots)
+func appendBlocks(dst []byte, blocks []uint16, chunks []block.Chunks, bitmap int) []byte {
+	n := len(blocks)
 	switch {
+	case n == 1 && len(chunks) == 0:
+		return block.All.AppendCodes(binary.AppendUvarint(dst, uint64(blocks[0])<<1|1))
 	case n == 1:
-		return spots[0].Chunks.AppendCodes(binary.AppendUvarint(dst, uint64(spots[0].Block)<<1|1))
+		return chunks[0].AppendCodes(binary.AppendUvarint(dst, uint64(blocks[0])<<1|1))
 	case n >= bitmap:
 		at := len(dst) + 1
 		dst = append(append(dst, 0), make([]byte, bitmap)...)
-		for _, s := range spots {
-			dst[at+int(s.Block)/8] |= 1 << (s.Block % 8)
+		for _, b := range blocks {
+			dst[at+int(b)/8] |= 1 << (b % 8)
 		}
 		return dst
 	}
 	kind := uint64(0)
-	if n <= mostSpots && slices.ContainsFunc(spots, func(s Spot) bool { return s.Chunks != block.All }) {
+	if n <= mostSpots && slices.ContainsFunc(chunks, func(c block.Chunks) bool { return c != block.All }) {
 		kind = 2
 	}
 	dst = binary.AppendUvarint(dst, uint64(n)<<2|kind)
 	last := uint16(0)
-	for _, s := range spots {
-		dst = binary.AppendUvarint(dst, uint64(s.Block-last))
-		last = s.Block
+	for _, b := range blocks {
+		dst = binary.AppendUvarint(dst, uint64(b-last))
+		last = b
 	}
 	if kind != 0 {
-		for _, s := range spots {
-			dst = s.Chunks.AppendCodes(dst)
+		for _, c := range chunks {
+			dst = c.AppendCodes(dst)
 		}
 	}
 	return dst

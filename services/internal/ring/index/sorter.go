@@ -18,7 +18,8 @@ type Writer struct {
 	table       opentable.Table[uint32] // place in keys + 1
 	of          []uint32                // place in keys of each key of each block
 	starts      []uint32                // where the blocks of a key go in lists, by its place before it was sorted
-	lists       []Spot                  // the blocks of each key, key by key
+	lists       []uint16                // the blocks of each key, key by key
+	chunks      []block.Chunks          // parallel: which of their chunks have it, if that is wanted
 	count       [digits][1 << digitBits]int32
 	blocks      []byte // the index blocks, outside of Go's heap
 }
@@ -46,7 +47,10 @@ func (o *Writer) sort(slots []Slot, chunks bool) []sortedKey {
 		o.starts[k.place] = at
 		at += k.n
 	}
-	o.lists = slices.Grow(o.lists[:0], all)[:all]
+	o.lists, o.chunks = slices.Grow(o.lists[:0], all)[:all], o.chunks[:0]
+	if chunks {
+		o.chunks = slices.Grow(o.chunks, all)[:all]
+	}
 	of := o.of
 	for i := range slots {
 		if !slots[i].named() {
@@ -54,9 +58,9 @@ func (o *Writer) sort(slots []Slot, chunks bool) []sortedKey {
 		}
 		for j := range slots[i].Keys {
 			p := &o.starts[of[0]]
-			o.lists[*p] = Spot{block.All, uint16(i)}
+			o.lists[*p] = uint16(i)
 			if chunks {
-				o.lists[*p].Chunks = slots[i].Chunks[j]
+				o.chunks[*p] = slots[i].Chunks[j]
 			}
 			*p++
 			of = of[1:]

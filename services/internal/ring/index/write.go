@@ -102,7 +102,7 @@ func (o *Writer) encode(b []byte, id uint64, number int, slots []Slot, most int,
 	w := indexWriter{b: b, page: 1 + int(h.tablePages)}
 	h.dirPages = uint32((len(b)/block.Size*pagesPerBlock + perDirPage - 1) / perDirPage)
 	w.page += int(h.dirPages)
-	dir, ok = writeKeys(&w, keys, o.lists, (len(slots)+7)/8)
+	dir, ok = writeKeys(&w, keys, o.lists, o.chunks, (len(slots)+7)/8)
 	if !ok || len(dir) > int(h.dirPages)*perDirPage {
 		return h, nil, nil, false
 	}

@@ -42,11 +42,12 @@ func (t *Table[T]) Grow() { t.resize(2 * len(t.At)) }
 // First returns where to begin to look.
 func (t *Table[T]) First(hash uint64) int { return int(hash >> t.shift) }
 
-// Put puts in a value that is not there.
-func (t *Table[T]) Put(hash uint64, v T) {
-	at := t.First(hash)
+// Put puts in a value that is not there, and returns where it is now.
+func (t *Table[T]) Put(hash uint64, v T) (at int) {
+	at = t.First(hash)
 	for t.At[at] != 0 {
 		at = (at + 1) & (len(t.At) - 1)
 	}
 	t.At[at] = v
+	return at
 }
