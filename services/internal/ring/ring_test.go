@@ -236,7 +236,9 @@ func sameFrames(t testing.TB, want []packet.Frame, have []got) {
 }
 
 func TestRecordAndRead(t *testing.T) {
-	set := newSetting(t, 2, 16<<20).create(t)
+	set := newSetting(t, 2, 16<<20)
+	set.cfg.QueueBytes = 16 << 20 // for everything, however late the writers come to their turn
+	set.create(t)
 	r := set.open(t)
 	frames := mix(1, 30_000)
 	s := r.Stage(0, func() []pipeline.Interface { return ethernet })

@@ -40,7 +40,7 @@ const (
 // iocb is struct iocb, on a little-endian machine.
 type iocb struct {
 	data     uint64
-	_, flags uint32 // key, rw_flags
+	_, _     uint32 // key, rw_flags
 	op       uint16
 	_        int16
 	fd       uint32
