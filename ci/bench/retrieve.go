@@ -65,7 +65,8 @@ type question struct {
 // retrieve asks Stenographer and the engine for packets of the same traffic, a moment after each was started and with none of its files in the page cache. What
 // counts is the time from the request to the last byte of the answer, over a TLS connection that is open already, with the same client: neither a handshake nor the start of
 // one is in it. Both have read by then what they read at their start: Stenographer the roots of its indexes, the engine the directories of its ring's. Stenographer reads the
-// bytes of the frames only; the engine reads the blocks that they lie in as a whole, verifies their checksums, and hands the answer on from one process to another.
+// bytes of the frames only; the engine reads the chunks that they lie in and what their blocks say of flows, verifies the checksums of both, and hands the answer on from one
+// process to another.
 func retrieve(ctx context.Context, b *bench) error {
 	for _, program := range []string{"stenotype", "stenographer"} {
 		if !present("retrieval", program) {
@@ -90,7 +91,7 @@ func retrieve(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("\nboth are asked over an open TLS connection; Stenographer reads the frames' bytes, galvo whole blocks, whose checksums it verifies")
+	fmt.Println("\nboth are asked over an open TLS connection; Stenographer reads the frames' bytes, galvo the chunks of 16 KiB that they lie in, whose checksums it verifies")
 	for _, q := range []question{
 		{name: "one rare host", steno: "host " + rareHost, galvo: "ip == " + rareHost, frames: rareFrames, goal: 0.3, most: 20 * time.Millisecond},
 		{name: "a port that is everywhere", steno: "port 443", galvo: "port == 443", goal: 0.5},
