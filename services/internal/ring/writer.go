@@ -298,7 +298,9 @@ func (r *Ring) keepSynced() {
 		select {
 		case <-tick.C:
 			r.sync()
+			r.mu.Lock()
 			r.rate.tick(r.now(), r.written.Load())
+			r.mu.Unlock()
 		case <-r.stop:
 			r.sync()
 			return
