@@ -64,8 +64,9 @@ type question struct {
 
 // retrieve asks Stenographer and the engine for packets of the same traffic, a moment after each was started and with none of its files in the page cache. What
 // counts is the time from the request to the last byte of the answer, with the same client: over a TLS connection that is open already, or with the handshake of one that is
-// made for it, which is what every query through stenoread or curl is, with the keys that each of the two makes for itself. Both have read by then what they read at their start: Stenographer the roots of its indexes, the engine the directories of its ring's. Stenographer reads the
-// bytes of the frames only; the engine reads the blocks that they lie in as a whole, verifies their checksums, and hands the answer on from one process to another.
+// made for it, which is what every query through stenoread or curl is, with the keys that each of the two makes for itself. Both have read by then what they read at their
+// start: Stenographer the roots of its indexes, the engine the directories of its ring's. Stenographer reads the bytes of the frames only; the engine reads the chunks that
+// they lie in and what their blocks say of flows, verifies the checksums of both, and hands the answer on from one process to another.
 func retrieve(ctx context.Context, b *bench) error {
 	for _, program := range []string{"stenotype", "stenographer"} {
 		if !present("retrieval", program) {
@@ -90,7 +91,7 @@ func retrieve(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("\nStenographer reads the frames' bytes, galvo whole blocks, whose checksums it verifies")
+	fmt.Println("\nStenographer reads the frames' bytes, galvo the chunks of 16 KiB that they lie in, whose checksums it verifies")
 	for _, q := range []question{
 		{name: "one rare host", steno: "host " + rareHost, galvo: "ip == " + rareHost, frames: rareFrames, goal: 0.3, most: 20 * time.Millisecond},
 		{name: "one rare host, with the handshake of a connection", steno: "host " + rareHost, galvo: "ip == " + rareHost, fresh: true, frames: rareFrames, goal: 0.3, most: 20 * time.Millisecond},

@@ -33,6 +33,12 @@ const (
 
 const keyBits = 56
 
+// Common reports whether keys of the kind are those of nearly all packets, such as the port that they came from: where in a block packets have them is not worth knowing.
+func (k Key) Common() bool {
+	kind := k >> keyBits
+	return kind == keyInterface || kind == keyLink || kind == keyProto
+}
+
 func newKey(kind Key, value uint64) Key { return kind<<keyBits | Key(value)&(1<<keyBits-1) }
 
 // AppendKeys appends the keys of p, which was decoded, and of all that its tunnels carry; and those of the verdict of its flow. A key may come twice.

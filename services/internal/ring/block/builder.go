@@ -370,69 +370,90 @@ const (
 	maxRuns  = 1 << 15
 )
 
+// inAll marks a key in Builder.set that is in all chunks, or may be: nobody need look at them any more. No kind of key has the bit.
+const inAll = 1 << 63
+
 // have adds the keys in scratch, which a packet in a chunk has.
 func (b *Builder) have(here Chunks) {
 	for _, k := range b.scratch {
-		if i := b.key(uint64(k)); i >= 0 {
-			b.Image.Chunks[i] |= here
+		if at, h := b.slotOf(uint64(k)); b.set.At[at] != 0 {
+			b.Image.Chunks[b.places[at]] |= here
+		} else {
+			b.add(at, h, uint64(k), here)
 		}
 	}
 }
 
 // own adds the keys in scratch, which an entry has. Its packets are in more chunks when the block is finished.
 func (b *Builder) own(entry int32) {
-	here, n, chunks := b.entries[entry].chunks, len(b.owned), b.Image.Chunks
+	here, n := b.entries[entry].chunks, len(b.owned)
+	full := len(b.owned)+len(b.scratch) > maxOwned || len(b.runs) == maxRuns
 	for _, k := range b.scratch {
-		at := b.set.First(Hash(uint64(k)))
-		if b.set.At[at] != uint64(k) { // else it is where it should be, as most are
-			if at = b.key(uint64(k)); at < 0 {
-				continue
-			}
-			chunks = b.Image.Chunks
-		} else {
-			at = int(b.places[at])
-		}
-		c := chunks[at]
-		if c == All {
+		at, h := b.slotOf(uint64(k))
+		was := b.set.At[at]
+		if was&inAll != 0 { // as most are, soon
 			continue
 		}
-		if c |= here; c.Len() > mostNarrow || len(b.owned) == maxOwned || len(b.runs) == maxRuns {
-			c = All
-		} else {
-			b.owned = append(b.owned, uint16(at))
+		if was == 0 {
+			c := here
+			if full || k.Common() {
+				c = All
+			}
+			if i := b.add(at, h, uint64(k), c); i >= 0 && c != All {
+				b.owned = append(b.owned, uint16(i))
+			}
+			continue
 		}
-		chunks[at] = c
+		i := b.places[at]
+		c := b.Image.Chunks[i] | here
+		if full || k.Common() || c.Len() > mostNarrow {
+			b.set.At[at], c = was|inAll, All
+		} else {
+			b.owned = append(b.owned, i)
+		}
+		b.Image.Chunks[i] = c
 	}
 	if n = len(b.owned) - n; n > 0 {
 		b.runs = append(b.runs, run{uint16(entry), uint16(n)})
 	}
 }
 
-// key returns the place of a key, made if need be; less than 0 if there is no room.
-func (b *Builder) key(k uint64) int {
-	img, h := b.Image, Hash(k)
-	at := b.set.First(h)
-	for b.set.At[at] != 0 && b.set.At[at] != k {
+// slotOf returns where a key is in b.set, or the free place where it belongs.
+func (b *Builder) slotOf(k uint64) (at int, hash uint64) {
+	hash = Hash(k)
+	at = b.set.First(hash)
+	for b.set.At[at] != 0 && b.set.At[at]&^inAll != k {
 		at = (at + 1) & (len(b.set.At) - 1)
 	}
-	if b.set.At[at] == k {
-		return int(b.places[at])
-	}
-	b.bloom.addHash(h)
+	return at, hash
+}
+
+// add adds a key at its place in b.set, and returns that in Image.Keys; less than 0 if there is no room.
+func (b *Builder) add(at int, hash, k uint64, c Chunks) int {
+	b.bloom.addHash(hash)
+	img := b.Image
 	i := len(img.Keys)
 	if i == MaxKeys {
 		b.Header.Flags |= FlagPartial
 		return -1
 	}
-	img.Keys, img.Chunks = append(img.Keys, k), append(img.Chunks, 0)
-	b.set.At[at], b.places[at] = k, uint16(i)
+	img.Keys, img.Chunks = append(img.Keys, k), append(img.Chunks, c)
+	b.set.At[at], b.places[at] = marked(k, c), uint16(i)
 	if b.set.Full(i + 1) {
 		b.set.Grow()
 		for i, k := range img.Keys {
-			b.places[b.set.Put(Hash(k), k)] = uint16(i)
+			b.places[b.set.Put(Hash(k), marked(k, img.Chunks[i]))] = uint16(i)
 		}
 	}
 	return i
+}
+
+// marked is what stands for a key in Builder.set.
+func marked(k uint64, c Chunks) uint64 {
+	if c == All {
+		return k | inAll
+	}
+	return k
 }
 
 // settle completes the chunks of keys that entries have.
