@@ -1,0 +1,41 @@
+package ring
+
+import (
+	"time"
+
+	"galvo/services/internal/ring/state"
+)
+
+// unsaved is how long what a worker has recorded may be nowhere on a device, ns, if the disks keep up.
+const unsaved = int64(time.Second)
+
+// pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since a second before the latest packet that is there, because
+// workers save at different times. r.mu is held.
+func (r *Ring) pause() {
+	oldest, newest := r.stored()
+	if !r.d.Clean && oldest <= newest {
+		newest = max(oldest, newest-unsaved)
+	}
+	newest = max(newest, r.d.Saved)
+	if now := r.now(); newest != 0 && newest < now {
+		r.d.AddPause(state.Pause{From: newest + 1, To: now}, oldest)
+		r.paused = true
+	}
+}
+
+// resume notes that the ring records from now on, if it was not yet. r.mu is held.
+func (r *Ring) resume() {
+	if n := len(r.d.Pauses); r.paused && n > 0 {
+		r.d.Pauses[n-1].To = max(r.d.Pauses[n-1].To, r.now())
+	}
+}
+
+// pausesIn returns when the ring was not recording within some time, both included, but for what was overwritten anyway. r.mu is held.
+func (r *Ring) pausesIn(from, to int64) (gaps []Gap) {
+	for _, p := range r.d.Pauses {
+		if g := (Gap{max(from, p.From), min(to, p.To), whyPaused}); g.From <= g.To && p.To > r.overwritten {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps
+}

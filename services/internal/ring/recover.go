@@ -1,0 +1,211 @@
+package ring
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/state"
+)
+
+// recover finds out what is in the ring: from the state, and where that says that a segment was being written, from its blocks. r.mu is held.
+func (r *Ring) recover() {
+	newest := index.Slot{}
+	var synced uint64
+	var open []*segment
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State == state.Open {
+				if err := r.scan(s); err != nil {
+					r.problem(fmt.Errorf("device %d: %w", d.number, err))
+				}
+				s.span()
+				open = append(open, s)
+			}
+			if s.SeqHi > newest.Seq {
+				newest.Seq = s.SeqHi
+			}
+			r.total.Store(max(r.total.Load(), s.TotalHi))
+		}
+	}
+	b, err := r.buffers.Get()
+	if err != nil {
+		r.problem(err)
+		return
+	}
+	defer r.buffers.Put(b)
+	for _, s := range open {
+		for i := range s.slots {
+			if s.slots[i].Seq == 0 {
+				continue
+			}
+			if h, err := r.readTrailer(s, i, b); err == nil {
+				synced = max(synced, h.Synced)
+			}
+		}
+	}
+	whole := make(map[uint64]bool)
+	torn := 0
+	for _, s := range open {
+		for i := range s.slots {
+			b := &s.slots[i]
+			if b.Seq != 0 && b.Total > synced && !r.wholeBlock(s, i) {
+				*b = index.Slot{}
+				torn++
+			}
+			if b.Seq != 0 {
+				whole[b.Seq] = true
+			}
+			if b.Total > s.Floor {
+				s.used = i + 1
+			}
+		}
+		s.span()
+		if d := s.dev; d.current == nil || s.SeqHi > d.current.SeqHi {
+			d.current = s
+		}
+	}
+	if torn > 0 {
+		r.problem(fmt.Errorf("%d blocks were torn when the ring was cut off; what they held up to the last tail is kept", torn))
+	}
+	if slices.ContainsFunc(r.devices, func(d *device) bool { return d.missing }) {
+		// Blocks of the missing device may have the next numbers. When it comes back no two blocks may have the same.
+		newest.Seq += 1<<20 + rand.Uint64N(1<<44)
+	}
+	r.seq.Store(newest.Seq)
+	r.synced.Store(r.total.Load())
+	if !r.d.Clean {
+		r.untail(whole, synced)
+	}
+}
+
+// wholeBlock reads a block and reports whether it is whole. r.mu is held.
+func (r *Ring) wholeBlock(s *segment, i int) bool {
+	b, err := r.buffers.Get()
+	if err != nil {
+		return false
+	}
+	defer r.buffers.Put(b)
+	if _, err := s.file.ReadAt(b, int64(i)*block.Size); err != nil {
+		return false
+	}
+	h, err := block.Check(b)
+	return err == nil && h.Ring == r.d.Ring
+}
+
+// untail puts blocks that were unfinished to their place: of each worker the newest one in its tail slots that is nowhere else. Blocks whose total is
+// at most synced were on the disk for good. r.mu is held.
+func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
+	type tail struct {
+		h   block.Header
+		buf []byte
+	}
+	tails := make(map[uint16]tail)
+	for _, d := range r.devices {
+		if d.tails == nil {
+			continue
+		}
+		size, err := d.tails.Size()
+		for at := int64(0); err == nil && at+block.Size <= size; at += block.Size {
+			b, rerr := r.buffers.Get()
+			if rerr != nil {
+				break
+			}
+			h, ok := r.readTail(d.tails, b, at)
+			old := tails[h.Worker]
+			if !ok || whole[h.Seq] || h.Total <= synced || r.holds(h.Seq) || old.buf != nil && !h.Newer(&old.h) {
+				r.buffers.Put(b)
+				continue
+			}
+			if old.buf != nil {
+				r.buffers.Put(old.buf)
+			}
+			tails[h.Worker] = tail{h, b}
+		}
+		if err != nil {
+			r.problem(fmt.Errorf("device %d: %s: %w", d.number, files.TailsName, err))
+		}
+	}
+	var order []tail
+	for _, t := range tails {
+		order = append(order, t)
+	}
+	slices.SortFunc(order, func(a, b tail) int { return cmp.Compare(a.h.Seq, b.h.Seq) })
+	for _, t := range order {
+		r.seq.Store(max(r.seq.Load(), t.h.Seq))
+		r.restore(t.h, t.buf)
+	}
+}
+
+// holds reports whether a block is in a closed segment. r.mu is held.
+func (r *Ring) holds(seq uint64) bool {
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State != state.Closed || seq < s.SeqLo || seq > s.SeqHi || r.load(s) != nil {
+				continue
+			}
+			if slices.ContainsFunc(s.slots, func(b index.Slot) bool { return b.Seq == seq }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readTail reads a tail slot. ok is false if it holds no whole block of this ring.
+func (r *Ring) readTail(f files.File, b []byte, at int64) (h block.Header, ok bool) {
+	if _, err := f.ReadAt(b, at); err != nil {
+		return h, false
+	}
+	h, err := block.Check(b)
+	return h, err == nil && h.Ring == r.d.Ring && h.Seq != 0
+}
+
+// restore makes a block of a tail slot one of the ring's. A ring that is only read keeps it in memory. r.mu is held.
+func (r *Ring) restore(h block.Header, b []byte) {
+	h.Flags = h.Flags&^block.FlagTail | block.FlagPartial // its keys are not known
+	h.Total = r.total.Add(uint64(h.Bytes))
+	block.Seal(b, &h)
+	if r.cfg.ReadOnly {
+		r.waiting[h.Seq] = &block.Image{Buf: b, Header: h, Refs: 1}
+		return
+	}
+	for range r.devices {
+		d, s, at, err := r.placeLocked()
+		if err != nil {
+			r.problem(fmt.Errorf("an unfinished block cannot be put to its place: %w", err))
+			break
+		}
+		s.inFlight--
+		if _, err := s.file.WriteAt(b, int64(at)*block.Size); err != nil {
+			r.fail(d, err)
+			continue
+		}
+		s.slots[at] = index.SlotOf(&h)
+		s.slots[at].Bloom = slices.Clone(block.BloomOf(b))
+		s.span()
+		d.dirty[s.file] = true
+		break
+	}
+	r.buffers.Put(b)
+}
+
+func (r *Ring) placeLocked() (*device, *segment, int, error) {
+	err := errors.New("no device takes blocks")
+	for _, d := range r.devices {
+		if !d.usable() {
+			continue
+		}
+		var s *segment
+		var at int
+		if s, at, err = r.slotOn(d); err == nil {
+			return d, s, at, nil
+		}
+	}
+	return nil, nil, 0, err
+}
