@@ -30,15 +30,10 @@ func (d *Decoder) Uvarint() uint64 {
 	return v
 }
 
+// varint takes a signed one, zigzag coded.
 func (d *Decoder) varint() int64 {
-	v, n := binary.Varint(d.B)
-	if n <= 0 {
-		d.Bad = true
-		d.B = nil
-		return 0
-	}
-	d.B = d.B[n:]
-	return v
+	u := d.Uvarint()
+	return int64(u>>1) ^ -int64(u&1)
 }
 
 // Bytes takes n bytes, which it borrows.
