@@ -223,11 +223,10 @@ func (q *Results) sendAll(tasks []*task) bool {
 		if !q.send(q.ordered, t) {
 			return false
 		}
-		if group = append(group, t); !narrow {
-			if !q.send(q.work, t) {
-				return false
-			}
-			group = group[:0]
+		if narrow {
+			group = append(group, t)
+		} else if !q.send(q.work, t) {
+			return false
 		}
 	}
 	return q.readAhead(group)

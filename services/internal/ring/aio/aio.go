@@ -199,20 +199,20 @@ func (c *context) add(n, i int, p *Piece) int {
 	return 1
 }
 
-// wait waits for n requests and returns a bit for each piece that was read. If not ok, the kernel may still be at it.
+// wait waits for n requests and returns a bit for each piece that was read. If not ok, the kernel may still be at the others.
 func (c *context) wait(n int, pieces []Piece, done func(int, error)) (ok bool, whole uint64) {
 	var count [8]byte
 	var now unix.Timespec
 	for n > 0 {
 		if _, err := c.done.Read(count[:]); err != nil {
-			return false, 0
+			return false, whole
 		}
 		got, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, c.id, 0, depth, uintptr(unsafe.Pointer(&c.events[0])), uintptr(unsafe.Pointer(&now)), 0)
 		if errno == unix.EINTR {
 			continue
 		}
 		if errno != 0 {
-			return false, 0
+			return false, whole
 		}
 		for _, e := range c.events[:got] {
 			if e.res == int64(len(pieces[e.data].B)) {
