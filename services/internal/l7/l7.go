@@ -6,8 +6,8 @@
 //
 // A verdict follows from the packets of its flow up to now and their times, and from what other flows of the same worker announced before: SDP and FTP the
 // address of what they set up, a call's server its peers, DNS whose an address is. Announcements live in a table of fixed size (expect.go); what DNS told is good for
-// a guess only. A flow whose announcement was seen by another worker is
-// judged by its own packets alone, but for the RTP of calls, which workers tell each other (Calls).
+// a guess only. A flow whose announcement was seen by another worker is judged by its own packets alone, but for the RTP of calls, which workers tell each other
+// (Calls).
 // Without room in the store carriers are recognised all the same, and names of servers that are spread over several segments are not.
 //
 // A protocol is known by a row of signature/table/*.toml or by a dissector, a function with a row in dissectors; an application by the names of its servers in
