@@ -171,7 +171,7 @@ func (d *Decoder) Codes() (c Chunks) {
 		switch i := int(b & codeOf); {
 		case b == codeAll && from < 0:
 			return All
-		case b&codeFrom != 0 && (b&codeMore != 0 || from >= 0), d.Bad:
+		case b&codeFrom != 0 && (b&codeMore != 0 || from >= 0), i < from, d.Bad:
 			d.Bad = true
 			return All
 		case b&codeFrom != 0:
