@@ -254,8 +254,12 @@ func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
 	if r.QueueBytes != 0 {
 		queue = min(queue, r.QueueBytes)
 	}
+	var names []string
+	for _, id := range r.Devices {
+		names = append(names, "storage device "+id)
+	}
 	return ring.Config{
-		Name: r.Name, Dirs: dirs, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
+		Name: r.Name, Dirs: dirs, DeviceNames: names, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
 		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes), Store: rs.store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"galvo/services/api"
 	"galvo/services/internal/ring"
@@ -60,20 +59,8 @@ func (rs *rings) view(r *recorder) api.Ring {
 	if v.State == ringRecording && !slices.ContainsFunc(v.DeviceStates, takes) {
 		v.State, v.Reason = ringStopped, "none of its storage devices takes packets, so it can only be read: deactivate and activate one that works again"
 	}
-	for _, p := range s.Problems {
-		v.Problems = append(v.Problems, named(p, s.Devices, r.Devices))
-	}
+	v.Problems = append(v.Problems, s.Problems...)
 	return v
-}
-
-// named returns what a ring says of its devices, which have numbers and directories there, with their ids.
-func named(problem string, devices []ring.DeviceState, ids []string) string {
-	for i, d := range devices {
-		name := "storage device " + ids[i]
-		problem = strings.ReplaceAll(problem, fmt.Sprintf("device %d (%s)", i, d.Dir), name)
-		problem = strings.ReplaceAll(problem, fmt.Sprintf("device %d:", i), name+":")
-	}
-	return problem
 }
 
 // memory returns the bytes that all open rings take, of their queues and for their readers.

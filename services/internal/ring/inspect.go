@@ -33,9 +33,9 @@ func (r *Ring) Inspect() []SegmentInfo {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []SegmentInfo
-	for _, d := range r.devices {
+	for n, d := range r.devices {
 		for _, s := range d.segments {
-			i := SegmentInfo{Device: d.number, Name: files.SegmentName(s.number), State: [...]string{"empty", "open", "closed"}[s.State], First: s.First, Last: s.Last, SeqLo: s.SeqLo, SeqHi: s.SeqHi, Until: s.Pinned}
+			i := SegmentInfo{Device: n, Name: files.SegmentName(s.number), State: [...]string{"empty", "open", "closed"}[s.State], First: s.First, Last: s.Last, SeqLo: s.SeqLo, SeqHi: s.SeqHi, Until: s.Pinned}
 			if err := r.load(s); err != nil {
 				i.State = "unreadable"
 			}
@@ -87,7 +87,7 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 			slots, closed := slices.Clone(s.slots), s.State == state.Closed
 			r.mu.Unlock()
 			if err != nil {
-				out.problem("device %d: %s: %v", d.number, files.SegmentName(s.number), err)
+				out.problem("%s: %s: %v", d.name, files.SegmentName(s.number), err)
 				continue
 			}
 			out.Segments++
@@ -95,7 +95,7 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 			var none index.Set
 			if closed {
 				if exact, none, err = s.index.All(r.indexed(s)); err != nil {
-					out.problem("device %d: %s: %v", d.number, files.SegmentName(s.number), err)
+					out.problem("%s: %s: %v", d.name, files.SegmentName(s.number), err)
 					exact = nil
 				}
 			}
@@ -125,7 +125,7 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 // verify checks one block.
 func (q *Results) verify(out *Verification, s *segment, i int, b *index.Slot, exact map[uint64][]index.Spot, none *index.Set) {
 	r := q.ring
-	where := fmt.Sprintf("device %d: block %d of %s", s.dev.number, i, files.SegmentName(s.number))
+	where := fmt.Sprintf("%s: block %d of %s", s.dev.name, i, files.SegmentName(s.number))
 	buf, err := r.buffers.Get()
 	if err != nil {
 		out.problem("%v", err)

@@ -378,6 +378,7 @@ func TestFaults(t *testing.T) {
 	}
 	t.Run("full", func(t *testing.T) {
 		set := newSetting(t, 2, 16<<20).create(t)
+		set.cfg.DeviceNames = []string{"the left disk", "the right disk"}
 		r := set.open(t)
 		set.disks["b"].fail = func(name string, write bool, _ int64) error {
 			if write {
@@ -388,7 +389,7 @@ func TestFaults(t *testing.T) {
 		record(t, r, frames)
 		have, _ := collect(t, r, everything)
 		sameFrames(t, frames, have)
-		problems(t, r, "device 1 (b) takes no more blocks")
+		problems(t, r, "the right disk takes no more blocks")
 		if r.Close() == nil {
 			t.Error("closing says nothing about the device")
 		}

@@ -33,12 +33,12 @@ func open(c Config) (*Ring, error) {
 	r.buffers.Size = block.Size
 	var errs []error
 	for i, dir := range c.Dirs {
-		d := &device{number: i, dir: dir, store: c.Store(dir), dirty: make(map[files.File]bool)}
+		d := &device{name: c.DeviceNames[i], dir: dir, store: c.Store(dir), dirty: make(map[files.File]bool)}
 		r.devices = append(r.devices, d)
 		if err := r.openDevice(d); err != nil {
 			d.missing, d.segments = true, nil
-			if err = fmt.Errorf("device %d (%s) is missing: %w", i, dir, err); errors.Is(err, os.ErrNotExist) {
-				err = fmt.Errorf("device %d (%s) is missing: no ring lies there", i, dir)
+			if err = fmt.Errorf("%s is missing: %w", d.name, err); errors.Is(err, os.ErrNotExist) {
+				err = fmt.Errorf("%s is missing: no ring lies there", d.name)
 			}
 			errs = append(errs, err)
 			r.mu.Lock()
@@ -136,7 +136,7 @@ func (r *Ring) openDevice(d *device) error {
 	}
 	if d.failed != nil && !r.cfg.ReadOnly {
 		r.mu.Lock()
-		r.problem(fmt.Errorf("device %d (%s) takes no more blocks: %w", d.number, d.dir, d.failed))
+		r.problem(fmt.Errorf("%s takes no more blocks: %w", d.name, d.failed))
 		r.mu.Unlock()
 	}
 	return nil
@@ -159,9 +159,9 @@ func (r *Ring) sameRing() error {
 			continue
 		}
 		if other, twice := named[d.index]; twice {
-			return fmt.Errorf("%s and %s are the same device of the ring", other, d.dir)
+			return fmt.Errorf("%s and %s are the same device of the ring", other, d.name)
 		}
-		named[d.index] = d.dir
+		named[d.index] = d.name
 	}
 	if n, all := len(r.devices), int(r.d.Devices); n != all {
 		err := fmt.Errorf("it has %d devices, and %d are named", all, n)
@@ -230,7 +230,7 @@ func (r *Ring) pin() {
 			unpin, err := p.Pin(r.memory)
 			r.unpin = append(r.unpin, unpin)
 			if err != nil {
-				r.report(fmt.Errorf("device %d is written with pwrite: %w", d.number, err))
+				r.report(fmt.Errorf("%s is written with pwrite: %w", d.name, err))
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func (r *Ring) recover() {
 		for _, s := range d.segments {
 			if s.State == state.Open {
 				if err := r.scan(s); err != nil {
-					r.problem(fmt.Errorf("device %d: %w", d.number, err))
+					r.problem(fmt.Errorf("%s: %w", d.name, err))
 				}
 				s.span()
 				open = append(open, s)
@@ -128,7 +128,7 @@ func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 			tails[h.Worker] = tail{h, b}
 		}
 		if err != nil {
-			r.problem(fmt.Errorf("device %d: %s: %w", d.number, files.TailsName, err))
+			r.problem(fmt.Errorf("%s: %s: %w", d.name, files.TailsName, err))
 		}
 	}
 	var order []tail

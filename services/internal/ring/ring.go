@@ -36,6 +36,7 @@ import (
 type Config struct {
 	Name         string
 	Dirs         []string // a directory of the ring's own on each device
+	DeviceNames  []string // what errors and problems call the devices, in the order of Dirs; nil = by number and directory
 	Bytes        int64    // on each device
 	SegmentBytes int64    // 0 = a 64th of Bytes, in bounds
 	Replicas     int      // copies of each block beside the first, on other devices: 0 or 1
@@ -79,9 +80,16 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Progress == nil {
 		c.Progress = func(int64, int64) {}
 	}
+	if c.DeviceNames == nil {
+		for i, dir := range c.Dirs {
+			c.DeviceNames = append(c.DeviceNames, fmt.Sprintf("device %d (%s)", i, dir))
+		}
+	}
 	switch {
 	case len(c.Dirs) == 0:
 		return c, errors.New("a ring needs a directory on one device at least")
+	case c.DeviceNames != nil && len(c.DeviceNames) != len(c.Dirs):
+		return c, fmt.Errorf("%d names for %d devices", len(c.DeviceNames), len(c.Dirs))
 	case c.Replicas < 0 || c.Replicas > 1:
 		return c, fmt.Errorf("%d copies of each block beside the first; it is 0 or 1", c.Replicas)
 	case c.Replicas >= len(c.Dirs):
@@ -141,7 +149,9 @@ func Create(ctx context.Context, c Config) error {
 		all.Go(func() {
 			d := d
 			d.Device = uint16(i)
-			errs[i] = createDevice(ctx, c.Store(dir), d, c.Workers, progress)
+			if err := createDevice(ctx, c.Store(dir), d, c.Workers, progress); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", c.DeviceNames[i], err)
+			}
 		})
 	}
 	all.Wait()
@@ -166,7 +176,7 @@ func ignoreMissing(err error) error {
 // createDevice makes the files of one device. The state comes last: without it there is no ring.
 func createDevice(ctx context.Context, s files.Store, d state.Descriptor, workers int, progress func(int64)) error {
 	if f, err := s.Open(files.StateName, false); err == nil {
-		return errors.Join(fmt.Errorf("device %d: %w: there is a ring already", d.Device, os.ErrExist), f.Close())
+		return errors.Join(fmt.Errorf("%w: there is a ring already", os.ErrExist), f.Close())
 	}
 	// Many blocks at once: the devices are asked for as few and as large writes as they take.
 	const burst = 4

@@ -15,7 +15,7 @@ import (
 
 // A device is a ring's part on one device. Ring.mu guards it.
 type device struct {
-	number   int    // in Config.Dirs
+	name     string // in errors and problems
 	index    uint16 // as its description says
 	dir      string
 	store    files.Store
@@ -100,7 +100,7 @@ func (s *segment) age() uint64 {
 func (r *Ring) open(d *device, s *segment) error {
 	if err := r.load(s); err != nil {
 		// What was there cannot be listed, so it is forgotten block by block as it is overwritten.
-		r.problem(fmt.Errorf("device %d: %s: its old content cannot be read: %w", d.number, files.SegmentName(s.number), err))
+		r.problem(fmt.Errorf("%s: %s: its old content cannot be read: %w", d.name, files.SegmentName(s.number), err))
 		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	}
 	s.State, s.used, s.lost = state.Open, 0, 0
@@ -170,7 +170,7 @@ func (r *Ring) load(s *segment) error {
 		s.slots = slots
 		return nil
 	}
-	r.problem(fmt.Errorf("device %d: the index of %s is damaged, so its blocks are asked: %w", s.dev.number, files.SegmentName(s.number), err))
+	r.problem(fmt.Errorf("%s: the index of %s is damaged, so its blocks are asked: %w", s.dev.name, files.SegmentName(s.number), err))
 	return r.scan(s)
 }
 
@@ -232,5 +232,5 @@ func (r *Ring) fail(d *device, err error) {
 		return
 	}
 	d.failed = err
-	r.problem(fmt.Errorf("device %d (%s) takes no more blocks: %w", d.number, d.dir, err))
+	r.problem(fmt.Errorf("%s takes no more blocks: %w", d.name, err))
 }

@@ -156,7 +156,7 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 			}
 		}
 		if until > now && free < minFree && d.failed == nil {
-			return nil, fmt.Errorf("protect an interval of ring %q: only %d of %d segments of device %d would be left to record to; choose a shorter one", r.d.Name, free, len(d.segments), d.number)
+			return nil, fmt.Errorf("protect an interval of ring %q: only %d of %d segments of %s would be left to record to; choose a shorter one", r.d.Name, free, len(d.segments), d.name)
 		}
 	}
 	if len(chosen) == 0 && until > now {

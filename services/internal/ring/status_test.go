@@ -1,12 +1,15 @@
 package ring
 
 import (
+	"errors"
 	"math"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/files"
 )
 
 // What a ring has is said while its first block is unfinished, without anybody having asked for packets.
@@ -87,3 +90,42 @@ func TestShownOfStarvedWorker(t *testing.T) {
 	}
 	s.Finish()
 }
+
+// TestDeviceNames: whatever a ring says of a device, it says with the name that it was given.
+func TestDeviceNames(t *testing.T) {
+	var told []string
+	set := newSetting(t, 1, 32<<20)
+	set.cfg.DeviceNames = []string{"the old disk"}
+	set.cfg.Report = func(err error) { told = append(told, err.Error()) }
+	set.cfg.Store = func(dir string) files.Store { return stubborn{set.disks[dir]} }
+	if _, err := Open(set.cfg); err == nil || !strings.Contains(err.Error(), "the old disk is missing: no ring lies there") {
+		t.Errorf("a ring that is not there: %v", err)
+	}
+	set.create(t)
+	if err := Create(t.Context(), set.cfg); err == nil || !strings.Contains(err.Error(), "the old disk: ") {
+		t.Errorf("a second one: %v", err)
+	}
+	r := set.open(t)
+	defer closeRing(t, r)
+	if !strings.Contains(strings.Join(told, "\n"), "the old disk is written with pwrite: not here") {
+		t.Errorf("told %q", told)
+	}
+	s := r.Stage(0, table)
+	defer s.Finish()
+	for round := range 8 {
+		play(t, s, &traffic{frames: stamp(mix(12, 10_000), round, time.Microsecond)})
+		waitIdle(t, r)
+	}
+	if _, err := r.Protect(math.MinInt64, math.MaxInt64, math.MaxInt64); err == nil || !strings.Contains(err.Error(), "segments of the old disk would be left to record to") {
+		t.Errorf("protect everything: %v", err)
+	}
+	set.cfg.DeviceNames = []string{"a", "b"}
+	if _, err := Open(set.cfg); err == nil || !strings.Contains(err.Error(), "2 names for 1 devices") {
+		t.Errorf("too many names: %v", err)
+	}
+}
+
+// A stubborn device cannot be told of memory.
+type stubborn struct{ *testDisk }
+
+func (stubborn) Pin([]byte) (func(), error) { return func() {}, errors.New("not here") }

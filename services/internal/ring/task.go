@@ -218,7 +218,7 @@ func (q *Results) ours(p place, v *view) error {
 
 // fault says of an error where the block lies.
 func (p place) fault(err error) error {
-	return fmt.Errorf("device %d: block %d of %s: %w", p.s.dev.number, p.i, files.SegmentName(p.s.number), err)
+	return fmt.Errorf("%s: block %d of %s: %w", p.s.dev.name, p.i, files.SegmentName(p.s.number), err)
 }
 
 // copyWaiting copies a block that waits for the disk; ok is false if it no longer does.
