@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,18 +122,32 @@ func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 	}
 }
 
+// tagged returns the set of an endpoint, and which of its entries may be the endpoint's: a bit each.
+func (c *Calls) tagged(addr *[16]byte, port uint16) (set *[callWays]callEntry, which uint) {
+	n, tag := c.place(addr, port)
+	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
+		if uint16(tags) == tag {
+			which |= 1 << i
+		}
+	}
+	return &c.sets[n], which
+}
+
+// of reports whether an entry is an endpoint's and lives longer than until a time, and returns its version: what is read of it then holds if it has that version after,
+// because it may be given to another endpoint meanwhile.
+func (e *callEntry) of(addr *[16]byte, port uint16, after int64) (version uint64, is bool) {
+	version = e.version.Load()
+	return version, version&1 == 0 && e.word[0].Load() == binary.LittleEndian.Uint64(addr[:8]) && e.word[1].Load() == binary.LittleEndian.Uint64(addr[8:]) &&
+		uint16(e.word[2].Load()) == port && int64(e.word[3].Load()) > after
+}
+
 // find adds the calls of an endpoint to into, and the name that the endpoint gave a payload type if into has none. It reports whether there are any.
 func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *flow.Call) bool {
-	lo, hi := binary.LittleEndian.Uint64(addr[:8]), binary.LittleEndian.Uint64(addr[8:])
-	n, tag := c.place(addr, port)
 	found := false
-	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
-		if uint16(tags) != tag {
-			continue
-		}
-		e := &c.sets[n][i]
-		version := e.version.Load()
-		if version&1 != 0 || e.word[0].Load() != lo || e.word[1].Load() != hi || uint16(e.word[2].Load()) != port || int64(e.word[3].Load()) <= now {
+	for set, which := c.tagged(addr, port); which != 0; which &= which - 1 {
+		e := &set[bits.TrailingZeros(which)%callWays]
+		version, is := e.of(addr, port, now)
+		if !is {
 			continue
 		}
 		var ids [4]uint64
@@ -145,7 +160,7 @@ func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *f
 				name = uint32(t)
 			}
 		}
-		if e.version.Load() != version { // it was given to another endpoint meanwhile
+		if e.version.Load() != version {
 			continue
 		}
 		if end := c.endOf(ids[0]); end != 0 && now-int64(end) > int64(callLinger) {
@@ -164,19 +179,10 @@ func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *f
 
 // use returns what an endpoint is for, if a message named it not longer than sdpLife ago.
 func (c *Calls) use(addr *[16]byte, port uint16, now int64) mediaUse {
-	lo, hi := binary.LittleEndian.Uint64(addr[:8]), binary.LittleEndian.Uint64(addr[8:])
-	n, tag := c.place(addr, port)
-	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
-		if uint16(tags) != tag {
-			continue
-		}
-		e := &c.sets[n][i]
-		version := e.version.Load()
-		about := e.word[2].Load()
-		if version&1 != 0 || e.word[0].Load() != lo || e.word[1].Load() != hi || uint16(about) != port || int64(e.word[3].Load()) <= now+int64(mediaLife-sdpLife) {
-			continue
-		}
-		if use := mediaUse(about >> 24); use != mediaOther && e.version.Load() == version {
+	for set, which := c.tagged(addr, port); which != 0; which &= which - 1 {
+		e := &set[bits.TrailingZeros(which)%callWays]
+		version, is := e.of(addr, port, now+int64(mediaLife-sdpLife))
+		if use := mediaUse(e.word[2].Load() >> 24); is && use != mediaOther && e.version.Load() == version {
 			return use
 		}
 	}
