@@ -189,7 +189,7 @@ type MemoryPart struct {
 	Name  string  `json:"name"`
 	Want  uint64  `json:"want" doc:"Bytes that the settings ask for."`
 	Bytes uint64  `json:"bytes" doc:"Bytes granted."`
-	Used  *uint64 `json:"used,omitempty" doc:"Bytes in use now, where that is known."`
+	Used  *uint64 `json:"used,omitempty" doc:"Bytes in use now. Not said of the program: its code, stacks and heaps cannot be told from the tables that fill up inside of the same processes; they count with kernel and system, which is what the machine uses beyond the other parts."`
 	Why   string  `json:"why,omitempty" doc:"Why less than wanted was granted."`
 }
 

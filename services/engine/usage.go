@@ -26,6 +26,7 @@ func (e *Engine) usage() *handover.Usage {
 		memory.FlowTable:     uint64(e.flows) * memory.FlowBytes,
 		memory.Layer7:        e.l7Bytes,
 		memory.Streams:       streams,
+		memory.Statistics:    e.stats.Bytes(),
 		memory.Analysis:      uint64(len(e.slots.all())) * e.slots.bytes,
 	}}
 }

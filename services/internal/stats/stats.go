@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"galvo/services/api"
 	"galvo/services/internal/l7"
@@ -57,6 +58,22 @@ func New(workers int) *Stats {
 
 // Stage returns the stage of a worker, from 0.
 func (s *Stats) Stage(worker int) *Stage { return s.stages[worker] }
+
+// Bytes returns the memory that the counters of all workers take.
+func (s *Stats) Bytes() (sum uint64) {
+	for _, st := range s.stages {
+		sum += uint64(unsafe.Sizeof(*st)) + uint64(cap(st.fresh)) + uint64(len(st.masters))*uint64(unsafe.Sizeof(st.masters[0]))
+		for _, t := range st.layers {
+			sum += t.bytes()
+		}
+		for i := range st.ports {
+			if p := st.ports[i].Load(); p != nil {
+				sum += uint64(unsafe.Sizeof(*p))
+			}
+		}
+	}
+	return sum
+}
 
 // A Stage counts for one worker. It is a pipeline.Stage.
 type Stage struct {

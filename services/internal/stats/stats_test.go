@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -275,5 +276,20 @@ func TestWithUnseen(t *testing.T) {
 		if rows[p.Name] != 1 {
 			t.Errorf("%s is there %d times", p.Name, rows[p.Name])
 		}
+	}
+}
+
+// TestBytes: the counters say what they take of the memory.
+func TestBytes(t *testing.T) {
+	const workers = 4
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s := New(workers)
+	for w := range workers {
+		s.Stage(w).change(0)
+	}
+	runtime.ReadMemStats(&after)
+	if took, says := after.TotalAlloc-before.TotalAlloc, s.Bytes(); says < took*8/10 || says > took {
+		t.Errorf("the counters took %d bytes and say %d", took, says)
 	}
 }

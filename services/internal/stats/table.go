@@ -1,6 +1,9 @@
 package stats
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // A table counts packets and bytes by a small key: an EtherType, an IP protocol, a protocol's id. One worker adds, anybody reads.
 // Counts of a batch are collected apart and shown at its end, so that a packet costs no atomic operation.
@@ -21,6 +24,11 @@ type row struct {
 // newTable returns a table for keys below n. When rows keys were seen the others share the last row.
 func newTable(n, rows int) *table {
 	return &table{index: make([]uint16, n), rows: make([]row, rows), touched: make([]uint16, 0, rows)}
+}
+
+// bytes returns the memory that the table takes.
+func (t *table) bytes() uint64 {
+	return uint64(unsafe.Sizeof(*t)) + uint64(len(t.rows))*uint64(unsafe.Sizeof(row{})) + 2*uint64(cap(t.index)+cap(t.touched))
 }
 
 // overflow is the key of the row for keys that found no row of their own.
