@@ -238,7 +238,7 @@ func Routes() []Route {
 		{Method: http.MethodPost, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Upload a file, make a directory, or rename", Upload: true,
 			Query: []string{
 				"directory: true makes a directory instead of a file", "rename: new path of what is there already, from the top of the device",
-				"offset: where the body begins in the file; an upload that broke off goes on at the size of PATH.part", "total: size of the whole file, if the body is only a part of it",
+				"offset: where the body begins in the file; an upload that broke off goes on at the size of PATH.part, which is in the error about another offset too", "total: size of the whole file, if the body is only a part of it",
 			}},
 		{Method: http.MethodDelete, Path: FilesPath, Service: ServiceEngine, Role: RoleCapture, Summary: "Delete a file or a directory",
 			Query: []string{"everything: true deletes a directory with everything in it"}},

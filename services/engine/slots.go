@@ -17,6 +17,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
+	"galvo/services/internal/volume"
 )
 
 // slots are the places in which savefiles are analysed beside the live traffic.
@@ -232,7 +233,7 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 			return nil, err
 		}
 		for _, f := range list.Files {
-			if f.Type == "file" && f.Bytes > 0 && !strings.HasSuffix(f.Name, ".part") {
+			if f.Type == "file" && f.Bytes > 0 && !volume.IsPart(f.Name) {
 				files = append(files, api.StoredFile{Device: v.ID(), Path: path.Join(info.Path, f.Name)})
 			}
 		}

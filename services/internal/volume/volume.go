@@ -325,6 +325,9 @@ func (v *Volume) Rename(from, to string) error {
 	case v.busy(from):
 		return conflict("%s is being written: stop the capture before it is renamed", from)
 	}
+	if err := checkNotPart(to); err != nil {
+		return err
+	}
 	if _, err := v.root.Lstat(from); err != nil {
 		return v.failed(from, err)
 	}

@@ -311,3 +311,50 @@ func FuzzClean(f *testing.F) {
 		}
 	})
 }
+
+// Every name that a file may have can be uploaded, also in parts, and no file that is there is taken for a part.
+func TestUploadLongNames(t *testing.T) {
+	v := open(t, t.TempDir())
+	up := func(name string, u Upload, s string) error {
+		u.Path = name
+		_, err := v.Upload(u, strings.NewReader(s))
+		return err
+	}
+	for _, name := range []string{strings.Repeat("a", 250), strings.Repeat("a", 251), strings.Repeat("a", 254) + "b", strings.Repeat("a", 254) + "c", strings.Repeat("\u20ac", 85)} {
+		if err := up(name, Upload{Total: 10}, "hello"); err != nil {
+			t.Fatalf("the first part of a name of %d bytes: %v", len(name), err)
+		}
+		if err := up(name, Upload{Offset: 1, Total: 10}, "world"); kindOf(err) != api.Conflict || !slices.Equal(api.ErrorOf(err).Expected, []string{"5"}) {
+			t.Errorf("another offset: %v", err)
+		}
+	}
+	list, err := v.List("")
+	if err != nil || len(list.Files) != 5 {
+		t.Fatalf("%d parts, %v", len(list.Files), err)
+	}
+	for _, f := range list.Files {
+		if !IsPart(f.Name) || checkName(f.Name) != nil {
+			t.Errorf("a part is called %q", f.Name)
+		}
+	}
+	for _, name := range []string{strings.Repeat("a", 254) + "c", strings.Repeat("\u20ac", 85)} {
+		if err := up(name, Upload{Offset: 5, Total: 10}, "world"); err != nil {
+			t.Errorf("the second part: %v", err)
+		}
+		if f, err := v.Stat(name); err != nil || f.Bytes != 10 {
+			t.Errorf("%+v, %v", f, err)
+		}
+	}
+	if err := up(strings.Repeat("a", 256), Upload{Total: -1}, "x"); kindOf(err) != api.BadRequest || !strings.Contains(err.Error(), "256 bytes") {
+		t.Errorf("256 bytes: %v", err)
+	}
+	if err := up("whole", Upload{Total: -1}, "x"); err != nil {
+		t.Fatal(err)
+	}
+	_, created := v.Create("", "whole.part")
+	for what, err := range map[string]error{"upload": up("f.part", Upload{Total: -1}, "x"), "rename": v.Rename("whole", "f.part"), "capture": created} {
+		if kindOf(err) != api.BadRequest || !strings.Contains(err.Error(), ".part") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

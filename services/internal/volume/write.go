@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -71,6 +73,9 @@ func (v *Volume) Create(dir, name string) (*File, error) {
 // create makes one file. The error is fs.ErrExist, or an *api.Error.
 func (v *Volume) create(p string) (*File, error) {
 	p, err := v.clean(p, true)
+	if err == nil {
+		err = checkNotPart(p)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -256,6 +261,32 @@ func (v *Volume) cut(n note, whole func(f *os.File, good int64) (int64, error)) 
 // partSuffix marks an upload that is not complete.
 const partSuffix = ".part"
 
+// IsPart reports whether a file of that name is an upload that is not complete. No other file gets such a name: the next upload would overwrite it.
+func IsPart(name string) bool { return strings.HasSuffix(name, partSuffix) }
+
+// partOf returns what an upload is called until it is complete. Of a name that leaves no room for the suffix there is the beginning, and what tells it from others.
+func partOf(p string) string {
+	dir, name := path.Split(p)
+	if len(name)+len(partSuffix) <= maxElement {
+		return p + partSuffix
+	}
+	hash := fnv.New64a()
+	io.WriteString(hash, name) //nolint:errcheck // a hash takes everything
+	suffix := fmt.Sprintf("~%016x%s", hash.Sum64(), partSuffix)
+	end := maxElement - len(suffix)
+	for !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return dir + name[:end] + suffix
+}
+
+func checkNotPart(p string) error {
+	if IsPart(p) {
+		return bad("names that end in %s are those of uploads that are not complete: choose another name than %s", partSuffix, path.Base(p))
+	}
+	return nil
+}
+
 // An Upload says what is uploaded.
 type Upload struct {
 	Path   string
@@ -264,7 +295,7 @@ type Upload struct {
 	Limit  uint64 // size of the largest file that is taken; 0 is no limit
 }
 
-// Upload stores what in holds. Until the file is complete it is called NAME.part, and an upload that broke off goes on at its size.
+// Upload stores what in holds. Until the file is complete it is called as partOf says, and an upload that broke off goes on at its size.
 func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	p, err := v.clean(u.Path, true)
 	if err != nil {
@@ -273,7 +304,7 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if p == "" {
 		return api.File{}, bad("name the file")
 	}
-	if err := checkName(path.Base(p) + partSuffix); err != nil {
+	if err := checkNotPart(p); err != nil {
 		return api.File{}, err
 	}
 	if _, err := v.root.Lstat(p); err == nil {
@@ -284,7 +315,7 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 			return api.File{}, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no directory %s on %s: make it first", dir, v.name)}
 		}
 	}
-	part := p + partSuffix
+	part := partOf(p)
 	if !v.claim(part) {
 		return api.File{}, conflict("%s is being uploaded", p)
 	}
