@@ -128,6 +128,8 @@ func (e *Engine) postFile(w http.ResponseWriter, r *http.Request, v *volume.Volu
 	to := query.Get("rename")
 	var err error
 	switch {
+	case query.Has("rename") && (directory || query.Has("offset") || query.Has("total")), directory && (query.Has("offset") || query.Has("total")):
+		return badRequest("directory, rename and offset with total do not go together: a request does one thing")
 	case directory || strings.HasSuffix(p, "/"):
 		err = v.MakeDirectory(p)
 	case query.Has("rename"):

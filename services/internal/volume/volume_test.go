@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,6 +179,17 @@ func TestUploadGoesOn(t *testing.T) {
 	}
 	if _, err := up(Upload{Total: -1, Limit: 10}, "hello world", false); kindOf(err) != api.TooLarge {
 		t.Errorf("more than the limit: %v", err)
+	}
+	if _, err := up(Upload{Offset: 5, Total: -1}, "x", false); kindOf(err) != api.Conflict || !slices.Equal(api.ErrorOf(err).Expected, []string{"0"}) {
+		t.Errorf("going on with what is not there: %v", err)
+	}
+	if _, err := v.Stat("f.part"); kindOf(err) != api.NotFound {
+		t.Error("an upload that was refused left a part")
+	}
+	for _, total := range []int64{math.MaxInt64, math.MaxInt64 - 1} {
+		if f, err := up(Upload{Total: total}, "hello", false); err != nil || f.Bytes != 5 {
+			t.Errorf("the first part of %d bytes: %+v, %v", total, f, err)
+		}
 	}
 	if f, err := up(Upload{Total: -1}, "hello world", false); err != nil || f.Path != "f" || f.Bytes != 11 {
 		t.Errorf("whole: %+v, %v", f, err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -351,11 +352,14 @@ func (v *Volume) unclaim(p string) {
 
 // upload appends to the file part, and reports whether it is complete.
 func (v *Volume) upload(part string, u Upload, in io.Reader) (done bool, err error) {
-	flags := os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	flags := os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
 	if u.Offset == 0 {
-		flags |= os.O_TRUNC
+		flags |= os.O_CREATE | os.O_TRUNC
 	}
 	f, err := v.root.OpenFile(part, flags, 0o600)
+	if u.Offset > 0 && errors.Is(err, fs.ErrNotExist) {
+		return false, &api.Error{Kind: api.Conflict, Text: "nothing of the upload is there: begin with offset=0", Expected: []string{"0"}}
+	}
 	if err != nil {
 		return false, v.failed(part, err)
 	}
@@ -376,7 +380,7 @@ func (v *Volume) upload(part string, u Upload, in io.Reader) (done bool, err err
 		most = u.Total
 	}
 	if most > 0 || u.Total == 0 {
-		in = io.LimitReader(in, most-u.Offset+1)
+		in = io.LimitReader(in, min(most, math.MaxInt64-1)-u.Offset+1) // a byte more, to see that it is too much
 	}
 	n, err := io.Copy(f, in)
 	size := u.Offset + n
