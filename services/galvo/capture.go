@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -40,6 +42,7 @@ func remoteCapture(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the output has gone: that is an error of writing, and the last line is printed
 	now := time.Now()
 	start, errFrom := parseTime(*from, now)
 	end, errTo := parseTime(*to, now)
@@ -102,6 +105,17 @@ func parseTime(s string, now time.Time) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
+	t, err := readTime(s, now)
+	if err == nil && (t < 0 || t > lastTime) {
+		err = fmt.Errorf("%q is not between 1970 and 2116", s)
+	}
+	return t, err
+}
+
+// lastTime is the latest time that the API takes.
+const lastTime = 1 << 62 / 1000
+
+func readTime(s string, now time.Time) (int64, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
 		return n, nil
 	}

@@ -27,11 +27,12 @@ func checkFilter(_ context.Context, args []string) error {
 	if err != nil {
 		return reportFilter(rest[0], err)
 	}
-	fmt.Println(compiled)
+	text := compiled.String() + "\n"
 	if *words {
-		fmt.Println(compiled.Words())
+		text += compiled.Words() + "\n"
 	}
-	return nil
+	_, err = os.Stdout.WriteString(text)
+	return err
 }
 
 // reportFilter prints what is wrong with an expression, and where.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -10,10 +11,12 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"galvo/services/api"
@@ -74,6 +77,8 @@ func readArguments(args []string) (*readFlags, error) {
 		return nil, wrongUsage("-format is pcapng, pcap or pcap-ns, not %q", r.format)
 	case r.flows && r.out != "" && len(r.files) > 1:
 		return nil, wrongUsage("-flows and -w together take one file")
+	case r.flows && r.out == "-":
+		return nil, wrongUsage("-flows has standard output for itself: name a file for -w")
 	}
 	return &r, nil
 }
@@ -84,6 +89,7 @@ func read(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the output has gone: that is an error of writing, and the last line is printed
 	collectLate(readHeapBytes)
 	begin := time.Now()
 	f, err := readFilter(r)
@@ -109,6 +115,9 @@ func read(ctx context.Context, args []string) error {
 	}
 	var errs []error
 	for _, files := range runs {
+		if ctx.Err() != nil {
+			break
+		}
 		c, err := readFiles(ctx, r, f, files, rows)
 		if err != nil {
 			errs = append(errs, err)
@@ -202,7 +211,7 @@ func readEnv(c *config.Config, expression string) *filter.Env {
 
 // readFiles runs files, merged in time order, through one worker. The error is about a file or the output; what could be read was.
 func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []string, rows *csv.Writer) (api.Capture, error) {
-	source, err := savefile.Open(files, os.Stdin)
+	source, err := savefile.Open(files, interruptible(ctx, os.Stdin))
 	if err != nil {
 		return api.Capture{}, err
 	}
@@ -257,13 +266,28 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	}
 	worker.Stages = append(worker.Stages, captures.Stage(0))
 
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	writing, giveUp := later(ctx, writeGrace)
+	defer giveUp()
 	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx, out) }()
+	go func() {
+		err := c.Run(writing, out)
+		if err != nil && list == nil { // nothing looks at the rest any more
+			stop()
+		}
+		ended <- err
+	}()
 	<-c.Attached()
-	readErr := worker.Run(ctx)
+	readErr := worker.Run(reading)
 	captures.Stage(0).Finish()
 	c.Finish("end of the savefile")
 	runErr := <-ended
+	if readErr != nil && ctx.Err() != nil {
+		readErr = errInterrupted
+	} else if errors.Is(readErr, context.Canceled) {
+		readErr = nil // there was nowhere to write to any more
+	}
 	var end *sink.End
 	if errors.As(runErr, &end) && end.Err != nil {
 		runErr = end.Err
@@ -276,10 +300,11 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	if n := done.Forgotten; n > 0 {
 		fmt.Fprintf(os.Stderr, "galvo read: %d TCP packets were judged without what came before in their stream, because there was no memory to keep that\n", n)
 	}
+	var sumErr error
 	if summary {
-		printSummary(os.Stdout, source, counts, worker.Flows, &done)
+		sumErr = printSummary(os.Stdout, source, counts, worker.Flows, &done)
 	}
-	return done, errors.Join(readErr, runErr, closeOut())
+	return done, errors.Join(readErr, runErr, sumErr, closeOut())
 }
 
 // readSink opens the file of -w, which must not be one of those that are read. It may be closed twice.
@@ -422,7 +447,8 @@ func l4Name(proto uint8) string {
 }
 
 // printSummary says what is in the savefiles, and what the filter took of it.
-func printSummary(w io.Writer, source *savefile.Source, counts *stats.Stats, flows *flow.Table, c *api.Capture) {
+func printSummary(to io.Writer, source *savefile.Source, counts *stats.Stats, flows *flow.Table, c *api.Capture) error {
+	w := bufio.NewWriter(to)
 	counts.Tick(math.MaxInt64)
 	table := source.Interfaces()
 	fmt.Fprintf(w, "frames      %d\nmatching    %d\nflows       %d\ninterfaces  %d\n", c.Captured+c.Ignored+c.Dropped+c.Held, c.Captured, flows.Counters().Created, len(table))
@@ -430,4 +456,5 @@ func printSummary(w io.Writer, source *savefile.Source, counts *stats.Stats, flo
 	for _, p := range counts.Protocols() {
 		fmt.Fprintf(w, "%-6s %-20s %12d %15d\n", p.Layer, p.Name, p.Packets, p.Bytes)
 	}
+	return w.Flush()
 }

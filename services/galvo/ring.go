@@ -124,13 +124,17 @@ func verifyRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 		return err
 	}
 	problems := append(r.State().Problems, v.Problems...)
+	out := bufio.NewWriter(os.Stdout)
 	for _, p := range problems {
-		fmt.Println(p)
+		fmt.Fprintln(out, p)
 	}
 	if hidden := v.Found - uint64(len(v.Problems)); hidden > 0 {
-		fmt.Printf("and %d more\n", hidden)
+		fmt.Fprintf(out, "and %d more\n", hidden)
 	}
-	fmt.Printf("%d segments, %d blocks, %d packets, %d problems\n", v.Segments, v.Blocks, v.Packets, len(problems))
+	fmt.Fprintf(out, "%d segments, %d blocks, %d packets, %d problems\n", v.Segments, v.Blocks, v.Packets, len(problems))
+	if err := out.Flush(); err != nil {
+		return err
+	}
 	if len(problems) > 0 {
 		return errReported
 	}
