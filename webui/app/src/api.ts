@@ -273,9 +273,12 @@ export class Refusal extends Error {
   }
 }
 
+// How long an answer may take, in ms. What changes something may take long: a disk is unlocked, a folder deleted with everything in it.
+const patience = { GET: 10_000, other: 120_000 };
+
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   const headers: Record<string, string> = { "X-Requested-With": "galvo" };
-  const init: RequestInit = { method, headers };
+  const init: RequestInit = { method, headers, signal: AbortSignal.timeout(method === "GET" ? patience.GET : patience.other) };
   if (body !== undefined) {
     headers["Content-Type"] = "application/json";
     init.body = JSON.stringify(body);
@@ -286,7 +289,7 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
     reply = await fetch("/api/v1" + path, init);
     text = await reply.text();
   } catch {
-    throw new Refusal(0, { error: "The device does not answer.", kind: "unavailable", pos: 0, len: 0, expected: null });
+    throw away();
   }
   if (!reply.ok) {
     throw new Refusal(reply.status, failureOf(text, reply));
@@ -294,7 +297,10 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
-function failureOf(text: string, reply: Response): Failure {
+// away is the refusal of a device that does not answer.
+export const away = () => new Refusal(0, { error: "The device does not answer.", kind: "unavailable", pos: 0, len: 0, expected: null });
+
+export function failureOf(text: string, reply: Response): Failure {
   try {
     return JSON.parse(text) as Failure;
   } catch {

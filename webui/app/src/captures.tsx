@@ -24,7 +24,7 @@ const filter: Column<Capture> = {
         {c.user} from {c.client}, {destination(c)}
       </span>
       {c.scan && <Scanned scan={c.scan} />}
-      {c.forgotten ? <span class="line bad">{count(c.forgotten)} TCP packets were judged without what came before in their stream</span> : null}
+      {c.forgotten ? <span class="said bad">{count(c.forgotten)} TCP packets were judged without what came before in their stream</span> : null}
     </>
   ),
   exact: (c) => [c.expression, destination(c)].filter(Boolean).join("\n"),

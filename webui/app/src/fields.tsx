@@ -1,7 +1,7 @@
 // The fields of forms.
 
 import type { Signal } from "@preact/signals";
-import { time } from "./format";
+import { local, zone } from "./format";
 
 interface Choice {
   label: string;
@@ -43,25 +43,30 @@ export function Limit({ what, none = "no limit", value }: { what: string; none?:
   );
 }
 
-// timeField writes a time (µs) as a field for times does, in the browser's zone; timeOf reads it.
-export const timeField = (us: number) => time(us).replace(" ", "T");
+// timeField writes a time (µs) as a field for times does, in the browser's zone.
+export const timeField = (us: number) => local(us).replace(" ", "T");
 
-export function timeOf(text: string): number | undefined {
-  return text === "" ? undefined : Date.parse(text) * 1000;
+// timeOf reads it. Where clocks are set back, a time comes twice: for an end the later one is meant, so that nothing is left out.
+export function timeOf(text: string, which: "earlier" | "later" = "earlier"): number | undefined {
+  if (text === "") return undefined;
+  const us = Date.parse(text) * 1000;
+  const twice = which === "later" ? [3600e6, 1800e6].find((back) => local(us + back) === local(us)) : 0;
+  return us + (twice ?? 0);
 }
 
 interface TimeProps {
   label: string;
   value: Signal<string>;
   min?: number | undefined;
+  which?: "later"; // of two times that are written so
   wrong?: boolean;
   about?: string; // id of what says what is wrong
 }
 
-export function Time({ label, value, min, wrong = false, about }: TimeProps) {
+export function Time({ label, value, min, which, wrong = false, about }: TimeProps) {
   return (
     <label>
-      {label}
+      {label}, {zone(timeOf(value.value, which))}
       <input
         type="datetime-local"
         step={1}

@@ -1,6 +1,6 @@
 import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { call, type Directory, type FileEntry, Refusal } from "./api";
+import { away, call, type Directory, failureOf, type FileEntry, Refusal } from "./api";
 import { bytes, count, time } from "./format";
 import { say } from "./state";
 import { devices, refreshDevices } from "./storage";
@@ -86,24 +86,27 @@ const columns: Column<FileEntry>[] = [
   },
 ];
 
-const piece = 32 << 20; // bytes of an upload in one request
+const piece = 8 << 20; // bytes of an upload in one request
+const tries = 10; // without progress
+const pause = 2000; // ms between them
 
-// upload sends a file in pieces; what broke off goes on where the device has come to.
+// upload sends a file in pieces; what broke off goes on where the device has come to, also when the file is chosen again later.
 async function upload(f: File, progress: (done: number) => void): Promise<void> {
   const to = `/api/v1${url([path.value, f.name].filter(Boolean).join("/"))}`;
-  let patience = 10;
+  let patience = tries;
   for (let at = 0; at < f.size || at === 0; ) {
     const end = Math.min(at + piece, f.size);
     const failed = await fetch(`${to}?offset=${at}&total=${f.size}`, { method: "POST", headers: { "X-Requested-With": "galvo" }, body: f.slice(at, end) }).then(
-      async (reply) => (reply.ok ? null : new Refusal(reply.status, JSON.parse(await reply.text()))),
-      () => new Refusal(0, { error: "The device does not answer.", kind: "unavailable", pos: 0, len: 0, expected: null }),
+      async (reply) => (reply.ok ? null : new Refusal(reply.status, failureOf(await reply.text(), reply))),
+      away,
     );
     const has = Number(failed?.failure.expected?.[0]);
-    if (failed === null) at = end;
+    if (failed === null) [at, patience] = [end, tries];
     else if (patience-- > 0 && Number.isInteger(has) && has !== at) at = has;
+    else if (patience-- > 0 && failed.failure.kind === "unavailable") await new Promise((done) => setTimeout(done, pause));
     else throw failed;
     progress(at);
-    if (f.size === 0) return;
+    if (f.size === 0 && failed === null) return;
   }
 }
 

@@ -15,6 +15,9 @@ export const checked = computed(() => check.value?.of === expression.value && ch
 
 const from = () => view.value || source.value;
 
+// slow says that an answer is awaited so long that the one before must not be shown any more.
+export const slow = signal(false);
+
 let asking = false;
 
 effect(() => {
@@ -26,15 +29,20 @@ async function ask(): Promise<void> {
   if (asking) return;
   asking = true;
   while (access.peek() === "in" && !checked.peek()) {
+    const late = setTimeout(() => (slow.value = true), 500);
     const about = { of: expression.peek(), from: untracked(from) };
     try {
       check.value = { ...about, ...(await call<FilterCheck>("POST", "/filter/check", { expression: about.of, ...(about.from && { source: about.from }) })) };
     } catch (e) {
       check.value = null;
       if (!(e instanceof Refusal && known(e, about.from))) say(e);
+      slow.value = true;
       await new Promise((done) => setTimeout(done, 2000));
+    } finally {
+      clearTimeout(late);
     }
   }
+  slow.value = false;
   asking = false;
 }
 

@@ -36,16 +36,23 @@ export function count(n: number): string {
   return n.toLocaleString("en-US").replaceAll(",", "\u202f");
 }
 
-// time shows microseconds since the epoch in the browser's zone.
+// time shows microseconds since the epoch in the browser's zone, and says its offset where that was or will be another one than now.
 export function time(us: number): string {
+  const there = zone(us);
+  return there === zone() ? local(us) : `${local(us)} ${there}`;
+}
+
+// local is a time (µs) without its offset.
+export function local(us: number): string {
   const d = new Date(us / 1000);
   const pad = (n: number) => String(n).padStart(2, "0");
   const date = `${d.getFullYear()}-${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
   return `${date} ${pad(d.getHours())}:${pad(d.getMinutes())}:${pad(d.getSeconds())}`;
 }
 
-export function zone(): string {
-  const off = -new Date().getTimezoneOffset();
+// zone is the offset of the browser's zone at a time (µs).
+export function zone(us = Date.now() * 1000): string {
+  const off = -new Date(us / 1000).getTimezoneOffset();
   const pad = (n: number) => String(Math.floor(n)).padStart(2, "0");
   return `UTC${off < 0 ? "-" : "+"}${pad(Math.abs(off) / 60)}:${pad(Math.abs(off) % 60)}`;
 }

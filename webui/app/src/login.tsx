@@ -1,7 +1,8 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { focusFilter } from "./filter";
 import { sentence } from "./format";
-import { login, user } from "./state";
+import { ended, login, user } from "./state";
 
 export function Login() {
   const name = useSignal(user.value);
@@ -9,7 +10,10 @@ export function Login() {
   const refused = useSignal("");
   const busy = useSignal(false);
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.focus(), []);
+  useEffect(() => {
+    field.current?.focus();
+    return () => requestAnimationFrame(focusFilter);
+  }, []);
   const submit = async (e: Event) => {
     e.preventDefault();
     if (busy.value) return;
@@ -26,6 +30,7 @@ export function Login() {
     <main class="login">
       <form class="panel" onSubmit={submit}>
         <h1>Galvo</h1>
+        {ended.value && <p class="warn">Your session has ended. Log in again; the filter that you wrote is still there.</p>}
         <label>
           User
           <input required autocomplete="username" value={name.value} onInput={(e) => (name.value = e.currentTarget.value)} />

@@ -3,7 +3,8 @@ import { render } from "preact";
 import { call, type Status } from "./api";
 import { Captures, Finished } from "./captures";
 import { focusFilter } from "./filter";
-import { time, zone } from "./format";
+import { keepFocus } from "./focus";
+import { duration, time, zone } from "./format";
 import { Login } from "./login";
 import { Files } from "./files";
 import { Ports } from "./ports";
@@ -11,7 +12,7 @@ import { Protocols } from "./protocols";
 import { Analyses, Viewed } from "./slots";
 import { Rings } from "./rings";
 import { Start } from "./start";
-import { access, begin, contact, lastSeen, logout, notice, say, snapshot, status } from "./state";
+import { access, begin, clockOff, contact, lastSeen, logout, notice, say, snapshot, status } from "./state";
 import { StorageDevices } from "./storage";
 
 // Health is the state of the device in a word; never by colour alone.
@@ -62,6 +63,8 @@ async function keepSettings(): Promise<void> {
   }
 }
 
+const clockTolerance = 30_000; // ms
+
 function Problems() {
   const problems = status.value?.problems ?? [];
   return (
@@ -72,6 +75,12 @@ function Problems() {
           <button type="button" onClick={keepSettings}>
             Keep them
           </button>
+        </p>
+      )}
+      {Math.abs(clockOff.value) > clockTolerance && (
+        <p class="note warn" id="clock">
+          The clock of the device is {duration(1000 * Math.abs(clockOff.value))} {clockOff.value > 0 ? "ahead of" : "behind"} that of this computer. All times on this page are the
+          device's. Set the clock that is wrong.
         </p>
       )}
       {problems.map((p) => (
@@ -102,8 +111,8 @@ function Notice() {
 function Main() {
   const s = snapshot.value;
   useEffect(() => {
-    document.addEventListener("keydown", slash);
-    return () => document.removeEventListener("keydown", slash);
+    document.addEventListener("keydown", key);
+    return () => document.removeEventListener("keydown", key);
   }, []);
   return (
     <>
@@ -130,15 +139,27 @@ function Main() {
   );
 }
 
-// slash leads to the filter, unless somebody writes one.
-function slash(e: KeyboardEvent): void {
+// key: a slash leads to the filter, unless somebody writes one, and Escape dismisses the notice.
+function key(e: KeyboardEvent): void {
+  if (e.key === "Escape") notice.value = "";
   const writing = e.target instanceof Element && e.target.matches("input, select, textarea");
   if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || writing) return;
   e.preventDefault();
   focusFilter();
 }
 
-const pages = { asking: () => null, out: Login, in: Main };
+// Away is shown to who was logged in and opens the page of a device that does not answer.
+function Away() {
+  return (
+    <main class="login">
+      <p class="note warn" role="alert">
+        The device does not answer at {location.host}. This page goes on asking. Meanwhile look whether the device is on, and whether the network leads to it.
+      </p>
+    </main>
+  );
+}
+
+const pages = { asking: () => null, away: Away, out: Login, in: Main };
 
 function Page() {
   const Shown = pages[access.value];
@@ -147,4 +168,5 @@ function Page() {
 
 const root = document.getElementById("page");
 if (root) render(<Page />, root);
+keepFocus();
 begin();

@@ -1,7 +1,6 @@
 import { useSignal } from "@preact/signals";
 import { call, type Failure, Refusal, type RingRequest, type RingRule } from "./api";
 import { bytes, sentence } from "./format";
-import { say } from "./state";
 import { devices, Dialog, refreshDevices } from "./storage";
 
 // kinds are what rules may be for: how the list has it, and an example of the value.
@@ -68,7 +67,6 @@ export function NewRing({ close }: { close: () => void }) {
   const twice = useSignal(false);
   const rows = useSignal<Row[]>([]);
   const refused = useSignal<Failure | null>(null);
-  const busy = useSignal(false);
 
   const ids = chosen.value ?? active.slice(0, 1).map((d) => d.id);
   const here = active.filter((d) => ids.includes(d.id));
@@ -76,7 +74,7 @@ export function NewRing({ close }: { close: () => void }) {
   const wanted = Math.round(Number(size.value) * (units.find(([text]) => text === unit.value)?.[1] ?? 1));
   const tooMuch = here.length > 0 && wanted > room;
   const copied = twice.value && here.length > 1;
-  const ready = name.value !== "" && here.length > 0 && wanted > 0 && !tooMuch && !busy.value;
+  const ready = name.value !== "" && here.length > 0 && wanted > 0 && !tooMuch;
 
   const done = async () => {
     const request: RingRequest = {
@@ -86,16 +84,13 @@ export function NewRing({ close }: { close: () => void }) {
       replication: copied ? 1 : 0,
       rules: rows.value.map(ruleOf),
     };
-    busy.value = true;
     try {
       await call("POST", "/rings", request);
-      close();
-      void refreshDevices();
     } catch (e) {
       if (e instanceof Refusal) refused.value = e.failure;
-      else say(e);
+      throw e;
     }
-    busy.value = false;
+    void refreshDevices();
   };
   const choose = (id: string, yes: boolean) => (chosen.value = yes ? [...ids, id] : ids.filter((x) => x !== id));
   const change = (to: Row[]) => {
@@ -105,7 +100,7 @@ export function NewRing({ close }: { close: () => void }) {
   const wrongRule = ruleOfFailure(refused.value);
 
   return (
-    <Dialog title="Create a packet ring buffer" done={done} close={close} ready={ready} doing="Create ring">
+    <Dialog title="Create a packet ring buffer" done={done} close={close} ready={ready} doing="Create ring" said={refused.value !== null}>
       <label>
         Name
         <input
@@ -183,7 +178,7 @@ export function NewRing({ close }: { close: () => void }) {
           Add rule
         </button>
       </fieldset>
-      <p class="bad" role="alert" id="refused">
+      <p class="bad" role="alert">
         {refused.value && !(wrongRule in rows.value) && wordsOf(refused.value)}
       </p>
     </Dialog>

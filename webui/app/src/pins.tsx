@@ -3,7 +3,8 @@
 import { useSignal } from "@preact/signals";
 import { call, type Ring } from "./api";
 import { Time, timeField, timeOf } from "./fields";
-import { sentence, time, zone } from "./format";
+import { time } from "./format";
+import { snapshot } from "./state";
 import { Dialog } from "./storage";
 
 const second = 1e6; // microseconds
@@ -17,33 +18,24 @@ export function Keep({ r, close }: { r: Ring; close: () => void }) {
   const newest = Math.ceil(((r.newest ?? 0) + 1) / second) * second; // the end is not part of the interval
   const from = useSignal(timeField(Math.max(oldest, newest - 300 * second)));
   const to = useSignal(timeField(newest));
-  const until = useSignal(timeField(Date.now() * 1000 + 7 * day));
-  const refused = useSignal("");
-  const busy = useSignal(false);
+  const now = snapshot.value?.time ?? 0; // the device's, since the browser's may be another
+  const until = useSignal(timeField(now + 7 * day));
   const start = timeOf(from.value);
-  const end = timeOf(to.value);
-  const over = timeOf(until.value);
+  const end = timeOf(to.value, "later");
+  const over = timeOf(until.value, "later");
   const whole = start !== undefined && end !== undefined && over !== undefined;
-  const wrong = whole && end <= start ? "The end is not after the start." : whole && over <= Date.now() * 1000 ? "The protection would be over already." : "";
+  const wrong = whole && end <= start ? "The end is not after the start." : whole && over <= now ? "The protection would be over already." : "";
   const done = async () => {
-    if (!whole) return;
-    busy.value = true;
-    try {
-      await protect(r, start, end, over);
-      close();
-    } catch (e) {
-      refused.value = sentence(e instanceof Error ? e.message : String(e));
-    }
-    busy.value = false;
+    if (whole) await protect(r, start, end, over);
   };
   return (
-    <Dialog title={`Keep packets of the ring ${r.name}`} done={done} close={close} ready={whole && wrong === "" && !busy.value} doing="Keep them">
+    <Dialog title={`Keep packets of the ring ${r.name}`} done={done} close={close} ready={whole && wrong === ""} doing="Keep them">
       <p>Packets of this time are not overwritten, and recording goes on in the rest of the ring. Whole segments are kept.</p>
-      <Time label={`From, ${zone()}`} value={from} about="kept" />
-      <Time label="To" value={to} wrong={wrong !== ""} about="kept" />
-      <Time label="Keep until" value={until} about="kept" />
+      <Time label="From" value={from} about="kept" />
+      <Time label="To" value={to} which="later" wrong={wrong !== ""} about="kept" />
+      <Time label="Keep until" value={until} which="later" about="kept" />
       <p class="bad" role="alert" id="kept">
-        {wrong || refused.value}
+        {wrong}
       </p>
     </Dialog>
   );

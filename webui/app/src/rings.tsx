@@ -204,21 +204,12 @@ export function Rings({ rings }: { rings: Ring[] }) {
 
 function Delete({ r, close }: { r: Ring; close: () => void }) {
   const typed = useSignal("");
-  const refused = useSignal("");
-  const busy = useSignal(false);
   const done = async () => {
-    busy.value = true;
-    try {
-      await call("DELETE", `/rings/${encodeURIComponent(r.name)}`);
-      close();
-      void refreshDevices();
-    } catch (e) {
-      refused.value = sentence(e instanceof Error ? e.message : String(e));
-    }
-    busy.value = false;
+    await call("DELETE", `/rings/${encodeURIComponent(r.name)}`);
+    void refreshDevices();
   };
   return (
-    <Dialog title={`Delete the ring ${r.name}`} done={done} close={close} ready={typed.value === r.name && !busy.value} doing="Delete with all packets">
+    <Dialog title={`Delete the ring ${r.name}`} done={done} close={close} ready={typed.value === r.name} doing="Delete with all packets">
       <p class="warn">
         {r.oldest !== undefined && r.newest ? `Its packets of ${time(r.oldest)} to ${time(r.newest)} (${bytes(r.usedBytes)}) will be gone.` : "The ring will be gone."}
       </p>
@@ -228,9 +219,6 @@ function Delete({ r, close }: { r: Ring; close: () => void }) {
         </span>
         <input id="confirm" autocomplete="off" spellcheck={false} value={typed.value} onInput={(e) => (typed.value = e.currentTarget.value)} />
       </label>
-      <p class="bad" role="alert">
-        {refused.value}
-      </p>
     </Dialog>
   );
 }

@@ -1,19 +1,28 @@
-import { useSignal } from "@preact/signals";
+import { signal, useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { Limit, Select, Text } from "./fields";
-import { check, checked, expression } from "./filter";
+import { check, checked, expression, slow } from "./filter";
 import { sentence } from "./format";
 import { contact, say, snapshot, user, view } from "./state";
 import { devices } from "./storage";
 import { Panel } from "./table";
 import { Times, type When, when } from "./when";
 
+// around returns so much of a text as is shown beside what is wrong: its end, or its beginning.
+function around(text: string, side: -1 | 1): string {
+  const all = [...text];
+  if (all.length <= shown) return text;
+  return side < 0 ? `\u2026${all.slice(-shown).join("")}` : `${all.slice(0, shown).join("")}\u2026`;
+}
+
+const shown = 60; // characters
+
 // Verdict says what the filter means or where it is wrong. Positions are bytes of UTF-8.
 function Verdict({ undecided }: { undecided: string }) {
   const c = check.value;
-  const stale = c?.of !== expression.value && contact.value === "lost";
-  if (c === null || stale) return <p class="dim">{"Checking\u2026"}</p>;
+  const stale = !checked.value && (slow.value || contact.value === "lost");
+  if (c === null || stale) return <p class="dim">{contact.value === "lost" ? "The filter is checked as soon as the device answers." : "Checking\u2026"}</p>;
   if (!c.error) {
     const fate = undecided === "hold" ? "wait for it" : "are not captured";
     return (
@@ -31,9 +40,9 @@ function Verdict({ undecided }: { undecided: string }) {
   return (
     <>
       <code class="marked" aria-hidden="true">
-        {before}
-        <mark>{cut(pos, pos + len) || "\u2423"}</mark>
-        {cut(pos + len, b.length)}
+        {around(before, -1)}
+        <mark>{around(cut(pos, pos + len), 1) || "\u2423"}</mark>
+        {around(cut(pos + len, b.length), 1)}
       </code>
       <p class="bad">
         Column {[...before].length + 1}: {error}
@@ -42,6 +51,22 @@ function Verdict({ undecided }: { undecided: string }) {
     </>
   );
 }
+
+// What was chosen, which outlives a login.
+const undecided = signal("");
+const snap = signal("65535");
+const format = signal("pcapng");
+const seconds = signal("");
+const megabytes = signal("");
+const maxPackets = signal("");
+const single = signal(false);
+const comment = signal("");
+const sink = signal("http");
+const device = signal("");
+const directory = signal("");
+const fileName = signal("");
+const splitMegabytes = signal("");
+const splitSeconds = signal("");
 
 // split says after what a new file begins; what is empty is as the configuration has it, and 0 is never.
 function split(megabytes: string, seconds: string): { splitBytes?: number; splitSeconds?: number } {
@@ -52,20 +77,6 @@ function split(megabytes: string, seconds: string): { splitBytes?: number; split
 }
 
 export function Start() {
-  const undecided = useSignal("");
-  const snap = useSignal("65535");
-  const format = useSignal("pcapng");
-  const seconds = useSignal("");
-  const megabytes = useSignal("");
-  const maxPackets = useSignal("");
-  const single = useSignal(false);
-  const comment = useSignal("");
-  const sink = useSignal("http");
-  const device = useSignal("");
-  const directory = useSignal("");
-  const fileName = useSignal("");
-  const splitMegabytes = useSignal("");
-  const splitSeconds = useSignal("");
   const busy = useSignal(false);
 
   const c = check.value;

@@ -4,13 +4,16 @@ import { signal } from "@preact/signals";
 import { call, readSnapshot, Refusal, type Snapshot, type Status } from "./api";
 import { sentence } from "./format";
 
-export type Access = "asking" | "in" | "out";
+// Access is "away" while it is not known, because the device does not answer.
+export type Access = "asking" | "away" | "in" | "out";
 
 export const access = signal<Access>("asking");
 export const status = signal<Status | null>(null);
 export const snapshot = signal<Snapshot | null>(null);
 export const contact = signal<"live" | "lost">("lost");
 export const lastSeen = signal(0); // ms since the epoch
+export const ended = signal(false); // the session, without a logout
+export const clockOff = signal(0); // ms that the device's clock is ahead of the browser's
 export const notice = signal(""); // the last refusal, until it is dismissed
 export const view = signal(""); // what ports and protocols are shown of: "" is the live traffic, ":1" a slot
 export const user = signal(localStorage.getItem("user") ?? "admin"); // who logged in last with this browser
@@ -33,8 +36,11 @@ export async function enter(): Promise<void> {
   try {
     status.value = await call<Status>("GET", "/status");
   } catch (e) {
-    if (isLogin(e)) leave();
-    else again = setTimeout(enter, retry);
+    if (isLogin(e)) expire();
+    else {
+      if (access.value === "asking") access.value = "away";
+      again = setTimeout(enter, retry);
+    }
     return;
   }
   access.value = "in";
@@ -46,6 +52,7 @@ export async function login(name: string, password: string): Promise<void> {
   user.value = name;
   localStorage.setItem("user", name);
   notice.value = "";
+  ended.value = false;
   await enter();
 }
 
@@ -67,12 +74,24 @@ function leave(): void {
   snapshot.value = null;
 }
 
+// expire leaves a session that the device does not know any more.
+function expire(): void {
+  ended.value = true;
+  leave();
+}
+
 const isLogin = (e: unknown) => e instanceof Refusal && e.status === 401;
+
+// reason says why something was refused.
+export function reason(e: unknown): string {
+  if (isLogin(e)) expire();
+  return sentence(e instanceof Error ? e.message : String(e));
+}
 
 // say shows why something was refused.
 export function say(e: unknown): void {
-  if (isLogin(e)) leave();
-  else notice.value = sentence(e instanceof Error ? e.message : String(e));
+  const text = reason(e);
+  if (!isLogin(e)) notice.value = text;
 }
 
 // live shows a rate only while it is one.
@@ -92,6 +111,7 @@ function watch(): void {
   source.addEventListener("snapshot", (e) => {
     snapshot.value = readSnapshot(e.data);
     lastSeen.value = Date.now();
+    clockOff.value = snapshot.value.time / 1000 - lastSeen.value;
     contact.value = "live";
   });
   source.onerror = () => {
@@ -104,14 +124,19 @@ function watch(): void {
 }
 
 // The state of the services is not in the events, since it is what says that the engine is down. And a connection can die without an error.
+let polling = false;
+
 setInterval(async () => {
   if (access.value !== "in" || document.hidden) return;
   const silent = Date.now() - lastSeen.value > patience;
   if (silent) contact.value = "lost";
+  if (polling) return; // the device is slow
+  polling = true;
   try {
     status.value = await call<Status>("GET", "/status");
     if (silent && events?.readyState === EventSource.OPEN) watch();
   } catch (e) {
-    if (isLogin(e)) leave();
+    if (isLogin(e)) expire();
   }
+  polling = false;
 }, retry);

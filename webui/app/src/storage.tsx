@@ -2,7 +2,7 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { call, type Storage } from "./api";
 import { bytes, count } from "./format";
-import { say } from "./state";
+import { reason, say } from "./state";
 import { type Column, Panel, Table } from "./table";
 
 // devices is what the device has to store on. It is asked for now and then: the events are the engine's, and disks are not.
@@ -18,13 +18,9 @@ export async function refreshDevices(): Promise<void> {
   }
 }
 
-async function change(d: Storage, what: string, body?: unknown): Promise<boolean> {
+async function change(d: Storage, what: string, body?: unknown): Promise<void> {
   try {
     await call("POST", `/storage/${encodeURIComponent(d.id)}/${what}`, body);
-    return true;
-  } catch (e) {
-    say(e);
-    return false;
   } finally {
     await refreshDevices();
   }
@@ -97,12 +93,12 @@ function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) 
   return (
     <>
       {d.state === "active" && (
-        <button type="button" onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate")}>
+        <button type="button" onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate").catch(say)}>
           Deactivate
         </button>
       )}
       {d.state === "inactive" && (
-        <button type="button" onClick={() => change(d, "activate")}>
+        <button type="button" onClick={() => change(d, "activate").catch(say)}>
           Activate
         </button>
       )}
@@ -120,25 +116,43 @@ function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) 
   );
 }
 
-// Dialog is modal until it is closed, by its buttons or by Escape.
-export function Dialog({ title, done, close, ready, doing, children }: DialogProps) {
+// Dialog is modal until it is closed, by its buttons or by Escape. What was refused stands in it, since it covers the notices.
+export function Dialog({ title, done, close, ready, doing, said = false, children }: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => box.current?.showModal(), []);
-  const submit = (e: Event) => {
+  useEffect(() => {
+    const shown = box.current;
+    shown?.showModal();
+    return () => shown?.close(); // gives the focus back to what had it before
+  }, []);
+  const refused = useSignal("");
+  const busy = useSignal(false);
+  const submit = async (e: Event) => {
     e.preventDefault();
-    if (ready) done();
+    if (!ready || busy.value) return;
+    busy.value = true;
+    refused.value = "";
+    try {
+      await done();
+      close();
+    } catch (err) {
+      refused.value = reason(err);
+    }
+    busy.value = false;
   };
   return (
     <dialog ref={box} aria-label={title} onClose={close}>
       <form onSubmit={submit}>
         <h2>{title}</h2>
         {children}
+        <p class="bad" role="alert" id="refused">
+          {!said && refused.value}
+        </p>
         <div class="row">
           <span class="grow" />
           <button type="button" onClick={close}>
             Cancel
           </button>
-          <button class="primary" disabled={!ready}>
+          <button class="primary" disabled={!ready || busy.value}>
             {doing}
           </button>
         </div>
@@ -149,18 +163,17 @@ export function Dialog({ title, done, close, ready, doing, children }: DialogPro
 
 interface DialogProps {
   title: string;
-  done: () => void;
+  done: () => Promise<void>; // what is asked for; it is refused with an error
   close: () => void;
   ready: boolean;
   doing: string; // what the button does
+  said?: boolean; // whether it says already why it was refused
   children: preact.ComponentChildren;
 }
 
 function Unlock({ d, close }: { d: Storage; close: () => void }) {
   const password = useSignal("");
-  const done = async () => {
-    if (await change(d, "activate", { password: password.value })) close();
-  };
+  const done = () => change(d, "activate", { password: password.value });
   return (
     <Dialog title={`Activate ${d.name}`} done={done} close={close} ready={password.value !== ""} doing="Activate">
       <label>
@@ -177,9 +190,9 @@ function Format({ d, close }: { d: Storage; close: () => void }) {
   const encrypt = useSignal(false);
   const password = useSignal("");
   const ready = typed.value === d.name && (!encrypt.value || password.value !== "");
-  const done = async () => {
+  const done = () => {
     const body = { confirm: typed.value, ringShare: Number(share.value), encrypt: encrypt.value, ...(encrypt.value && { password: password.value }) };
-    if (await change(d, "format", body)) close();
+    return change(d, "format", body);
   };
   return (
     <Dialog title={`Format ${d.name}`} done={done} close={close} ready={ready} doing="Format and delete everything">

@@ -80,7 +80,9 @@ export function Panel({ title, side, children }: { title: string; side?: Compone
   return (
     <section class="panel" aria-label={title}>
       <div class="row title">
-        <h2 class="grow">{title}</h2>
+        <h2 class="grow" tabIndex={-1}>
+          {title}
+        </h2>
         {side}
       </div>
       {children}

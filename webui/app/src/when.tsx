@@ -3,7 +3,7 @@
 import { computed, signal, useSignal } from "@preact/signals";
 import { call, readable, type DryRun, type Ring } from "./api";
 import { Select, Time, timeField, timeOf } from "./fields";
-import { bytes, count, duration, sentence, time, zone } from "./format";
+import { bytes, count, duration, sentence, time } from "./format";
 import { snapshot } from "./state";
 
 const chosen = signal(""); // name of a ring; "" is the live traffic
@@ -30,7 +30,7 @@ export const source = computed(() => rings().find((r) => r.name === chosen.value
 export function when(): When {
   const ring = rings().find((r) => r.name === chosen.value);
   const startTime = timeOf(from.value);
-  const endTime = timeOf(until.value);
+  const endTime = timeOf(until.value, "later");
   const wrong = refused(ring, startTime, endTime, snapshot.value?.time ?? 0);
   return { ...(ring && { ring }), ...(startTime !== undefined && { startTime }), ...(endTime !== undefined && { endTime }), ...(wrong && { wrong }) };
 }
@@ -109,8 +109,8 @@ export function Times({ w, expression, startable }: { w: When; expression: strin
     <>
       <div class="row wrap times">
         {all.length > 0 && <Select label="Source" value={chosen} options={[["", "live traffic"], ...options]} />}
-        <Time label={`Start time, ${zone()}`} value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} about="when" />
-        <Time label="End time" value={until} wrong={w.wrong?.field === "end"} about="when" />
+        <Time label="Start time" value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} about="when" />
+        <Time label="End time" value={until} which="later" wrong={w.wrong?.field === "end"} about="when" />
         {one && <Quick ring={one} />}
       </div>
       <div class="row wrap" id="when">
