@@ -73,8 +73,9 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	return res, nil
 }
 
-// leastReaders is how many blocks a query looks at, at once, at least: while the disk is waited for, somebody looks at what it has given.
-const leastReaders = 4
+// leastReaders is how many blocks a query looks at, at once, at least: while the disk is waited for, somebody looks at what it has given. One that waits takes no
+// processor, so there may be many.
+const leastReaders = 8
 
 // newResults makes ready what a query needs, and starts nothing.
 func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {

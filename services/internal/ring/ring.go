@@ -88,7 +88,7 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case len(c.Dirs) == 0:
 		return c, errors.New("a ring needs a directory on one device at least")
-	case c.DeviceNames != nil && len(c.DeviceNames) != len(c.Dirs):
+	case len(c.DeviceNames) != len(c.Dirs):
 		return c, fmt.Errorf("%d names for %d devices", len(c.DeviceNames), len(c.Dirs))
 	case c.Replicas < 0 || c.Replicas > 1:
 		return c, fmt.Errorf("%d copies of each block beside the first; it is 0 or 1", c.Replicas)

@@ -181,11 +181,6 @@ func (q *Results) readPart(t *task, p place, v *view, early bool) (lost block.Ch
 
 // readPages reads pages of a block to their place in b, several pieces at once.
 func (q *Results) readPages(p place, pages *block.Pages, b []byte) error {
-	if *pages == block.AllPages { // one long read has a thread of its own, which goes on as soon as it is there
-		q.count(func(s *Scan) { s.Bytes += block.Size })
-		_, err := p.s.file.ReadAt(b[:block.Size], int64(p.i)*block.Size)
-		return err
-	}
 	var failed error
 	q.readAll(p.pieces(pages, b, nil), func(_ int, err error) { failed = errors.Join(failed, err) })
 	return failed
