@@ -74,7 +74,7 @@ var errOverwritten = errors.New("overwritten")
 
 // damaged says that a block, or a part of it, cannot be read.
 func (q *Results) damaged(t *task, why error) {
-	q.gap(t.First, t.Last, "damaged")
+	q.gap(t.First, t.Last, whyDamaged)
 	q.ring.mu.Lock()
 	defer q.ring.mu.Unlock()
 	q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
@@ -111,10 +111,16 @@ func (q *Results) fetch(t *task, v *view) error {
 	why, some := error(errOverwritten), -1
 	for i, p := range t.places {
 		lost, err := q.readPart(t, p, v, early && i == 0)
+		if errors.Is(err, block.ErrHead) {
+			q.ring.learnNear(p)
+			lost, err = q.readPart(t, p, v, false)
+		}
 		switch {
 		case err == nil && v.Header.Seq == t.Seq && lost == 0:
 			return nil
-		case err == nil && v.Header.Seq != t.Seq, q.ring.gone(p, t.Seq):
+		case q.ring.gone(p, t.Seq) || err == nil && v.Header.Seq > t.Seq && q.ring.cfg.ReadOnly: // perhaps by who writes it
+		case err == nil && v.Header.Seq != t.Seq:
+			why = p.fault(fmt.Errorf("block %d lies in its place", v.Header.Seq))
 		case err == nil:
 			why, some = block.ErrSum, i
 		default:

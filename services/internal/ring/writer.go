@@ -200,6 +200,7 @@ func (r *Ring) slotOn(d *device) (*segment, int, error) {
 	s.inFlight++
 	r.forget(&s.slots[at])
 	s.slots[at] = index.Slot{}
+	s.torn = slices.DeleteFunc(s.torn, func(i int) bool { return i == at })
 	return s, at, nil
 }
 
