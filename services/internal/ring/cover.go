@@ -22,10 +22,16 @@ const (
 	whyDamaged     = "damaged"
 )
 
-// forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now. r.mu is held.
+// forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now, only about its own time. r.mu is held.
 func (r *Ring) forget(b *index.Slot) {
-	if b.Seq != 0 && b.Last <= r.now() {
+	switch {
+	case b.Seq == 0:
+	case b.Last <= r.now():
 		r.overwritten = max(r.overwritten, b.Last)
+	case r.ahead.Why == "":
+		r.ahead = Gap{b.First, b.Last, whyOverwritten}
+	default:
+		r.ahead.From, r.ahead.To = min(r.ahead.From, b.First), max(r.ahead.To, b.Last)
 	}
 }
 
@@ -204,6 +210,9 @@ func (r *Ring) stored() (oldest, newest int64) {
 // overwrittenIn returns the times within some, both included, of which packets were overwritten: what is protected was not. r.mu is held.
 func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
 	old := []Gap{{from, min(to, r.overwritten), why}}
+	if r.ahead.Why != "" {
+		old = append(old, Gap{max(from, r.overwritten+1, r.ahead.From), min(to, r.ahead.To), why})
+	}
 	for _, p := range r.pinned() {
 		var rest []Gap
 		for _, g := range old {

@@ -273,6 +273,7 @@ type Ring struct {
 
 	paused      bool  // the last pause of the descriptor ended when the ring was opened. Guarded by mu
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
+	ahead       Gap   // the same of what was recorded when the clock was ahead; Why is empty if there is nothing. Guarded by mu
 
 	rate    rate
 	stop    chan struct{}
