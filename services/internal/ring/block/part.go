@@ -118,6 +118,11 @@ func (v *Reader) Part(c Chunks, have *Pages, heads *Heads) (missing Pages, err e
 	return need.without(have), nil
 }
 
+// Packets returns the ordinals of the packets of some chunks, from and to, of a block that Part has made ready.
+func (v *Reader) Packets(from, to int) [2]int {
+	return [2]int{int(v.table.nth[from]), int(v.table.nth[to])}
+}
+
 // Verify verifies what Part has made ready and returns those of the chunks that are whole: v.Chunks. The error says what all of them need is not.
 func (v *Reader) Verify(c Chunks, heads *Heads) error {
 	h, t := &v.Header, &v.table
