@@ -119,20 +119,20 @@ func (r *Ring) openDevice(d *device) error {
 		s := &segment{dev: d, number: n, Segment: content.Segments[n].Segment}
 		d.segments = append(d.segments, s)
 		if s.file, err = d.store.Open(files.SegmentName(n), !readOnly); err != nil {
-			s.file, s.broken = brokenFile{err}, fmt.Errorf("open it: %w", err)
-		} else if size, err := s.file.Size(); err == nil && size != desc.SegmentBytes {
-			s.broken = fmt.Errorf("it has %d bytes, not %d", size, desc.SegmentBytes)
+			s.file = brokenFile{err}
+		} else if size, serr := s.file.Size(); serr == nil && size != desc.SegmentBytes {
+			err = fmt.Errorf("it has %d bytes, not %d", size, desc.SegmentBytes)
+		}
+		if err != nil {
+			r.mu.Lock()
+			r.leaveOut(s, err)
+			r.mu.Unlock()
 		}
 		if content.Segments[n].Doubt && !r.begunWith(s) {
 			s.Unknown()
 		}
 		if s.State == state.Closed {
 			s.index.Expect(s.SeqHi)
-		}
-		if s.broken != nil {
-			r.mu.Lock()
-			r.problem(fmt.Errorf("device %d: %s is left out: %w", d.number, files.SegmentName(n), s.broken))
-			r.mu.Unlock()
 		}
 	}
 	r.mu.Lock()

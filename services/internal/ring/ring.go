@@ -282,9 +282,9 @@ type Ring struct {
 	queries map[*Results]struct{} // that run; guarded by mu
 }
 
-// report tells of a problem that nobody waits for.
+// report tells of a problem, and waits for nobody.
 func (r *Ring) report(err error) {
-	r.cfg.Report(fmt.Errorf("ring %q: %w", r.d.Name, err))
+	go r.cfg.Report(fmt.Errorf("ring %q: %w", cmp.Or(r.d.Name, r.cfg.Name), err))
 }
 
 // now asks the clock.

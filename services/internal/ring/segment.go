@@ -75,13 +75,18 @@ var errPinned = errors.New("everything on the device is protected from overwriti
 // victim returns the segment to be overwritten next: one that was never written, else the oldest that nothing protects.
 func (d *device) victim(now int64) (*segment, error) {
 	var best *segment
+	pinned := false
 	for _, s := range d.segments {
+		pinned = pinned || s.Pinned > now
 		if s == d.current || s.broken != nil || s.inFlight > 0 || s.State == state.Open && s.used > 0 || s.State != state.Empty && s.Pinned > now {
 			continue
 		}
 		if best == nil || s.age() < best.age() {
 			best = s
 		}
+	}
+	if best == nil && !pinned {
+		return nil, errors.New("none of its segments can be written")
 	}
 	if best == nil {
 		return nil, errPinned
@@ -242,7 +247,7 @@ func (r *Ring) problem(err error) {
 	if !slices.Contains(r.problems, text) && len(r.problems) < 100 {
 		r.problems = append(r.problems, text)
 	}
-	go r.report(err)
+	r.report(err)
 }
 
 // fail takes a device out of writing. r.mu is held.
