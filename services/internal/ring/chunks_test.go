@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/ring/block"
@@ -123,6 +124,17 @@ func TestDamagedChunk(t *testing.T) {
 		}
 		for i := range have {
 			delete(lost, have[i].Time)
+		}
+		first, last := int64(math.MaxInt64), int64(math.MinInt64)
+		for at := range lost {
+			first, last = min(first, at), max(last, at)
+		}
+		const around = int64(time.Millisecond) // between two packets
+		if len(scan.Gaps) == 1 && (scan.Gaps[0].From > first || scan.Gaps[0].To < last || scan.Gaps[0].To-scan.Gaps[0].From > last-first+2*around) {
+			t.Errorf("chunk %d: the packets of %d to %d are lost, and the gap is %v", c, first-epoch, last-epoch, short(scan.Gaps))
+		}
+		if _, scan := collect(t, r, Query{From: last + around, To: math.MaxInt64}); len(scan.Gaps) != 0 {
+			t.Errorf("chunk %d: gaps %v behind it", c, short(scan.Gaps))
 		}
 		for host, n := range whole {
 			have, scan := collect(t, r, Query{From: math.MinInt64, To: math.MaxInt64, Filter: mustFilter(t, "ip == "+host)})

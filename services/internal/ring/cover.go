@@ -19,12 +19,19 @@ const (
 	whyPaused      = "the ring was not recording"
 	whyStopped     = "no device takes packets"
 	whyBehind      = "not recorded yet: the recording is behind"
+	whyDamaged     = "damaged"
 )
 
-// forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now. r.mu is held.
+// forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now, only about its own time. r.mu is held.
 func (r *Ring) forget(b *index.Slot) {
-	if b.Seq != 0 && b.Last <= r.now() {
+	switch {
+	case b.Seq == 0:
+	case b.Last <= r.now():
 		r.overwritten = max(r.overwritten, b.Last)
+	case r.ahead.Why == "":
+		r.ahead = Gap{b.First, b.Last, whyOverwritten}
+	default:
+		r.ahead.From, r.ahead.To = min(r.ahead.From, b.First), max(r.ahead.To, b.Last)
 	}
 }
 
@@ -37,9 +44,10 @@ func (r *Ring) forgotten() {
 		}
 		left := r.cfg.Workers + writers/2
 		for _, s := range d.byAge(r.now()) {
-			if left == 0 || r.load(s) != nil {
+			if left == 0 {
 				break
 			}
+			_ = r.load(s) // what of it can be read
 			for i := range s.slots {
 				if b := &s.slots[i]; left > 0 && b.Seq != 0 && (s != d.current || i >= s.used) {
 					r.forget(b)
@@ -106,6 +114,7 @@ func (r *Ring) covered(oldest int64) int64 {
 // holes returns the times of the query's interval of which packets are not there any more, or cannot be read.
 func (q *Results) holes() (gaps []Gap) {
 	r, from, to := q.ring, q.q.From, q.q.To-1
+	begin := from
 	first := q.Scan().From
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,8 +135,60 @@ func (q *Results) holes() (gaps []Gap) {
 			gaps = append(gaps, Gap{max(from, newest+1), min(to, r.now()), whyStopped})
 		}
 	}
+	gaps = append(gaps, r.damagedIn(begin, from, to)...)
 	gaps = append(gaps, r.pausesIn(from, to)...)
 	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
+}
+
+// damagedIn returns the times from begin to to, both included, of which there were blocks that make no sense, and of which nothing is known but where they lay. With copies
+// that counts where as many devices have such blocks that one may have been on these alone. from is where they begin if nothing says it. r.mu is held.
+func (r *Ring) damagedIn(begin, from, to int64) (gaps []Gap) {
+	of := make([][]Gap, len(r.devices))
+	for i, d := range r.devices {
+		for _, s := range d.segments {
+			of[i] = append(of[i], s.tornTimes()...)
+		}
+	}
+	for i := range of {
+		for _, g := range of[i] {
+			without := 0
+			for k, d := range r.devices {
+				if k == i || d.missing || slices.ContainsFunc(of[k], func(o Gap) bool { return o.From <= g.To && g.From <= o.To }) {
+					without++
+				}
+			}
+			if g.From == math.MinInt64 {
+				g.From = from
+			}
+			g.From, g.To = max(g.From, begin), min(g.To, to, r.now())
+			if g.From <= g.To && without > int(r.d.Copies) {
+				gaps = append(gaps, g)
+			}
+		}
+	}
+	return gaps
+}
+
+// tornTimes returns when the packets of blocks that make no sense may have been recorded. Blocks lie in the order in which they ended, which is as long after their first
+// and their last packet as a block may take. Ring.mu is held.
+func (s *segment) tornTimes() (gaps []Gap) {
+	for at := 0; at < len(s.torn); {
+		first := s.torn[at]
+		end := first + 1
+		for at++; at < len(s.torn) && s.torn[at] == end; at++ {
+			end++
+		}
+		g := Gap{math.MinInt64, math.MaxInt64, whyDamaged}
+		if first > 0 && end < len(s.slots) && s.slots[first-1].Seq != 0 && s.slots[end].Seq != 0 {
+			a, b := &s.slots[first-1], &s.slots[end]
+			g.From, g.To = min(a.Last, b.First)-blockAge, max(a.Last, b.Last)+blockAge
+		}
+		if s.State == state.Closed {
+			g.From, g.To = max(g.From, s.First), min(g.To, s.Last)
+		}
+		gaps = append(gaps, g)
+	}
+	return gaps
 }
 
 // stored returns the times of the first and the last packet that lie on a device: oldest > newest if there is none. r.mu is held.
@@ -149,6 +210,9 @@ func (r *Ring) stored() (oldest, newest int64) {
 // overwrittenIn returns the times within some, both included, of which packets were overwritten: what is protected was not. r.mu is held.
 func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
 	old := []Gap{{from, min(to, r.overwritten), why}}
+	if r.ahead.Why != "" {
+		old = append(old, Gap{max(from, r.overwritten+1, r.ahead.From), min(to, r.ahead.To), why})
+	}
 	for _, p := range r.pinned() {
 		var rest []Gap
 		for _, g := range old {

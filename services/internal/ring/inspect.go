@@ -84,11 +84,17 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 		for _, s := range d.segments {
 			r.mu.Lock()
 			err := r.load(s)
-			slots, closed := slices.Clone(s.slots), s.State == state.Closed
+			slots, torn, closed := slices.Clone(s.slots), slices.Clone(s.torn), s.State == state.Closed
 			r.mu.Unlock()
+			if err == nil {
+				err = s.broken
+			}
 			if err != nil {
 				out.problem("%s: %s: %v", d.name, files.SegmentName(s.number), err)
 				continue
+			}
+			for _, i := range torn {
+				out.problem("%v", place{s, i}.fault(errors.New("it is damaged, or another one than was written")))
 			}
 			out.Segments++
 			var exact map[uint64][]index.Spot

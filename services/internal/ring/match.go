@@ -16,6 +16,7 @@ func (q *Results) match(t *task, v *view) error {
 		return err
 	}
 	undecided, passed := uint64(0), uint32(0)
+	lost := q.lostOf(t, v)
 	for {
 		v.packets = slices.Grow(v.packets, 1) // a rare one keeps few
 		w.Packet = &v.packets[:len(v.packets)+1][len(v.packets)]
@@ -27,6 +28,7 @@ func (q *Results) match(t *task, v *view) error {
 			break
 		}
 		i := w.Ordinal - 1
+		lost.pass(i, w.Packet.Time)
 		if w.Packet.Time < q.q.From || w.Packet.Time >= q.q.To || i < int(t.from) {
 			continue
 		}
@@ -55,6 +57,7 @@ func (q *Results) match(t *task, v *view) error {
 		}
 		passed++
 	}
+	lost.end()
 	v.rest = passed
 	if q.q.Live {
 		t.held = q.admit(&v.Flows)
@@ -63,6 +66,44 @@ func (q *Results) match(t *task, v *view) error {
 		q.count(func(s *Scan) { s.Undecided += undecided })
 	}
 	return nil
+}
+
+// A lostParts says which times the damaged chunks of a block are of, by the packets around them that are read.
+type lostParts struct {
+	q    *Results
+	t    *task
+	left [][2]int // ordinals of the packets that are lost, from and to, in order
+	last int64    // time of the packet before
+}
+
+func (q *Results) lostOf(t *task, v *view) lostParts {
+	l := lostParts{q: q, t: t, last: t.First}
+	for c := t.lost; c != 0; {
+		from, to := c.Run()
+		c &^= block.Between(from, to)
+		l.left = append(l.left, v.Packets(from, to))
+	}
+	if len(l.left) > 0 && v.Header.Flags&block.FlagUnsorted != 0 {
+		q.missing(t.First, t.Last)
+		l.left = nil
+	}
+	return l
+}
+
+// pass takes note of a packet.
+func (l *lostParts) pass(ordinal int, time int64) {
+	for len(l.left) > 0 && ordinal >= l.left[0][1] {
+		l.q.missing(l.last, time)
+		l.left = l.left[1:]
+	}
+	l.last = time
+}
+
+// end says that no packet follows.
+func (l *lostParts) end() {
+	if len(l.left) > 0 {
+		l.q.missing(l.last, l.t.Last)
+	}
 }
 
 // later asks the filter again about a packet whose result is unknown, with what became known of its flow after it, and returns the latest verdict.

@@ -91,11 +91,16 @@ func (r *Ring) openDevice(d *device) error {
 			return errors.Join(err, f.Close())
 		}
 	}
-	desc, entries, turns, err := state.Read(f)
+	content, err := state.Read(f)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", files.StateName, err), f.Close())
 	}
-	d.state, d.index = state.File{File: f, Turns: turns}, desc.Device
+	desc := content.Descriptor
+	if content.Doubt { // it is of the opening before, or of this one before it was closed
+		desc.Generation++
+		desc.Clean = false
+	}
+	d.state, d.index = state.File{File: f, Turns: content.Turns}, desc.Device
 	if r.d.Ring == 0 {
 		r.d = desc
 	} else if desc.Ring != r.d.Ring {
@@ -111,23 +116,28 @@ func (r *Ring) openDevice(d *device) error {
 	}
 	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
 	for n := range int(desc.Segments) {
-		s := &segment{dev: d, number: n}
+		s := &segment{dev: d, number: n, Segment: content.Segments[n].Segment}
 		d.segments = append(d.segments, s)
-		s.Unknown()
-		if e := entries[n]; e != nil {
-			s.Parse(e)
-		}
 		if s.file, err = d.store.Open(files.SegmentName(n), !readOnly); err != nil {
 			s.file = brokenFile{err}
-			if d.failed == nil {
-				d.failed = fmt.Errorf("open %s: %w", files.SegmentName(n), err)
-			}
-			continue
+		} else if size, serr := s.file.Size(); serr == nil && size != desc.SegmentBytes {
+			err = fmt.Errorf("it has %d bytes, not %d", size, desc.SegmentBytes)
 		}
-		if size, err := s.file.Size(); err == nil && size != desc.SegmentBytes && d.failed == nil {
-			d.failed = fmt.Errorf("%s has %d bytes, not %d", files.SegmentName(n), size, desc.SegmentBytes)
+		if err != nil {
+			r.mu.Lock()
+			r.leaveOut(s, err)
+			r.mu.Unlock()
+		}
+		if content.Segments[n].Doubt && !r.begunWith(s) {
+			s.Unknown()
+		}
+		if s.State == state.Closed {
+			s.index.Expect(s.SeqHi)
 		}
 	}
+	r.mu.Lock()
+	r.doubts(d, &content)
+	r.mu.Unlock()
 	if d.tails, err = d.store.Open(files.TailsName, !readOnly); err != nil {
 		d.tails = nil
 		if d.failed == nil {
@@ -140,6 +150,37 @@ func (r *Ring) openDevice(d *device) error {
 		r.mu.Unlock()
 	}
 	return nil
+}
+
+// begunWith reports whether a segment begins as its entry says, which may be an older one: what was written since begins with another block.
+func (r *Ring) begunWith(s *segment) bool {
+	b, err := r.buffers.Get()
+	if err != nil {
+		return false
+	}
+	defer r.buffers.Put(b)
+	h, err := r.readTrailer(s, 0, b)
+	if err != nil || h.Ring != r.d.Ring {
+		return false
+	}
+	return s.State == state.Open || h.Seq <= s.SeqHi && (s.State == state.Closed || h.Seq == 0)
+}
+
+// doubts says what of a device's state is damaged. r.mu is held.
+func (r *Ring) doubts(d *device, c *state.Content) {
+	doubt, unknown := c.Doubt, 0
+	for i := range c.Segments {
+		doubt = doubt || c.Segments[i].Doubt
+		if !c.Segments[i].Known {
+			unknown++
+		}
+	}
+	if doubt {
+		r.problem(fmt.Errorf("%s: a page of %s is damaged: what the one before it says is compared with the segments", d.name, files.StateName))
+	}
+	if unknown > 0 {
+		r.problem(fmt.Errorf("%s: what %s says of %d segments is damaged: their blocks are asked, and none is protected any more", d.name, files.StateName, unknown))
+	}
 }
 
 // A brokenFile stands for a segment whose file cannot be opened.
@@ -241,7 +282,7 @@ func (r *Ring) closeLeft() {
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			r.mu.Lock()
-			left := d.failed == nil && s.State == state.Open && s.used > 0 && (s != d.current || s.used == len(s.slots))
+			left := d.failed == nil && s.broken == nil && s.State == state.Open && s.used > 0 && (s != d.current || s.used == len(s.slots))
 			r.mu.Unlock()
 			if left {
 				r.close(d, s)

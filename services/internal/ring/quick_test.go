@@ -4,3 +4,6 @@ package ring
 
 // powerCuts is how often TestPowerCut cuts the power.
 const powerCuts = 15
+
+// damages is how often TestDamage damages a ring of each kind.
+const damages = 6

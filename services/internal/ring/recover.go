@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -49,6 +50,9 @@ func (r *Ring) recover() {
 			}
 		}
 	}
+	if r.d.Clean { // what is not whole is no longer what was written
+		synced = math.MaxUint64
+	}
 	whole := make(map[uint64]bool)
 	torn := 0
 	for _, s := range open {
@@ -65,8 +69,12 @@ func (r *Ring) recover() {
 				s.used = i + 1
 			}
 		}
+		s.damaged(synced)
+		if n := len(s.torn); n > 0 {
+			r.problem(fmt.Errorf("%s: %d blocks of %s are damaged", s.dev.name, n, files.SegmentName(s.number)))
+		}
 		s.span()
-		if d := s.dev; d.current == nil || s.SeqHi > d.current.SeqHi {
+		if d := s.dev; s.broken == nil && (d.current == nil || s.SeqHi > d.current.SeqHi) {
 			d.current = s
 		}
 	}
@@ -82,6 +90,21 @@ func (r *Ring) recover() {
 	if !r.d.Clean {
 		r.untail(whole, synced)
 	}
+}
+
+// damaged leaves of the places of a segment that was being written, whose blocks make no sense, those that were not torn when the ring was cut off: before one that
+// was on the disk for good, and where nobody was writing yet.
+func (s *segment) damaged(synced uint64) {
+	if synced == math.MaxUint64 {
+		return
+	}
+	last := -1
+	for i := range s.slots {
+		if b := &s.slots[i]; b.Total > s.Floor && b.Total <= synced {
+			last = i
+		}
+	}
+	s.torn = slices.DeleteFunc(s.torn, func(i int) bool { return i > last && i < s.used+writers*burst })
 }
 
 // wholeBlock reads a block and reports whether it is whole. r.mu is held.

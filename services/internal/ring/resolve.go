@@ -28,6 +28,7 @@ type stream struct {
 	from   uint64 // flow tables of the blocks after this one were read
 	next   int    // in blocks: the next to be read
 	blocks []*task
+	least  []int64 // parallel: the earliest first packet of the block and those after it: where the clock was set back they do not rise
 	listed bool
 	round  int64                   // of the query when the blocks were listed
 	when   time.Time               // the same
@@ -36,7 +37,8 @@ type stream struct {
 }
 
 type laterEvent struct {
-	seq uint64
+	seq   uint64
+	first int64 // of its block
 	block.FlowEvent
 }
 
@@ -50,7 +52,8 @@ func (x *resolver) init(q *Results) {
 	x.q, x.streams = q, make(map[streamKey]*stream)
 }
 
-// event returns what became known of a flow in blocks after h: event k of them; nil if there is none within resolveTime.
+// event returns what became known of a flow in blocks after h: event k of them; nil if there is none in a block that begins within resolveTime. What else was asked
+// before changes nothing of that.
 func (x *resolver) event(h *block.Header, flow uint64, k int, now int64) *block.FlowEvent {
 	key := streamKey{h.Generation, h.Worker}
 	x.mu.Lock()
@@ -64,19 +67,26 @@ func (x *resolver) event(h *block.Header, flow uint64, k int, now int64) *block.
 	defer s.mu.Unlock()
 	if !s.listed || h.Seq < s.from {
 		s.round, s.when = x.q.rounds.Load(), time.Now()
-		s.blocks, s.next, s.from, s.listed = x.list(key, h.Seq), 0, h.Seq, true
+		s.list(x.list(key, h.Seq))
+		s.from, s.listed = h.Seq, true
 		s.known, s.held = make(map[uint64][]laterEvent), 0
 	}
 	for {
 		events := s.known[flow]
 		at, _ := slices.BinarySearchFunc(events, h.Seq+1, func(e laterEvent, seq uint64) int { return cmp.Compare(e.seq, seq) })
-		if at+k < len(events) {
-			return &events[at+k].FlowEvent
+		for i, left := at, k; i < len(events); i++ {
+			if events[i].first > now+resolveTime {
+				continue
+			}
+			if left == 0 {
+				return &events[i].FlowEvent
+			}
+			left--
 		}
 		if s.next == len(s.blocks) {
 			x.relist(s, key)
 		}
-		if s.next == len(s.blocks) || s.blocks[s.next].First > now+resolveTime || s.held > resolveEvents {
+		if s.next == len(s.blocks) || s.least[s.next] > now+resolveTime || s.held > resolveEvents {
 			return nil
 		}
 		x.read(s, s.blocks[s.next])
@@ -106,7 +116,17 @@ func (x *resolver) relist(s *stream, key streamKey) {
 	if n := len(s.blocks); n > 0 {
 		after = s.blocks[n-1].Seq - 1
 	}
-	s.blocks, s.next = x.list(key, after), 0
+	s.list(x.list(key, after))
+}
+
+// list begins to read blocks.
+func (s *stream) list(blocks []*task) {
+	s.blocks, s.next, s.least = blocks, 0, make([]int64, len(blocks))
+	least := int64(math.MaxInt64)
+	for i := len(blocks) - 1; i >= 0; i-- {
+		least = min(least, blocks[i].First)
+		s.least[i] = least
+	}
 }
 
 // read takes in the flow table of a block.
@@ -123,7 +143,7 @@ func (x *resolver) read(s *stream, t *task) {
 	for id, events := range v.Flows.Known(true) {
 		for _, ev := range events {
 			ev.Host = slices.Clone(ev.Host)
-			s.known[id] = append(s.known[id], laterEvent{t.Seq, ev})
+			s.known[id] = append(s.known[id], laterEvent{t.Seq, t.First, ev})
 			s.held++
 		}
 	}

@@ -283,6 +283,7 @@ type Ring struct {
 
 	paused      bool  // the last pause of the descriptor ended when the ring was opened. Guarded by mu
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
+	ahead       Gap   // the same of what was recorded when the clock was ahead; Why is empty if there is nothing. Guarded by mu
 
 	rate    rate
 	stop    chan struct{}
@@ -291,9 +292,9 @@ type Ring struct {
 	queries map[*Results]struct{} // that run; guarded by mu
 }
 
-// report tells of a problem that nobody waits for.
+// report tells of a problem, and waits for nobody.
 func (r *Ring) report(err error) {
-	r.cfg.Report(fmt.Errorf("ring %q: %w", r.d.Name, err))
+	go r.cfg.Report(fmt.Errorf("ring %q: %w", cmp.Or(r.d.Name, r.cfg.Name), err))
 }
 
 // now asks the clock.

@@ -40,6 +40,8 @@ type segment struct {
 	used     int          // slots given out since it was opened
 	inFlight int          // slots that are being written
 	lost     int          // blocks that could not be written
+	torn     []int        // places of blocks that make no sense, as far as anybody has looked
+	broken   error        // why nothing is written to it: its file is not what it was
 
 	index index.Index
 }
@@ -73,13 +75,18 @@ var errPinned = errors.New("everything on the device is protected from overwriti
 // victim returns the segment to be overwritten next: one that was never written, else the oldest that nothing protects.
 func (d *device) victim(now int64) (*segment, error) {
 	var best *segment
+	pinned := false
 	for _, s := range d.segments {
-		if s == d.current || s.inFlight > 0 || s.State == state.Open && s.used > 0 || s.State != state.Empty && s.Pinned > now {
+		pinned = pinned || s.Pinned > now
+		if s == d.current || s.broken != nil || s.inFlight > 0 || s.State == state.Open && s.used > 0 || s.State != state.Empty && s.Pinned > now {
 			continue
 		}
 		if best == nil || s.age() < best.age() {
 			best = s
 		}
+	}
+	if best == nil && !pinned {
+		return nil, errors.New("none of its segments can be written")
 	}
 	if best == nil {
 		return nil, errPinned
@@ -103,7 +110,7 @@ func (r *Ring) open(d *device, s *segment) error {
 		r.problem(fmt.Errorf("%s: %s: its old content cannot be read: %w", d.name, files.SegmentName(s.number), err))
 		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	}
-	s.State, s.used, s.lost = state.Open, 0, 0
+	s.State, s.used, s.lost, s.torn = state.Open, 0, 0, nil
 	s.span()
 	s.Floor = s.TotalHi
 	s.index.Drop()
@@ -171,14 +178,25 @@ func (r *Ring) load(s *segment) error {
 		return nil
 	}
 	r.problem(fmt.Errorf("%s: the index of %s is damaged, so its blocks are asked: %w", s.dev.name, files.SegmentName(s.number), err))
-	return r.scan(s)
+	err = r.scan(s)
+	for i := range s.slots { // what the ring does not know any more
+		if b := &s.slots[i]; b.Seq != 0 && (b.Seq < s.SeqLo || b.Seq > s.SeqHi) {
+			*b = index.Slot{}
+			s.torn = append(s.torn, i)
+		}
+	}
+	slices.Sort(s.torn)
+	if len(s.torn) > 0 {
+		r.problem(fmt.Errorf("%s: %d blocks of %s are damaged, or others than were written", s.dev.name, len(s.torn), files.SegmentName(s.number)))
+	}
+	return err
 }
 
-// scan asks each block of a segment what is in it. r.mu is held.
+// scan asks each block of a segment what is in it, and notes which make no sense. r.mu is held.
 func (r *Ring) scan(s *segment) error {
 	slots := make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	var wait sync.WaitGroup
-	errs := make([]error, 4)
+	errs, torn := make([]error, 4), make([]bool, len(slots))
 	for w := range errs {
 		wait.Go(func() {
 			b, err := files.Pages(block.TrailerPages)
@@ -189,11 +207,12 @@ func (r *Ring) scan(s *segment) error {
 			defer files.Free(b)
 			for i := w; i < len(slots); i += len(errs) {
 				h, err := r.readTrailer(s, i, b)
+				torn[i] = err != nil || h.Ring != r.d.Ring
 				if err != nil {
-					errs[w] = err // unreadable; a block that makes no sense holds nothing
+					errs[w] = err
 					continue
 				}
-				if h.Ring == r.d.Ring && h.Seq != 0 {
+				if !torn[i] && h.Seq != 0 {
 					slots[i] = index.SlotOf(&h)
 					slots[i].Bloom = slices.Clone(block.BloomOf(b))
 				}
@@ -201,7 +220,12 @@ func (r *Ring) scan(s *segment) error {
 		})
 	}
 	wait.Wait()
-	s.slots = slots
+	s.slots, s.torn = slots, nil
+	for i := range torn {
+		if torn[i] {
+			s.torn = append(s.torn, i)
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -212,7 +236,7 @@ func (r *Ring) readTrailer(s *segment, i int, b []byte) (block.Header, error) {
 	}
 	h, err := block.ParseHeader(b[:block.TrailerPages])
 	if err != nil {
-		return block.Header{}, nil //nolint:nilerr // torn or never written: it holds nothing
+		return block.Header{}, nil //nolint:nilerr // it holds nothing
 	}
 	return h, nil
 }
@@ -223,7 +247,7 @@ func (r *Ring) problem(err error) {
 	if !slices.Contains(r.problems, text) && len(r.problems) < 100 {
 		r.problems = append(r.problems, text)
 	}
-	go r.report(err)
+	r.report(err)
 }
 
 // fail takes a device out of writing. r.mu is held.

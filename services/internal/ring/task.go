@@ -26,6 +26,7 @@ type task struct {
 	after  chan struct{} // done of the one that must be looked at before; nil if there is none
 	v      *view         // nil if nothing matched
 	passed uint32        // if nothing matched: packets that were looked at
+	lost   block.Chunks  // that the query wants, and that are damaged: the others are read
 	held   *view         // packets that waited for what this block says; nil if there are none
 	bound  int64         // before this time nothing is recorded any more; what comes next in time may still be recorded after it
 	fence  bool
@@ -72,16 +73,28 @@ func (q *Results) look(t *task) *view {
 
 var errOverwritten = errors.New("overwritten")
 
-// damaged says that a block, or a part of it, cannot be read.
+// damaged says that a block cannot be read.
 func (q *Results) damaged(t *task, why error) {
-	q.gap(t.First, t.Last, "damaged")
+	q.missing(t.First, t.Last)
+	q.complain(t, why)
+}
+
+// missing says that packets of a time are damaged, if the query asks for it.
+func (q *Results) missing(from, to int64) {
+	if from, to = max(from, q.q.From), min(to, q.q.To-1); from <= to {
+		q.gap(from, to, whyDamaged)
+	}
+}
+
+// complain says what is wrong with a block.
+func (q *Results) complain(t *task, why error) {
 	q.ring.mu.Lock()
 	defer q.ring.mu.Unlock()
 	q.ring.problem(fmt.Errorf("block %d: %w", t.Seq, why))
 }
 
 // fetch reads the chunks of a block that the query may want: from memory, or from the first of its places that has them. If none has all of them, what is whole is
-// in v.Chunks, and the rest is reported.
+// in v.Chunks, and the rest in t.lost.
 func (q *Results) fetch(t *task, v *view) error {
 	v.Chunks = block.All
 	if t.buf == nil {
@@ -111,10 +124,16 @@ func (q *Results) fetch(t *task, v *view) error {
 	why, some := error(errOverwritten), -1
 	for i, p := range t.places {
 		lost, err := q.readPart(t, p, v, early && i == 0)
+		if errors.Is(err, block.ErrHead) {
+			q.ring.learnNear(p)
+			lost, err = q.readPart(t, p, v, false)
+		}
 		switch {
 		case err == nil && v.Header.Seq == t.Seq && lost == 0:
 			return nil
-		case err == nil && v.Header.Seq != t.Seq, q.ring.gone(p, t.Seq):
+		case q.ring.gone(p, t.Seq) || err == nil && v.Header.Seq > t.Seq && q.ring.cfg.ReadOnly: // perhaps by who writes it
+		case err == nil && v.Header.Seq != t.Seq:
+			why = p.fault(fmt.Errorf("block %d lies in its place", v.Header.Seq))
 		case err == nil:
 			why, some = block.ErrSum, i
 		default:
@@ -129,7 +148,8 @@ func (q *Results) fetch(t *task, v *view) error {
 	if err != nil || v.Header.Seq != t.Seq || q.ring.gone(p, t.Seq) {
 		return why
 	}
-	q.damaged(t, p.fault(fmt.Errorf("%d of its %d chunks: %w", lost.Len(), block.MaxChunks, why)))
+	t.lost = lost
+	q.complain(t, p.fault(fmt.Errorf("%d of its %d chunks: %w", lost.Len(), block.MaxChunks, why)))
 	return nil
 }
 

@@ -74,6 +74,18 @@ func (r *Ring) learn(p place) {
 	}
 }
 
+// learnNear learns how the other blocks of a segment begin: one of which that is damaged mostly begins as they do.
+func (r *Ring) learnNear(p place) {
+	r.mu.Lock()
+	slots := slices.Clone(p.s.slots)
+	r.mu.Unlock()
+	for i := range slots {
+		if slots[i].Seq != 0 && i != p.i {
+			r.learn(place{p.s, i})
+		}
+	}
+}
+
 // closedByAge returns the segments that are full, the newest first.
 func (r *Ring) closedByAge() (list []*segment) {
 	r.mu.Lock()

@@ -185,7 +185,7 @@ func (r *Ring) slotNotOn(not *device) (*device, *segment, int, error) {
 
 // slotOn gives out the next slot of a device. r.mu is held.
 func (r *Ring) slotOn(d *device) (*segment, int, error) {
-	if s := d.current; s == nil || s.used == len(s.slots) {
+	if s := d.current; s == nil || s.broken != nil || s.used == len(s.slots) {
 		next, err := d.victim(r.now())
 		if err != nil {
 			return nil, 0, err
@@ -200,6 +200,7 @@ func (r *Ring) slotOn(d *device) (*segment, int, error) {
 	s.inFlight++
 	r.forget(&s.slots[at])
 	s.slots[at] = index.Slot{}
+	s.torn = slices.DeleteFunc(s.torn, func(i int) bool { return i == at })
 	return s, at, nil
 }
 
@@ -217,7 +218,7 @@ func (r *Ring) placed(d *device, s *segment, at int, img *block.Image, err error
 		s.slots[at] = b
 		d.dirty[s.file] = true
 	}
-	full := s.used == len(s.slots) && s.inFlight == 0 && s.State == state.Open && d.failed == nil
+	full := s.used == len(s.slots) && s.inFlight == 0 && s.broken == nil && s.State == state.Open && d.failed == nil
 	r.mu.Unlock()
 	if full {
 		r.rekey(s)
@@ -381,12 +382,16 @@ func (r *Ring) writeTail(img *block.Image, at int64) error {
 // keepSynced makes permanent what was written, again and again.
 func (r *Ring) keepSynced() {
 	defer r.stopped.Done()
+	rounds := 0
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			r.sync()
+			if rounds++; rounds%watchEvery == 0 {
+				r.watch()
+			}
 			r.mu.Lock()
 			r.rate.tick(r.now(), r.written.Load())
 			r.mu.Unlock()

@@ -88,6 +88,9 @@ func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {
 	return p
 }
 
+// ErrHead is the error of a block that does not begin as it did when it was written: with Heads that know another one which begins so it can be read.
+var ErrHead = errors.New("how it begins is damaged")
+
 var errTable = errors.New("its table of chunks makes no sense")
 
 // Part makes ready to read some chunks of the block of which v.Buf has some pages, its last two among them. It returns pages that are needed beside: with
@@ -115,11 +118,19 @@ func (v *Reader) Part(c Chunks, have *Pages, heads *Heads) (missing Pages, err e
 	return need.without(have), nil
 }
 
+// Packets returns the ordinals of the packets of some chunks, from and to, of a block that Part has made ready.
+func (v *Reader) Packets(from, to int) [2]int {
+	return [2]int{int(v.table.nth[from]), int(v.table.nth[to])}
+}
+
 // Verify verifies what Part has made ready and returns those of the chunks that are whole: v.Chunks. The error says what all of them need is not.
 func (v *Reader) Verify(c Chunks, heads *Heads) error {
 	h, t := &v.Header, &v.table
 	head := v.Buf[:h.DataStart]
-	if sumOn(0, head) != t.sums[0] || sumOn(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
+	if sumOn(0, head) != t.sums[0] {
+		return ErrHead
+	}
+	if sumOn(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
 		return ErrSum
 	}
 	heads.Know(head)

@@ -191,6 +191,21 @@ func (f *OSFile) Lock() error {
 	return err
 }
 
+// Intact returns an error if the file was deleted, or has another size; 0 is any.
+func (f *OSFile) Intact(size int64) error {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return err
+	}
+	switch {
+	case s.Nlink == 0:
+		return errors.New("somebody has deleted the file")
+	case size != 0 && s.Size != size:
+		return fmt.Errorf("somebody has changed the size of the file: it has %d bytes, not %d", s.Size, size)
+	}
+	return nil
+}
+
 // Size implements File.
 func (f *OSFile) Size() (int64, error) {
 	info, err := f.Stat()

@@ -38,6 +38,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Index struct {
 	mu     sync.Mutex
 	turn   uint64 // of what is on the disk: each Drop and Write makes it another one
+	newest uint64 // number of the newest block of the segment, if that is known: an index that does not name it is an older one
 	loaded bool
 	head   indexHead
 	used   Set      // blocks that hold something
@@ -70,7 +71,14 @@ func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.loaded, x.dir, x.sketch = false, nil, nil
+	x.newest, x.loaded, x.dir, x.sketch = 0, false, nil, nil
+}
+
+// Expect says which number the newest block of the segment has.
+func (x *Index) Expect(newest uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.newest = newest
 }
 
 func (h *indexHead) parse(b []byte) error {
@@ -141,6 +149,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	tablePages := (DataBlocks(s.Bytes) + perTablePage - 1) / perTablePage
 	var h indexHead
 	var dir []uint64
+	newest := uint64(0)
 	x.loaded, x.used = false, Set{}
 	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
@@ -151,6 +160,9 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 			dir = make([]uint64, 0, h.keyPages)
 		case i <= tablePages:
 			table(i-1, p)
+			for k := range perTablePage {
+				newest = max(newest, le.Uint64(p[k*tableEntrySz:]))
+			}
 		default:
 			for i := 0; i < perDirPage && len(dir) < int(h.keyPages); i++ {
 				dir = append(dir, le.Uint64(p[8*i:]))
@@ -160,6 +172,9 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	})
 	if err != nil {
 		return err
+	}
+	if x.newest != 0 && x.newest != newest {
+		return fmt.Errorf("its index is another one: it names block %d as the newest, and that is %d", newest, x.newest)
 	}
 	x.head, x.dir, x.loaded = h, dir, true
 	return nil
@@ -310,11 +325,12 @@ func (x *Index) Find(s *Segment, keys filter.KeyRange) (f Found, err error) {
 	return f, err
 }
 
-// All returns the whole exact index of a segment: the blocks of each key, and those that it says nothing about.
+// All reads the whole exact index of a segment anew: the blocks of each key, and those that it says nothing about.
 func (x *Index) All(s *Segment) (map[uint64][]Spot, Set, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var none Set
+	x.loaded = false
 	if err := x.load(s); err != nil {
 		return nil, none, err
 	}

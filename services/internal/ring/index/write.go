@@ -75,6 +75,10 @@ func (o *Writer) Write(x *Index, s *Segment, slots []Slot) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
+	x.newest = 0
+	for i := range slots {
+		x.newest = max(x.newest, slots[i].Seq)
+	}
 	x.head, x.used, x.dir, x.sketch, x.loaded = h, usedOf(slots), dir, sk, true
 	return nil
 }

@@ -139,14 +139,18 @@ func WriteEmpty(f files.File, d *Descriptor, page []byte) error {
 	return s.WriteDescriptor(d, page)
 }
 
-// newest returns the valid page of the two that are in b, and its turn.
-func newest(b []byte) (page []byte, turn uint64) {
+// newest returns the valid page of the two that are in b, and its turn. doubt says that the other one is damaged, and may have been the newer one.
+func newest(b []byte) (page []byte, turn uint64, doubt bool) {
+	valid := 0
 	for _, p := range [][]byte{b[:files.PageSize], b[files.PageSize : 2*files.PageSize]} {
-		if le.Uint32(p) == crc32.Checksum(p[4:], castagnoli) && le.Uint64(p[8:]) > turn {
+		if le.Uint32(p) != crc32.Checksum(p[4:], castagnoli) || le.Uint64(p[8:]) == 0 {
+			continue
+		}
+		if valid++; le.Uint64(p[8:]) > turn {
 			page, turn = p, le.Uint64(p[8:])
 		}
 	}
-	return page, turn
+	return page, turn, valid == 1 && turn > 1 // the first turn has no page before it
 }
 
 // Put makes a page of it, but for its checksum and turn.
@@ -202,7 +206,7 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 		at := b[atPauses+i*onePause:]
 		d.Pauses = append(d.Pauses, Pause{int64(le.Uint64(at)), int64(le.Uint64(at[8:]))})
 	}
-	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices {
+	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices || d.Copies >= d.Devices {
 		return d, errors.New("its sizes make no sense")
 	}
 	return d, nil
@@ -250,50 +254,62 @@ func (s *Segment) Parse(b []byte) {
 	s.Pinned, s.Floor, s.TotalHi = int64(le.Uint64(b[40:])), le.Uint64(b[48:]), le.Uint64(b[56:])
 }
 
-// Read reads the state of a device: the descriptor and the entries of all segments. A page of entries that is in neither of its places means
-// that the blocks of its segments have to be asked.
-func Read(f files.File) (d Descriptor, entries [][]byte, turns []uint64, err error) {
+// A Content is what Read finds: the state of a device.
+type Content struct {
+	Descriptor
+	Segments []Entry
+	Turns    []uint64 // as a File has them
+	Doubt    bool     // the description may be an older one
+}
+
+// An Entry is what the state says of a segment. Nothing is known of it if neither place of its page is valid: its blocks have to be asked.
+type Entry struct {
+	Segment
+	Known bool
+	Doubt bool // it may be an older one
+}
+
+// Read reads the state of a device.
+func Read(f files.File) (c Content, err error) {
 	size, err := f.Size()
 	if err != nil {
-		return d, nil, nil, err
+		return c, err
 	}
 	if size < stateDescriptor || size > Size(1<<20) || size%(2*files.PageSize) != 0 {
-		return d, nil, nil, fmt.Errorf("a state file of %d bytes makes no sense", size)
+		return c, fmt.Errorf("a state file of %d bytes makes no sense", size)
 	}
 	b, err := files.Pages(int(size))
 	if err != nil {
-		return d, nil, nil, err
+		return c, err
 	}
 	defer files.Free(b)
 	if _, err := f.ReadAt(b, 0); err != nil {
-		return d, nil, nil, err
+		return c, err
 	}
-	page, turn := newest(b)
+	page, turn, doubt := newest(b)
 	if page == nil {
-		return d, nil, nil, errors.New("both copies of its description are damaged")
+		return c, errors.New("both copies of its description are damaged")
 	}
-	if d, err = parseDescriptor(page); err != nil {
-		return d, nil, nil, err
+	if c.Descriptor, err = parseDescriptor(page); err != nil {
+		return c, err
 	}
-	if Size(int(d.Segments)) != size {
-		return d, nil, nil, errors.New("it is not as long as its description says")
+	n := int(c.Descriptor.Segments)
+	if Size(n) != size {
+		return c, errors.New("it is not as long as its description says")
 	}
-	turns = append(turns, turn)
+	c.Turns, c.Doubt = append(c.Turns, turn), doubt
 	for at := int64(stateDescriptor); at < size; at += 2 * files.PageSize {
-		page, turn := newest(b[at:])
-		turns = append(turns, turn)
-		for i := range entriesPerPage {
-			if len(entries) == int(d.Segments) {
-				break
+		page, turn, doubt := newest(b[at:])
+		c.Turns = append(c.Turns, turn)
+		for i := 0; i < entriesPerPage && len(c.Segments) < n; i++ {
+			e := Entry{Known: page != nil, Doubt: doubt}
+			if e.Unknown(); e.Known {
+				e.Parse(page[64+i*segmentEntry:])
 			}
-			var e []byte
-			if page != nil {
-				e = append(e, page[64+i*segmentEntry:][:segmentEntry]...)
-			}
-			entries = append(entries, e)
+			c.Segments = append(c.Segments, e)
 		}
 	}
-	return d, entries, turns, nil
+	return c, nil
 }
 
 // Unknown is a segment of which the state file says nothing.
