@@ -145,6 +145,13 @@ func (rs *rings) save() error {
 	return errors.Join(durable.WriteFile(rs.path, b), durable.WriteFile(rs.path+copySuffix, b))
 }
 
+// all returns the rings that there are now.
+func (rs *rings) all() []*recorder {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return slices.Clone(rs.list)
+}
+
 // find returns the ring of a name; the only one if that is empty.
 func (rs *rings) find(name string) (*recorder, error) {
 	rs.mu.Lock()
@@ -194,10 +201,7 @@ func (rs *rings) follow() {
 		return
 	}
 	rs.sweep()
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
-	for i, r := range list {
+	for i, r := range rs.all() {
 		rs.mu.Lock()
 		making, made := r.cancel != nil, r.Made
 		rs.mu.Unlock()
@@ -424,10 +428,7 @@ func (rs *rings) make(r *recorder) {
 func (rs *rings) letGo(device string) {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
-	for _, r := range list {
+	for _, r := range rs.all() {
 		if slices.Contains(r.Devices, device) {
 			rs.shut(r)
 		}
