@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -137,14 +140,40 @@ var useOurErrors = sync.OnceFunc(func() {
 	}
 })
 
+var (
+	// goNumber is how encoding/json says that a number does not fit: it names Go's types.
+	goNumber = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^json: cannot unmarshal number (\S+) into Go struct field \w+\.(\S+) of type \S+$`)
+	})
+	// exponent is a whole number as Go prints a large float64.
+	exponent = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\d(\.\d+)?e\+\d+`) })
+)
+
+// digits writes a whole number as a person does.
+func digits(number string) string {
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || math.Abs(f) >= 1e21 {
+		return number
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}
+
 // detail says what is wrong with which part of a request.
 func detail(err error) string {
 	d, ok := err.(*huma.ErrorDetail)
 	if !ok {
 		return err.Error()
 	}
+	if m := goNumber().FindStringSubmatch(d.Message); m != nil {
+		return fmt.Sprintf("body.%s: %s is too large, or not written with digits alone", m[2], m[1])
+	}
+	d.Message = exponent().ReplaceAllStringFunc(d.Message, digits)
 	switch v := d.Value.(type) {
-	case string, bool, float64, json.Number:
+	case float64:
+		if math.Abs(v) <= 1<<53 { // beyond, it is not what was sent
+			return fmt.Sprintf("%s: %s, not %s", d.Location, d.Message, strconv.FormatFloat(v, 'f', -1, 64))
+		}
+	case string, bool, json.Number:
 		if text := fmt.Sprintf("%v", v); text != "" && len(text) <= 80 && d.Location != "body" {
 			return fmt.Sprintf("%s: %s, not %s", d.Location, d.Message, text)
 		}

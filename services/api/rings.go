@@ -4,7 +4,7 @@ package api
 type RingRequest struct {
 	Name        string     `json:"name" minLength:"1" maxLength:"63" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]*$" patternDescription:"letters, digits, dots, hyphens and underlines, of which a letter or digit comes first"`
 	Devices     []string   `json:"devices,omitempty" maxItems:"64" doc:"Storage devices, by id or name, over which its blocks are spread; empty is the only active one."`
-	SizeBytes   uint64     `json:"sizeBytes" doc:"What it takes on all devices together."`
+	SizeBytes   uint64     `json:"sizeBytes" maximum:"1000000000000000000" doc:"What it takes on all devices together."`
 	Replication int        `json:"replication,omitempty" minimum:"0" maximum:"1" doc:"Copies of each block beside the first, on other devices."`
 	QueueBytes  uint64     `json:"queueBytes,omitempty" doc:"Memory for what its disks have not taken yet; 0, and whatever is more than the memory plan grants, is what that grants."`
 	Rules       []RingRule `json:"rules,omitempty" maxItems:"100" doc:"The first one that matches a packet says what is kept of it; what none matches is kept in full."`

@@ -41,16 +41,22 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: results.Interfaces})
 	s.Block = true
 	s.Scan, s.Sifted = func() api.Scan { return scanOf(results.Scan()) }, true
-	c, err := e.captures.Start(s)
-	if err != nil {
+	return e.startFed(ctx, s, func() {
 		results.Close()
 		cancel()
+	}, func(ctx context.Context, c *capture.Capture) { feedPast(ctx, c, s.Feed.Stage(0), results) })
+}
+
+// startFed starts a capture with a feed of its own. feed gives it packets once it is run; end is called when that is over, or if it does not come to it.
+func (e *Engine) startFed(ctx context.Context, s capture.Spec, end func(), feed func(context.Context, *capture.Capture)) (*capture.Capture, error) {
+	c, err := e.captures.Start(s)
+	if err != nil {
+		end()
 		return nil, err
 	}
 	e.running.Go(func() {
-		defer cancel()
-		defer results.Close()
-		c.WhenRun(ctx, func(ctx context.Context) { feedPast(ctx, c, s.Feed.Stage(0), results) })
+		defer end()
+		c.WhenRun(ctx, func(ctx context.Context) { feed(ctx, c) })
 	})
 	return c, nil
 }
@@ -112,18 +118,10 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 		}
 		return v
 	}
-	c, err := e.captures.Start(s)
-	if err != nil {
+	return e.startFed(ctx, s, func() {
 		source.Close()
 		cancel()
-		return nil, err
-	}
-	e.running.Go(func() {
-		defer cancel()
-		defer source.Close()
-		c.WhenRun(ctx, func(ctx context.Context) { e.feedReplay(ctx, c, s.Feed.Stage(0), source) })
-	})
-	return c, nil
+	}, func(ctx context.Context, c *capture.Capture) { e.feedReplay(ctx, c, s.Feed.Stage(0), source) })
 }
 
 // feedReplay runs packets of a ring through the pipeline of a capture.

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -177,7 +178,7 @@ func microseconds(v string, now int64) (int64, error) {
 	}
 	t, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || t < 0 || t > 1<<62/1000 {
-		return 0, fmt.Errorf("%q is not a time in microseconds since 1970, nor now", v)
+		return 0, fmt.Errorf("%q is not a time in microseconds since 1970, before the year 2116, nor now", v)
 	}
 	return t, nil
 }
@@ -205,7 +206,7 @@ func oneOf(v string, s *string, values ...string) error {
 
 func count(v string, n *uint64) (err error) {
 	if *n, err = strconv.ParseUint(v, 10, 64); err != nil {
-		return fmt.Errorf("%q is not a number", v)
+		return fmt.Errorf("%q is not a whole number from 0 to %d", v, uint64(math.MaxUint64))
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (rs *rings) delete(name string) error {
 	}
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
-	rs.shut(r)
+	rs.drop(r)
 	rs.mu.Lock()
 	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
 	left := &recorder{Deleted: true, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
 
 	"galvo/services/api"
@@ -88,10 +87,7 @@ func sipExpression(number string) string {
 func (rs *rings) renew() {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
-	for _, r := range list {
+	for _, r := range rs.all() {
 		if len(r.Rules) > 0 && !rs.closed {
 			rs.renewRules(r)
 		}

@@ -55,6 +55,7 @@ type recorder struct {
 	dirs          []string           // of its devices, as it was opened
 	ring          *ring.Ring         // nil unless it records
 	stages        []ring.Stage
+	memory        []byte        // of the ring that was shut, for the one that is opened next. Guarded by rings.changing
 	calls         []*rule.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
 }
 
@@ -144,6 +145,13 @@ func (rs *rings) save() error {
 	return errors.Join(durable.WriteFile(rs.path, b), durable.WriteFile(rs.path+copySuffix, b))
 }
 
+// all returns the rings that there are now.
+func (rs *rings) all() []*recorder {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return slices.Clone(rs.list)
+}
+
 // find returns the ring of a name; the only one if that is empty.
 func (rs *rings) find(name string) (*recorder, error) {
 	rs.mu.Lock()
@@ -193,17 +201,14 @@ func (rs *rings) follow() {
 		return
 	}
 	rs.sweep()
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
-	for i, r := range list {
+	for i, r := range rs.all() {
 		rs.mu.Lock()
 		making, made := r.cancel != nil, r.Made
 		rs.mu.Unlock()
 		switch {
 		case making:
 		case i >= rs.max:
-			rs.shut(r)
+			rs.drop(r)
 			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: raise the setting rings.max, or delete another ring", rs.max))
 		case !made:
 			rs.make(r)
@@ -221,12 +226,14 @@ func (rs *rings) reopen(r *recorder) {
 	}
 	rs.shut(r)
 	if active == 0 {
+		rs.drop(r)
 		rs.set(r, ringWaiting, "none of its storage devices is active: activate one")
 		return
 	}
 	c, err := rs.config(r, dirs)
 	var opened *ring.Ring
 	if err == nil {
+		c.Memory, r.memory = r.memory, nil
 		opened, err = ring.Open(c)
 	}
 	if err != nil {
@@ -294,9 +301,18 @@ func (rs *rings) shut(r *recorder) {
 		return
 	}
 	rs.publish()
-	if err := opened.Close(); err != nil {
+	memory, err := opened.Release()
+	r.memory = memory
+	if err != nil {
 		slog.Error("ring", "name", r.Name, "error", err)
 	}
+}
+
+// drop is shut for a ring that is not opened again soon. rs.changing is held.
+func (rs *rings) drop(r *recorder) {
+	rs.shut(r)
+	files.Free(r.memory)
+	r.memory = nil
 }
 
 // create makes a new ring, which takes a while. It returns when that has begun.
@@ -412,10 +428,7 @@ func (rs *rings) make(r *recorder) {
 func (rs *rings) letGo(device string) {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
-	for _, r := range list {
+	for _, r := range rs.all() {
 		if slices.Contains(r.Devices, device) {
 			rs.shut(r)
 		}
@@ -456,6 +469,6 @@ func (rs *rings) close() {
 	defer rs.changing.Unlock()
 	rs.closed = true
 	for _, r := range list {
-		rs.shut(r)
+		rs.drop(r)
 	}
 }

@@ -12,11 +12,8 @@ import (
 
 // views shows all rings.
 func (rs *rings) views() []api.Ring {
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	rs.mu.Unlock()
 	all := []api.Ring{}
-	for _, r := range list {
+	for _, r := range rs.all() {
 		all = append(all, rs.view(r))
 	}
 	return all

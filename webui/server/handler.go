@@ -129,12 +129,23 @@ func (s *server) endpoint(methods map[string]api.Route) http.Handler {
 			return
 		}
 		c, e := s.admit(route, r)
+		if e == nil {
+			e = plainBody(r)
+		}
 		if e != nil {
 			refuse(w, r, e)
 			return
 		}
 		s.dispatch(route, c, w, r)
 	})
+}
+
+// plainBody says what is wrong with a body that is compressed on its way: it would be taken, or stored, as it is.
+func plainBody(r *http.Request) *api.Error {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return &api.Error{Text: fmt.Sprintf("the body has the Content-Encoding %s: send it without", encoding), Kind: api.BadRequest}
+	}
+	return nil
 }
 
 // admit returns for whom the request is answered, or why it is not.

@@ -225,6 +225,7 @@ func TestRefusals(t *testing.T) {
 		{"path above the top", "GET", "/api/../api/v1/status", nil, 400, "bad_request"},
 		{"wrong method", "PATCH", "/api/v1/captures", nil, 405, "wrong_method"},
 		{"HEAD, which would start a capture", "HEAD", "/API/data/modules/capture", nil, 405, "wrong_method"},
+		{"compressed body", "POST", "/api/v1/captures", []string{"Authorization", admin, "Content-Encoding", "gzip"}, 400, "bad_request"},
 		{"wrong password", "GET", "/api/v1/status", []string{"Authorization", basic("admin", "wrong")}, 401, "unauthenticated"},
 		{"wrong user", "GET", "/api/v1/status", []string{"Authorization", basic("nobody", password)}, 401, "unauthenticated"},
 		{"wrong token", "GET", "/api/v1/status", []string{"Authorization", "Bearer galvo_x_y"}, 401, "unauthenticated"},

@@ -152,13 +152,7 @@ func lastVerdict(it *item) l7.Verdict {
 	if it.ref.Flow.ID == it.flow { // else the record is another flow's by now
 		v = l7.VerdictOf(it.ref.Flow)
 	}
-	switch v.State {
-	case l7.Partial:
-		v.State = l7.Final
-	case l7.NoFlow, l7.Pending:
-		v.State = l7.Unknown
-	}
-	return v
+	return v.Last()
 }
 
 // resolve asks the filter again about the held packets of a flow, oldest first, up to the first one that goes on waiting. For packets of

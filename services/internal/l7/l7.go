@@ -46,6 +46,17 @@ type Verdict struct {
 	State State //
 }
 
+// Last is what is known about a flow with a verdict if nothing more will be known.
+func (v Verdict) Last() Verdict {
+	switch v.State {
+	case Partial:
+		v.State = Final
+	case NoFlow, Pending:
+		v.State = Unknown
+	}
+	return v
+}
+
 // String returns the state's name as exports spell it; "" for NoFlow.
 func (s State) String() string {
 	return [...]string{"", "pending", "partial", "final", "guessed", "unknown"}[min(s, Unknown)]

@@ -104,7 +104,7 @@ func (q *Results) expire() *view {
 			if q.bound <= one.packet.Time+holdTime && !q.ended { // all that was recorded before bound has been looked at
 				return filter.Unknown
 			}
-			one.verdict = lastVerdict(one.verdict)
+			one.verdict = one.verdict.Last()
 			r := q.q.Filter.Match(&one.packet, &one.ref, one.verdict)
 			if r == filter.Unknown {
 				undecided++

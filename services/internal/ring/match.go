@@ -42,7 +42,7 @@ func (q *Results) match(t *task, v *view) error {
 				if q.hold(t, w, verdict) {
 					continue
 				}
-				verdict = lastVerdict(verdict)
+				verdict = verdict.Last()
 				result = q.q.Filter.Match(w.Packet, &w.Ref, verdict)
 			}
 		}
@@ -130,15 +130,4 @@ func (q *Results) later(t *task, w *block.Walker, packet int, v l7.Verdict) (fil
 		}
 	}
 	return filter.Unknown, v
-}
-
-// lastVerdict is what is known about a flow if nothing more will be known.
-func lastVerdict(v l7.Verdict) l7.Verdict {
-	switch v.State {
-	case l7.Partial:
-		v.State = l7.Final
-	case l7.NoFlow, l7.Pending:
-		v.State = l7.Unknown
-	}
-	return v
 }

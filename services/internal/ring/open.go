@@ -17,6 +17,7 @@ import (
 func Open(c Config) (*Ring, error) {
 	r, err := open(c)
 	if err != nil {
+		files.Free(c.Memory)
 		return nil, fmt.Errorf("open ring %q: %w", cmp.Or(c.Name, fmt.Sprint(c.Dirs)), err)
 	}
 	return r, nil
@@ -236,10 +237,14 @@ func (r *Ring) start() error {
 	r.reader.Ready(warmers)
 	n := max(int(r.cfg.QueueBytes/block.Size)-2*r.cfg.Workers, 2*r.cfg.Workers+writers) // the images of tails are of the same memory
 	var err error
-	if r.memory, err = files.Pages((n + 2*r.cfg.Workers) * block.Size); err != nil {
-		return err
+	r.memory = r.cfg.Memory
+	if size := (n + 2*r.cfg.Workers) * block.Size; len(r.memory) != size {
+		if r.memory, err = files.Pages(size); err != nil {
+			return err
+		}
+		files.Free(r.cfg.Memory)
+		files.Touch(r.memory)
 	}
-	files.Touch(r.memory)
 	r.pin()
 	r.queue, r.tails = make(chan *block.Image, n), make(chan *block.Image, 2*r.cfg.Workers)
 	image := func(i int) *block.Image {
@@ -317,10 +322,17 @@ var ErrClosed = errors.New("the ring was closed")
 // Close ends recording: what is unfinished goes to its place, and everything is synced. Queries end with ErrClosed; what they have delivered stays valid until
 // their own Close. Errors say what could not be written.
 func (r *Ring) Close() error {
+	memory, err := r.Release()
+	files.Free(memory)
+	return err
+}
+
+// Release is Close for a ring that is opened anew: it returns what Config.Memory is then, or nil if somebody may still read it.
+func (r *Ring) Release() (memory []byte, err error) {
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
-		return nil
+		return nil, nil
 	}
 	r.closed = true
 	r.handing.Lock()
@@ -341,8 +353,8 @@ func (r *Ring) Close() error {
 		unpin()
 	}
 	r.sync()
-	var err error
 	r.mu.Lock()
+	asked := len(r.queries) > 0
 	for q := range r.queries {
 		q.cancel(ErrClosed)
 	}
@@ -355,14 +367,20 @@ func (r *Ring) Close() error {
 	}
 	r.mu.Unlock()
 	err = errors.Join(err, r.closeFiles())
-	go func() {
+	if !asked {
+		r.readers.Wait() // for who has just left
+		memory = r.memory
+	}
+	go func() { // the kernel takes a quarter of a second to end reading
 		r.readers.Wait() // somebody may still read what he was given
-		files.Free(r.memory)
+		if memory == nil {
+			files.Free(r.memory)
+		}
 		r.sorter.Free()
 		r.buffers.Close()
 		r.reader.Close()
 	}()
-	return err
+	return memory, err
 }
 
 func (r *Ring) closeFiles() error {

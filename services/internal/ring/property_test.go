@@ -65,7 +65,7 @@ func (w *witness) want(f *filter.Filter, from, to int64, hold bool) (list []witn
 				}
 			}
 			if result == filter.Unknown {
-				result = f.Match(&p.Packet, &ref, lastVerdict(v))
+				result = f.Match(&p.Packet, &ref, v.Last())
 			}
 		}
 		if result == filter.Yes {

@@ -41,8 +41,9 @@ type Config struct {
 	SegmentBytes int64    // 0 = a 64th of Bytes, in bounds
 	Replicas     int      // copies of each block beside the first, on other devices: 0 or 1
 
-	QueueBytes   int64 // memory for blocks on their way to the disk; 0 = 256 MB
-	ReorderBytes int64 // memory that a query may put packets in order with; 0 = 512 MB
+	Memory       []byte // what Release returned, for Open, which takes it over also when it fails; nil = new memory, which takes the kernel up to seconds
+	QueueBytes   int64  // memory for blocks on their way to the disk; 0 = 256 MB
+	ReorderBytes int64  // memory that a query may put packets in order with; 0 = 512 MB
 	Rules        []rule.Rule
 	Workers      int          // stages that may record at once; 0 = 1
 	ReadOnly     bool         // for tools: nothing is written, and nothing recovered

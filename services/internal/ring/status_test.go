@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"galvo/services/internal/packet"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 )
@@ -129,3 +130,59 @@ func TestDeviceNames(t *testing.T) {
 type stubborn struct{ *testDisk }
 
 func (stubborn) Pin([]byte) (func(), error) { return func() {}, errors.New("not here") }
+
+// TestRelease: a ring that is opened anew has the memory of the one before, unless that is still read or has another size.
+func TestRelease(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	frames := mix(12, 10_000)
+	r := set.open(t)
+	record := func(round int) {
+		t.Helper()
+		s := r.Stage(0, table)
+		play(t, s, &traffic{frames: stamp(frames, round, time.Microsecond)})
+		s.Finish()
+		waitIdle(t, r)
+	}
+	again := func(memory []byte) {
+		t.Helper()
+		set.cfg.Memory = memory
+		r = set.open(t)
+		set.cfg.Memory = nil
+	}
+	record(0)
+	memory, err := r.Release()
+	if err != nil || memory == nil {
+		t.Fatalf("%d bytes, %v", len(memory), err)
+	}
+	if twice, err := r.Release(); twice != nil || err != nil {
+		t.Errorf("released twice: %d bytes, %v", len(twice), err)
+	}
+	again(memory)
+	if &r.memory[0] != &memory[0] {
+		t.Error("the memory was not taken over")
+	}
+	record(1)
+	res, err := r.Query(t.Context(), everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if memory, err = r.Release(); err != nil || memory != nil {
+		t.Errorf("a ring that is read gives %d bytes, %v", len(memory), err)
+	}
+	res.Close()
+	again(nil)
+	memory, _ = r.Release()
+	set.cfg.QueueBytes *= 2
+	again(memory)
+	if len(r.memory) != 2*len(memory) {
+		t.Errorf("%d bytes of memory for a larger queue", len(r.memory))
+	}
+	record(2)
+	have, _ := collect(t, r, everything)
+	var want []packet.Frame
+	for round := range 3 {
+		want = append(want, stamp(frames, round, time.Microsecond)...)
+	}
+	sameFrames(t, want, have)
+	closeRing(t, r)
+}
