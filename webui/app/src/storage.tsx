@@ -93,22 +93,22 @@ function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) 
   return (
     <>
       {d.state === "active" && (
-        <button type="button" onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate").catch(say)}>
+        <button type="button" aria-label={`Deactivate ${d.name}`} onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate").catch(say)}>
           Deactivate
         </button>
       )}
       {d.state === "inactive" && (
-        <button type="button" onClick={() => change(d, "activate").catch(say)}>
+        <button type="button" aria-label={`Activate ${d.name}`} onClick={() => change(d, "activate").catch(say)}>
           Activate
         </button>
       )}
       {d.state === "locked" && (
-        <button type="button" onClick={() => ask("unlock")}>
+        <button type="button" aria-label={`Activate ${d.name}`} onClick={() => ask("unlock")}>
           {"Activate\u2026"}
         </button>
       )}
       {formattable && (
-        <button type="button" onClick={() => ask("format")}>
+        <button type="button" aria-label={`Format ${d.name}`} onClick={() => ask("format")}>
           {"Format\u2026"}
         </button>
       )}
