@@ -30,6 +30,7 @@ type tab struct {
 	ctx       context.Context
 	downloads string // folder
 	axe       string // source
+	heard     int    // times that quiet was called
 
 	mu     sync.Mutex
 	errors []string // of the console
@@ -91,6 +92,15 @@ func (p *tab) listen(messages func(func(chromedp.ConsoleMessage, error) bool)) {
 // quiet fails the test if the console showed an error since the last call that does not contain one of the expected texts.
 func (p *tab) quiet(expected ...string) {
 	p.t.Helper()
+	p.heard++
+	last := fmt.Sprintf("heard so far: %d", p.heard)
+	eval[chromedp.Void](p, fmt.Sprintf("console.warn(%q)", last))
+	device.Wait(p.t, "all that the console said has come", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return slices.ContainsFunc(p.errors, func(e string) bool { return strings.Contains(e, last) })
+	})
+	expected = append(expected, "heard so far")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.errors {
@@ -169,6 +179,44 @@ func (p *tab) write(selector, text string) {
 	if _, err := chromedp.Call(p.ctx, input.InsertText, input.InsertTextParams{Text: text}); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// filter writes a filter and waits until the verdict is about it.
+func (p *tab) filter(expression string) {
+	p.t.Helper()
+	p.write("#expression", expression)
+	device.Wait(p.t, "the filter is checked", func() bool {
+		return eval[bool](p, fmt.Sprintf("document.querySelector('#expression').value === %q && document.querySelector('#verdict').ariaBusy === 'false'", expression))
+	})
+}
+
+// focus returns the tag, and the text or label, of what has the focus.
+func (p *tab) focus() string {
+	p.t.Helper()
+	return eval[string](p, "(({tagName, ariaLabel, id, innerText}) => tagName + ' ' + (ariaLabel || id || innerText))(document.activeElement)")
+}
+
+// focuses waits until something has the focus.
+func (p *tab) focuses(what string) {
+	p.t.Helper()
+	last := ""
+	defer func() {
+		if last != what {
+			p.t.Logf("%q has the focus", last)
+		}
+	}()
+	device.Wait(p.t, what+" has the focus", func() bool {
+		last = p.focus()
+		return last == what
+	})
+}
+
+// key presses a key on what a CSS selector finds.
+func (p *tab) key(selector, key string) {
+	p.t.Helper()
+	p.do(chromedp.WaitVisible(chromedp.CSS(selector)))
+	eval[chromedp.Void](p, fmt.Sprintf("document.querySelector(%q).focus()", selector))
+	p.do(chromedp.KeyEvent(key))
 }
 
 // cell returns what stands in a row of a table in the column of that name.

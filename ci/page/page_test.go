@@ -51,13 +51,19 @@ func TestPage(t *testing.T) {
 		{"capture", capture},
 		{"pointer", point},
 		{"keys", useKeys},
+		{"place", keepPlace},
+		{"address", goBack},
+		{"times", setClocks},
+		{"slow", waitForVerdict},
 		{"storage", useStorage},
+		{"curl", paste},
 		{"disks", seeDisks},
 		{"rings", useRings},
 		{"look", lookAround},
 		{"delete ring", deleteRing},
 		{"other rings", seeRings},
 		{"contact", loseContact},
+		{"session", endSession},
 		{"logout", logOut},
 	}
 	for _, part := range parts {
@@ -86,6 +92,7 @@ func logIn(p *tab, _ *wired) {
 	p.write("input[type=password]", device.Password)
 	p.do(chromedp.KeyEvent("\r"))
 	p.shows(".health", "live")
+	p.focuses("INPUT expression")
 	p.quiet("401")
 }
 
@@ -122,9 +129,11 @@ func checkFilters(p *tab, _ *wired) {
 		{"ip == 10.0.0.1 and prt == 443", "prt", "Column 20"},
 		{"ip == 10.0.0.1 and (port == 443", "", "Column "},
 		{"\u201c\u00e4\u201d == 1 or x", "", "Column "},
+		{"ip == 10.0.0.1 and \U0001f600 == 1", "\U0001f600", "Column 20"},
+		{strings.Repeat("port == 443 and ", 250) + "prt == 1", "prt", "Column 4001"},
 		{"vlan ===", "===", "Column 6"},
 	} {
-		p.write("#expression", c.expression)
+		p.filter(c.expression)
 		p.shows("#verdict", c.says)
 		if p.startable() {
 			p.t.Errorf("%q is wrong and can be started", c.expression)
@@ -162,7 +171,7 @@ func capture(p *tab, d *wired) {
 			want = append(want, string(f.Data))
 		}
 	}
-	p.write("#expression", "interface == 2 and macProtocol == ARP")
+	p.filter("interface == 2 and macProtocol == ARP")
 	device.Wait(p.t, "the filter can be started", p.startable)
 	line := eval[string](p, "document.querySelector('.curl input').value")
 	if !strings.Contains(line, d.URL+"/API/data/modules/capture?expression=interface%20%3D%3D%202%20and%20macProtocol%20%3D%3D%20ARP'") {
@@ -264,7 +273,7 @@ func useKeys(p *tab, _ *wired) {
 	if id := eval[string](p, "document.activeElement.id"); id != "expression" {
 		p.t.Errorf("/ leads to %q", id)
 	}
-	p.write("#expression", "vlan == 4000")
+	p.filter("vlan == 4000")
 	device.Wait(p.t, "the filter can be started", p.startable)
 	p.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
 	p.shows("table[aria-label='Running captures'] code", "vlan == 4000")

@@ -110,7 +110,7 @@ func useRings(p *tab, d *wired) {
 
 	p.press("Capture", "Live")
 	p.shows("#when", "Live from now")
-	p.write("#expression", "vlan == 4000")
+	p.filter("vlan == 4000")
 	device.Wait(p.t, "the filter can be started", p.startable)
 	p.quiet()
 }

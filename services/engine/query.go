@@ -54,6 +54,18 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 	"undecided":  func(q *captureQuery, v string, _ int64) error { return oneOf(v, &q.Undecided, "skip", "hold") },
 	"maxbytes":   func(q *captureQuery, v string, _ int64) error { return count(v, &q.MaxBytes) },
 	"maxpackets": func(q *captureQuery, v string, _ int64) error { return count(v, &q.MaxPackets) },
+	"maxseconds": func(q *captureQuery, v string, _ int64) error { return seconds(v, &q.MaxSeconds) },
+	"comment":    func(q *captureQuery, v string, _ int64) error { return text(v, &q.Comment, 65535) },
+	"filename":   func(q *captureQuery, v string, _ int64) error { return text(v, &q.FileName, 255) },
+	"directory":  func(q *captureQuery, v string, _ int64) error { return text(v, &q.Sink.Directory, 4096) },
+	"splitbytes": func(q *captureQuery, v string, _ int64) error {
+		q.Sink.SplitBytes = new(uint64)
+		return count(v, q.Sink.SplitBytes)
+	},
+	"splitseconds": func(q *captureQuery, v string, _ int64) error {
+		q.Sink.SplitSeconds = new(uint64)
+		return seconds(v, q.Sink.SplitSeconds)
+	},
 	"device": func(q *captureQuery, v string, _ int64) error {
 		q.Device = v
 		return nil
@@ -76,7 +88,8 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 
 // captureParameterNames are the names as the manual spells them, for messages.
 var captureParameterNames = []string{"startTime", "endTime", "expression", "snapPacketLength", "fromCaptureBuffer", "captureToMedia",
-	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "device", "ring", "mm-id"}
+	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "maxSeconds", "comment", "fileName", "device", "directory",
+	"splitBytes", "splitSeconds", "ring", "mm-id"}
 
 // parseCaptureQuery reads the raw query of a capture URL. It is not form encoding: inside the expression an unencoded && is no
 // separator, nor is a single & between quotes of any kind; a semicolon is data, and a plus stays a plus. now is in microseconds.
@@ -201,6 +214,23 @@ func oneOf(v string, s *string, values ...string) error {
 		return fmt.Errorf("%q is not one of %s", v, strings.Join(values, ", "))
 	}
 	*s = values[i]
+	return nil
+}
+
+// seconds takes what a capture's fields of seconds take.
+func seconds(v string, n *uint64) error {
+	if err := count(v, n); err != nil || *n > 1_000_000_000 {
+		return fmt.Errorf("%q is not a number of seconds up to 1000000000", v)
+	}
+	return nil
+}
+
+// text takes so many bytes at most.
+func text(v string, to *string, most int) error {
+	if len(v) > most {
+		return fmt.Errorf("it has %d bytes, and %d is the most", len(v), most)
+	}
+	*to = v
 	return nil
 }
 

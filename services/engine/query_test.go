@@ -69,6 +69,9 @@ func TestCaptureQueryErrors(t *testing.T) {
 		{"expression=group==%&endTime=now", "invalid"},
 		{"expression=%zz", "invalid"},
 		{"endTime=1&endtime=2", "twice"},
+		{"maxSeconds=1000000001", "number of seconds"},
+		{"splitSeconds=-1", "number of seconds"},
+		{"fileName=" + strings.Repeat("x", 256), "255 is the most"},
 	} {
 		_, err := parseCaptureQuery(c.raw, 1_000_000)
 		if err == nil || !strings.Contains(err.Text, c.want) {
@@ -106,4 +109,15 @@ func FuzzCaptureQuery(f *testing.F) {
 			t.Errorf("the encoded expression %q was read as %q", raw, q.Expression)
 		}
 	})
+}
+
+// What the page's form has, the URL has.
+func TestCaptureQueryTakesAllOptions(t *testing.T) {
+	q, err := parseCaptureQuery("maxSeconds=7&comment=it%27s&fileName=%25Y&directory=a/b&splitBytes=8&splitSeconds=9&captureToMedia=true", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q.MaxSeconds != 7 || q.Comment != "it's" || q.FileName != "%Y" || q.Sink.Directory != "a/b" || *q.Sink.SplitBytes != 8 || *q.Sink.SplitSeconds != 9 {
+		t.Errorf("read %+v", q)
+	}
 }

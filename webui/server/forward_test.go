@@ -215,3 +215,28 @@ func BenchmarkStream(b *testing.B) {
 		})
 	}
 }
+
+// A host service that hangs holds up nobody who wants something of the engine.
+func TestHangingHost(t *testing.T) {
+	w := newWeb(t, echo)
+	auth := []string{"Authorization", basic("admin", password)}
+	w.do("GET", api.GetStatus.Path, "", auth...)
+	w.mu.Lock() // which is how the host service of these tests hangs; the device is looked at every two seconds
+	asked := make(chan struct{})
+	for range 4 {
+		go func() { w.do("GET", api.GetStatus.Path, "", auth...); asked <- struct{}{} }()
+	}
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(50 * time.Millisecond) {
+		at := time.Now()
+		if a := w.do("GET", api.ListCaptures.Path, "", auth...); a.status != http.StatusOK {
+			t.Fatalf("the engine's answer is %d %s", a.status, a.body)
+		}
+		if took := time.Since(at); took > time.Second {
+			t.Fatalf("an answer of the engine took %s", took)
+		}
+	}
+	for range 4 {
+		<-asked
+	}
+	w.mu.Unlock()
+}

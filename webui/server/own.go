@@ -54,12 +54,15 @@ func (s *server) ownHandler() http.Handler {
 	return mux
 }
 
-// A device is what the other services say of themselves, asked at most once a second however many clients there are.
+// A device is what the other services say of themselves, asked at most once a second however many clients there are. Who only wants to know what was said
+// last does not wait for a service that hangs.
 type device struct {
 	server *server
 
-	mu      sync.Mutex
-	asked   time.Time
+	asking sync.Mutex // held while the services are asked, which takes seconds where one hangs
+	asked  time.Time  // when they were last
+
+	mu      sync.Mutex // guards what follows, and is never held while somebody is asked
 	last    api.Status
 	config  *config.Config // as it was last seen
 	network api.Network    // likewise
@@ -71,8 +74,6 @@ func newDevice(s *server) *device {
 
 // await waits for the host service until ctx is done, but not for ever: without it the page says what is wrong.
 func (d *device) await(ctx context.Context, patience time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for deadline := time.Now().Add(patience); ctx.Err() == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if _, err := d.askHost(); err == nil {
 			break
@@ -89,9 +90,7 @@ func (d *device) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		d.mu.Lock()
 		d.look()
-		d.mu.Unlock()
 		d.follow()
 		select {
 		case <-ctx.Done():
@@ -177,8 +176,8 @@ func (d *device) name() string {
 
 func (s *server) status(ctx context.Context, _ *api.Nothing) (*api.Reply[api.Status], error) {
 	d := s.device
-	d.mu.Lock()
 	d.look()
+	d.mu.Lock()
 	status := d.last
 	d.mu.Unlock()
 	d.follow()
@@ -190,30 +189,53 @@ func (s *server) status(ctx context.Context, _ *api.Nothing) (*api.Reply[api.Sta
 	return &api.Reply[api.Status]{Body: status}, nil
 }
 
-// look asks the services. It needs d.mu.
+// look asks the services, both at once. Who comes while they are being asked waits for those answers and asks no more, or else a crowd would wait for
+// one that hangs in turn. That a service is away is not kept: it is back soon, and then nobody is to hear it.
 func (d *device) look() {
-	if time.Since(d.asked) < time.Second {
+	came := time.Now()
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	d.mu.Lock()
+	whole := !slices.ContainsFunc(d.last.Services, func(s api.ServiceStatus) bool { return s.State != "ok" })
+	d.mu.Unlock()
+	if d.asked.After(came) || whole && time.Since(d.asked) < time.Second {
 		return
 	}
+	var (
+		wait             sync.WaitGroup
+		c                *config.Config
+		n                api.Network
+		hostErr, reached error
+	)
+	wait.Go(func() {
+		if c, hostErr = d.askHost(); hostErr == nil {
+			n, reached = d.askNetwork()
+		}
+	})
+	ports, engineErr := d.askEngine()
+	wait.Wait()
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	status := api.Status{State: "ok", Problems: []string{}, Services: []api.ServiceStatus{{Name: string(api.ServiceWeb), State: "ok"}}}
-	down := func(service api.Service, err error) {
-		status.Services = append(status.Services, api.ServiceStatus{Name: string(service), State: "down", Reason: err.Error()})
-		status.Problems = append(status.Problems, fmt.Sprintf("The service %s does not answer. It is started again by itself; the log says why if it stays away.", service))
+	service := func(name api.Service, err error) {
+		if err == nil {
+			status.Services = append(status.Services, api.ServiceStatus{Name: string(name), State: "ok"})
+			return
+		}
+		status.Services = append(status.Services, api.ServiceStatus{Name: string(name), State: "down", Reason: err.Error()})
+		status.Problems = append(status.Problems, fmt.Sprintf("The service %s does not answer. It is started again by itself; the log says why if it stays away.", name))
 	}
-	if c, err := d.askHost(); err != nil {
-		down(api.ServiceHost, err)
-	} else {
+	service(api.ServiceHost, hostErr)
+	if hostErr == nil {
 		d.config = c
-		if n, err := d.askNetwork(); err == nil {
+		if reached == nil {
 			d.network = n
 			status.Problems = append(status.Problems, sentences(n.Problems)...)
 		}
-		status.Services = append(status.Services, api.ServiceStatus{Name: string(api.ServiceHost), State: "ok"})
 	}
-	if ports, err := d.askEngine(); err != nil {
-		down(api.ServiceEngine, err)
-	} else {
-		status.Services = append(status.Services, api.ServiceStatus{Name: string(api.ServiceEngine), State: "ok"})
+	service(api.ServiceEngine, engineErr)
+	if engineErr == nil {
 		status.Problems = append(status.Problems, portProblems(ports)...)
 	}
 	if d.server.names != nil && d.server.names.Conflict() {
@@ -225,9 +247,6 @@ func (d *device) look() {
 	}
 	status.Network = d.network
 	d.last, d.asked = status, time.Now()
-	if slices.ContainsFunc(status.Services, func(s api.ServiceStatus) bool { return s.State != "ok" }) {
-		d.asked = time.Time{} // it is back soon, and then nobody is to hear that it is away
-	}
 }
 
 // askHost returns the configuration.

@@ -6,6 +6,7 @@ import { say } from "./state";
 import { type Column, counter, Panel, Table } from "./table";
 
 const id = (c: Capture) => c.id;
+const named = (c: Capture) => (c.expression === "" ? "everything" : c.expression);
 
 // destination says where the packets go, and where they come from unless that is the live traffic.
 function destination(c: Capture): string {
@@ -19,7 +20,7 @@ const filter: Column<Capture> = {
   name: "Filter",
   cell: (c) => (
     <>
-      <code class="line">{c.expression === "" ? "everything" : c.expression}</code>
+      <code class="line">{named(c)}</code>
       <span class="line dim">
         {c.user} from {c.client}, {destination(c)}
       </span>
@@ -66,7 +67,7 @@ export function Captures({ captures, now }: { captures: Capture[]; now: number }
       name: "Stop",
       kind: "act",
       cell: (c) => (
-        <button type="button" onClick={() => stop(c)}>
+        <button type="button" aria-label={`Stop ${named(c)}`} onClick={() => stop(c)}>
           Stop
         </button>
       ),
@@ -98,7 +99,7 @@ const past: Column<Capture>[] = [
     name: "Use",
     kind: "act",
     cell: (c) => (
-      <button type="button" onClick={() => narrow(c.expression)}>
+      <button type="button" aria-label={`Use filter ${named(c)}`} onClick={() => narrow(c.expression)}>
         Use filter
       </button>
     ),

@@ -90,11 +90,18 @@ const piece = 8 << 20; // bytes of an upload in one request
 const tries = 10; // without progress
 const pause = 2000; // ms between them
 
-// upload sends a file in pieces; what broke off goes on where the device has come to, also when the file is chosen again later.
-async function upload(f: File, progress: (done: number) => void): Promise<void> {
+// begun returns how much of a file the device has from an upload that broke off, if that is to go on.
+function begun(f: File): number {
+  const part = listed.value?.files.find((x) => x.name === `${f.name}.part` && !x.writing);
+  if (part === undefined || part.bytes === 0 || part.bytes > f.size) return 0;
+  const question = `An upload of ${f.name} broke off after ${bytes(part.bytes)} of ${bytes(f.size)}. Go on there? Choose Cancel to begin again, if it was another file.`;
+  return confirm(question) ? part.bytes : 0;
+}
+
+// upload sends a file in pieces from the byte at; what breaks off goes on where the device has come to.
+async function upload(f: File, at: number, progress: (done: number) => void): Promise<void> {
   const to = `/api/v1${url([path.value, f.name].filter(Boolean).join("/"))}`;
-  let patience = tries;
-  for (let at = 0; at < f.size || at === 0; ) {
+  for (let patience = tries; ; ) {
     const end = Math.min(at + piece, f.size);
     const failed = await fetch(`${to}?offset=${at}&total=${f.size}`, { method: "POST", headers: { "X-Requested-With": "galvo" }, body: f.slice(at, end) }).then(
       async (reply) => (reply.ok ? null : new Refusal(reply.status, failureOf(await reply.text(), reply))),
@@ -106,7 +113,7 @@ async function upload(f: File, progress: (done: number) => void): Promise<void> 
     else if (patience-- > 0 && failed.failure.kind === "unavailable") await new Promise((done) => setTimeout(done, pause));
     else throw failed;
     progress(at);
-    if (f.size === 0 && failed === null) return;
+    if (failed === null && at === f.size) return;
   }
 }
 
@@ -128,7 +135,7 @@ export function Files() {
   const send = (files: File[]) =>
     change(async () => {
       for (const f of files) {
-        await upload(f, (done) => (busy.value = `${f.name}: ${f.size > 0 ? Math.floor((100 * done) / f.size) : 100} %`));
+        await upload(f, begun(f), (done) => (busy.value = `${f.name}: ${f.size > 0 ? Math.floor((100 * done) / f.size) : 100} %`));
         await refresh();
       }
     }).finally(() => (busy.value = ""));

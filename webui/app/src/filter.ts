@@ -5,7 +5,29 @@ import { call, type FilterCheck, Refusal } from "./api";
 import { access, say, view } from "./state";
 import { source } from "./when";
 
-export const expression = signal("");
+// The filter is part of the page's address: it outlives a reload, can be sent to somebody, and going back brings the one before.
+const written = () => new URLSearchParams(location.hash.slice(1)).get("filter") ?? "";
+
+export const expression = signal(written());
+
+const rest = 400; // ms: browsers limit how often the address may change
+let noted = -rest;
+let noting: ReturnType<typeof setTimeout> | undefined;
+
+function note(): void {
+  clearTimeout(noting);
+  if (expression.peek() === written()) return;
+  noted = performance.now();
+  const hash = expression.peek() === "" ? "" : `#${new URLSearchParams({ filter: expression.peek() })}`;
+  history.replaceState(null, "", location.pathname + location.search + hash);
+}
+
+effect(() => {
+  void expression.value;
+  clearTimeout(noting);
+  noting = setTimeout(note, noted + rest - performance.now());
+});
+addEventListener("popstate", () => (expression.value = written()));
 
 // check is the device's latest answer, and which expression and source it is about: live ports cannot tell all that a recorded packet may say.
 export const check = signal<(FilterCheck & { of: string; from: string }) | null>(null);
@@ -51,6 +73,8 @@ const known = (e: Refusal, from: string) => e.failure.kind === "unavailable" || 
 
 // narrow puts an expression into the form, to be looked at and started.
 export function narrow(text: string): void {
+  note();
+  if (text !== written()) history.pushState(null, "");
   expression.value = text;
   scrollTo({ top: 0 });
   focusFilter();

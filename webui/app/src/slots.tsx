@@ -50,7 +50,7 @@ const columns: Column<Slot>[] = [
     name: "End",
     kind: "act",
     cell: (s) => (
-      <button type="button" onClick={() => end(s)}>
+      <button type="button" aria-label={`End analysis ${s.id}`} onClick={() => end(s)}>
         End
       </button>
     ),

@@ -153,7 +153,7 @@ export function Start() {
             Start capture
           </button>
         </div>
-        <div id="verdict" aria-live="polite">
+        <div id="verdict" aria-live="polite" aria-busy={!checked.value}>
           <Verdict undecided={fate} />
         </div>
         {view.value === "" && <Times w={w} expression={expression.value} startable={valid} />}
@@ -203,52 +203,54 @@ function usual(source: string | undefined): string {
 
 // curl is the command that captures the same into Wireshark.
 function curl(r: CaptureRequest, { ring }: When): string {
-  const start = r.startTime ?? ring?.oldest;
-  const timed = r.maxSeconds > 0 && start !== undefined; // then the URL has a place for it
-  const end = Math.min(r.endTime ?? Infinity, timed ? start + r.maxSeconds * 1e6 : Infinity);
   const several = (snapshot.value?.rings.length ?? 0) > 1;
   const all: [name: string, value: string | number | boolean, plain: string | number | boolean][] = [
     ["expression", r.expression.trim(), ""],
     ["fromCaptureBuffer", ring !== undefined, false],
     ["ring", ring && several ? ring.name : "", ""],
     ["startTime", r.startTime ?? 0, 0],
-    ["endTime", end, Infinity],
+    ["endTime", r.endTime ?? 0, 0],
     ["snapPacketLength", r.snapLength, 65535],
     ["undecided", r.undecided, usual(r.source)],
     ["format", r.format, "pcapng"],
     ["maxBytes", r.maxBytes, 0],
     ["maxPackets", r.maxPackets, 0],
+    ["maxSeconds", r.maxSeconds, 0],
     ["useSingleInterface", r.useSingleInterface, false],
     ["mm-id", r.source !== ring?.name ? (r.source ?? "") : "", ""],
     ["captureToMedia", r.sink.type === "disk", false],
     ["device", r.sink.device ?? "", ""],
+    ["directory", r.sink.directory ?? "", ""],
+    ["splitBytes", r.sink.splitBytes ?? "", ""],
+    ["splitSeconds", r.sink.splitSeconds ?? "", ""],
+    ["fileName", r.fileName, ""],
+    ["comment", r.comment, ""],
   ];
   const quoted = (s: unknown) => encodeURIComponent(String(s)).replaceAll("'", "%27");
   const query = all.filter(([, value, plain]) => value !== plain).map(([name, value]) => `${name}=${quoted(value)}`);
   const url = [`${location.origin}/API/data/modules/capture`, ...(query.length > 0 ? [query.join("&")] : [])].join("?");
-  if (r.sink.type === "disk") return `curl -sk -u ${user.value} '${url}'`;
-  const limit = r.maxSeconds > 0 && !timed ? `--max-time ${r.maxSeconds} ` : "";
-  return `curl -skN ${limit}-u ${user.value} '${url}' | wireshark -k -i -`;
+  const who = /^[\w.@-]+$/.test(user.value) ? user.value : `'${user.value.replaceAll("'", "'\\''")}'`;
+  if (r.sink.type === "disk") return `curl -sSk -u ${who} '${url}'`;
+  return `curl -fsSkN -u ${who} '${url}' | wireshark -k -i -`; // -f: a refusal goes to the terminal, not to Wireshark
 }
 
 function Curl({ line, valid }: { line: string; valid: boolean }) {
   const field = useRef<HTMLInputElement>(null);
-  const said = useSignal("Copy");
+  const said = useSignal({ of: "", text: "" });
   const copy = async () => {
     field.current?.select();
     try {
       await navigator.clipboard.writeText(line);
-      said.value = "Copied";
+      said.value = { of: line, text: "Copied" };
     } catch {
-      said.value = "Press Ctrl+C"; // the browser keeps the clipboard to itself; the line is selected
+      said.value = { of: line, text: "Press Ctrl+C" }; // the browser keeps the clipboard to itself; the line is selected
     }
-    setTimeout(() => (said.value = "Copy"), 3000);
   };
   return (
     <div class="row curl">
       <input ref={field} class="mono grow" readOnly aria-label="The same with curl" value={line} disabled={!valid} />
       <button type="button" onClick={copy} disabled={!valid}>
-        {said.value}
+        {said.value.of === line ? said.value.text : "Copy"}
       </button>
     </div>
   );

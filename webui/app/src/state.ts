@@ -111,7 +111,7 @@ function watch(): void {
   source.addEventListener("snapshot", (e) => {
     snapshot.value = readSnapshot(e.data);
     lastSeen.value = Date.now();
-    clockOff.value = snapshot.value.time / 1000 - lastSeen.value;
+    clockOff.value = 1000 * Math.round((snapshot.value.time / 1000 - lastSeen.value) / 1000);
     contact.value = "live";
   });
   source.onerror = () => {

@@ -93,22 +93,22 @@ function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) 
   return (
     <>
       {d.state === "active" && (
-        <button type="button" onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate").catch(say)}>
+        <button type="button" aria-label={`Deactivate ${d.name}`} onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate").catch(say)}>
           Deactivate
         </button>
       )}
       {d.state === "inactive" && (
-        <button type="button" onClick={() => change(d, "activate").catch(say)}>
+        <button type="button" aria-label={`Activate ${d.name}`} onClick={() => change(d, "activate").catch(say)}>
           Activate
         </button>
       )}
       {d.state === "locked" && (
-        <button type="button" onClick={() => ask("unlock")}>
+        <button type="button" aria-label={`Activate ${d.name}`} onClick={() => ask("unlock")}>
           {"Activate\u2026"}
         </button>
       )}
       {formattable && (
-        <button type="button" onClick={() => ask("format")}>
+        <button type="button" aria-label={`Format ${d.name}`} onClick={() => ask("format")}>
           {"Format\u2026"}
         </button>
       )}
@@ -119,11 +119,8 @@ function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) 
 // Dialog is modal until it is closed, by its buttons or by Escape. What was refused stands in it, since it covers the notices.
 export function Dialog({ title, done, close, ready, doing, said = false, children }: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    const shown = box.current;
-    shown?.showModal();
-    return () => shown?.close(); // gives the focus back to what had it before
-  }, []);
+  useEffect(() => box.current?.showModal(), []);
+  const shut = () => box.current?.close(); // which gives the focus back to what had it before
   const refused = useSignal("");
   const busy = useSignal(false);
   const submit = async (e: Event) => {
@@ -133,7 +130,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
     refused.value = "";
     try {
       await done();
-      close();
+      shut();
     } catch (err) {
       refused.value = reason(err);
     }
@@ -149,7 +146,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
         </p>
         <div class="row">
           <span class="grow" />
-          <button type="button" onClick={close}>
+          <button type="button" onClick={shut}>
             Cancel
           </button>
           <button class="primary" disabled={!ready || busy.value}>
