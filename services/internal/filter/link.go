@@ -190,7 +190,7 @@ type linkProtocol struct {
 	holds     func(p *packet.Packet) bool
 }
 
-// ipProtocolRows is how many rows from the first on may hold for a packet without tags, labels, LLC and PPPoE. Rows stay where they are, and new ones come
+// ipProtocolRows is how many rows from the first on may hold for a packet without tags, labels, LLC and PPPoE, unless it is of Cisco HDLC. Rows stay where they are, and new ones come
 // last: their number is written to the index of a ring.
 const ipProtocolRows = 3
 
@@ -206,7 +206,7 @@ var linkProtocols = []linkProtocol{
 	{name: "LLC", aliases: "802.2", holds: func(p *packet.Packet) bool { return p.Layers&packet.LLC != 0 }},
 	{name: "SNAP", holds: func(p *packet.Packet) bool { return p.Layers&packet.SNAP != 0 }},
 	{name: "STP", aliases: "RSTP MSTP PVST", holds: isSTP},
-	{name: "CDP", holds: func(p *packet.Packet) bool { return isSNAP(p, 0x00000c, 0x2000) }},
+	{name: "CDP", holds: isCDP},
 	{name: "VTP", holds: func(p *packet.Packet) bool { return isSNAP(p, 0x00000c, 0x2003) }},
 	{name: "UDLD", holds: func(p *packet.Packet) bool { return isSNAP(p, 0x00000c, 0x0111) }},
 	{name: "ISIS", aliases: "IS-IS CLNP OSI", holds: func(p *packet.Packet) bool { return p.Layers&packet.LLC != 0 && p.DSAP() == 0xfe && p.SSAP() == 0xfe }},
@@ -256,6 +256,11 @@ func isSNAP(p *packet.Packet, oui uint32, pid uint16) bool {
 // isSTP knows the two forms of a bridge protocol data unit: LLC 42 (IEEE 802.1D) and Cisco's per-VLAN SNAP.
 func isSTP(p *packet.Packet) bool {
 	return p.Layers&(packet.LLC|packet.SNAP) == packet.LLC && p.DSAP() == 0x42 || isSNAP(p, 0x00000c, 0x010b)
+}
+
+// isCDP knows Cisco's discovery protocol in SNAP and in Cisco HDLC, which has the same number.
+func isCDP(p *packet.Packet) bool {
+	return isSNAP(p, 0x00000c, 0x2000) || p.Link == packet.LinkCHDLC && p.EtherType == 0x2000
 }
 
 func (l *linkProtocol) named(text string) bool {

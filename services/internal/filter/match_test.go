@@ -381,3 +381,18 @@ func TestLinkNames(t *testing.T) {
 		}
 	}
 }
+
+// TestCiscoHDLC: CDP has the number of its SNAP header as the protocol of Cisco HDLC.
+func TestCiscoHDLC(t *testing.T) {
+	f, err := Compile("macProtocol == CDP", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]Result{"\x8f\x00\x20\x00\x02\xb4\x00\x00": Yes, "\x8f\x00\x80\x35\x00\x00\x00\x02": No} {
+		p := &packet.Packet{Frame: packet.Frame{Data: []byte(text), Len: uint32(len(text))}}
+		p.Decode(packet.LinkCHDLC)
+		if got := f.Match(p, new(flow.Ref), pending); got != want {
+			t.Errorf("%s is %v of %x, want %v", f, got, text, want)
+		}
+	}
+}

@@ -106,7 +106,7 @@ func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
 		dst = append(dst, newKey(keyMPLS, uint64(p.Label(i)>>12)))
 	}
 	rows := linkProtocols
-	if p.VLANs == 0 && p.Labels == 0 && p.Layers&(packet.PPPoE|packet.LLC|packet.SNAP) == 0 {
+	if p.VLANs == 0 && p.Labels == 0 && p.Layers&(packet.PPPoE|packet.LLC|packet.SNAP) == 0 && p.Link != packet.LinkCHDLC {
 		rows = rows[:ipProtocolRows] // what most packets are
 	}
 	for i := range rows {

@@ -24,6 +24,8 @@ func linkProtocol(p *packet.Packet) (proto, app ID) {
 		}
 	case p.EtherType == 0 && (p.Link == packet.LinkPPP || p.Link == packet.LinkPPPHDLC || p.Link == packet.LinkPPPDir):
 		return pppProtocol(p), 0
+	case p.Link == packet.LinkCHDLC && p.EtherType == 0x2000: // CDP, by its number in SNAP
+		return named(bySNAP, 0x00000c<<16|0x2000), 0
 	}
 	if p.EtherType == 0 {
 		return 0, 0

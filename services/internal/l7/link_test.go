@@ -145,3 +145,13 @@ func TestTags(t *testing.T) {
 		t.Errorf("HSR without end is %s", Name(proto))
 	}
 }
+
+// TestCiscoHDLC: CDP is named on the link layer that it was made for, by the number that it has in SNAP.
+func TestCiscoHDLC(t *testing.T) {
+	frame := []byte("\x8f\x00\x20\x00\x02\xb4\x00\x00\x00\x01\x00\x08rout")
+	p := &packet.Packet{Frame: packet.Frame{Data: frame, Len: uint32(len(frame))}}
+	p.Decode(packet.LinkCHDLC)
+	if id, _ := linkProtocol(p); Name(id) != "CDP" {
+		t.Errorf("CDP over Cisco HDLC is %q", Name(id))
+	}
+}

@@ -56,6 +56,24 @@ func (p *Packet) otherLink(d []byte, link LinkType) {
 		p.pppoe(d, 0, etPPPoESession)
 	case LinkCHDLC:
 		p.serial(d, 0)
+	case LinkATM:
+		p.llc(d, 0)
+	case LinkFrameRelay:
+		p.frameRelay(d)
+	case LinkWireless:
+		p.wireless(d, 0)
+	case LinkRadiotap:
+		p.radiotap(d)
+	case LinkIPNet: // header of 24 bytes
+		if len(d) >= 24 {
+			p.ip(d, 24)
+		}
+	case LinkNFLog:
+		p.nflog(d)
+	case LinkIPoIB: // global route header or what stands for it, then RFC 4391 section 6
+		if len(d) >= 44 {
+			p.etherType(d, be16(d, 40), 44)
+		}
 	default:
 		if link >= minEtherType {
 			p.etherType(d, uint16(link), 0)

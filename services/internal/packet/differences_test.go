@@ -67,6 +67,14 @@ var differences = []difference{
 		func(_ sample, p *packet.Packet, r row) bool {
 			return strings.Contains(r.get("frame.protocols"), "etherip") && p.Layers&packet.Tunnel == 0
 		}},
+	{"", "tshark takes what netfilter logged for little endian, unless it is told otherwise",
+		func(s sample, _ *packet.Packet, r row) bool {
+			return s.link == packet.LinkNFLog && r.get("frame.protocols") == "nflog"
+		}},
+	{"", "tshark looks for LLC in a later fragment of IEEE 802.11 when it has not seen the first one",
+		func(s sample, _ *packet.Packet, _ row) bool {
+			return s.link == packet.LinkWireless && len(s.data) > 22 && s.data[22]&15 != 0
+		}},
 }
 
 // excuses count how often each difference was needed.

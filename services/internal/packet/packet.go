@@ -14,21 +14,28 @@ type LinkType uint16
 // The link types that Decode understands. Frames of any other link type have no layer. Values from 0x0600 on are EtherTypes, which no
 // savefile uses as link types: the frame begins with what the EtherType stands for. Inner needs them.
 const (
-	LinkNull     LinkType = 0   // BSD loopback: address family in the byte order of the writer
-	LinkEthernet LinkType = 1   // Ethernet, without preamble and FCS
-	LinkPPP      LinkType = 9   // PPP, with or without HDLC-like framing
-	LinkRawBSD   LinkType = 12  // LinkRaw as most BSDs number it
-	LinkRawOBSD  LinkType = 14  // LinkRaw as OpenBSD numbers it
-	LinkPPPHDLC  LinkType = 50  // PPP in HDLC-like framing
-	LinkPPPoE    LinkType = 51  // PPPoE without the Ethernet header
-	LinkRaw      LinkType = 101 // IPv4 or IPv6, told apart by the version nibble
-	LinkCHDLC    LinkType = 104 // Cisco HDLC
-	LinkLoop     LinkType = 108 // OpenBSD loopback: address family in network byte order
-	LinkSLL      LinkType = 113 // Linux cooked capture v1
-	LinkPPPDir   LinkType = 204 // PPP after a byte that tells the direction
-	LinkIPv4     LinkType = 228 // raw IPv4
-	LinkIPv6     LinkType = 229 // raw IPv6
-	LinkSLL2     LinkType = 276 // Linux cooked capture v2
+	LinkNull       LinkType = 0   // BSD loopback: address family in the byte order of the writer
+	LinkEthernet   LinkType = 1   // Ethernet, without preamble and FCS
+	LinkPPP        LinkType = 9   // PPP, with or without HDLC-like framing
+	LinkRawBSD     LinkType = 12  // LinkRaw as most BSDs number it
+	LinkRawOBSD    LinkType = 14  // LinkRaw as OpenBSD numbers it
+	LinkPPPHDLC    LinkType = 50  // PPP in HDLC-like framing
+	LinkPPPoE      LinkType = 51  // PPPoE without the Ethernet header
+	LinkATM        LinkType = 100 // ATM with the LLC of RFC 1483
+	LinkRaw        LinkType = 101 // IPv4 or IPv6, told apart by the version nibble
+	LinkCHDLC      LinkType = 104 // Cisco HDLC
+	LinkWireless   LinkType = 105 // IEEE 802.11: data frames that are not encrypted
+	LinkFrameRelay LinkType = 107 // Frame Relay
+	LinkLoop       LinkType = 108 // OpenBSD loopback: address family in network byte order
+	LinkSLL        LinkType = 113 // Linux cooked capture v1
+	LinkRadiotap   LinkType = 127 // IEEE 802.11 after a radiotap header
+	LinkPPPDir     LinkType = 204 // PPP after a byte that tells the direction
+	LinkIPNet      LinkType = 226 // Solaris ipnet
+	LinkIPv4       LinkType = 228 // raw IPv4
+	LinkIPv6       LinkType = 229 // raw IPv6
+	LinkNFLog      LinkType = 239 // what Linux' netfilter logs
+	LinkIPoIB      LinkType = 242 // IP over InfiniBand
+	LinkSLL2       LinkType = 276 // Linux cooked capture v2
 )
 
 // Flags say what the receiver of a frame knew about it. The zero value knows nothing.
