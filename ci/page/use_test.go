@@ -118,7 +118,7 @@ func waitForVerdict(p *tab, _ *wired) {
 
 // paste has a shell run the curl line, to the terminal and to disk.
 func paste(p *tab, d *wired) {
-	const odd = "macProtocol == ARP or regexp == \"it's $HOME `id` !! \\\\d 100% & #\""
+	const odd = "interface == 2 and (macProtocol == ARP or regexp == \"it's $HOME `id` !! \\\\d 100% & #\")"
 	const comment = "it's $PATH & 50 % more"
 	p.filter(odd)
 	device.Wait(p.t, "the filter can be started", p.startable)

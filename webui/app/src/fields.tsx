@@ -70,6 +70,7 @@ export function Time({ label, value, min, which, wrong = false, about }: TimePro
       <input
         type="datetime-local"
         step={1}
+        max="9999-12-31T23:59:59" // so that nobody types a year of five digits, which Date cannot read
         min={min === undefined ? undefined : timeField(min)}
         class={wrong ? "invalid" : undefined}
         aria-invalid={wrong}

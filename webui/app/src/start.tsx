@@ -9,14 +9,14 @@ import { devices } from "./storage";
 import { Panel } from "./table";
 import { Times, type When, when } from "./when";
 
+const shown = 60; // characters
+
 // around returns so much of a text as is shown beside what is wrong: its end, or its beginning.
 function around(text: string, side: -1 | 1): string {
   const all = [...text];
   if (all.length <= shown) return text;
   return side < 0 ? `\u2026${all.slice(-shown).join("")}` : `${all.slice(0, shown).join("")}\u2026`;
 }
-
-const shown = 60; // characters
 
 // Verdict says what the filter means or where it is wrong. Positions are bytes of UTF-8.
 function Verdict({ undecided }: { undecided: string }) {

@@ -123,9 +123,9 @@ function watch(): void {
   events = source;
 }
 
-// The state of the services is not in the events, since it is what says that the engine is down. And a connection can die without an error.
 let polling = false;
 
+// The state of the services is not in the events, since it is what says that the engine is down. And a connection can die without an error.
 setInterval(async () => {
   if (access.value !== "in" || document.hidden) return;
   const silent = Date.now() - lastSeen.value > patience;
