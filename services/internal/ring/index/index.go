@@ -42,6 +42,7 @@ type Index struct {
 	loaded bool
 	head   indexHead
 	used   Set      // blocks that hold something
+	count  uint64   // packets in them
 	dir    []uint64 // first key of each page of keys
 	sketch sketch   // of the keys in the pages; nil if there is none
 }
@@ -132,8 +133,9 @@ func (x *Index) load(s *Segment) error {
 	}
 	return x.read(s, func(i int, p []byte) {
 		for k := i * perTablePage; k < min((i+1)*perTablePage, DataBlocks(s.Bytes)); k++ {
-			if le.Uint64(p[k%perTablePage*tableEntrySz:]) != 0 {
+			if e := p[k%perTablePage*tableEntrySz:]; le.Uint64(e) != 0 {
 				x.used.add(k)
+				x.count += uint64(le.Uint32(e[32:]))
 			}
 		}
 	})
@@ -150,7 +152,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	var h indexHead
 	var dir []uint64
 	newest := uint64(0)
-	x.loaded, x.used = false, Set{}
+	x.loaded, x.used, x.count = false, Set{}, 0
 	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
 		case i == 0:
@@ -264,7 +266,7 @@ func (x *Index) Table(s *Segment) ([]Slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.used = usedOf(slots)
+	x.used, x.count = usedOf(slots)
 	return slots, nil
 }
 
@@ -273,6 +275,7 @@ type Found struct {
 	With    Where  // blocks that have one of them
 	Unknown Set    // blocks that it says nothing about
 	Used    int    // how many blocks hold something
+	Packets uint64 // that these have
 	Bytes   uint64 // that were read for it
 }
 
@@ -286,7 +289,7 @@ func (x *Index) Find(s *Segment, keys filter.KeyRange) (f Found, err error) {
 		}
 		f.Bytes += uint64(1+x.head.tablePages+x.head.dirPages) * files.PageSize
 	}
-	f.Used = x.used.Len()
+	f.Used, f.Packets = x.used.Len(), x.count
 	for i := range f.Unknown {
 		f.Unknown[i] = x.used[i] &^ x.head.covered[i]
 	}
