@@ -38,7 +38,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Index struct {
 	mu     sync.Mutex
 	turn   uint64 // of what is on the disk: each Drop and Write makes it another one
-	newest uint64 // number of the newest block of the segment, if that is known: an index that does not name it is an older one
+	newest uint64 // number of the newest block of the segment, if that is known
+	later  bool   // somebody else may have written a newer one
 	loaded bool
 	head   indexHead
 	used   Set      // blocks that hold something
@@ -72,14 +73,15 @@ func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.newest, x.loaded, x.dir, x.sketch = 0, false, nil, nil
+	x.newest, x.later, x.loaded, x.dir, x.sketch = 0, false, false, nil, nil
 }
 
-// Expect says which number the newest block of the segment has.
-func (x *Index) Expect(newest uint64) {
+// Expect says which number the newest block of the segment has: an index that names another one is not that of what is in it. With later somebody else may write
+// the segment, and its index may name a newer block.
+func (x *Index) Expect(newest uint64, later bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.newest = newest
+	x.newest, x.later = newest, later
 }
 
 func (h *indexHead) parse(b []byte) error {
@@ -175,7 +177,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	if err != nil {
 		return err
 	}
-	if x.newest != 0 && x.newest != newest {
+	if x.newest != 0 && (newest < x.newest || newest > x.newest && !x.later) {
 		return fmt.Errorf("its index is another one: it names block %d as the newest, and that is %d", newest, x.newest)
 	}
 	x.head, x.dir, x.loaded = h, dir, true
