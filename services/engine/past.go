@@ -151,7 +151,7 @@ func (e *Engine) recognise() *l7.Config {
 func scanOf(s ring.Scan) api.Scan {
 	v := api.Scan{
 		Blocks: s.Blocks, Read: s.Read, Bytes: s.Bytes, Packets: s.Packets, Matched: s.Matched, Undecided: s.Undecided, Disorder: s.Disorder, Dropped: s.Dropped,
-		Gaps: []api.ScanGap{}, Empty: s.Empty, Passed: s.Passed, Held: s.Held,
+		Gaps: []api.ScanGap{}, Empty: s.Empty, Passed: s.Passed + s.Skipped, Held: s.Held,
 	}
 	if s.From <= s.To {
 		v.StartTime, v.EndTime = s.From/1000, s.To/1000

@@ -267,13 +267,14 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 	if l != nil && f.leavesOut(s, l) {
 		blocks, lo, hi := uint64(l.used), s.First, s.Last
 		r.mu.Unlock()
+		q.skip(hi, l.packets)
 		q.saw(blocks, lo, hi)
 		return
 	}
 	if err := r.load(s); err != nil {
 		r.problem(err)
 	}
-	blocks, lo, hi := uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
+	blocks, skipped, lo, hi := uint64(0), uint64(0), int64(math.MaxInt64), int64(math.MinInt64)
 	for i := range s.slots {
 		b := &s.slots[i]
 		if b.Seq == 0 || !q.in(b.First, b.Last) || f.begun && b.Seq <= f.floor {
@@ -287,9 +288,10 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		if exact {
 			chunks = l.chunks(q, i)
 		}
-		if exact && b.Seq <= f.floor && chunks == 0 {
+		if exact && b.Seq <= f.floor && chunks == 0 && q.within(b.First, b.Last) {
 			if r.d.Copies == 0 || !f.left[b.Seq] {
 				blocks++
+				skipped += uint64(b.Packets)
 				lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
 			}
 			if r.d.Copies > 0 {
@@ -302,6 +304,7 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 	}
 	r.mu.Unlock()
 	q.saw(blocks, lo, hi)
+	q.skip(hi, skipped)
 }
 
 // leavesOut reports whether the index says that no block of a segment, which lies in the interval as a whole, can matter: then nobody need look at its blocks one by
@@ -324,6 +327,9 @@ func (q *Results) saw(blocks uint64, lo, hi int64) {
 	}
 }
 
+// within reports whether a time span lies in the query's interval as a whole. Of other blocks only who looks at their packets knows how many do.
+func (q *Results) within(first, last int64) bool { return first >= q.q.From && last < q.q.To }
+
 // in reports whether a time span meets the query's interval.
 func (q *Results) in(first, last int64) bool { return first < q.q.To && last >= q.q.From }
 
@@ -345,8 +351,14 @@ func (f *follower) choose(tasks []*task) []*task {
 			fresh++
 		}
 		lo, hi = min(lo, max(t.First, q.q.From)), max(hi, min(t.Last, q.q.To-1))
-		if q.maybe(t) {
+		switch wanted := q.maybe(t); {
+		case !q.within(t.First, t.Last):
+			t.chunks = block.All
 			kept = append(kept, t)
+		case wanted:
+			kept = append(kept, t)
+		default:
+			q.skip(t.Last, uint64(t.Packets-t.from))
 		}
 	}
 	q.count(func(s *Scan) {
@@ -365,7 +377,9 @@ type segmentLook struct {
 	none index.Set // blocks that the index says nothing about
 	used int       // blocks that hold something
 	bad  bool
-	of   uint64 // segment.seqHi when it was asked: it has not been overwritten since
+
+	packets uint64 // that these have
+	of      uint64 // segment.seqHi when it was asked: it has not been overwritten since
 
 	somewhere []index.Where // those of with that have a block
 	nowhere   block.Chunks  // that may hold what the filter asks for in a block without any of the keys
@@ -417,7 +431,7 @@ func (q *Results) lookInto(s *segment) *segmentLook {
 		}
 		found, err := s.index.Find(q.ring.indexed(s), k)
 		l.bad = err != nil
-		l.with[k], l.none, l.used = found.With, found.Unknown, found.Used
+		l.with[k], l.none, l.used, l.packets = found.With, found.Unknown, found.Used, found.Packets
 		q.count(func(s *Scan) { s.Bytes += found.Bytes })
 		if found.With != nil {
 			l.somewhere = append(l.somewhere, found.With)

@@ -59,6 +59,9 @@ func (q *Results) match(t *task, v *view) error {
 	}
 	lost.end()
 	v.rest = passed
+	if v.Chunks != block.All && q.within(t.First, t.Last) { // else all of it was to be read
+		q.skip(t.Last, uint64(max(0, int(v.Header.Packets)-int(t.from)-lost.packets-int(v.looked))))
+	}
 	if q.q.Live {
 		t.held = q.admit(&v.Flows)
 	}
@@ -73,7 +76,9 @@ type lostParts struct {
 	q    *Results
 	t    *task
 	left [][2]int // ordinals of the packets that are lost, from and to, in order
-	last int64    // time of the packet before
+
+	packets int   // that are lost
+	last    int64 // time of the packet before
 }
 
 func (q *Results) lostOf(t *task, v *view) lostParts {
@@ -81,7 +86,9 @@ func (q *Results) lostOf(t *task, v *view) lostParts {
 	for c := t.lost; c != 0; {
 		from, to := c.Run()
 		c &^= block.Between(from, to)
-		l.left = append(l.left, v.Packets(from, to))
+		part := v.Packets(from, to)
+		l.left = append(l.left, part)
+		l.packets += part[1] - part[0]
 	}
 	if len(l.left) > 0 && v.Header.Flags&block.FlagUnsorted != 0 {
 		q.missing(t.First, t.Last)

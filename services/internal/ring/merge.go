@@ -36,9 +36,11 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 			b.Now = b.Packets[len(b.Packets)-1].Time
 			n := uint64(len(b.Packets))
 			q.count(func(s *Scan) { s.Matched += n })
+			q.skipped(q.last)
 			return nil
 		}
 		if q.ended {
+			q.skipped(math.MaxInt64)
 			return q.end
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {

@@ -133,7 +133,7 @@ func (r *Ring) openDevice(d *device) error {
 			s.Unknown()
 		}
 		if s.State == state.Closed {
-			s.index.Expect(s.SeqHi)
+			s.index.Expect(s.SeqHi, r.cfg.ReadOnly)
 		}
 	}
 	r.mu.Lock()

@@ -55,6 +55,7 @@ type Results struct {
 
 	scanMu sync.Mutex
 	scan   Scan
+	skips  skips // that do not count yet
 	idle   []*view
 }
 

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"container/heap"
 	"fmt"
 	"slices"
 	"time"
@@ -20,6 +21,7 @@ type Scan struct {
 	Packets   uint64 // that were looked at
 	Matched   uint64 // of these, delivered
 	Passed    uint64 // of these, not wanted, and not later than what was delivered: a query looks ahead of its reader
+	Skipped   uint64 // that the indexes say are not wanted, in the same way: packets of the interval that were not looked at
 	Held      uint64 // of these, waiting for the verdict of their flow now
 	Undecided uint64 // of these, left out because their flow never got a verdict that the filter could decide on
 	Disorder  uint64 // delivered after a later one, because the reorder memory was too small
@@ -56,6 +58,46 @@ func (s *Scan) why() string {
 		return fmt.Sprintf("none of the %d packets looked at matched; of %d the flow was never recognised", s.Packets, s.Undecided)
 	}
 	return fmt.Sprintf("none of the %d packets looked at matched", s.Packets)
+}
+
+// A skip is packets that nobody need look at, and a time that none of them is later than.
+type skip struct {
+	last    int64
+	packets uint64
+}
+
+// skips is a heap of them, the earliest first.
+type skips []skip
+
+func (s skips) Len() int           { return len(s) }
+func (s skips) Less(i, j int) bool { return s[i].last < s[j].last }
+func (s skips) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+func (s *skips) Push(x any)        { *s = append(*s, x.(skip)) }
+
+func (s *skips) Pop() any {
+	last := len(*s) - 1
+	x := (*s)[last]
+	*s = (*s)[:last]
+	return x
+}
+
+// skip notes such packets. They count once something later was delivered.
+func (q *Results) skip(last int64, packets uint64) {
+	if packets == 0 {
+		return
+	}
+	q.scanMu.Lock()
+	defer q.scanMu.Unlock()
+	heap.Push(&q.skips, skip{last, packets})
+}
+
+// skipped counts them up to a time.
+func (q *Results) skipped(until int64) {
+	q.scanMu.Lock()
+	defer q.scanMu.Unlock()
+	for len(q.skips) > 0 && q.skips[0].last <= until {
+		q.scan.Skipped += heap.Pop(&q.skips).(skip).packets
+	}
 }
 
 // count changes what Scan says.

@@ -9,6 +9,70 @@ import (
 	"galvo/services/internal/pipeline"
 )
 
+// TestSkipped: what a query delivers, what it looks at in vain and what it need not look at are the packets of the interval, whatever that cuts, and however the
+// blocks lie; at no time more than came up to what was delivered.
+func TestSkipped(t *testing.T) {
+	set := newSetting(t, 1, 32<<20)
+	set.cfg.Workers = 2
+	set.create(t)
+	r := set.open(t)
+	stages := []Stage{r.Stage(0, table), r.Stage(1, table)}
+	players := []*player{newPlayer(stages[0]), newPlayer(stages[1])}
+	frames := mix(72, 40_000)
+	for at, n := 0, 0; at < len(frames); at += 500 {
+		players[n%2].play(t, frames[at:at+500])
+		n++
+	}
+	for _, when := range []string{"recorded", "opened again"} {
+		spared := 0
+		for _, expression := range []string{"", "port == 53", "port == 443", "ip == 203.0.113.9", "ip == 10.0.3.7", "l7Protocol == DNS", "vlan == 77"} {
+			for _, cut := range [][2]int{{0, len(frames)}, {100, 31_000}, {9000, 9010}, {17_000, 39_999}} {
+				interval := frames[cut[0]:cut[1]]
+				q := Query{From: interval[0].Time, To: interval[len(interval)-1].Time + 1, Filter: mustFilter(t, expression), Hold: true}
+				res, err := r.Query(context.Background(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var b pipeline.Batch
+				delivered, at := 0, 0
+				for {
+					err := res.Next(context.Background(), &b)
+					if errors.Is(err, io.EOF) {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					delivered += len(b.Packets)
+					for len(b.Packets) > 0 && at < len(interval) && interval[at].Time <= b.Packets[len(b.Packets)-1].Time {
+						at++
+					}
+					if s := res.Scan(); int(s.Passed+s.Skipped)+delivered > at {
+						t.Fatalf("%s, %q, %v: %d delivered, %d not wanted, %d not looked at, and %d came", when, expression, cut, delivered, s.Passed, s.Skipped, at)
+					}
+				}
+				s := res.Scan()
+				if int(s.Matched+s.Passed+s.Skipped) != len(interval) || s.Held != 0 {
+					t.Errorf("%s, %q, %v: of %d packets %d delivered, %d not wanted, %d not looked at", when, expression, cut, len(interval), s.Matched, s.Passed, s.Skipped)
+				}
+				if s.Skipped > s.Packets {
+					spared++
+				}
+				res.Close()
+			}
+		}
+		if when == "opened again" && spared < 8 {
+			t.Errorf("%s: %d queries look at a small part", when, spared)
+		}
+		for _, s := range stages {
+			s.Finish()
+		}
+		closeRing(t, r)
+		r = set.open(t)
+	}
+	closeRing(t, r)
+}
+
 // TestPassed holds what a query says that its filter did not want against the frames before what was delivered, at every batch: it reads ahead.
 func TestPassed(t *testing.T) {
 	set := newSetting(t, 1, 32<<20).create(t)

@@ -180,7 +180,7 @@ func (r *Ring) load(s *segment) error {
 	r.problem(fmt.Errorf("%s: the index of %s is damaged, so its blocks are asked: %w", s.dev.name, files.SegmentName(s.number), err))
 	err = r.scan(s)
 	for i := range s.slots { // what the ring does not know any more
-		if b := &s.slots[i]; b.Seq != 0 && (b.Seq < s.SeqLo || b.Seq > s.SeqHi) {
+		if b := &s.slots[i]; b.Seq != 0 && (b.Seq < s.SeqLo || b.Seq > s.SeqHi && !r.cfg.ReadOnly) {
 			*b = index.Slot{}
 			s.torn = append(s.torn, i)
 		}

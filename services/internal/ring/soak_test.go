@@ -6,4 +6,4 @@ package ring
 const powerCuts = 50
 
 // damages is how often TestDamage damages a ring of each kind.
-const damages = 100
+const damages = 60

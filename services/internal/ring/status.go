@@ -151,7 +151,7 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 			switch {
 			case s.State != state.Empty && s.First < to && s.Last >= from:
 				chosen = append(chosen, s)
-			case s.State == state.Empty || s.Pinned <= now:
+			case s.broken == nil && (s.State == state.Empty || s.Pinned <= now):
 				free++
 			}
 		}

@@ -80,3 +80,29 @@ func remove(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// TestReadBesideWriter reads a ring that another opening of it goes on overwriting: that is no damage.
+func TestReadBesideWriter(t *testing.T) {
+	c, w := onDisk(t, 1, 8*index.MinSegment, mix(22, 30_000))
+	defer closeRing(t, w)
+	c.ReadOnly = true
+	r, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := w.Stage(0, table)
+	for round := range 3 {
+		play(t, s, &traffic{frames: stamp(mix(23, 20_000), 1000+round, time.Microsecond)})
+		waitIdle(t, w)
+		for range 2 {
+			have, scan := collect(t, r, everything)
+			for _, g := range scan.Gaps {
+				if g.Why == whyDamaged {
+					t.Errorf("round %d: %d packets, gaps %v, %q", round, len(have), short(scan.Gaps), r.State().Problems)
+				}
+			}
+		}
+	}
+	s.Finish()
+}

@@ -38,10 +38,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Index struct {
 	mu     sync.Mutex
 	turn   uint64 // of what is on the disk: each Drop and Write makes it another one
-	newest uint64 // number of the newest block of the segment, if that is known: an index that does not name it is an older one
+	newest uint64 // number of the newest block of the segment, if that is known
+	later  bool   // somebody else may have written a newer one
 	loaded bool
 	head   indexHead
 	used   Set      // blocks that hold something
+	count  uint64   // packets in them
 	dir    []uint64 // first key of each page of keys
 	sketch sketch   // of the keys in the pages; nil if there is none
 }
@@ -71,14 +73,15 @@ func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.newest, x.loaded, x.dir, x.sketch = 0, false, nil, nil
+	x.newest, x.later, x.loaded, x.dir, x.sketch = 0, false, false, nil, nil
 }
 
-// Expect says which number the newest block of the segment has.
-func (x *Index) Expect(newest uint64) {
+// Expect says which number the newest block of the segment has: an index that names another one is not that of what is in it. With later somebody else may write
+// the segment, and its index may name a newer block.
+func (x *Index) Expect(newest uint64, later bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.newest = newest
+	x.newest, x.later = newest, later
 }
 
 func (h *indexHead) parse(b []byte) error {
@@ -132,8 +135,9 @@ func (x *Index) load(s *Segment) error {
 	}
 	return x.read(s, func(i int, p []byte) {
 		for k := i * perTablePage; k < min((i+1)*perTablePage, DataBlocks(s.Bytes)); k++ {
-			if le.Uint64(p[k%perTablePage*tableEntrySz:]) != 0 {
+			if e := p[k%perTablePage*tableEntrySz:]; le.Uint64(e) != 0 {
 				x.used.add(k)
+				x.count += uint64(le.Uint32(e[32:]))
 			}
 		}
 	})
@@ -150,7 +154,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	var h indexHead
 	var dir []uint64
 	newest := uint64(0)
-	x.loaded, x.used = false, Set{}
+	x.loaded, x.used, x.count = false, Set{}, 0
 	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
 		case i == 0:
@@ -173,7 +177,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	if err != nil {
 		return err
 	}
-	if x.newest != 0 && x.newest != newest {
+	if x.newest != 0 && (newest < x.newest || newest > x.newest && !x.later) {
 		return fmt.Errorf("its index is another one: it names block %d as the newest, and that is %d", newest, x.newest)
 	}
 	x.head, x.dir, x.loaded = h, dir, true
@@ -264,7 +268,7 @@ func (x *Index) Table(s *Segment) ([]Slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.used = usedOf(slots)
+	x.used, x.count = usedOf(slots)
 	return slots, nil
 }
 
@@ -273,6 +277,7 @@ type Found struct {
 	With    Where  // blocks that have one of them
 	Unknown Set    // blocks that it says nothing about
 	Used    int    // how many blocks hold something
+	Packets uint64 // that these have
 	Bytes   uint64 // that were read for it
 }
 
@@ -286,7 +291,7 @@ func (x *Index) Find(s *Segment, keys filter.KeyRange) (f Found, err error) {
 		}
 		f.Bytes += uint64(1+x.head.tablePages+x.head.dirPages) * files.PageSize
 	}
-	f.Used = x.used.Len()
+	f.Used, f.Packets = x.used.Len(), x.count
 	for i := range f.Unknown {
 		f.Unknown[i] = x.used[i] &^ x.head.covered[i]
 	}

@@ -79,18 +79,20 @@ func (o *Writer) Write(x *Index, s *Segment, slots []Slot) error {
 	for i := range slots {
 		x.newest = max(x.newest, slots[i].Seq)
 	}
-	x.head, x.used, x.dir, x.sketch, x.loaded = h, usedOf(slots), dir, sk, true
+	x.used, x.count = usedOf(slots)
+	x.head, x.dir, x.sketch, x.loaded = h, dir, sk, true
 	return nil
 }
 
-// usedOf returns the places that hold a block.
-func usedOf(slots []Slot) (used Set) {
+// usedOf returns the places that hold a block, and how many packets these have.
+func usedOf(slots []Slot) (used Set, packets uint64) {
 	for i := range slots {
 		if slots[i].Seq != 0 {
 			used.add(i)
+			packets += uint64(slots[i].Packets)
 		}
 	}
-	return used
+	return used, packets
 }
 
 // encode makes the index blocks, with the keys of the first so many blocks, and, if that is wanted, the chunks that have them. It reports whether there was room.
