@@ -293,7 +293,14 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request, c *capture.Captu
 	h.Set("Content-Disposition", sink.Disposition(c.FileName()))
 	h.Set("Galvo-Capture", c.ID())
 	stall := time.Duration(e.settings.Load().config.Captures.StallSeconds) * time.Second
-	if err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, stall)); err != nil {
+	err := c.Run(r.Context(), sink.NewHTTP(r.Context(), w, stall))
+	var refused *api.Error
+	switch {
+	case errors.As(err, &refused): // nothing was written
+		h.Del("Content-Disposition")
+		h.Del("Galvo-Capture")
+		api.WriteError(w, refused)
+	case err != nil:
 		// The status was sent long ago: breaking the stream off is the only way to say that it is not complete.
 		panic(http.ErrAbortHandler)
 	}

@@ -72,6 +72,32 @@ func (s *server) login(ctx context.Context, client, name, password string) (user
 	if u, ok := s.users.recall(name, password); ok {
 		return u, nil
 	}
+	// Many requests at once with one password are one attempt: a script that begins with 64 captures is no guesser.
+	digest := s.users.digest(name, password)
+	attempt := s.attempts.DoChan(network(client)+string(digest[:]), func() (any, error) {
+		u, e := s.attempt(context.WithoutCancel(ctx), client, name, password) // it is not only for who came first
+		return outcome{u, e}, nil
+	})
+	select {
+	case a := <-attempt:
+		o := a.Val.(outcome)
+		return o.user, o.err
+	case <-ctx.Done():
+		return user{}, api.ErrorOf(ctx.Err())
+	}
+}
+
+// An outcome is that of an attempt to log in.
+type outcome struct {
+	user user
+	err  *api.Error
+}
+
+// attempt verifies a password, as soon as the limiter lets it.
+func (s *server) attempt(ctx context.Context, client, name, password string) (user, *api.Error) {
+	if u, ok := s.users.recall(name, password); ok { // by an attempt that has just ended
+		return u, nil
+	}
 	if len(name) > maxUserName {
 		name = name[:maxUserName]
 	}

@@ -280,3 +280,22 @@ func TestGuessing(t *testing.T) {
 		t.Errorf("guesses were answered %v", seen)
 	}
 }
+
+// Many requests at once with the right password, before it is known to be right, are one attempt, and so are many with the same wrong one.
+func TestRightAtOnce(t *testing.T) {
+	w := newWeb(t, echo)
+	for _, c := range []struct {
+		password string
+		status   int
+	}{{password, 200}, {"wrong", 401}} {
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if a := w.do("GET", "/api/v1/captures", "", "Authorization", basic("admin", c.password)); a.status != c.status {
+					t.Errorf("%d %s, want %d", a.status, a.body, c.status)
+				}
+			})
+		}
+		all.Wait()
+	}
+}

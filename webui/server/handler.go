@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"galvo/services/api"
 	"galvo/webui/mdns"
 )
@@ -25,6 +27,7 @@ type server struct {
 	tokens       *tokens
 	sessions     *sessions
 	limiter      *limiter
+	attempts     singleflight.Group // to log in, by network, name and password
 	certificates *certificates
 	forward      *forward
 	device       *device
