@@ -26,6 +26,7 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
 	"galvo/services/internal/sink"
@@ -292,6 +293,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	if errors.As(runErr, &end) && end.Err != nil {
 		runErr = end.Err
 	}
+	reportLinks(os.Stderr, source.Interfaces())
 	if list != nil {
 		list.rest(worker.Flows)
 		list.print(rows)
@@ -305,6 +307,17 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		sumErr = printSummary(os.Stdout, source, counts, worker.Flows, &done)
 	}
 	return done, errors.Join(readErr, runErr, sumErr, closeOut())
+}
+
+// reportLinks says which link types of the savefiles are not looked into: an expression about addresses finds nothing there.
+func reportLinks(w io.Writer, table []pipeline.Interface) {
+	said := make(map[packet.LinkType]bool)
+	for _, in := range table {
+		if !in.Link.Known() && !said[in.Link] {
+			said[in.Link] = true
+			fmt.Fprintf(w, "galvo read: frames of link type %d are not looked into: for an expression they have a length, an interface and bytes, but no addresses, ports or protocols; -w writes them as they are\n", in.Link)
+		}
+	}
 }
 
 // readSink opens the file of -w, which must not be one of those that are read. It may be closed twice.

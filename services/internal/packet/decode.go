@@ -29,8 +29,11 @@ func (p *Packet) ethernet(d []byte) {
 	p.etherType(d, be16(d, 12), 14)
 }
 
-// otherLink decodes the link types beside Ethernet. Families and protocols are those of pcap-linktype(7).
-func (p *Packet) otherLink(d []byte, link LinkType) {
+// Known reports whether Decode looks into frames of the link type.
+func (l LinkType) Known() bool { return l == LinkEthernet || new(Packet).otherLink(nil, l) }
+
+// otherLink decodes the link types beside Ethernet and reports whether it knows this one. Families and protocols are those of pcap-linktype(7).
+func (p *Packet) otherLink(d []byte, link LinkType) bool {
 	switch link {
 	case LinkRaw, LinkRawBSD, LinkRawOBSD:
 		p.rawIP(d)
@@ -75,10 +78,12 @@ func (p *Packet) otherLink(d []byte, link LinkType) {
 			p.etherType(d, be16(d, 40), 44)
 		}
 	default:
-		if link >= minEtherType {
-			p.etherType(d, uint16(link), 0)
+		if link < minEtherType {
+			return false
 		}
+		p.etherType(d, uint16(link), 0)
 	}
+	return true
 }
 
 // arphrdNetlink marks cooked frames that carry netlink messages and no network protocol.
