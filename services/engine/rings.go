@@ -237,6 +237,7 @@ func (rs *rings) reopen(r *recorder) {
 		opened, err = ring.Open(c)
 	}
 	if err != nil {
+		rs.drop(r)
 		slog.Error("ring", "name", r.Name, "error", err)
 		rs.set(r, ringFailed, err.Error())
 		return
