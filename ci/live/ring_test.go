@@ -89,6 +89,9 @@ func TestRing(t *testing.T) {
 		want := framesOf(t, d.read(expression, all))
 		got := framesOf(t, d.past(url.Values{"expression": {expression}}))
 		sameFrames(t, expression, got, want)
+		if c := d.finished().Captures[0]; sum(c) != sent { // with what the index left out
+			t.Errorf("%s: of %d frames %+v, scan %+v", expression, sent, c, c.Scan)
+		}
 	}
 	for _, expression := range []string{"callId == \"" + callOf(t, frames) + "\"", "callIdMedia == \"" + callOf(t, frames) + "\""} {
 		sameFrames(t, expression, framesOf(t, d.past(url.Values{"expression": {expression}})), framesOf(t, d.read(expression, all)))

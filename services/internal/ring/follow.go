@@ -284,16 +284,17 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 			t.places = append(t.places, place{s, i})
 			continue
 		}
+		if f.left[b.Seq] { // the index of another copy has said so
+			continue
+		}
 		exact, chunks := l != nil && !l.bad && !l.none.Has(i), block.All
 		if exact {
 			chunks = l.chunks(q, i)
 		}
 		if exact && b.Seq <= f.floor && chunks == 0 && q.within(b.First, b.Last) {
-			if r.d.Copies == 0 || !f.left[b.Seq] {
-				blocks++
-				skipped += uint64(b.Packets)
-				lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
-			}
+			blocks++
+			skipped += uint64(b.Packets)
+			lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
 			if r.d.Copies > 0 {
 				f.left[b.Seq] = true
 			}

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 
@@ -12,8 +13,14 @@ import (
 // TestSkipped: what a query delivers, what it looks at in vain and what it need not look at are the packets of the interval, whatever that cuts, and however the
 // blocks lie; at no time more than came up to what was delivered.
 func TestSkipped(t *testing.T) {
-	set := newSetting(t, 1, 32<<20)
-	set.cfg.Workers = 2
+	for _, copies := range []int{0, 1} {
+		t.Run(fmt.Sprint(copies, " copies"), func(t *testing.T) { skipped(t, copies) })
+	}
+}
+
+func skipped(t *testing.T, copies int) {
+	set := newSetting(t, 1+copies, 32<<20)
+	set.cfg.Workers, set.cfg.Replicas = 2, copies
 	set.create(t)
 	r := set.open(t)
 	stages := []Stage{r.Stage(0, table), r.Stage(1, table)}

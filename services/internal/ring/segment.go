@@ -75,9 +75,9 @@ var errPinned = errors.New("everything on the device is protected from overwriti
 // victim returns the segment to be overwritten next: one that was never written, else the oldest that nothing protects.
 func (d *device) victim(now int64) (*segment, error) {
 	var best *segment
-	pinned := false
+	whole := false
 	for _, s := range d.segments {
-		pinned = pinned || s.Pinned > now
+		whole = whole || s.broken == nil
 		if s == d.current || s.broken != nil || s.inFlight > 0 || s.State == state.Open && s.used > 0 || s.State != state.Empty && s.Pinned > now {
 			continue
 		}
@@ -85,7 +85,7 @@ func (d *device) victim(now int64) (*segment, error) {
 			best = s
 		}
 	}
-	if best == nil && !pinned {
+	if !whole {
 		return nil, errors.New("none of its segments can be written")
 	}
 	if best == nil {

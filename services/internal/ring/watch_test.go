@@ -92,10 +92,10 @@ func TestReadBesideWriter(t *testing.T) {
 	}
 	defer r.Close()
 	s := w.Stage(0, table)
-	for round := range 3 {
+	for round := range 6 {
 		play(t, s, &traffic{frames: stamp(mix(23, 20_000), 1000+round, time.Microsecond)})
 		waitIdle(t, w)
-		for range 2 {
+		if round > 3 { // all of it is another one by now
 			have, scan := collect(t, r, everything)
 			for _, g := range scan.Gaps {
 				if g.Why == whyDamaged {
