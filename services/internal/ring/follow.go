@@ -354,7 +354,11 @@ func (f *follower) choose(tasks []*task) []*task {
 		lo, hi = min(lo, max(t.First, q.q.From)), max(hi, min(t.Last, q.q.To-1))
 		switch wanted := q.maybe(t); {
 		case !q.within(t.First, t.Last):
-			t.chunks = block.All
+			if t.cut = !(wanted && t.chunks != 0) && t.searchable(); t.cut {
+				t.chunks = block.Spread
+			} else {
+				t.chunks = block.All
+			}
 			kept = append(kept, t)
 		case wanted:
 			kept = append(kept, t)

@@ -18,6 +18,7 @@ type task struct {
 	failed error        // or could not be
 	chunks block.Chunks // that may have what the query wants
 	exact  bool         // the exact index has said so
+	cut    bool         // the interval cuts it, and it has nothing of what the query wants: how many of its packets lie in the interval?
 	places []place      // where it lies
 	waits  bool         // it is on its way there
 	shown  *snapshot    // or a copy of it while it is unfinished
@@ -42,6 +43,14 @@ type place struct {
 // look reads what the query may want of a block, and keeps what it wants; nil if that is nothing.
 func (q *Results) look(t *task) *view {
 	v := q.view()
+	if t.cut {
+		if q.countCut(t, v) {
+			q.drop(v)
+			return nil
+		}
+		t.cut, t.chunks, t.lost = false, block.All, 0
+		q.empty(v)
+	}
 	why := q.fetch(t, v)
 	if why == nil {
 		why = q.match(t, v)
@@ -304,15 +313,21 @@ func (q *Results) view() *view {
 	return &view{}
 }
 
+// empty gives back the memory of a view's block.
+func (q *Results) empty(v *view) {
+	if v.owned {
+		q.ring.buffers.Put(v.Buf)
+	}
+	v.Buf, v.owned = nil, false
+}
+
 // drop gives back a view and the memory of its block.
 func (q *Results) drop(v *view) {
 	if v.free {
 		return
 	}
-	if v.owned {
-		q.ring.buffers.Put(v.Buf)
-	}
-	v.Buf, v.owned, v.next, v.looked = nil, false, 0, 0
+	q.empty(v)
+	v.next, v.looked = 0, 0
 	v.packets, v.meta, v.passed = v.packets[:0], v.meta[:0], v.passed[:0]
 	q.scanMu.Lock()
 	q.idle = append(q.idle, v)

@@ -175,3 +175,43 @@ func (k *Heads) fill(v *Reader) bool {
 	k.mu.Unlock()
 	return head != nil && copy(v.Buf, head) > 0
 }
+
+// Spread is every eighth chunk: what is read first to find a time in a block whose packets are in the order of time.
+const Spread Chunks = 0x0101010101010100
+
+// Before looks for the first packet that is not earlier than a time, in a block whose packets are in the order of time and of which Verify has v.Chunks. It is in one
+// of some chunks, or behind the last packet of these. If v.Chunks say where, left is empty, and n packets of the block are earlier; else it is in those of left.
+func (v *Reader) Before(time int64, among Chunks) (n int, left Chunks, err error) {
+	t := &v.table
+	lo, hi := among.First(), among.end()
+	for c := v.Chunks & among; c != 0; c &= c - 1 {
+		i := c.First()
+		earlier, all := 0, int(t.nth[i+1]-t.nth[i])
+		for b := v.Buf[t.at[i]:t.at[i+1]]; len(b) > 0; {
+			size := 0
+			if len(b) >= packetHead {
+				size = int(le.Uint32(b[4:]))
+			}
+			if size < 12 || size > len(b) {
+				return 0, 0, errData
+			}
+			if le.Uint32(b) == 6 && int64(uint64(le.Uint32(b[12:]))<<32|uint64(le.Uint32(b[16:]))) < time {
+				earlier++
+			}
+			b = b[size:]
+		}
+		switch {
+		case all == 0:
+		case earlier == all:
+			lo = max(lo, i+1)
+		case earlier == 0:
+			hi = min(hi, i)
+		default:
+			return int(t.nth[i]) + earlier, 0, nil
+		}
+	}
+	if lo >= hi || Between(lo, hi)&^v.Chunks == 0 { // none of them, or only chunks in which no packet begins
+		return int(t.nth[lo]), 0, nil
+	}
+	return 0, Between(lo, hi), nil
+}
