@@ -100,7 +100,7 @@ type wreck struct {
 // newWreck records what wraps a ring, and keeps its files.
 func newWreck(t *testing.T, devices, copies int, seed uint64, rounds int) *wreck {
 	t.Helper()
-	w := &wreck{set: newSetting(t, devices, 24<<20), files: make(map[string]map[string][]byte), blocks: make(map[string][]blockSpan), frames: make(map[uint64]*got)}
+	w := &wreck{set: newSetting(t, devices, 24<<20), files: make(map[string]map[string][]byte), blocks: make(map[string][]blockSpan)}
 	w.set.cfg.Replicas, w.set.cfg.Workers = copies, 2
 	w.set.create(t)
 	r := w.set.open(t)
@@ -118,6 +118,13 @@ func newWreck(t *testing.T, devices, copies int, seed uint64, rounds int) *wreck
 		s.Finish()
 	}
 	closeRing(t, r)
+	w.keep(t)
+	return w
+}
+
+// keep takes note of what is on the disks, which nothing has damaged.
+func (w *wreck) keep(t *testing.T) {
+	w.frames = make(map[uint64]*got)
 	for dir, d := range w.set.disks {
 		w.files[dir] = make(map[string][]byte)
 		for name, f := range d.files {
@@ -125,13 +132,12 @@ func newWreck(t *testing.T, devices, copies int, seed uint64, rounds int) *wreck
 		}
 		w.blocks[dir] = blocksOn(t, d)
 	}
-	r = w.reopen(t)
+	r := w.reopen(t)
 	w.whole, _ = collect(t, r, everything)
 	closeRing(t, r)
 	for i := range w.whole {
 		w.frames[frameID(w.whole[i].Data)] = &w.whole[i]
 	}
-	return w
 }
 
 // reset makes the files what they were.
@@ -475,19 +481,7 @@ func (w *wreck) later(t *testing.T) {
 	newPlayer(s).play(t, frames)
 	s.Finish()
 	closeRing(t, r)
-	w.frames = make(map[uint64]*got)
-	for dir, d := range w.set.disks {
-		for name, f := range d.files {
-			w.files[dir][name] = slices.Clone(f.b)
-		}
-		w.blocks[dir] = blocksOn(t, d)
-	}
-	r = w.reopen(t)
-	w.whole, _ = collect(t, r, everything)
-	closeRing(t, r)
-	for i := range w.whole {
-		w.frames[frameID(w.whole[i].Data)] = &w.whole[i]
-	}
+	w.keep(t)
 }
 
 // TestOlderState damages the newer page of what the state says of segments, of those that were overwritten since: what is in them now is there.
