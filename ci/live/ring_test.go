@@ -193,7 +193,7 @@ func TestRingRules(t *testing.T) {
 		{api.RingRequest{Name: "live", SizeBytes: 64 << 20}, api.BadRequest},
 		{api.RingRequest{Name: "../x", SizeBytes: 64 << 20}, api.BadRequest},
 		{api.RingRequest{Name: "a", SizeBytes: 1000}, api.BadRequest},
-		{api.RingRequest{Name: "a", SizeBytes: 1 << 60}, api.StorageFull},
+		{api.RingRequest{Name: "a", SizeBytes: 1e18}, api.StorageFull},
 		{api.RingRequest{Name: "a", SizeBytes: 64 << 20, Devices: []string{"nowhere"}}, api.BadRequest},
 		{api.RingRequest{Name: "a", SizeBytes: 64 << 20, Replication: 1}, api.BadRequest},
 		{api.RingRequest{Name: "a", SizeBytes: 64 << 20, Rules: []api.RingRule{{Type: "ip", Value: "10.0.0", Action: "discard"}}}, api.BadExpression},
