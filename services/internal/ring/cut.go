@@ -17,7 +17,7 @@ func (q *Results) countCut(t *task, v *view) (ok bool) {
 		return false
 	}
 	to, ok := q.before(t, v, q.q.To)
-	if !ok {
+	if !ok || to < from {
 		return false
 	}
 	q.count(func(s *Scan) { s.drops.add(v.Header.Dropped) })

@@ -86,7 +86,8 @@ func FuzzWalk(f *testing.F) {
 	})
 }
 
-// FuzzChunkTable reads tables of chunks: one that makes sense divides the packets of the block, and a plan for any of it lies in the block.
+// FuzzChunkTable reads tables of chunks: one that makes sense divides the packets of the block, a plan for any of it lies in the block, and who looks for a time there
+// finds it or knows what to read.
 func FuzzChunkTable(f *testing.F) {
 	b, img := NewBuilder(), &Image{Buf: make([]byte, Size)}
 	b.Begin(img, Header{}, AppendHead(nil, oneInterface))
@@ -111,6 +112,10 @@ func FuzzChunkTable(f *testing.F) {
 			if c.at[i] > c.at[i+1] || c.nth[i] > c.nth[i+1] || c.at[i+1] > end || c.nth[i+1] > packets {
 				t.Fatalf("chunk %d has the bytes %d to %d, and packets %d to %d, of %d", i, c.at[i], c.at[i+1], c.nth[i], c.nth[i+1], packets)
 			}
+		}
+		v := Reader{Buf: block, Header: h, Chunks: Chunks(chunks), table: c}
+		if n, left, err := v.Before(int64(chunks), All); err == nil && (n > int(packets) || left != 0 && left&^v.Chunks == 0) {
+			t.Fatalf("%d of %d packets are earlier, and %064b may say more than %064b", n, packets, left, chunks)
 		}
 	})
 }

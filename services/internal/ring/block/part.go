@@ -201,6 +201,8 @@ func (v *Reader) Before(time int64, among Chunks) (n int, left Chunks, err error
 			b = b[size:]
 		}
 		switch {
+		case earlier > all:
+			return 0, 0, errData
 		case all == 0:
 		case earlier == all:
 			lo = max(lo, i+1)
