@@ -133,26 +133,37 @@ const (
 	etQinQ         = 0x88a8
 	etQinQOld      = 0x9100
 	etWCCP         = 0x883e
+	etNSH          = 0x894f
 )
 
-// etherType goes on at d[at:] with what the type field et announces: tags, then one network protocol.
+// etherType goes on at d[at:] with what the type field et announces: tags and shims, then one network protocol.
 func (p *Packet) etherType(d []byte, et uint16, at int) {
-	for et == etVLAN || et == etQinQ || et == etQinQOld {
-		if at+2 > len(d) || p.VLANs > 0 && at != int(p.VLANAt)+4*int(p.VLANs) || p.VLANs == 255 {
-			p.setL2End(d, at)
-			return
+	for {
+		for et == etVLAN || et == etQinQ || et == etQinQOld {
+			if at+2 > len(d) || p.VLANs == 255 {
+				p.setL2End(d, at)
+				return
+			}
+			if p.VLANs == 0 {
+				p.VLANAt = uint16(at)
+			}
+			// The tags that count are those that follow each other.
+			if at == int(p.VLANAt)+4*int(p.VLANs) {
+				p.VLANs++
+			}
+			p.Layers |= VLAN
+			if at+4 > len(d) {
+				p.setL2End(d, at+4)
+				return
+			}
+			et = be16(d, at+2)
+			at += 4
 		}
-		if p.VLANs == 0 {
-			p.VLANAt = uint16(at)
+		next, to, ok := p.shim(d, et, at)
+		if !ok {
+			break
 		}
-		p.VLANs++
-		p.Layers |= VLAN
-		if at+4 > len(d) {
-			p.setL2End(d, at+4)
-			return
-		}
-		et = be16(d, at+2)
-		at += 4
+		et, at = next, to
 	}
 	p.EtherType = et
 	p.L2End = uint16(at)
@@ -167,6 +178,8 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 		p.mpls(d, at)
 	case etPPPoE, etPPPoESession:
 		p.pppoe(d, at, et)
+	case etNSH:
+		p.nsh(d, at)
 	default:
 		if et <= maxLength {
 			p.length(d, et, at)
