@@ -119,7 +119,7 @@ func waitIdle(t testing.TB, r *Ring) {
 		if n == 0 {
 			return
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > longWait {
 			t.Fatalf("%d blocks still wait", n)
 		}
 		time.Sleep(100 * time.Microsecond)
@@ -176,10 +176,10 @@ func TestPowerCut(t *testing.T) {
 		for _, d := range set.disks {
 			d.powerOn()
 		}
-		start := time.Now()
+		before := cpu() // disks in memory are not waited for
 		r = set.open(t)
-		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("cut %d: opening took %v", cut, took)
+		if took := cpu() - before; took > 2*time.Second {
+			t.Errorf("cut %d: opening took %v of a processor", cut, took)
 		}
 		have, scan := collect(t, r, everything)
 		overwritten := int64(math.MinInt64) // up to here the ring has wrapped
@@ -317,7 +317,7 @@ func TestLive(t *testing.T) {
 	}
 	record(0)
 	end := epoch + 20*2000*10_000
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*longWait)
 	defer cancel()
 	res, err := r.Query(ctx, Query{From: epoch, To: end, Live: true})
 	if err != nil {
@@ -909,7 +909,7 @@ func TestLiveHold(t *testing.T) {
 	f := mustFilter(t, "l7Protocol == TLS,HTTP,SSH")
 	clock.Store(epoch)
 	p.play(t, frames[:1000])
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*longWait)
 	defer cancel()
 	res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Filter: f, Hold: true, Live: true})
 	if err != nil {
@@ -1054,7 +1054,7 @@ func TestStageDoesNotWait(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(longWait):
 		t.Error("it waits")
 	}
 	r.mu.Unlock()
