@@ -155,6 +155,14 @@ func TestRing(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(d.State, "data", ".galvo", "rings", "*")); len(left) > 0 {
 		t.Errorf("left of a deleted ring: %v", left)
 	}
+	// What is captured from an analysis is what was analysed, not what another ring of that name has.
+	d.makeRing(api.RingRequest{Name: "office", SizeBytes: 64 << 20})
+	d.must("POST", "/api/v1/slots", api.SlotRequest{Ring: &api.RingInterval{Name: "office", StartTime: 1}}, &slot)
+	d.must("DELETE", "/api/v1/rings/office", nil, nil)
+	d.makeRing(api.RingRequest{Name: "office", SizeBytes: 64 << 20})
+	if status, b := d.raw("GET", api.CaptureURLPath+"?mm-id=:1", nil); status != http.StatusConflict || !strings.Contains(string(b), "was deleted") {
+		t.Errorf("a capture from the analysis of a ring that was deleted: %d %s", status, b)
+	}
 }
 
 // callOf returns the Call-ID of a call.

@@ -92,6 +92,7 @@ type Slot struct {
 	StartTime   int64         `json:"startTime,omitempty" doc:"Of the first packet."`
 	EndTime     int64         `json:"endTime,omitempty" doc:"Of the latest packet."`
 	Flows       uint64        `json:"flows"`
+	Scan        *Scan         `json:"scan,omitempty" doc:"Of a ring: what was looked at, and of which times packets may be missing."`
 }
 
 // A SlotList is all slots.

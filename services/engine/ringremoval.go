@@ -12,9 +12,9 @@ import (
 
 // delete ends a ring and removes its files.
 func (rs *rings) delete(name string) error {
-	r, err := rs.find(name)
-	if err != nil || name == "" {
-		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
+	r, err := rs.named(name)
+	if err != nil {
+		return err
 	}
 	rs.mu.Lock()
 	cancel, created := r.cancel, r.created

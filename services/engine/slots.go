@@ -150,7 +150,7 @@ func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (an
 
 // openInterval returns what opens an interval of a ring.
 func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, error), error) {
-	_, opened, err := e.rings.opened(r.Name)
+	of, opened, err := e.rings.opened(r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +160,12 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 		return nil, badRequest("endTime is not after startTime")
 	}
 	return func() (analysis.Input, error) {
-		_, opened, err := e.rings.opened(r.Name)
+		now, opened, err := e.rings.opened(of.Name)
 		if err != nil {
 			return analysis.Input{}, err
+		}
+		if now != of {
+			return analysis.Input{}, fmt.Errorf("the packet ring buffer %s that was analysed was deleted, and what has its name now is another one: end the analysis, and start it again", of.Name)
 		}
 		s, err := opened.Source(context.Background(), from, to, nil, false)
 		if err != nil {
@@ -176,7 +179,9 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 			}
 			return done, total, packets
 		}
-		return analysis.Input{Source: s, Progress: progress, Close: func() error { s.Close(); return nil }, Kind: "interval"}, nil
+		return analysis.Input{
+			Source: s, Progress: progress, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
+		}, nil
 	}, nil
 }
 

@@ -188,6 +188,40 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// A ring that is gone before all of it was read fails the capture: its client must not take what there is for the whole. What a damaged file has is the whole.
+func TestUnreadable(t *testing.T) {
+	name := write(t, "torn", 0, 100, 7)
+	for _, c := range []struct {
+		scan  func() api.Scan
+		state string
+	}{{nil, capture.Finished}, {func() api.Scan { return api.Scan{Dropped: 5} }, capture.Failed}} {
+		open := Savefiles(os.Open, []string{name})
+		a, err := Start(Options{Open: func() (Input, error) {
+			in, err := open()
+			in.Scan = c.scan
+			return in, err
+		}, Bytes: 32 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-a.Done()
+		if s := a.Slot(); (s.Scan != nil) != (c.scan != nil) {
+			t.Errorf("%+v", s)
+		}
+		cs := captures(t)
+		one, err := a.Capture(cs, capture.Spec{QueueBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = one.Run(context.Background(), sink.Discard{})
+		v := cs.Finished()[0]
+		if (err != nil) != (c.state == capture.Failed) || v.State != c.state || v.Captured != 99 || (v.Scan != nil) != (c.scan != nil) {
+			t.Errorf("%v, %+v", err, v)
+		}
+		a.Close(context.Background())
+	}
+}
+
 func TestNoSavefile(t *testing.T) {
 	if _, err := Start(Options{Open: Savefiles(os.Open, []string{filepath.Join(t.TempDir(), "none")}), Bytes: 32 << 20}); err == nil {
 		t.Error("a file that is not there was analysed")

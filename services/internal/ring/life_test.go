@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -466,6 +467,14 @@ func TestFaults(t *testing.T) {
 				sameFrames(t, frames, have)
 			} else if len(have) == 0 || len(have) == len(frames) {
 				t.Errorf("%d of %d packets on one of two devices", len(have), len(frames))
+			}
+			opened := time.Now().UnixNano()
+			if _, scan := collect(t, r, Query{From: opened, To: math.MaxInt64}); len(scan.Gaps) != 0 {
+				t.Errorf("of what was recorded without the missing device: gaps %v", scan.Gaps)
+			}
+			missed := func(g Gap) bool { return g.Why == whyMissing && g.To <= opened }
+			if _, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); slices.ContainsFunc(scan.Gaps, missed) != (copies == 0) {
+				t.Errorf("%d copies: gaps %v", copies, scan.Gaps)
 			}
 			more := stamp(frames[:5000], 1000, time.Microsecond)
 			record(t, r, more)
@@ -1018,6 +1027,84 @@ func TestClosedWhileRead(t *testing.T) {
 	}
 	if _, err := r.Query(ctx, everything); err == nil {
 		t.Error("a closed ring can be queried")
+	}
+}
+
+// Who is in the middle of a ring that is closed takes nothing that cannot be read any more for damaged, and who asks it something hears that it is closed.
+func TestClosedUnderWork(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	play(t, s, &traffic{frames: mix(72, 20_000)})
+	s.Finish()
+	waitIdle(t, r)
+	res, err := r.newResults(context.Background(), everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, _, _ := newFollower(res).round()
+	closeRing(t, r)
+	set.disks["a"].fail = func(string, bool, int64) error { return os.ErrClosed }
+	for _, task := range tasks {
+		res.tokens <- struct{}{}
+		if v := res.look(task); v != nil {
+			t.Error("a block of a closed ring is read")
+		}
+	}
+	r.mu.Lock()
+	for _, s := range r.devices[0].segments {
+		s.slots = nil
+		_ = r.load(s)
+	}
+	r.mu.Unlock()
+	if scan := res.Scan(); len(tasks) == 0 || len(scan.Gaps) != 0 || len(r.State().Problems) != 0 {
+		t.Errorf("of %d blocks: gaps %v, problems %q", len(tasks), scan.Gaps, r.State().Problems)
+	}
+	res.release()
+	if _, err := r.Protect(epoch, math.MaxInt64, math.MaxInt64); !errors.Is(err, ErrClosed) {
+		t.Errorf("a time is protected: %v", err)
+	}
+}
+
+// A closer is a device whose ring is closed when it is read from.
+type closer struct {
+	files.Store
+	read func()
+}
+
+func (c *closer) Open(name string, write bool) (files.File, error) {
+	f, err := c.Store.Open(name, write)
+	return closerFile{f, c}, err
+}
+
+type closerFile struct {
+	files.File
+	c *closer
+}
+
+func (f closerFile) ReadAt(b []byte, at int64) (int, error) {
+	if f.c.read != nil {
+		f.c.read()
+	}
+	return f.File.ReadAt(b, at)
+}
+
+// An estimate of a ring that is closed meanwhile is none.
+func TestClosedWhileEstimated(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	disk := &closer{Store: set.disks["a"]}
+	set.cfg.Store = func(string) files.Store { return disk }
+	r := set.open(t)
+	s := r.Stage(0, table)
+	play(t, s, &traffic{frames: mix(73, 20_000)})
+	s.Finish()
+	waitIdle(t, r)
+	disk.read = func() {
+		disk.read = nil
+		closeRing(t, r)
+	}
+	if e, err := r.Estimate(context.Background(), everything); !errors.Is(err, ErrClosed) {
+		t.Errorf("%+v, %v", e, err)
 	}
 }
 

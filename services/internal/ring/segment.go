@@ -241,8 +241,11 @@ func (r *Ring) readTrailer(s *segment, i int, b []byte) (block.Header, error) {
 	return h, nil
 }
 
-// problem remembers and reports what is wrong. r.mu is held.
+// problem remembers and reports what is wrong. What cannot be read once the files are closed is not. r.mu is held.
 func (r *Ring) problem(err error) {
+	if r.shut {
+		return
+	}
 	text := err.Error()
 	if !slices.Contains(r.problems, text) && len(r.problems) < 100 {
 		r.problems = append(r.problems, text)

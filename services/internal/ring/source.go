@@ -93,7 +93,7 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 	}
 	step := max(1, (len(tasks)+sample-1)/sample)
 	start := time.Now()
-	for i := step / 2; i < len(tasks) && ctx.Err() == nil; i += step {
+	for i := step / 2; i < len(tasks) && res.ctx.Err() == nil; i += step {
 		t := tasks[i]
 		looked += float64(t.Packets)
 		e.Sampled++
@@ -113,5 +113,5 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 		e.Packets, e.Bytes = uint64(packets*all/looked+0.5), uint64(captured*all/looked+0.5)
 		e.Duration = time.Duration(float64(time.Since(start)) * float64(e.Blocks) / float64(e.Sampled))
 	}
-	return e, ctx.Err()
+	return e, context.Cause(res.ctx)
 }
