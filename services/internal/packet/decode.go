@@ -61,12 +61,26 @@ func (p *Packet) otherLink(d []byte, link LinkType) bool {
 		p.serial(d, 0)
 	case LinkATM:
 		p.llc(d, 0)
+	case LinkSunATM: // virtual path and circuit after the kind of traffic, of which 2 is LLC
+		if len(d) >= 4 && d[0]&0x0f == 2 {
+			p.llc(d, 4)
+		}
+	case LinkTokenRing:
+		p.tokenRing(d)
+	case LinkFDDI: // frame control, two addresses; of the kinds of frames only that of LLC leads on (ISO 9314-2)
+		if len(d) >= 13 && d[0]&0x70 == 0x50 {
+			p.llc(d, 13)
+		}
 	case LinkFrameRelay:
 		p.frameRelay(d)
 	case LinkWireless:
 		p.wireless(d, 0)
 	case LinkRadiotap:
 		p.radiotap(d)
+	case LinkPrism, LinkAVS:
+		p.prism(d)
+	case LinkPPI:
+		p.perPacket(d)
 	case LinkIPNet: // header of 24 bytes
 		if len(d) >= 24 {
 			p.ip(d, 24)

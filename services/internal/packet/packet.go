@@ -16,7 +16,9 @@ type LinkType uint16
 const (
 	LinkNull       LinkType = 0   // BSD loopback: address family in the byte order of the writer
 	LinkEthernet   LinkType = 1   // Ethernet, without preamble and FCS
+	LinkTokenRing  LinkType = 6   // IEEE 802.5
 	LinkPPP        LinkType = 9   // PPP, with or without HDLC-like framing
+	LinkFDDI       LinkType = 10  // FDDI
 	LinkRawBSD     LinkType = 12  // LinkRaw as most BSDs number it
 	LinkRawOBSD    LinkType = 14  // LinkRaw as OpenBSD numbers it
 	LinkPPPHDLC    LinkType = 50  // PPP in HDLC-like framing
@@ -28,7 +30,11 @@ const (
 	LinkFrameRelay LinkType = 107 // Frame Relay
 	LinkLoop       LinkType = 108 // OpenBSD loopback: address family in network byte order
 	LinkSLL        LinkType = 113 // Linux cooked capture v1
+	LinkPrism      LinkType = 119 // IEEE 802.11 after a header of Prism drivers
+	LinkSunATM     LinkType = 123 // ATM as SunATM shows it
 	LinkRadiotap   LinkType = 127 // IEEE 802.11 after a radiotap header
+	LinkAVS        LinkType = 163 // IEEE 802.11 after an AVS header
+	LinkPPI        LinkType = 192 // Per-Packet Information before a frame of another link type
 	LinkPPPDir     LinkType = 204 // PPP after a byte that tells the direction
 	LinkIPNet      LinkType = 226 // Solaris ipnet
 	LinkIPv4       LinkType = 228 // raw IPv4
