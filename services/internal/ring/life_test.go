@@ -1069,7 +1069,7 @@ func TestClosedUnderWork(t *testing.T) {
 // A closer is a device whose ring is closed when it is read from.
 type closer struct {
 	files.Store
-	read func()
+	read atomic.Pointer[func()] // is called once
 }
 
 func (c *closer) Open(name string, write bool) (files.File, error) {
@@ -1083,8 +1083,8 @@ type closerFile struct {
 }
 
 func (f closerFile) ReadAt(b []byte, at int64) (int, error) {
-	if f.c.read != nil {
-		f.c.read()
+	if read := f.c.read.Swap(nil); read != nil {
+		(*read)()
 	}
 	return f.File.ReadAt(b, at)
 }
@@ -1099,10 +1099,8 @@ func TestClosedWhileEstimated(t *testing.T) {
 	play(t, s, &traffic{frames: mix(73, 20_000)})
 	s.Finish()
 	waitIdle(t, r)
-	disk.read = func() {
-		disk.read = nil
-		closeRing(t, r)
-	}
+	read := func() { closeRing(t, r) }
+	disk.read.Store(&read)
 	if e, err := r.Estimate(context.Background(), everything); !errors.Is(err, ErrClosed) {
 		t.Errorf("%+v, %v", e, err)
 	}
