@@ -63,7 +63,7 @@ type Directory struct {
 	WholeBytes uint64 `json:"wholeBytes" doc:"Sum of the files in this directory."`
 }
 
-// A StoredFile names a savefile on a storage device; a directory stands for all files in it.
+// A StoredFile names a savefile on a storage device; a directory stands for all savefiles in it.
 type StoredFile struct {
 	Device string `json:"device,omitempty" maxLength:"255" doc:"The only active device may be left out."`
 	Path   string `json:"path" maxLength:"4096"`

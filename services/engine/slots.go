@@ -17,6 +17,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
+	"galvo/services/internal/savefile"
 	"galvo/services/internal/volume"
 )
 
@@ -214,7 +215,7 @@ func (e *Engine) openStored(name string) (*os.File, error) {
 	return v.Read(p)
 }
 
-// savefiles returns the files that were asked for, with the ids of their devices, and every file of a directory.
+// savefiles returns the files that were asked for, with the ids of their devices, and every savefile of a directory.
 func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err error) {
 	const most = 1000
 	if len(asked) == 0 {
@@ -238,8 +239,8 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 			return nil, err
 		}
 		for _, f := range list.Files {
-			if f.Type == "file" && f.Bytes > 0 && !volume.IsPart(f.Name) {
-				files = append(files, api.StoredFile{Device: v.ID(), Path: path.Join(info.Path, f.Name)})
+			if p := path.Join(info.Path, f.Name); f.Type == "file" && f.Bytes > 0 && !volume.IsPart(f.Name) && isSavefile(v, p) {
+				files = append(files, api.StoredFile{Device: v.ID(), Path: p})
 			}
 		}
 	}
@@ -250,6 +251,12 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 		return nil, badRequest("%d files are too many: at most %d can be merged", len(files), most)
 	}
 	return files, nil
+}
+
+// isSavefile reports whether a file is one to analyse: of a directory everything else is left out.
+func isSavefile(v *volume.Volume, p string) bool {
+	f, err := v.Read(p)
+	return err == nil && savefile.Is(f)
 }
 
 func (e *Engine) stopSlot(ctx context.Context, in *api.SlotInput) (*api.Nothing, error) {

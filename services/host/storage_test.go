@@ -473,6 +473,20 @@ func TestStorageLoop(t *testing.T) {
 	if err := unix.Stat(filepath.Join(s.state, "storage", id), &st); err != nil || st.Uid != user || st.Mode&0o777 != 0o700 {
 		t.Errorf("the top of the device: %+v, %v", st, err)
 	}
+	// One that cannot be written any more says so, whether somebody wanted that or the kernel.
+	point := filepath.Join(s.state, "storage", id)
+	for _, how := range []struct {
+		flags   uintptr
+		options string
+		write   bool
+	}{{unix.MS_RDONLY, "", false}, {0, "", true}, {0, "abort", false}} {
+		if err := unix.Mount("", point, "", unix.MS_REMOUNT|how.flags, how.options); err != nil {
+			t.Fatal(err)
+		}
+		if d := find(); d.State != "active" || (d.Reason == "") != how.write || (d.FreeBytes > 0) != how.write {
+			t.Errorf("%+v: %+v", how, d)
+		}
+	}
 	// Another host service takes over what is mounted.
 	if s, err = newStorage(Options{Storage: dir, EngineUser: user}, store, disk.Local()); err != nil {
 		t.Fatal(err)
@@ -481,7 +495,6 @@ func TestStorageLoop(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	// An orderly end unmounts it, unless somebody has something open there.
-	point := filepath.Join(s.state, "storage", id)
 	orderly := func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -187,4 +188,25 @@ func TestRelease(t *testing.T) {
 	}
 	sameFrames(t, want, have)
 	closeRing(t, r)
+}
+
+// A disk that is dying does not fill the log: what is wrong is told once, and not for ever. That a device takes nothing any more is told whatever was before.
+func TestProblems(t *testing.T) {
+	var told atomic.Int64
+	set := newSetting(t, 1, 16<<20)
+	set.cfg.Report = func(error) { told.Add(1) }
+	r := set.create(t).open(t)
+	defer r.Close()
+	r.mu.Lock()
+	for i := range 3000 {
+		r.problem(fmt.Errorf("block %d", i/2))
+	}
+	r.fail(r.devices[0], errors.New("gone"))
+	r.mu.Unlock()
+	for start := time.Now(); told.Load() < mostProblems+2 && time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {
+	}
+	list := r.State().Problems
+	if told.Load() != mostProblems+2 || len(list) != mostProblems+2 || !strings.Contains(list[mostProblems], "more") || !strings.Contains(list[mostProblems+1], "gone") {
+		t.Errorf("%d were told, %q", told.Load(), list[min(len(list), 99):])
+	}
 }
