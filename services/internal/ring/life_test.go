@@ -287,6 +287,48 @@ func TestIdleLink(t *testing.T) {
 	closeRing(t, r)
 }
 
+// TestLiveMark asks a query that waits up to which time it has delivered everything: who ends a capture by that must not miss its last packets.
+func TestLiveMark(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	p := newPlayer(r.Stage(0, table))
+	frames := mix(22, 4000)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var b pipeline.Batch
+	for at, n := 0, 0; at < len(frames); at += 1000 {
+		p.play(t, frames[at:at+1000])
+		for idle := false; !idle || n < at+1000; idle = len(b.Packets) == 0 {
+			mark := b.Mark()
+			if err := res.Next(ctx, &b); err != nil {
+				t.Fatal(err)
+			}
+			if n += len(b.Packets); len(b.Packets) > 0 && mark > b.Packets[0].Time {
+				t.Fatalf("packet %d comes, of a time up to which every one was said to be delivered", n-len(b.Packets))
+			}
+		}
+	}
+	soon := time.Now().Add(200 * time.Millisecond).UnixNano()
+	end, err := r.Query(ctx, Query{From: epoch, To: soon, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	b = pipeline.Batch{}
+	for err == nil && b.Mark() < soon {
+		err = end.Next(ctx, &b)
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("the end of the interval is said to be reached before the query ends: %v", err)
+	}
+}
+
 // TestLive follows a ring that is being written: a query from the past goes on without a break to what comes, and ends at its end time.
 func TestLive(t *testing.T) {
 	set := newSetting(t, 2, 32<<20)
