@@ -262,7 +262,10 @@ func TestRingRulesFollowGroups(t *testing.T) {
 	discards := func() (all bool) {
 		before := d.ring("groups")
 		sent := play(t, tx, frames[:100], 20_000)
-		d.wait("they are looked at", func() bool { r := d.ring("groups"); return r.Packets+r.Discarded == before.Packets+before.Discarded+sent })
+		d.wait("they are looked at", func() bool {
+			r := d.ring("groups")
+			return r.Packets+r.Discarded == before.Packets+before.Discarded+sent
+		})
 		return d.ring("groups").Discarded == before.Discarded+sent
 	}
 	d.wait("the rules are in force", discards)

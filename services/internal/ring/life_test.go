@@ -289,8 +289,10 @@ func TestIdleLink(t *testing.T) {
 
 // TestLiveMark asks a query that waits up to which time it has delivered everything: who ends a capture by that must not miss its last packets.
 func TestLiveMark(t *testing.T) {
-	set := newSetting(t, 1, 32<<20).create(t)
-	r := set.open(t)
+	set := newSetting(t, 1, 32<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	r := set.create(t).open(t)
 	defer closeRing(t, r)
 	p := newPlayer(r.Stage(0, table))
 	frames := mix(22, 4000)
@@ -304,7 +306,8 @@ func TestLiveMark(t *testing.T) {
 	var b pipeline.Batch
 	for at, n := 0, 0; at < len(frames); at += 1000 {
 		p.play(t, frames[at:at+1000])
-		for idle := false; !idle || n < at+1000; idle = len(b.Packets) == 0 {
+		clock.Store(frames[at+999].Time)
+		for idle := false; !idle || n < at+900; idle = len(b.Packets) == 0 { // what has the time of the mark waits
 			mark := b.Mark()
 			if err := res.Next(ctx, &b); err != nil {
 				t.Fatal(err)
@@ -314,7 +317,7 @@ func TestLiveMark(t *testing.T) {
 			}
 		}
 	}
-	soon := time.Now().Add(200 * time.Millisecond).UnixNano()
+	soon := clock.Load() + int64(time.Second)
 	end, err := r.Query(ctx, Query{From: epoch, To: soon, Live: true})
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +325,9 @@ func TestLiveMark(t *testing.T) {
 	defer end.Close()
 	b = pipeline.Batch{}
 	for err == nil && b.Mark() < soon {
-		err = end.Next(ctx, &b)
+		if err = end.Next(ctx, &b); len(b.Packets) == 0 {
+			clock.Add(int64(500 * time.Millisecond))
+		}
 	}
 	if !errors.Is(err, io.EOF) {
 		t.Errorf("the end of the interval is said to be reached before the query ends: %v", err)
