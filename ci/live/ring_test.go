@@ -246,3 +246,34 @@ func TestRingRules(t *testing.T) {
 		t.Errorf("ring without fromCaptureBuffer: %d %s", status, fmt.Sprint(string(b)))
 	}
 }
+
+// A capture from the past that ends by the clock while packets come has every one up to its end time.
+func TestRingEndsByClock(t *testing.T) {
+	need.Tool(t, "curl")
+	tx, rx := rig.VethFor(t)
+	d := start(t, rx.Netns, twoWorkers+"[captures]\nqueueBytes = 64000000\n", rx.Name)
+	d.portsUp(1)
+	d.storageReady()
+	d.makeRing(api.RingRequest{Name: "office", SizeBytes: 128 << 20})
+	frames := rig.Mix(41, 20_000)
+	sent, told := uint64(0), 0
+	for range 4 {
+		played := make(chan uint64)
+		go func() { played <- play(t, tx, frames, 10_000) }()
+		d.wait("packets come", func() bool { return d.ring("office").Packets > sent })
+		from := time.Now().Add(-time.Second).UnixMicro()
+		to := from + 1_700_000
+		query := url.Values{"startTime": {fmt.Sprint(from)}, "endTime": {fmt.Sprint(to)}}
+		got := framesOf(t, d.past(query))
+		sent += <-played
+		d.wait("everything is recorded", func() bool { return d.ring("office").Packets == sent })
+		want := framesOf(t, d.past(query))
+		if len(want) > 0 && d.ring("office").Newest > to {
+			told++ // packets came before and after the end
+		}
+		sameFrames(t, "up to the end", got, want)
+	}
+	if told == 0 {
+		t.Error("the comparison says nothing")
+	}
+}

@@ -172,16 +172,8 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 		if err != nil {
 			return analysis.Input{}, err
 		}
-		progress := func() (done, total int64, packets uint64) {
-			packets, share := s.Progress()
-			done = int64(s.Scan().Bytes)
-			if share > 0 {
-				total = int64(float64(done) / share)
-			}
-			return done, total, packets
-		}
 		return analysis.Input{
-			Source: s, Progress: progress, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
+			Source: s, Progress: s.Progress, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
 		}, nil
 	}, nil
 }

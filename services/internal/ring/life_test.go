@@ -287,6 +287,53 @@ func TestIdleLink(t *testing.T) {
 	closeRing(t, r)
 }
 
+// TestLiveMark asks a query that waits up to which time it has delivered everything: who ends a capture by that must not miss its last packets.
+func TestLiveMark(t *testing.T) {
+	set := newSetting(t, 1, 32<<20)
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	r := set.create(t).open(t)
+	defer closeRing(t, r)
+	p := newPlayer(r.Stage(0, table))
+	frames := mix(22, 4000)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var b pipeline.Batch
+	for at, n := 0, 0; at < len(frames); at += 1000 {
+		p.play(t, frames[at:at+1000])
+		clock.Store(frames[at+999].Time)
+		for idle := false; !idle || n < at+900; idle = len(b.Packets) == 0 { // what has the time of the mark waits
+			mark := b.Mark()
+			if err := res.Next(ctx, &b); err != nil {
+				t.Fatal(err)
+			}
+			if n += len(b.Packets); len(b.Packets) > 0 && mark > b.Packets[0].Time {
+				t.Fatalf("packet %d comes, of a time up to which every one was said to be delivered", n-len(b.Packets))
+			}
+		}
+	}
+	soon := clock.Load() + int64(time.Second)
+	end, err := r.Query(ctx, Query{From: epoch, To: soon, Live: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	b = pipeline.Batch{}
+	for err == nil && b.Mark() < soon {
+		if err = end.Next(ctx, &b); len(b.Packets) == 0 {
+			clock.Add(int64(500 * time.Millisecond))
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("the end of the interval is said to be reached before the query ends: %v", err)
+	}
+}
+
 // TestLive follows a ring that is being written: a query from the past goes on without a break to what comes, and ends at its end time.
 func TestLive(t *testing.T) {
 	set := newSetting(t, 2, 32<<20)

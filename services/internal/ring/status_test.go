@@ -1,8 +1,10 @@
 package ring
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 )
@@ -208,5 +211,37 @@ func TestProblems(t *testing.T) {
 	list := r.State().Problems
 	if told.Load() != mostProblems+2 || len(list) != mostProblems+2 || !strings.Contains(list[mostProblems], "more") || !strings.Contains(list[mostProblems+1], "gone") {
 		t.Errorf("%d were told, %q", told.Load(), list[min(len(list), 99):])
+	}
+}
+
+// How far a replay is follows what was taken of it, not what was read ahead, and what is left does not change.
+func TestProgress(t *testing.T) {
+	set := newSetting(t, 1, 64<<20).create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	s := r.Stage(0, table)
+	frames := mix(74, 60_000)
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	waitIdle(t, r)
+	source, err := r.Source(context.Background(), math.MinInt64, math.MaxInt64, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	var b pipeline.Batch
+	taken, whole := 0, int64(0)
+	for err == nil {
+		err = source.Next(context.Background(), &b)
+		done, total, packets := source.Progress()
+		if taken += len(b.Packets); packets != uint64(taken) || whole != 0 && total != whole {
+			t.Fatalf("after %d packets: %d packets, of %d bytes, which were %d before", taken, packets, total, whole)
+		}
+		if whole = total; math.Abs(float64(done)/float64(total)-float64(taken)/float64(len(frames))) > 0.1 {
+			t.Fatalf("after %d of %d packets: %d of %d bytes", taken, len(frames), done, total)
+		}
+	}
+	if done, total, _ := source.Progress(); !errors.Is(err, io.EOF) || done != total || total < 10<<20 {
+		t.Errorf("%v; %d of %d bytes", err, done, total)
 	}
 }
