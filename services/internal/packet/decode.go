@@ -170,6 +170,10 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 	}
 	p.EtherType = et
 	p.L2End = uint16(at)
+	if at >= len(d) && (et == etIPv4 || et == etIPv6) {
+		p.nothingOf(et)
+		return
+	}
 	switch et {
 	case etIPv4:
 		p.ip(d, at)
@@ -186,6 +190,16 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 			p.length(d, et, at)
 		}
 	}
+}
+
+// nothingOf notes a network layer that is announced and not captured.
+func (p *Packet) nothingOf(et uint16) {
+	p.L3 = p.L2End
+	part := PartIPv4
+	if et == etIPv6 {
+		part = PartIPv6
+	}
+	p.Layers |= part
 }
 
 func (p *Packet) setL2End(d []byte, at int) { p.L2End = uint16(min(at, len(d))) }
