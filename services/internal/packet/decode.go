@@ -159,6 +159,10 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 		p.EtherType = et
 		p.L2End = uint16(at)
 		ok = false
+		if at >= len(d) && (et == etIPv4 || et == etIPv6) {
+			p.nothingOf(et)
+			return
+		}
 		switch et {
 		case etIPv4:
 			p.ip(d, at)
@@ -204,6 +208,16 @@ func (p *Packet) tags(d []byte, et uint16, at int) (next uint16, to int, ok bool
 		at += 4
 	}
 	return et, at, true
+}
+
+// nothingOf notes a network layer that is announced and not captured.
+func (p *Packet) nothingOf(et uint16) {
+	p.L3 = p.L2End
+	part := PartIPv4
+	if et == etIPv6 {
+		part = PartIPv6
+	}
+	p.Layers |= part
 }
 
 func (p *Packet) setL2End(d []byte, at int) { p.L2End = uint16(min(at, len(d))) }
