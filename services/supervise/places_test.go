@@ -20,7 +20,7 @@ func TestRunsBesideOneAnother(t *testing.T) {
 		all.Go(func() {
 			state := filepath.Join(dir, fmt.Sprint(n))
 			usual := ""
-			for range 1000 {
+			for range 500 {
 				p, err := prepare(state, "")
 				if err != nil {
 					t.Error(err)
