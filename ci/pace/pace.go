@@ -2,7 +2,8 @@
 //
 // A machine that takes the processors away from a test makes it slow now and then; what is slow by itself is so each time. So an upper bound on a time is held
 // against the best of several tries (Within), and one that can be tried once only against what the machine does meanwhile (Slowness). Where a test itself has to do
-// something within a time of the product's, that time is made longer until it can (Patiently). What should happen at all, soon or not, is waited for, without this package.
+// something within a time of the product's, that time is made longer until it can (Patiently). Goroutines that tests leave behind have time to end (Main). What should happen at all, soon or
+// not, is waited for, without this package.
 package pace
 
 import (
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // tries are how often Within tries.
@@ -42,6 +45,24 @@ func Patiently(t testing.TB, try func(times time.Duration) error) {
 		errs = append(errs, fmt.Errorf("with %d times the usual length: %w", times, err))
 	}
 	t.Errorf("%v", errs)
+}
+
+// Main runs the tests of a package and returns the exit code. They fail if they leave goroutines behind that have not ended a minute later.
+func Main(m *testing.M) int { return runAll(m, time.Minute) }
+
+func runAll(m interface{ Run() int }, leave time.Duration) int {
+	code := m.Run()
+	for deadline := time.Now().Add(leave); code == 0; {
+		err := goleak.Find() // which tries for a second or two
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
 }
 
 const (

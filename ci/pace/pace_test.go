@@ -58,6 +58,29 @@ func TestPatiently(t *testing.T) {
 	}
 }
 
+// A suite is tests that leave a goroutine behind.
+type suite struct {
+	code   int
+	leaves time.Duration
+}
+
+func (s suite) Run() int {
+	go time.Sleep(s.leaves)
+	return s.code
+}
+
+func TestMainOfTests(t *testing.T) {
+	for _, c := range []struct {
+		suite
+		leave time.Duration
+		want  int
+	}{{suite{0, 0}, 0, 0}, {suite{0, 3 * time.Second}, time.Minute, 0}, {suite{2, 0}, 0, 2}, {suite{0, time.Hour}, 0, 1}} {
+		if got := runAll(c.suite, c.leave); got != c.want {
+			t.Errorf("%+v: exit code %d, want %d", c, got, c.want)
+		}
+	}
+}
+
 func TestSlowness(t *testing.T) {
 	if s := Slowness(); s < 1 || s > 10_000 {
 		t.Errorf("%f times as long", s)

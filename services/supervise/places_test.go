@@ -1,40 +1,25 @@
 package supervise
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 )
 
-// Runs that begin and end beside one another do not take each other's runtime directories away.
-func TestRunsBesideOneAnother(t *testing.T) {
-	if os.Getuid() == 0 { // whose runtime directory holds those of runs that were killed, too
-		runAsNobody(t)
-		return
+// A run that begins while others end has its runtime directory, although they remove the one above it.
+func TestMakeShared(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "galvo", "run")
+	ends := 3
+	err := makeShared(path, func(path string, mode os.FileMode) error {
+		if ends--; ends < 0 {
+			return os.MkdirAll(path, mode)
+		}
+		return os.Mkdir(path, mode) // the directory above has just gone
+	})
+	if info, statErr := os.Stat(path); err != nil || statErr != nil || !info.IsDir() {
+		t.Errorf("%v, %v", err, statErr)
 	}
-	dir := t.TempDir()
-	var all sync.WaitGroup
-	for n := range 2 {
-		all.Go(func() {
-			state := filepath.Join(dir, fmt.Sprint(n))
-			usual := ""
-			for range 1000 {
-				p, err := prepare(state, "")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if usual == "" {
-					usual = p.run
-				}
-				if p.run != usual {
-					t.Errorf("the runtime directory of one run is %s, and that of another %s", usual, p.run)
-				}
-				p.close()
-			}
-		})
+	if err := makeShared("/dev/null/run", os.MkdirAll); err == nil {
+		t.Error("a directory in a file was made")
 	}
-	all.Wait()
 }

@@ -27,8 +27,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"galvo/ci/need"
 	"galvo/ci/pace"
 	"galvo/services/api"
@@ -42,8 +40,7 @@ func TestMain(m *testing.M) {
 			Run(context.Background(), Options{State: state, Listen: "127.0.0.1:0", Stdout: os.Stdout, Stderr: io.Discard, env: []string{"SUPERVISE_TEST=1"}})
 			return
 		}
-		goleak.VerifyTestMain(m)
-		return
+		os.Exit(pace.Main(m))
 	}
 	if err := role(os.Args[1], os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

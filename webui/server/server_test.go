@@ -23,13 +23,12 @@ import (
 	"testing/fstest"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"galvo/ci/pace"
 	"galvo/services/api"
 	"galvo/services/config"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 const password = "open sesame"
 

@@ -9,8 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"galvo/ci/pace"
 	"galvo/services/api"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
@@ -21,7 +20,7 @@ import (
 	"galvo/services/internal/sink"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 // write writes a savefile with frames of one flow, one every two seconds from the given one on, and leaves out the last cut bytes.
 func write(t *testing.T, name string, first, frames, cut int) string {

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"galvo/ci/pace"
 	"galvo/services/api"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
@@ -22,7 +22,7 @@ import (
 	"galvo/services/internal/sink"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 // frame returns an Ethernet frame of size bytes that says its number, and has its number modulo 60 as its VLAN.
 func frame(number uint64, size int, time int64, iface uint16) packet.Packet {

@@ -11,12 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"galvo/ci/pace"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 // serve answers one request with as much as its client takes, and returns why it took no more.
 func serve(t *testing.T, stall time.Duration, client func(net.Conn, *HTTP)) *End {
