@@ -264,7 +264,7 @@ func TestRingRulesFollowGroups(t *testing.T) {
 		sent := play(t, tx, frames[:100], 20_000)
 		d.wait("they are looked at", func() bool {
 			r := d.ring("groups")
-			return r.Packets+r.Discarded == before.Packets+before.Discarded+sent
+			return r.Packets+r.Discarded >= before.Packets+before.Discarded+sent
 		})
 		return d.ring("groups").Discarded == before.Discarded+sent
 	}

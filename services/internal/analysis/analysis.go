@@ -181,6 +181,7 @@ func (a *Analysis) Done() <-chan struct{} { return a.done }
 
 // Slot describes the state and the progress.
 func (a *Analysis) Slot() api.Slot {
+	ended := isClosed(a.done) // before the counts are read, which are complete then
 	done, total, packets := a.input.Progress()
 	s := api.Slot{State: Running, Bytes: done, TotalBytes: total, Packets: packets, SecondsLeft: -1}
 	if first := a.span.first.Load(); first != math.MaxInt64 {
@@ -193,15 +194,12 @@ func (a *Analysis) Slot() api.Slot {
 	s.Flows = a.countFlows()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	took := a.took
-	select {
-	case <-a.done:
-		s.State, s.SecondsLeft = Ready, 0
+	took := time.Since(a.began)
+	if ended {
+		s.State, s.SecondsLeft, took = Ready, 0, a.took
 		if a.err != nil {
 			s.State, s.Reason = Failed, a.err.Error()
 		}
-	default:
-		took = time.Since(a.began)
 	}
 	if seconds := took.Seconds(); seconds > 0 {
 		s.Rate = uint64(float64(done) / seconds)

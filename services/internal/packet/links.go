@@ -46,21 +46,60 @@ func (p *Packet) radiotap(d []byte) {
 	}
 }
 
+// prism skips the header that Prism drivers put before IEEE 802.11, which has always one size, or that of AVS, which has its version and length.
+func (p *Packet) prism(d []byte) {
+	if len(d) < 8 {
+		return
+	}
+	size := 144
+	if be32(d, 0)&0xfffff000 == 0x80211000 {
+		size = int(min(be32(d, 4), maxOffset))
+	}
+	p.wireless(d, size)
+}
+
+// perPacket skips a header of Per-Packet Information: version, flags, length and link type in little endian.
+func (p *Packet) perPacket(d []byte) {
+	if len(d) < 8 || d[0] != 0 || binary.LittleEndian.Uint32(d[4:]) != uint32(LinkWireless) {
+		return
+	}
+	if n := int(binary.LittleEndian.Uint16(d[2:])); n >= 8 {
+		p.wireless(d, n)
+	}
+}
+
+// tokenRing decodes a frame of IEEE 802.5 that carries LLC: access control, frame control, two addresses, and a route where the source's group
+// bit is set.
+func (p *Packet) tokenRing(d []byte) {
+	if len(d) < 14 || d[1]>>6 != 1 {
+		return
+	}
+	at := 14
+	if d[8]&0x80 != 0 {
+		if len(d) < 16 {
+			return
+		}
+		at += int(d[14] & 0x1f)
+	}
+	p.llc(d, at)
+}
+
 // Bits of the frame control field of IEEE 802.11, section 9.2.4.1, and of the QoS control field, 9.2.4.5.
 const (
 	wirelessTypes   = 0x0f // version and type, of the first byte
 	wirelessData    = 0x08
 	wirelessNoData  = 0x40
 	wirelessQoS     = 0x80
+	wirelessFromDS  = 0x02
 	wirelessDS      = 0x03 // to and from the distribution system, of the second byte: both, and there are four addresses
 	wirelessHidden  = 0x40 // encrypted
 	wirelessOrder   = 0x80 // with QoS: there is an HT control field
 	qosAggregate    = 0x80 // several MSDUs
-	qosMesh         = 0x01 // of its second byte: mesh control comes before LLC
+	qosMesh         = 0x01 // of its second byte: mesh control comes before LLC, if the frame comes from a distribution system
 	wirelessSeqCtrl = 22   // sequence control, whose lower four bits number fragments
 )
 
-// wireless decodes an IEEE 802.11 data frame at d[at:] that begins an MSDU and is not encrypted: LLC follows. Mesh control is not looked behind.
+// wireless decodes an IEEE 802.11 data frame at d[at:] that begins an MSDU and is not encrypted: LLC follows.
 func (p *Packet) wireless(d []byte, at int) {
 	if at+24 > len(d) || d[at]&wirelessTypes != wirelessData || d[at]&wirelessNoData != 0 || d[at+1]&wirelessHidden != 0 || d[at+wirelessSeqCtrl]&0x0f != 0 {
 		return
@@ -71,10 +110,10 @@ func (p *Packet) wireless(d []byte, at int) {
 		at += 6
 	}
 	if kind&wirelessQoS != 0 {
-		if at+2 > len(d) || flags&wirelessDS == wirelessDS && d[at+1]&qosMesh != 0 {
+		if at+2 > len(d) {
 			return
 		}
-		aggregate := d[at]&qosAggregate != 0
+		aggregate, mesh := d[at]&qosAggregate != 0, flags&wirelessFromDS != 0 && d[at+1]&qosMesh != 0
 		at += 2
 		if flags&wirelessOrder != 0 {
 			at += 4
@@ -82,8 +121,20 @@ func (p *Packet) wireless(d []byte, at int) {
 		if aggregate { // what counts is the first one; each has addresses and a length before it
 			at += 14
 		}
+		if mesh {
+			at += meshControl(d, at)
+		}
 	}
 	p.llc(d, at)
+}
+
+// meshControl returns the size of the mesh control field at d[at:] (IEEE 802.11, 9.2.4.7.3): flags, time to live, a sequence number and the
+// addresses that the flags tell. Flags that nobody has defined say that there is none.
+func meshControl(d []byte, at int) int {
+	if at >= len(d) || d[at] > 2 {
+		return 0
+	}
+	return 6 + 6*int(d[at])
 }
 
 // nflog decodes what Linux' netfilter logs: four bytes, and fields of length and type in the writer's byte order, one of which is the packet.

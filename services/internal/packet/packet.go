@@ -16,7 +16,9 @@ type LinkType uint16
 const (
 	LinkNull       LinkType = 0   // BSD loopback: address family in the byte order of the writer
 	LinkEthernet   LinkType = 1   // Ethernet, without preamble and FCS
+	LinkTokenRing  LinkType = 6   // IEEE 802.5
 	LinkPPP        LinkType = 9   // PPP, with or without HDLC-like framing
+	LinkFDDI       LinkType = 10  // FDDI
 	LinkRawBSD     LinkType = 12  // LinkRaw as most BSDs number it
 	LinkRawOBSD    LinkType = 14  // LinkRaw as OpenBSD numbers it
 	LinkPPPHDLC    LinkType = 50  // PPP in HDLC-like framing
@@ -28,7 +30,11 @@ const (
 	LinkFrameRelay LinkType = 107 // Frame Relay
 	LinkLoop       LinkType = 108 // OpenBSD loopback: address family in network byte order
 	LinkSLL        LinkType = 113 // Linux cooked capture v1
+	LinkPrism      LinkType = 119 // IEEE 802.11 after a header of Prism drivers
+	LinkSunATM     LinkType = 123 // ATM as SunATM shows it
 	LinkRadiotap   LinkType = 127 // IEEE 802.11 after a radiotap header
+	LinkAVS        LinkType = 163 // IEEE 802.11 after an AVS header
+	LinkPPI        LinkType = 192 // Per-Packet Information before a frame of another link type
 	LinkPPPDir     LinkType = 204 // PPP after a byte that tells the direction
 	LinkIPNet      LinkType = 226 // Solaris ipnet
 	LinkIPv4       LinkType = 228 // raw IPv4
@@ -125,14 +131,14 @@ type Packet struct {
 type Headers struct {
 	Layers    Layers
 	Link      LinkType   // what Decode was told that the frame begins with
-	EtherType uint16     // what the link layer carries after its tags and SNAP; 0 for plain LLC and where the link has no EtherType
+	EtherType uint16     // what the link layer carries after its tags, shims and SNAP; 0 for plain LLC and where the link has no EtherType
 	VLANs     uint8      // number of tags, outermost first
 	Labels    uint8      // number of MPLS labels, top first
 	VLANAt    uint16     // first tag's control information; the next one is 4 bytes on
 	MPLSAt    uint16     // top label stack entry
 	LLCAt     uint16     // LLC header
 	PPPoEAt   uint16     // PPPoE header
-	L2End     uint16     // end of the link layer with its tags, SNAP, PPPoE and MPLS: what follows is L3 or unknown
+	L2End     uint16     // end of the link layer with its tags, shims, SNAP, PPPoE and MPLS: what follows is L3 or unknown
 	L3        uint16     // IPv4, IPv6 or ARP header
 	FragAt    uint16     // IPv6 fragment header; 0 where there is none
 	L4        uint16     // header after the IP header with its options and extension headers
@@ -146,6 +152,7 @@ type Headers struct {
 	InnerAt   uint16     // where it begins
 	SrcPort   uint16     // TCP, UDP, SCTP. For later fragments the flow table fills them in from the first one
 	DstPort   uint16
+	Shim      uint16 // EtherType of the first header beside VLAN tags that led on to another EtherType, such as HSR's; 0 where there is none
 }
 
 // Ports reports whether SrcPort and DstPort are known.

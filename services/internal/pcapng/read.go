@@ -33,7 +33,8 @@ type Reader struct {
 	noun  string // what needs them
 	err   error  // the end of the savefile, or its damage
 
-	big        bool // byte order of the savefile, or of the current section
+	big        bool    // byte order of the savefile, or of the current section
+	told       Section // by the sections so far
 	interfaces []Interface
 	pcap       pcapFile
 	local      []localInterface // of the current section
@@ -76,8 +77,8 @@ func NewReader(src io.Reader) (*Reader, error) {
 // end of the savefile, an *Error its damage. The bytes of the frames are valid until the next Read. Read returns fewer frames than
 // there is room for at the end of a chunk, so that a pipe's frames are not kept waiting.
 //
-// Timestamps that do not fit into an int64 become the largest or smallest one, captured bytes beyond the length on the wire are
-// left out, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
+// Timestamps that do not fit into an int64 become the largest or smallest one, a length on the wire below the captured one, which some
+// writers leave 0, becomes that, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
 // A simple packet block has no timestamp: its Time is 0.
 func (r *Reader) Read(dst []packet.Packet) (int, error) {
 	r.spans, r.options = r.spans[:0], r.options[:0]
@@ -98,6 +99,10 @@ func (r *Reader) Read(dst []packet.Packet) (int, error) {
 // Interfaces returns the table that Frame.Iface indexes: every interface description so far, counted through the sections. It
 // grows while the savefile is read and never changes.
 func (r *Reader) Interfaces() []Interface { return r.interfaces }
+
+// Section returns what the section headers so far say: the first hardware, operating system and program, and all comments, a line each. Of a pcap savefile it is
+// empty.
+func (r *Reader) Section() Section { return r.told }
 
 // fill makes need bytes available at pos. It moves what is left to the front of the chunk, so frames handed out end here.
 func (r *Reader) fill(need int, noun string) error {

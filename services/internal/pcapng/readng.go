@@ -1,10 +1,12 @@
 package pcapng
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"galvo/services/internal/packet"
 )
@@ -113,7 +115,32 @@ func (r *Reader) section(_ *packet.Frame, b []byte) error {
 		return fmt.Errorf("version %d.%d is not known", major, minor)
 	}
 	r.local = r.local[:0]
+	r.tell(b[16:])
 	return nil
+}
+
+// tell notes what the options of a section header say, of each but comments the first one. An option beyond its block ends them.
+func (r *Reader) tell(options []byte) {
+	s := &r.told
+	for len(options) >= 4 {
+		code, v, rest, err := r.option(options)
+		if err != nil {
+			return
+		}
+		options = rest
+		switch code {
+		case optComment:
+			if t := text(v); t != "" && len(s.Comment)+1+len(t) <= maxOption {
+				s.Comment = strings.TrimPrefix(s.Comment+"\n"+t, "\n")
+			}
+		case optHardware:
+			s.Hardware = cmp.Or(s.Hardware, text(v))
+		case optOS:
+			s.OS = cmp.Or(s.OS, text(v))
+		case optApplication:
+			s.Application = cmp.Or(s.Application, text(v))
+		}
+	}
 }
 
 // describe takes in an interface description block: section 4.2 of the draft.
@@ -195,13 +222,10 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 		return fmt.Errorf("a captured length of %d bytes, %d are left in the block", captured, len(data))
 	}
 	f.Data = data[:captured:captured]
-	f.Len = r.u32(b[16:])
+	f.Len = max(r.u32(b[16:]), captured)
 	f.Iface = in.index
 	f.Flags = 0
 	f.Time = in.clock.time(uint64(r.u32(b[4:]))<<32 | uint64(r.u32(b[8:])))
-	if f.Len < captured {
-		f.Data = f.Data[:f.Len]
-	}
 	fcs := in.fcs
 	if options := data[pad4(int(captured)):]; len(options) >= 4 {
 		word, err := r.packetOptions(options)

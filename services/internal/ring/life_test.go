@@ -120,7 +120,7 @@ func waitIdle(t testing.TB, r *Ring) {
 		if n == 0 {
 			return
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > longWait {
 			t.Fatalf("%d blocks still wait", n)
 		}
 		time.Sleep(100 * time.Microsecond)
@@ -177,10 +177,10 @@ func TestPowerCut(t *testing.T) {
 		for _, d := range set.disks {
 			d.powerOn()
 		}
-		start := time.Now()
+		before := cpu() // disks in memory are not waited for
 		r = set.open(t)
-		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("cut %d: opening took %v", cut, took)
+		if took := cpu() - before; took > 2*time.Second {
+			t.Errorf("cut %d: opening took %v of a processor", cut, took)
 		}
 		have, scan := collect(t, r, everything)
 		overwritten := int64(math.MinInt64) // up to here the ring has wrapped
@@ -365,7 +365,7 @@ func TestLive(t *testing.T) {
 	}
 	record(0)
 	end := epoch + 20*2000*10_000
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*longWait)
 	defer cancel()
 	res, err := r.Query(ctx, Query{From: epoch, To: end, Live: true})
 	if err != nil {
@@ -965,7 +965,7 @@ func TestLiveHold(t *testing.T) {
 	f := mustFilter(t, "l7Protocol == TLS,HTTP,SSH")
 	clock.Store(epoch)
 	p.play(t, frames[:1000])
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*longWait)
 	defer cancel()
 	res, err := r.Query(ctx, Query{From: epoch, To: math.MaxInt64, Filter: f, Hold: true, Live: true})
 	if err != nil {
@@ -1116,7 +1116,7 @@ func TestClosedUnderWork(t *testing.T) {
 // A closer is a device whose ring is closed when it is read from.
 type closer struct {
 	files.Store
-	read func()
+	read atomic.Pointer[func()] // is called once
 }
 
 func (c *closer) Open(name string, write bool) (files.File, error) {
@@ -1130,8 +1130,8 @@ type closerFile struct {
 }
 
 func (f closerFile) ReadAt(b []byte, at int64) (int, error) {
-	if f.c.read != nil {
-		f.c.read()
+	if read := f.c.read.Swap(nil); read != nil {
+		(*read)()
 	}
 	return f.File.ReadAt(b, at)
 }
@@ -1146,10 +1146,8 @@ func TestClosedWhileEstimated(t *testing.T) {
 	play(t, s, &traffic{frames: mix(73, 20_000)})
 	s.Finish()
 	waitIdle(t, r)
-	disk.read = func() {
-		disk.read = nil
-		closeRing(t, r)
-	}
+	read := func() { closeRing(t, r) }
+	disk.read.Store(&read)
 	if e, err := r.Estimate(context.Background(), everything); !errors.Is(err, ErrClosed) {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -1188,7 +1186,7 @@ func TestStageDoesNotWait(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(longWait):
 		t.Error("it waits")
 	}
 	r.mu.Unlock()

@@ -95,7 +95,7 @@ func TestPassed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for start := time.Now(); (res.rounds.Load() == 0 || res.Scan().Blocks > 0 && res.Scan().Packets == 0) && time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {
+		for start := time.Now(); (res.rounds.Load() == 0 || res.Scan().Blocks > 0 && res.Scan().Packets == 0) && time.Since(start) < longWait; time.Sleep(time.Millisecond) {
 			// It looks ahead of its reader.
 		}
 		if scan := res.Scan(); expression == "" && scan.Empty != "" {
