@@ -17,7 +17,8 @@ type Storage struct {
 	Health     string `json:"health" enum:"good,failing,unknown"`
 	HealthNote string `json:"healthNote,omitempty" doc:"What the device says about itself, or why its health is not known."`
 	Bytes      uint64 `json:"bytes" doc:"Size of the disk, or of the file system that a directory is on."`
-	FreeBytes  uint64 `json:"freeBytes" doc:"That can be written still."`
+	FreeBytes  uint64 `json:"freeBytes" doc:"That files can take still."`
+	RingFree   uint64 `json:"ringFreeBytes" doc:"That a new ring can take still: also what is kept from files."`
 	RingBytes  uint64 `json:"ringBytes" doc:"That rings take."`
 	RingShare  int    `json:"ringShare" doc:"Percentage of the device that is meant for rings; 100 leaves no room for files."`
 	Progress   int    `json:"progress,omitempty" doc:"Percentage of the formatting that is done."`

@@ -390,7 +390,7 @@ func (rs *rings) checkNew(r *recorder) error {
 	}
 	for _, id := range r.Devices {
 		if v, err := rs.volumes.get(id); err == nil {
-			if _, free, err := v.Space(); err == nil && free < uint64(need) {
+			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
 				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
 			}
 		}

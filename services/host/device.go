@@ -20,6 +20,8 @@ func (s *storage) activate(ctx context.Context, id string, how api.ActivateReque
 		return api.Storage{}, err
 	}
 	switch err := s.checkName(d, how.Name); {
+	case s.isFormatted(d.ID):
+		return api.Storage{}, conflict("%s cannot be activated: it is being formatted: wait until that is done", d.Name)
 	case d.State == locked && how.Password == "":
 		return api.Storage{}, conflict("%s is encrypted: activate it with its password", d.Name)
 	case err != nil && d.disk != nil:
@@ -57,6 +59,13 @@ func unlockError(d *device, err error) error {
 		return conflict("%s does not open with this password", d.Name)
 	}
 	return conflict("%s does not open: %v", d.Name, err)
+}
+
+// isFormatted reports whether a disk is being formatted now.
+func (s *storage) isFormatted(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.formats[id] != nil
 }
 
 // forgive forgets that a disk could not be formatted.
@@ -110,7 +119,8 @@ func (s *storage) checkName(d *device, name string) error {
 func entry(d *device, change func(*config.Storage)) func([]config.Storage) []config.Storage {
 	return func(all []config.Storage) []config.Storage {
 		for i := range all {
-			if d.is != nil && all[i].Directory == d.is.Directory && all[i].Disk == d.is.Disk {
+			ours := d.is != nil && all[i].Directory == d.is.Directory && all[i].Disk == d.is.Disk
+			if ours || d.disk != nil && all[i].Disk == d.disk.Name() { // perhaps since d was looked at
 				change(&all[i])
 				return all
 			}

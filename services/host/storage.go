@@ -305,7 +305,7 @@ func (s *storage) judge(d *disk.Disk) (state, reason string) {
 	s.mu.Unlock()
 	switch {
 	case busy:
-		return formatting, ""
+		return formatting, "it is being formatted: wait until that is done"
 	case wrong != "":
 		return failed, "formatting failed: " + wrong
 	case d.InUse != "":
@@ -428,6 +428,7 @@ func (s *storage) show(d *device) api.Storage {
 		}
 		v.RingBytes = volume.RingBytes(dir)
 		if !d.readOnly {
+			v.RingFree = fs.Bavail * uint64(fs.Bsize)
 			v.FreeBytes = volume.ForFiles(fs.Blocks*uint64(fs.Bsize), fs.Bavail*uint64(fs.Bsize), v.RingBytes, d.RingShare)
 		}
 	}

@@ -386,6 +386,9 @@ func TestStorageFormat(t *testing.T) {
 	if d, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", RingShare: 40, Name: "disk 1"}); err != nil || d.State != "formatting" {
 		t.Fatalf("%+v, %v", d, err)
 	}
+	if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{}); err == nil || strings.HasSuffix(err.Error(), ": ") {
+		t.Errorf("activated beside that, or no reason said: %v", err)
+	}
 	b.formatted(id)
 	if d := b.wantState(id, "active"); d.RingShare != 40 || d.Name != "disk 1" {
 		t.Errorf("%+v", d)

@@ -304,6 +304,12 @@ func TestRingShare(t *testing.T) {
 	if _, err := v.Create("", "b"); kindOf(err) != api.StorageFull {
 		t.Errorf("a file on a device for rings: %v", err)
 	}
+	if _, files, err := v.Space(); err != nil || files != 0 {
+		t.Errorf("%d bytes are free for files, %v", files, err)
+	}
+	if size, rings, err := v.RingSpace(); err != nil || rings == 0 || rings > size {
+		t.Errorf("%d of %d bytes are free for rings, %v", rings, size, err)
+	}
 	if err := f.Write(make([]byte, 2*aheadBytes)); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a file that grows: %v", err)
 	}

@@ -99,6 +99,7 @@ export interface Storage {
   healthNote?: string;
   bytes: number;
   freeBytes: number;
+  ringFreeBytes: number;
   ringBytes: number;
   ringShare: number;
   progress?: number;

@@ -22,7 +22,7 @@ export function NewRing({ close }: { close: () => void }) {
 
   const ids = chosen.value ?? active.slice(0, 1).map((d) => d.id);
   const here = active.filter((d) => ids.includes(d.id));
-  const room = here.length * Math.min(...here.map((d) => d.freeBytes));
+  const room = here.length * Math.min(...here.map((d) => d.ringFreeBytes));
   const wanted = Math.round(Number(size.value) * (units.find(([text]) => text === unit.value)?.[1] ?? 1));
   const tooMuch = here.length > 0 && wanted > room;
   const copied = twice.value && here.length > 1;
@@ -68,7 +68,7 @@ export function NewRing({ close }: { close: () => void }) {
           <label class="check" key={d.id}>
             <input type="checkbox" checked={ids.includes(d.id)} onChange={(e) => choose(d.id, e.currentTarget.checked)} />
             <span>
-              {d.name}, {bytes(d.freeBytes)} free
+              {d.name}, {bytes(d.ringFreeBytes)} free
             </span>
           </label>
         ))}
