@@ -58,7 +58,11 @@ func useRings(p *tab, d *wired) {
 			want = append(want, string(f.Data))
 		}
 	}
-	before := number(p.cell("Ports", 2, "Packets"))
+	before := 0
+	device.Wait(p.t, "the page shows all that was received", func() bool {
+		before = eval[int](p, `fetch("/api/v1/ports").then((r) => r.json()).then((ports) => ports[1].rxPackets)`)
+		return number(p.cell("Ports", 2, "Packets")) == before
+	})
 	if err := d.play(context.Background(), 2, 0, traffic); err != nil {
 		p.t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ type Directory struct {
 	WholeBytes uint64 `json:"wholeBytes" doc:"Sum of the files in this directory."`
 }
 
-// A StoredFile names a savefile on a storage device; a directory stands for all files in it.
+// A StoredFile names a savefile on a storage device; a directory stands for all savefiles in it.
 type StoredFile struct {
 	Device string `json:"device,omitempty" maxLength:"255" doc:"The only active device may be left out."`
 	Path   string `json:"path" maxLength:"4096"`
@@ -92,6 +92,7 @@ type Slot struct {
 	StartTime   int64         `json:"startTime,omitempty" doc:"Of the first packet."`
 	EndTime     int64         `json:"endTime,omitempty" doc:"Of the latest packet."`
 	Flows       uint64        `json:"flows"`
+	Scan        *Scan         `json:"scan,omitempty" doc:"Of a ring: what was looked at, and of which times packets may be missing."`
 }
 
 // A SlotList is all slots.

@@ -132,6 +132,12 @@ func (p *places) makeRun() error {
 	}
 	p.run = filepath.Join(base, fmt.Sprintf("%x", sha256.Sum256([]byte(p.state)))[:12])
 	err := os.MkdirAll(p.run, 0o711)
+	for range 10 {
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		err = os.MkdirAll(p.run, 0o711) // another run has ended, and removed base between the two steps
+	}
 	if err == nil && p.root {
 		err = errors.Join(os.Chmod(base, 0o711), os.Chmod(p.run, 0o711))
 	}

@@ -10,7 +10,7 @@ import (
 
 // The fanout program picks the worker of a frame: the kernel takes its result modulo the number of workers. It is symmetric in the
 // two addresses and looks at nothing else, so that a flow's directions and fragments stay together: the IPv4 or IPv6 addresses behind up
-// to four VLAN tags, PPPoE or six MPLS labels; the MAC addresses of everything else.
+// to four VLAN tags, PPPoE or six MPLS labels, and behind one shim of a fixed size with up to four tags more; the MAC addresses of everything else.
 //
 // The program runs where the kernel's fanout runs: for received frames data begins behind the type field of the Ethernet header
 // (and behind the outer VLAN tag, which is already taken out); for sent ones it begins with the Ethernet header. Loads that
@@ -43,16 +43,22 @@ const (
 func fanoutProgram(link packet.LinkType) []unix.SockFilter {
 	var p program
 	p.start(link)
-	for i := range maxTags {
-		p.tag(fmt.Sprint("tag", i), fmt.Sprint("behind", i))
+	p.network("")
+	for et, size := range packet.FixedShims() {
+		p.jeq(int(et), fmt.Sprint("shim", size))
 	}
-	p.label("l3")
-	p.ld(unix.BPF_MEM, memA)
-	p.jeq(unix.ETH_P_IP, "ipv4")
-	p.jeq(unix.ETH_P_IPV6, "ipv6")
-	p.jeq(unix.ETH_P_MPLS_UC, "mpls")
-	p.jeq(unix.ETH_P_MPLS_MC, "mpls")
-	p.jeq(unix.ETH_P_PPP_SES, "pppoe")
+	p.ja("mac")
+	sizes := map[int]bool{}
+	for _, size := range packet.FixedShims() {
+		if !sizes[size] {
+			p.label(fmt.Sprint("shim", size))
+			p.next(size, size+2)
+			p.ja("behind")
+		}
+		sizes[size] = true
+	}
+	p.label("behind")
+	p.network("behind")
 	p.ja("mac")
 
 	p.label("pppoe")
@@ -121,14 +127,29 @@ func (p *program) start(link packet.LinkType) {
 	p.op(unix.BPF_LDX|unix.BPF_IMM, 14)
 }
 
+// network steps over VLAN tags and goes to what the EtherType behind them names; where it names none of these, on.
+func (p *program) network(where string) {
+	l3 := where + "l3"
+	for i := range maxTags {
+		p.tag(fmt.Sprint(where, "tag", i), fmt.Sprint(where, "behind", i), l3)
+	}
+	p.label(l3)
+	p.ld(unix.BPF_MEM, memA)
+	p.jeq(unix.ETH_P_IP, "ipv4")
+	p.jeq(unix.ETH_P_IPV6, "ipv6")
+	p.jeq(unix.ETH_P_MPLS_UC, "mpls")
+	p.jeq(unix.ETH_P_MPLS_MC, "mpls")
+	p.jeq(unix.ETH_P_PPP_SES, "pppoe")
+}
+
 // tag steps over one VLAN tag if there is one.
-func (p *program) tag(here, behind string) {
+func (p *program) tag(here, behind, l3 string) {
 	p.label(here)
 	p.ld(unix.BPF_MEM, memA)
 	p.jeq(unix.ETH_P_8021Q, behind)
 	p.jeq(unix.ETH_P_8021AD, behind)
 	p.jeq(unix.ETH_P_QINQ1, behind)
-	p.ja("l3")
+	p.ja(l3)
 	p.label(behind)
 	p.next(2, 4)
 }

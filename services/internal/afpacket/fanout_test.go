@@ -34,6 +34,12 @@ var wrappings = []struct {
 	{"ipv6 behind tags", wrap("88a8 0001 8100 0002 86dd"), v6},
 	{"ipv6 in PPPoE", wrap("8864 1100 1234 0066 0057"), v6},
 	{"ipv6 in MPLS", wrap("8847 0006 4140"), v6},
+	{"VN-Tag", wrapOneWay("8926 00050006 0800"), v4},
+	{"HSR behind a tag", wrapOneWay("8100 0007 892f 00340001 0800"), v4},
+	{"E-TAG before a tag", wrapOneWay("893f 000500060007 8100 0009 86dd"), v6},
+	{"PBB", wrapOneWay("88a8 000b 88e7 00000001 020000000003 020000000004 8100 000c 0800"), v4},
+	{"FabricPath", wrapOneWay("8903 0d60 0a0000000001 0a0000000002 8100 0009 0800"), v4},
+	{"MPLS behind CMD", wrapOneWay("8909 010100010006 8847 0006 4140"), v6},
 	{"no IP", wrap("88cc"), nil},
 	{"802.3", wrap("0026 4242 03"), nil},
 	{"MPLS without IP", wrap("8847 0006 4140 0000 0000"), nil},
@@ -43,6 +49,15 @@ var wrappings = []struct {
 // wrap returns a maker of frames whose MAC addresses are the hosts'.
 func wrap(what string) func(src, dst byte, ip []byte) []byte {
 	return func(src, dst byte, ip []byte) []byte { return ethernet(src, dst, what, ip) }
+}
+
+// wrapOneWay is wrap, but each direction has source addresses of its own: only what is within tells that they belong together.
+func wrapOneWay(what string) func(src, dst byte, ip []byte) []byte {
+	return func(src, dst byte, ip []byte) []byte {
+		f := ethernet(src, dst, what, ip)
+		f[10] = src + 1
+		return f
+	}
 }
 
 // v4 is a packet of hosts in two networks; the i-th is a whole datagram, a first fragment, or a later one.

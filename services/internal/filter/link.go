@@ -21,18 +21,22 @@ var linkOperands = []operand{
 	{
 		name: "macProtocol", subject: "Link layer", values: "names, or the number of an EtherType such as `0x88cc`; see the table below",
 		example: `macProtocol == "Non IP"`,
-		meaning: "What the link layer carries: every protocol met from the Ethernet header to the first network layer counts, through VLAN tags, SNAP, PPPoE and MPLS. A frame with MPLS over IPv4 is `MPLS` and `IPv4`. `Non IP` is a frame in which neither IPv4 nor IPv6 is reached that way.",
+		meaning: "What the link layer carries: every protocol met from the Ethernet header to the first network layer counts, through VLAN tags, SNAP, PPPoE, MPLS and shims. A frame with MPLS over IPv4 is `MPLS` and `IPv4`. `Non IP` is a frame in which neither IPv4 nor IPv6 is reached that way.",
 		is:      "protocol on the link layer is", oracle: "arp", prune: pruning{byKey, "link protocol"},
 		read: readLinkProtocol, header: func(s *set, _ *Env) func(*packet.Packet) bool { return s.linkProtocol },
 	},
 	{
 		name: "ethertype", subject: "Link layer", values: "0 to 0xffff, or names of `macProtocol` that are EtherTypes", ordered: true,
-		example: "ethertype == 0x8892", meaning: "An EtherType of the frame is the number: the one after the MAC addresses, the one of each VLAN tag, or the one of SNAP. Lengths (802.3) are no EtherType.",
+		example: "ethertype == 0x8892", meaning: "An EtherType of the frame is the number: the one after the MAC addresses, the one of each VLAN tag, or the one of SNAP. What a shim leads on to is no EtherType of the frame. Lengths (802.3) are no EtherType.",
 		is: "an EtherType is", isNot: "no EtherType is", oracle: "eth.type == 0x8892 || vlan.etype == 0x8892 || ieee8021ad.etype == 0x8892", prune: pruning{byKey, "link protocol"},
 		read: (&numbers{max: 0xffff, what: "an EtherType", hex: 4, ranges: true, names: nil}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
-				if p.EtherType != 0 && s.has(uint32(p.EtherType)) {
+				et := p.EtherType
+				if p.Shim != 0 && (p.VLANs == 0 || p.L2End != p.VLANAt+4*uint16(p.VLANs)) { // it is the shim's, not that of Ethernet or of a tag
+					et = 0
+				}
+				if et != 0 && s.has(uint32(et)) || p.Shim != 0 && s.has(uint32(p.Shim)) {
 					return true
 				}
 				for i := range int(p.VLANs) {
@@ -338,9 +342,11 @@ func (s *set) linkProtocol(p *packet.Packet) bool {
 	return false
 }
 
-// metEtherType reports whether the number stands for a protocol that was met beside Packet.EtherType: tags, and what MPLS and PPPoE carry.
+// metEtherType reports whether the number stands for a protocol that was met beside Packet.EtherType: tags, a shim, and what MPLS and PPPoE carry.
 func metEtherType(p *packet.Packet, et uint16) bool {
 	switch et {
+	case p.Shim:
+		return et != 0
 	case 0x0800:
 		return p.Layers&(packet.IPv4|packet.PartIPv4) != 0
 	case 0x86dd:

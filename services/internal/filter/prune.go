@@ -99,6 +99,9 @@ func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
 	if p.EtherType != 0 {
 		dst = append(dst, newKey(keyLink, uint64(p.EtherType)))
 	}
+	if p.Shim != 0 {
+		dst = append(dst, newKey(keyLink, uint64(p.Shim)))
+	}
 	for i := range int(p.VLANs) {
 		dst = append(dst, newKey(keyVLAN, uint64(p.TCI(i)&0xfff)), newKey(keyLink, uint64(p.TPID(i))))
 	}

@@ -6,8 +6,21 @@ import (
 	"galvo/services/internal/packet"
 )
 
-// linkProtocol names a frame that carries no IP from the frame itself: what is straight on the link layer, and what that carries.
+// linkProtocol names a frame that carries no IP from the frame itself: what is straight on the link layer, and what that carries. A shim, such as that of HSR, is a
+// protocol of its own.
 func linkProtocol(p *packet.Packet) (proto, app ID) {
+	proto, app = behindShims(p)
+	if p.Shim == 0 {
+		return proto, app
+	}
+	if app == 0 {
+		app = proto
+	}
+	return named(byEtherType, uint64(p.Shim)), app
+}
+
+// behindShims is linkProtocol for what comes after shims.
+func behindShims(p *packet.Packet) (proto, app ID) {
 	at := int(p.L2End)
 	if at > len(p.Data) {
 		return 0, 0
@@ -30,41 +43,25 @@ func linkProtocol(p *packet.Packet) (proto, app ID) {
 	if p.EtherType == 0 {
 		return 0, 0
 	}
-	return etherProtocol(p.EtherType, body, 4)
+	return etherProtocol(p.EtherType, body), 0
 }
 
-// etherProtocol names what comes after an EtherType. A tag is a protocol of its own and carries what it stands before, through at most so many levels.
-func etherProtocol(et uint16, body []byte, levels int) (proto, app ID) {
+// etherProtocol names what comes after an EtherType.
+func etherProtocol(et uint16, body []byte) ID {
 	id := named(byEtherType, uint64(et))
 	switch id {
-	case 0:
-		return 0, 0
 	case SlowProtocols:
 		if len(body) > 0 {
 			if sub := named(bySlow, uint64(body[0])); sub != 0 {
-				return sub, 0
+				return sub
 			}
 		}
 	case PTP:
-		return ptpVersion(body), 0
+		return ptpVersion(body)
 	case PROFINET:
-		return profinetFrame(body), 0
+		return profinetFrame(body)
 	}
-	at, isTag := typesByNumber().tags[id]
-	if !isTag || levels == 0 {
-		return id, 0
-	}
-	for et = 0x8100; et == 0x8100; at = 2 { // VLAN tags between them
-		if at+2 > len(body) {
-			return id, 0
-		}
-		et, body = binary.BigEndian.Uint16(body[at:]), body[at+2:]
-	}
-	inner, deepest := etherProtocol(et, body, levels-1)
-	if deepest != 0 {
-		inner = deepest
-	}
-	return id, inner
+	return id
 }
 
 // llcProtocol names an 802.3 frame by its service access points; body is what follows the LLC header.

@@ -66,7 +66,7 @@ func TestLinkTypes(t *testing.T) {
 			t.Errorf("%s is %s/%s, want %s", row[0], Name(v.Proto), Name(v.App), row[1])
 		}
 	}
-	for key, id := range typesByNumber().names {
+	for key, id := range typesByNumber() {
 		if numbering(key>>56) != byPPID && !listed[key] {
 			t.Errorf("%s: number %d:%x is not in link.tsv", Name(id), key>>56, key<<8>>8)
 		}

@@ -31,18 +31,14 @@ var numberings = map[string]struct {
 	"ip": {byIPProtocol, 10, 8}, "sctp": {byPPID, 10, 32},
 }
 
-// A typeTable names what the numbers stand for. A tag, such as that of HSR, stands before another protocol, whose EtherType is so many bytes behind the
-// tag's own.
-type typeTable struct {
-	names map[uint64]ID // by numbering and number
-	tags  map[ID]int
-}
+// A typeTable names what the numbers stand for: by numbering and number.
+type typeTable map[uint64]ID
 
 // typesByNumber is the table that the program carries.
-var typesByNumber = sync.OnceValue(func() *typeTable {
-	t := &typeTable{make(map[uint64]ID), make(map[ID]int)}
+var typesByNumber = sync.OnceValue(func() typeTable {
+	t := make(typeTable)
 	for _, p := range signatureTable().Protocols {
-		if err := t.add(ID(p.ID), p.Types, p.Tag); err != nil {
+		if err := t.add(ID(p.ID), p.Types); err != nil {
 			panic(fmt.Sprintf("l7: embedded signatures: protocol %s: %v", p.Name, err))
 		}
 	}
@@ -52,12 +48,12 @@ var typesByNumber = sync.OnceValue(func() *typeTable {
 func typeKey(by numbering, number uint64) uint64 { return uint64(by)<<56 | number }
 
 // named returns the protocol that a number stands for, 0 if the table has none.
-func named(by numbering, number uint64) ID { return typesByNumber().names[typeKey(by, number)] }
+func named(by numbering, number uint64) ID { return typesByNumber()[typeKey(by, number)] }
 
 // EtherTypes returns the protocols that an EtherType names, by that number.
 func EtherTypes() map[uint16]ID {
 	m := make(map[uint16]ID)
-	for key, id := range typesByNumber().names {
+	for key, id := range typesByNumber() {
 		if numbering(key>>56) == byEtherType {
 			m[uint16(key)] = id
 		}
@@ -66,7 +62,7 @@ func EtherTypes() map[uint16]ID {
 }
 
 // add notes the types of a protocol as they are written in a signature file.
-func (t *typeTable) add(id ID, types []string, tag int) error {
+func (t typeTable) add(id ID, types []string) error {
 	for _, text := range types {
 		kind, number, _ := strings.Cut(text, ":")
 		n, ok := numberings[kind]
@@ -78,13 +74,10 @@ func (t *typeTable) add(id ID, types []string, tag int) error {
 			return fmt.Errorf("type %q: %w", text, err)
 		}
 		key := typeKey(n.numbering, x)
-		if t.names[key] != 0 {
+		if t[key] != 0 {
 			return fmt.Errorf("type %q is taken", text)
 		}
-		t.names[key] = id
-	}
-	if tag != 0 {
-		t.tags[id] = tag
+		t[key] = id
 	}
 	return nil
 }

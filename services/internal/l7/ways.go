@@ -34,7 +34,7 @@ func Ways(id ID) Way { return waysByID()[id] }
 
 var waysByID = sync.OnceValue(func() map[ID]Way {
 	m := make(map[ID]Way)
-	for key, id := range typesByNumber().names {
+	for key, id := range typesByNumber() {
 		switch numbering(key >> 56) {
 		case byIPProtocol:
 			m[id] |= ByIPProtocol

@@ -147,49 +147,67 @@ const (
 	etQinQ         = 0x88a8
 	etQinQOld      = 0x9100
 	etWCCP         = 0x883e
+	etNSH          = 0x894f
 )
 
-// etherType goes on at d[at:] with what the type field et announces: tags, then one network protocol.
+// etherType goes on at d[at:] with what the type field et announces: tags and shims, then one network protocol.
 func (p *Packet) etherType(d []byte, et uint16, at int) {
-	for et == etVLAN || et == etQinQ || et == etQinQOld {
-		if at+2 > len(d) || p.VLANs > 0 && at != int(p.VLANAt)+4*int(p.VLANs) || p.VLANs == 255 {
-			p.setL2End(d, at)
+	for ok := true; ok; {
+		if et, at, ok = p.tags(d, et, at); !ok {
 			return
+		}
+		p.EtherType = et
+		p.L2End = uint16(at)
+		ok = false
+		if at >= len(d) && (et == etIPv4 || et == etIPv6) {
+			p.nothingOf(et)
+			return
+		}
+		switch et {
+		case etIPv4:
+			p.ip(d, at)
+		case etIPv6:
+			p.ipv6(d, at)
+		case etARP, etRARP:
+			p.arp(d, at)
+		case etMPLS, etMPLSMulti:
+			p.mpls(d, at)
+		case etPPPoE, etPPPoESession:
+			p.pppoe(d, at, et)
+		case etNSH:
+			p.nsh(d, at)
+		default:
+			if et <= maxLength {
+				p.length(d, et, at)
+				return
+			}
+			et, at, ok = p.shim(d, et, at)
+		}
+	}
+}
+
+// tags steps over VLAN tags, and returns what they lead to; ok is false if that is not captured. The tags that count are those that follow each other.
+func (p *Packet) tags(d []byte, et uint16, at int) (next uint16, to int, ok bool) {
+	for et == etVLAN || et == etQinQ || et == etQinQOld {
+		if at+2 > len(d) || p.VLANs == 255 {
+			p.setL2End(d, at)
+			return 0, 0, false
 		}
 		if p.VLANs == 0 {
 			p.VLANAt = uint16(at)
 		}
-		p.VLANs++
+		if at == int(p.VLANAt)+4*int(p.VLANs) {
+			p.VLANs++
+		}
 		p.Layers |= VLAN
 		if at+4 > len(d) {
 			p.setL2End(d, at+4)
-			return
+			return 0, 0, false
 		}
 		et = be16(d, at+2)
 		at += 4
 	}
-	p.EtherType = et
-	p.L2End = uint16(at)
-	if at >= len(d) && (et == etIPv4 || et == etIPv6) {
-		p.nothingOf(et)
-		return
-	}
-	switch et {
-	case etIPv4:
-		p.ip(d, at)
-	case etIPv6:
-		p.ipv6(d, at)
-	case etARP, etRARP:
-		p.arp(d, at)
-	case etMPLS, etMPLSMulti:
-		p.mpls(d, at)
-	case etPPPoE, etPPPoESession:
-		p.pppoe(d, at, et)
-	default:
-		if et <= maxLength {
-			p.length(d, et, at)
-		}
-	}
+	return et, at, true
 }
 
 // nothingOf notes a network layer that is announced and not captured.

@@ -17,6 +17,20 @@ type difference struct {
 var differences = []difference{
 	{"ip.dst", "tshark looks for a source route in the options before it shows the destination, and shows the route's end",
 		func(_ sample, p *packet.Packet, _ row) bool { return p.Layers&packet.IPv4 != 0 && p.Data[p.L3]&15 > 5 }},
+	{"", "tshark gives up at IPv4 options that make no sense",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return p.Layers&packet.IPv4 != 0 && p.Data[p.L3]&15 > 5 && strings.HasSuffix(r.get("frame.protocols"), ":ip")
+		}},
+	{"", "tshark takes the last 16 bytes that were captured for MACsec's check value",
+		func(s sample, p *packet.Packet, _ row) bool { return p.Shim == 0x88e5 && len(s.data) < int(s.wire) }},
+	{"", "TRILL and NSH of another version than 0 are not looked behind",
+		func(s sample, p *packet.Packet, _ row) bool {
+			return (p.EtherType == 0x22f3 || p.EtherType == 0x894f) && p.Layers&(packet.IPv4|packet.IPv6|packet.PartIPv4|packet.PartIPv6) == 0
+		}},
+	{"vlan.", "VLAN tags that a shim parts from others do not count",
+		func(_ sample, p *packet.Packet, _ row) bool { return p.Shim != 0 && p.Layers&packet.VLAN != 0 }},
+	{"", "tshark takes the addresses of the frame in FabricPath for the outermost ones, and the last 4 bytes for a check sequence",
+		func(_ sample, p *packet.Packet, _ row) bool { return p.Shim == 0x8903 }},
 	{"icmp.type", "tshark shows the type only with the 6 bytes up to the checksum and identifier",
 		func(_ sample, p *packet.Packet, _ row) bool { return int(p.L4)+6 > int(p.End) }},
 	{"igmp.type", "tshark shows the type only with the byte behind it",

@@ -131,14 +131,14 @@ type Packet struct {
 type Headers struct {
 	Layers    Layers
 	Link      LinkType   // what Decode was told that the frame begins with
-	EtherType uint16     // what the link layer carries after its tags and SNAP; 0 for plain LLC and where the link has no EtherType
+	EtherType uint16     // what the link layer carries after its tags, shims and SNAP; 0 for plain LLC and where the link has no EtherType
 	VLANs     uint8      // number of tags, outermost first
 	Labels    uint8      // number of MPLS labels, top first
 	VLANAt    uint16     // first tag's control information; the next one is 4 bytes on
 	MPLSAt    uint16     // top label stack entry
 	LLCAt     uint16     // LLC header
 	PPPoEAt   uint16     // PPPoE header
-	L2End     uint16     // end of the link layer with its tags, SNAP, PPPoE and MPLS: what follows is L3 or unknown
+	L2End     uint16     // end of the link layer with its tags, shims, SNAP, PPPoE and MPLS: what follows is L3 or unknown
 	L3        uint16     // IPv4, IPv6 or ARP header
 	FragAt    uint16     // IPv6 fragment header; 0 where there is none
 	L4        uint16     // header after the IP header with its options and extension headers
@@ -152,6 +152,7 @@ type Headers struct {
 	InnerAt   uint16     // where it begins
 	SrcPort   uint16     // TCP, UDP, SCTP. For later fragments the flow table fills them in from the first one
 	DstPort   uint16
+	Shim      uint16 // EtherType of the first header beside VLAN tags that led on to another EtherType, such as HSR's; 0 where there is none
 }
 
 // Ports reports whether SrcPort and DstPort are known.

@@ -78,6 +78,9 @@ func TestCrafted(t *testing.T) {
 		p := s.decode()
 		for ok := true; ok; ok = p.Inner(p) {
 			fmt.Fprintf(&b, "layers %#x type %#04x end %d of %d\n%s", uint32(p.Layers), p.EtherType, p.End, p.Len, opinion(p))
+			if p.Shim != 0 {
+				fmt.Fprintf(&b, "shim %#04x\n", p.Shim)
+			}
 			if p.Tunnel != packet.NoTunnel {
 				fmt.Fprintf(&b, "tunnel %d\n", p.Tunnel)
 			}

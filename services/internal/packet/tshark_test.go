@@ -86,7 +86,7 @@ func readFile(t testing.TB, name string) []sample {
 var kept = []string{
 	"frame", "eth", "ethertype", "vlan", "ieee8021ad", "llc", "snap", "mpls", "pwethheuristic", "pwethcw", "pwethnocw", "pppoed", "pppoes", "pppoe", "ppp", "arp", "ip",
 	"ipv6", "ipv6.hopopts", "ipv6.routing", "ipv6.dstopts", "ipv6.fraghdr", "ah", "mipv6", "hip", "shim6", "tcp", "udp", "sctp", "icmp", "icmpv6", "igmp", "gre",
-	"erspan", "vxlan", "geneve", "gtp", "null", "raw", "sll", "chdlc", "fr", "wlan", "radiotap", "wlan_radio", "prism", "wlancap", "ppi", "tr", "fddi", "ipnet", "nflog", "ipoib", "atm", "pwach", "etherip", "l2tp", "teredo", "ppp_hdlc", "data", "_ws.malformed", "_ws.expert", "_ws.short", "_ws.string",
+	"erspan", "vxlan", "geneve", "gtp", "null", "raw", "sll", "chdlc", "fr", "wlan", "radiotap", "wlan_radio", "prism", "wlancap", "ppi", "tr", "fddi", "ipnet", "nflog", "ipoib", "atm", "pwach", "etherip", "l2tp", "teredo", "ppp_hdlc", "hsr", "ieee8021cb", "etag", "vntag", "cmd", "nsh", "macsec", "ieee8021ah", "trill", "cfp", "batadv", "avsp", "data", "_ws.malformed", "_ws.expert", "_ws.short", "_ws.string",
 }
 
 // fields are asked of tshark for every frame.

@@ -46,6 +46,8 @@ func (p *Packet) vxlanGPE(d []byte, at int) {
 		p.tunnel(VXLAN, etIPv4, at+8)
 	case 2:
 		p.tunnel(VXLAN, LinkIPv6, at+8)
+	case 4:
+		p.tunnel(VXLAN, etNSH, at+8)
 	case 5:
 		p.tunnel(VXLAN, etMPLS, at+8)
 	}
@@ -67,7 +69,7 @@ func (p *Packet) etherTunnel(kind TunnelKind, et uint16, at int) {
 		p.tunnel(kind, LinkEthernet, at)
 	case etPPP:
 		p.tunnel(kind, LinkPPP, at)
-	case etIPv4, etIPv6, etMPLS, etMPLSMulti, etARP, etVLAN, etQinQ:
+	case etIPv4, etIPv6, etMPLS, etMPLSMulti, etARP, etVLAN, etQinQ, etNSH:
 		p.tunnel(kind, LinkType(et), at)
 	}
 }
@@ -145,7 +147,7 @@ func (p *Packet) gre(d []byte, at int) {
 	case etERSPAN2:
 		if flags&0x1000 == 0 {
 			p.tunnel(ERSPAN1, LinkEthernet, body)
-		} else if body+4 <= len(d) {
+		} else if body+4 <= len(d) && d[body]>>4 == 1 {
 			p.tunnel(ERSPAN2, LinkEthernet, body+8)
 		}
 	case etERSPAN3:
@@ -195,7 +197,7 @@ func greEnd(d []byte, at int, flags uint16) int {
 
 // erspan3 follows draft-foschiano-erspan: 12 bytes and 8 more if the O flag is set; frame type 0 is Ethernet, 2 is IP.
 func (p *Packet) erspan3(d []byte, at int) {
-	if at+4 > len(d) {
+	if at+4 > len(d) || d[at]>>4 != 2 {
 		return
 	}
 	p.Tunnel = ERSPAN3

@@ -92,6 +92,15 @@ func OpenWith(opener func(name string) (*os.File, error), names []string, stdin 
 	return s, nil
 }
 
+// Is reports whether a file begins as savefiles do, compressed or not. Its content, not its name, says so.
+func Is(f *os.File) bool {
+	opened, err := open(func(string) (*os.File, error) { return f, nil }, f.Name(), nil)
+	if err != nil {
+		return false // and it is closed
+	}
+	return opened.close() == nil
+}
+
 // Next implements pipeline.Source. Now is the time of the last frame.
 func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 	if err := ctx.Err(); err != nil {

@@ -501,3 +501,35 @@ func TestOptionsStayWithTheirPackets(t *testing.T) {
 		s.Close()
 	}
 }
+
+// Of the files in a directory the savefiles are told by what they begin with, and a damaged one is one.
+func TestIs(t *testing.T) {
+	dir := t.TempDir()
+	zipped := func(b string) string {
+		var out bytes.Buffer
+		z := gzip.NewWriter(&out)
+		z.Write([]byte(b))
+		z.Close()
+		return out.String()
+	}
+	section := string(pcapng.AppendSection(nil, pcapng.Section{}))
+	for content, want := range map[string]bool{
+		section: true, section[:20]: true, zipped(section): true, zipped(section)[:40]: true,
+		"": false, "hello, world": false, zipped("hello, world"): false, "PK\x03\x04 and so on": false, "\xfd7zXZ": false, "\x1f\x8b": false,
+	} {
+		name := filepath.Join(dir, "file")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Is(f); got != want {
+			t.Errorf("%q: %v", content, got)
+		}
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%q: the file is left open: %v", content, err)
+		}
+	}
+}

@@ -38,6 +38,9 @@ func addLink(t *table, k *kind) {
 			t.add(w.key, k.count)
 		}
 	}
+	if k.shim() != 0 {
+		t.add(uint32(k.shim()), k.count)
+	}
 	if k.stp() {
 		t.add(keySTP, k.count)
 	}

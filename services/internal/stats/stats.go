@@ -139,12 +139,13 @@ func (s *Stage) Process(b *pipeline.Batch) {
 // names depend on is packed into two words: comparing fields one by one costs twice as much as all the rest.
 type kind struct {
 	headers uint64 // layers, EtherType, IP protocol, and whether it is a bridge protocol data unit
-	verdict uint64 // carrier, application, state
+	verdict uint64 // carrier, application, state; EtherType of the shim
 	count
 }
 
 func (k *kind) layers() packet.Layers { return packet.Layers(k.headers) }
 func (k *kind) etherType() uint16     { return uint16(k.headers >> 32) }
+func (k *kind) shim() uint16          { return uint16(k.verdict >> 40) }
 func (k *kind) proto() uint8          { return uint8(k.headers >> 48) }
 func (k *kind) stp() bool             { return k.headers>>56 != 0 }
 func (k *kind) l7() l7.Verdict {
@@ -164,7 +165,7 @@ func (s *Stage) add(p *packet.Packet, v *l7.Verdict) {
 	if p.Layers&packet.LLC != 0 && isSTP(p) {
 		headers |= 1 << 56
 	}
-	verdict := uint64(v.Proto) | uint64(v.App)<<16 | uint64(v.State)<<32
+	verdict := uint64(v.Proto) | uint64(v.App)<<16 | uint64(v.State)<<32 | uint64(p.Shim)<<40
 	at := uint8((headers*0x9e3779b97f4a7c15 ^ verdict*0xd6e8feb86659fd93) >> 56)
 	k := &s.kinds[at]
 	if k.headers != headers || k.verdict != verdict {

@@ -133,6 +133,7 @@ export interface Slot {
   reason?: string;
   user?: string;
   files: StoredFile[];
+  ring?: { name: string };
   bytes: number;
   totalBytes: number;
   packets: number;
@@ -141,6 +142,7 @@ export interface Slot {
   startTime?: number;
   endTime?: number;
   flows: number;
+  scan?: Scan;
 }
 
 export interface RingRule {

@@ -36,8 +36,7 @@ import (
 //
 // A signature that fixes fewer than 24 bits needs ports or both, one below 16 needs ports.
 //
-// A protocol that a number in the header before it names has the key types instead, and one that stands as a tag before others the key tag: what
-// they say is the caller's to read.
+// A protocol that a number in the header before it names has the key types instead: what they say is the caller's to read.
 //
 //go:embed table/*.toml
 var files embed.FS
@@ -59,7 +58,6 @@ type Protocol struct {
 	Aliases  []string
 	Ports    []string // "udp:53"
 	Types    []string // "ethertype:88cc": the numbers that name it
-	Tag      int      // it stands before another protocol, whose EtherType is so many bytes behind its own; 0 is no
 }
 
 // Asked returns the guards of the rows that a payload may fulfil by its first byte.
@@ -80,7 +78,6 @@ type written struct {
 		Aliases   []string
 		Ports     []string
 		Types     []string
-		Tag       int
 		Signature []struct {
 			L4      []string
 			Match   []string
@@ -125,7 +122,7 @@ func compile(text string, known map[string]uint16, first uint16) (*Table, error)
 	}
 	t, known := new(Table), maps.Clone(known)
 	for _, p := range file.Protocol {
-		of := Protocol{p.ID, p.ID != 0, p.Name, p.Category, 0, p.Aliases, p.Ports, p.Types, p.Tag}
+		of := Protocol{p.ID, p.ID != 0, p.Name, p.Category, 0, p.Aliases, p.Ports, p.Types}
 		if !of.New {
 			if of.ID = known[p.Name]; of.ID == 0 {
 				return nil, fmt.Errorf("protocol %s: neither in the code nor in hosts.txt, so it needs an id", p.Name)

@@ -342,7 +342,7 @@ func idLen(id l7.ID) int {
 // index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.
 func (b *Builder) index(i int32, p *packet.Packet, m *pipeline.Meta) {
 	e := &b.entries[i]
-	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Labels == 0 && p.VLANs < 2
+	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Shim == 0 && p.Labels == 0 && p.VLANs < 2
 	if !plain {
 		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
 		b.have(chunkOf(b.pos))
