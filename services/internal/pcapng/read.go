@@ -38,6 +38,7 @@ type Reader struct {
 	interfaces []Interface
 	pcap       pcapFile
 	local      []localInterface // of the current section
+	skipped    skippedBlock     // at hand
 
 	at      int          // index of the packet at hand in the current Read
 	spans   []optionSpan // of the packets of the last Read that have options, in their order
@@ -134,10 +135,14 @@ func (r *Reader) fill(need int, noun string) error {
 
 // ended says why fewer than need bytes are left.
 func (r *Reader) ended(need int, noun string) error {
-	if r.srcErr == io.EOF && r.end == 0 {
+	offset, left := r.base, int64(r.end)
+	if s := r.skipped; s.size != 0 {
+		offset, left, need = s.offset, r.base+left-s.offset, int(s.size)
+	}
+	if r.srcErr == io.EOF && left == 0 {
 		return io.EOF
 	}
-	e := &Error{What: "truncated", Offset: r.base, Reason: fmt.Sprintf("%s needs %d bytes, %d are left", noun, need, r.end)}
+	e := &Error{What: "truncated", Offset: offset, Reason: fmt.Sprintf("%s needs %d bytes, %d are left", noun, need, left)}
 	switch {
 	case r.srcErr == io.EOF:
 		return e

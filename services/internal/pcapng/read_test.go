@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
@@ -116,6 +117,54 @@ func TestBlocks(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, ins); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// TestLargeBlockWithoutPacket skips a block that is larger than the chunk, which stays as it is.
+func TestLargeBlockWithoutPacket(t *testing.T) {
+	both(t, func(t *testing.T, w *foreign) {
+		w.section().describe(1, 0).enhanced(0, 1, 1, "a")
+		begin := len(w.b)
+		w.block(0xbad, strings.Repeat("custom", ChunkBytes))
+		end := len(w.b)
+		w.enhanced(0, 2, 1, "b")
+		wrong := bytes.Clone(w.b)
+		wrong[end-3] ^= 1
+		for _, c := range []struct {
+			name string
+			file []byte
+			want string
+			err  string
+		}{
+			{"whole", w.b, "ab", "EOF"},
+			{"cut behind it", w.b[:end], "a", "EOF"},
+			{"cut in its end", w.b[:end-2], "a", fmt.Sprintf("truncated at offset %d: a block needs %d bytes, %d are left", begin, end-begin, end-begin-2)},
+			{"cut in its middle", w.b[:begin+2*ChunkBytes+1], "a", fmt.Sprintf("truncated at offset %d: a block needs %d bytes, %d are left", begin, end-begin, 2*ChunkBytes+1)},
+			{"cut at its begin", w.b[:begin+12], "a", fmt.Sprintf("truncated at offset %d: a block needs %d bytes, 12 are left", begin, end-begin)},
+			{"another length at its end", wrong, "a", fmt.Sprintf("damaged at offset %d: a block begins with a length of %d and ends with ", begin, end-begin)},
+		} {
+			for _, src := range []io.Reader{bytes.NewReader(c.file), iotest.HalfReader(bytes.NewReader(c.file))} {
+				r, err := NewReader(src)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got strings.Builder
+				batch := make([]packet.Packet, 4)
+				for err == nil {
+					var n int
+					n, err = r.Read(batch)
+					for i := range batch[:n] {
+						got.Write(batch[i].Data)
+					}
+				}
+				if got.String() != c.want || !strings.HasPrefix(err.Error(), c.err) {
+					t.Errorf("%s: frames %q and %v; want %q and %s", c.name, got.String(), err, c.want, c.err)
+				}
+				if len(r.buf) != ChunkBytes {
+					t.Errorf("%s: the chunk has %d bytes", c.name, len(r.buf))
+				}
+			}
 		}
 	})
 }
