@@ -11,7 +11,7 @@ func (p *Packet) HasTTL() bool { return p.Have >= 9 || p.Layers&(IPv6|PartIPv6) 
 // TPID returns the tag protocol id of tag i, 0 being the outermost: 0x8100, 0x88a8 or 0x9100. Valid for i < VLANs.
 func (p *Packet) TPID(i int) uint16 {
 	switch {
-	case i == 0 && p.Link == LinkSLL2:
+	case i == 0 && p.Link == LinkSLL2 && p.VLANAt == 20:
 		return be16(p.Data, 0)
 	case i == 0 && p.VLANAt == 0: // Inner began with the tag
 		return uint16(p.Link)
