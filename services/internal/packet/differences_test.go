@@ -64,6 +64,11 @@ var differences = []difference{
 			protocols := r.get("frame.protocols")
 			return len(s.data) < int(s.wire) && (strings.HasSuffix(protocols, "raw") || strings.HasPrefix(protocols, "ipnet") || protocols == "juniper")
 		}},
+	{"", "tshark wants the check sequence behind GFP, and the delimiter behind Fibre Channel",
+		func(s sample, _ *packet.Packet, r row) bool {
+			protocols := r.get("frame.protocols")
+			return len(s.data) < int(s.wire) && (protocols == "gfp" || protocols == "fcsof")
+		}},
 	{"eth.", "the addresses before what DOCSIS encrypts are those of no Ethernet header",
 		func(s sample, p *packet.Packet, r row) bool { return r.get("frame.protocols") == "docsis" }},
 	{"", "TCP and UDP that come without IP are not looked at",

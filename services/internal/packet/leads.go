@@ -16,6 +16,7 @@ var leads = [...]lead{
 	LinkTokenRing: tokenRing,
 	7:             arcnet,
 	LinkFDDI:      fddi,
+	11:            after(0, LinkATM), // as FreeBSD numbers it
 	LinkLoop:      loopback,
 	13:            enc,                // as OpenBSD numbers it
 	16:            after(0, LinkIPv4), // Linux' classical IP over ATM, by the numbers of several patches to libpcap
@@ -45,6 +46,8 @@ var leads = [...]lead{
 	149:           pktap, // as Apple numbers it
 	LinkAVS:       avs,
 	167:           juniper(juniperPlain(LinkEthernet, 0)),
+	170:           gfp, // transparent: Ethernet and PPP are not
+	171:           gfp,
 	178:           juniper(juniperPlain(LinkEthernet, 0)),
 	179:           juniper(juniperPlain(LinkPPP, 2)),
 	180:           juniper(juniperPlain(LinkFrameRelay, 0)),
@@ -56,6 +59,8 @@ var leads = [...]lead{
 	200:           juniper(juniperST),
 	202:           kiss,
 	LinkPPPDir:    after(1, LinkPPP),
+	224:           fibreChannel,          // FC-2
+	225:           fibreChannelDelimited, // with the delimiters of its frames
 	LinkIPNet:     after(24, LinkIPv4),
 	LinkNFLog:     nflog,
 	240:           netAnalyzer,
@@ -263,6 +268,25 @@ func kiss(d []byte) (LinkType, int) {
 		return 3, 3
 	}
 	return nowhere, 0
+}
+
+// fibreChannel follows FC-FS, 9: routing control, of which data has 0 in the upper half, the type, of which IP has 5, and a flag that tells of a network header.
+func fibreChannel(d []byte) (LinkType, int) {
+	switch {
+	case len(d) < 24, d[0]>>4 != 0 || d[8] != 5, d[11]&0x08 != 0 && be32(d, 20) != 0: // the last: with an offset, it is not the first part of a sequence
+		return nowhere, 0
+	case d[13]&0x20 != 0:
+		return LinkATM, 24 + 16
+	}
+	return LinkATM, 24
+}
+
+func fibreChannelDelimited(d []byte) (LinkType, int) {
+	if len(d) < 4 {
+		return nowhere, 0
+	}
+	next, n := fibreChannel(d[4:])
+	return next, 4 + n
 }
 
 // sunATM follows what SunATM puts before a packet: the lower half of the first byte names what it is, virtual path and channel.
@@ -582,6 +606,26 @@ func erf(d []byte) (LinkType, int) {
 		return LinkIPv6, n
 	}
 	return nowhere, 0
+}
+
+// gfp follows the generic framing procedure of ITU-T G.7041, 6.1: length and its check sequence, type of the payload, kind of the extension header, what the payload is, and
+// their check sequence; an extension header of a linear frame has four bytes.
+func gfp(d []byte) (LinkType, int) {
+	const user, management = 0, 5
+	if len(d) < 8 || be16(d, 0) < 4 || d[4]>>5 != user && d[4]>>5 != management {
+		return nowhere, 0
+	}
+	n := 8
+	if d[4]&15 == 1 {
+		n += 4
+	}
+	switch d[5] {
+	case 1:
+		return LinkEthernet, n
+	case 2:
+		return LinkPPPHDLC, n
+	}
+	return nowhere, n
 }
 
 // docsis follows DOCSIS 3.1 MULPI, 6.2: frame control, the length of extended headers, the length of all, extended headers, and a check sequence. What is encrypted or part of
