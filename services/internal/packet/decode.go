@@ -49,13 +49,12 @@ func (l LinkType) Known() bool { return l == LinkEthernet || new(Packet).otherLi
 // otherLink goes through the headers that come before a frame, decodes the frame and reports whether it knows the link type.
 func (p *Packet) otherLink(d []byte, link LinkType) bool {
 	at := 0
-	for int(link) < len(leads) && leads[link] != nil {
+	for int(link) < len(leads) && leads[link] != nil { // it ends: a header that leads on to another one has bytes
 		next, n := leads[link](d[at:])
-		switch {
-		case next == nowhere:
-			p.setL2End(d, at+n)
-			return true
-		case at+n > len(d), n == 0 && next <= link && leads[next] != nil:
+		if next == nowhere || at+n > len(d) {
+			if n > 0 {
+				p.setL2End(d, at+n)
+			}
 			return true
 		}
 		link, at = next, at+n
@@ -80,8 +79,8 @@ func (p *Packet) otherLink(d []byte, link LinkType) bool {
 		p.llc(d, at)
 	case LinkFrameRelay:
 		p.frameRelay(d, at)
-	case LinkWireless:
-		p.wireless(d, at)
+	case LinkWireless, linkPadded:
+		p.wireless(d, at, link == linkPadded)
 	default:
 		if link < minEtherType {
 			return false

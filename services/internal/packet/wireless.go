@@ -15,12 +15,13 @@ const (
 	wirelessSeqCtrl = 22   // sequence control, whose lower four bits number fragments
 )
 
-// wireless decodes an IEEE 802.11 data frame at d[at:] that begins an MSDU and is not encrypted: LLC follows.
-func (p *Packet) wireless(d []byte, at int) {
+// wireless decodes an IEEE 802.11 data frame at d[at:] that begins an MSDU and is not encrypted: LLC follows. The header may be padded to words.
+func (p *Packet) wireless(d []byte, at int, padded bool) {
 	if at+24 > len(d) || d[at]&wirelessTypes != wirelessData || d[at]&wirelessNoData != 0 || d[at+1]&wirelessHidden != 0 || d[at+wirelessSeqCtrl]&0x0f != 0 {
 		return
 	}
 	kind, flags := d[at], d[at+1]
+	first := at
 	at += 24
 	if flags&wirelessDS == wirelessDS {
 		at += 6
@@ -35,6 +36,9 @@ func (p *Packet) wireless(d []byte, at int) {
 		if flags&wirelessOrder != 0 {
 			at += 4
 		}
+	}
+	if padded {
+		at += -(at - first) & 3
 	}
 	if flags&wirelessFromDS != 0 {
 		at += meshControl(d, at, mesh)
@@ -57,4 +61,47 @@ func meshControl(d []byte, at int, said bool) int {
 		return 0
 	}
 	return n
+}
+
+// prism follows the header of 144 bytes of a Prism chip's driver, in the byte order of the writer. Others may come in its place, or none.
+func prism(d []byte) (LinkType, int) {
+	if len(d) < 4 {
+		return nowhere, 0
+	}
+	switch be32(d, 0) {
+	case 0x80211001, 0x80211002:
+		return avs(d)
+	case 0x44, 0x41, 0x44000000, 0x41000000:
+		return LinkWireless, 144
+	}
+	return LinkWireless, 0
+}
+
+// avs follows the header of the AVS project's drivers: a magic number and the length.
+func avs(d []byte) (LinkType, int) {
+	if len(d) < 8 {
+		return nowhere, 0
+	}
+	return sized(LinkWireless, be32(d, 4), 8)
+}
+
+// radiotap follows www.radiotap.org: version 0, padding, the length, and words of which each bit stands for a field; the last bit of a word for another word. A flag in the second
+// field, which the first one, of eight bytes, may precede, tells that the header of the frame is padded to words.
+func radiotap(d []byte) (LinkType, int) {
+	const more, clock, flags, padded = 1 << 31, 1, 2, 0x20
+	if len(d) < 8 || d[0] != 0 {
+		return nowhere, 0
+	}
+	fields, at := le32(d, 4), 8
+	for word := fields; word&more != 0 && at+4 <= len(d); at += 4 {
+		word = le32(d, at)
+	}
+	if fields&clock != 0 {
+		at = (at+7)&^7 + 8
+	}
+	next := LinkWireless
+	if fields&flags != 0 && at < len(d) && d[at]&padded != 0 {
+		next = linkPadded
+	}
+	return sized(next, uint32(le16(d, 2)), 8)
 }
