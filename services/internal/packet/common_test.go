@@ -59,7 +59,7 @@ func testCommon(t *testing.T, types []byte, first byte) {
 		taken[p.Proto]++
 		short := p.Headers
 		p.Headers = Headers{Link: LinkEthernet, End: uint32(len(d))}
-		p.ethernet(d)
+		p.ethernet(d, 0)
 		if p.Headers != short {
 			t.Fatalf("%x: the short way gives %+v, the long one %+v", d, short, p.Headers)
 		}

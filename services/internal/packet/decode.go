@@ -18,113 +18,76 @@ func (p *Packet) Decode(link LinkType) {
 		p.otherLink(d, link)
 		return
 	}
-	p.ethernet(d)
+	p.ethernet(d, 0)
 }
 
-func (p *Packet) ethernet(d []byte) {
-	if len(d) < 14 {
+// ethernet decodes a frame that begins at d[at:].
+func (p *Packet) ethernet(d []byte, at int) {
+	if at+14 > len(d) {
 		return
 	}
-	p.Layers = Ethernet
-	p.etherType(d, be16(d, 12), 14)
+	et := be16(d, at+12)
+	if et < minEtherType && p.isl(d, at) {
+		return
+	}
+	p.addresses(d, at)
+	p.etherType(d, et, at+14)
+}
+
+// addresses notes that the frame's addresses, with the type or length field behind them, are at d[at:], if so much is captured.
+func (p *Packet) addresses(d []byte, at int) {
+	p.Layers &^= Ethernet
+	if at+14 <= len(d) {
+		p.Layers |= Ethernet
+		p.MACAt = uint16(at)
+	}
 }
 
 // Known reports whether Decode looks into frames of the link type.
 func (l LinkType) Known() bool { return l == LinkEthernet || new(Packet).otherLink(nil, l) }
 
-// otherLink decodes the link types beside Ethernet and reports whether it knows this one. Families and protocols are those of pcap-linktype(7).
+// otherLink goes through the headers that come before a frame, decodes the frame and reports whether it knows the link type.
 func (p *Packet) otherLink(d []byte, link LinkType) bool {
+	at := 0
+	for int(link) < len(leads) && leads[link] != nil { // it ends: a header that leads on to another one has bytes
+		next, n := leads[link](d[at:])
+		if next == nowhere || at+n > len(d) {
+			if n > 0 {
+				p.setL2End(d, at+n)
+			}
+			return true
+		}
+		link, at = next, at+n
+	}
 	switch link {
+	case LinkEthernet:
+		p.ethernet(d, at)
 	case LinkRaw, LinkRawBSD, LinkRawOBSD:
-		p.rawIP(d)
+		p.rawIP(d, at)
 	case LinkIPv4:
-		p.ip(d, 0)
+		p.ip(d, at)
 	case LinkIPv6:
-		p.ipv6(d, 0)
-	case LinkSLL:
-		if len(d) >= 16 && be16(d, 2) != arphrdNetlink {
-			p.etherType(d, be16(d, 14), 16)
-		}
-	case LinkSLL2:
-		if len(d) >= 20 && be16(d, 8) != arphrdNetlink {
-			p.etherType(d, be16(d, 0), 20)
-		}
-	case LinkNull, LinkLoop:
-		p.loopback(d, link)
+		p.L2End = uint16(at)
+		p.ipv6(d, at)
 	case LinkPPP, LinkPPPHDLC:
-		p.serial(d, 0)
-	case LinkPPPDir:
-		p.serial(d, 1)
+		p.serial(d, at)
 	case LinkPPPoE:
-		p.pppoe(d, 0, etPPPoESession)
+		p.pppoe(d, at, etPPPoESession)
 	case LinkCHDLC:
-		p.serial(d, 0)
+		p.chdlc(d, at)
 	case LinkATM:
-		p.llc(d, 0)
-	case LinkSunATM: // virtual path and circuit after the kind of traffic, of which 2 is LLC
-		if len(d) >= 4 && d[0]&0x0f == 2 {
-			p.llc(d, 4)
-		}
-	case LinkTokenRing:
-		p.tokenRing(d)
-	case LinkFDDI: // frame control, two addresses; of the kinds of frames only that of LLC leads on (ISO 9314-2)
-		if len(d) >= 13 && d[0]&0x70 == 0x50 {
-			p.llc(d, 13)
-		}
+		p.llc(d, at)
 	case LinkFrameRelay:
-		p.frameRelay(d)
-	case LinkWireless:
-		p.wireless(d, 0)
-	case LinkRadiotap:
-		p.radiotap(d)
-	case LinkPrism, LinkAVS:
-		p.prism(d)
-	case LinkPPI:
-		p.perPacket(d)
-	case LinkIPNet: // header of 24 bytes
-		if len(d) >= 24 {
-			p.ip(d, 24)
-		}
-	case LinkNFLog:
-		p.nflog(d)
-	case LinkIPoIB: // global route header or what stands for it, then RFC 4391 section 6
-		if len(d) >= 44 {
-			p.etherType(d, be16(d, 40), 44)
-		}
+		p.frameRelay(d, at)
+	case LinkWireless, linkPadded:
+		p.wireless(d, at, link == linkPadded)
 	default:
 		if link < minEtherType {
 			return false
 		}
-		p.etherType(d, uint16(link), 0)
+		p.etherType(d, uint16(link), at)
 	}
 	return true
-}
-
-// arphrdNetlink marks cooked frames that carry netlink messages and no network protocol.
-const arphrdNetlink = 824
-
-// loopback reads the address family: AF_INET is 2 everywhere, AF_INET6 differs by system (24 NetBSD, OpenBSD and Npcap, 28 FreeBSD,
-// 30 macOS). The byte order of LinkNull is the writer's.
-func (p *Packet) loopback(d []byte, link LinkType) {
-	if len(d) < 4 {
-		return
-	}
-	family := be32(d, 0)
-	if link == LinkNull && family >= 1<<16 {
-		family = family>>24 | family>>8&0xff00 | family<<8&0xff0000 | family<<24
-	}
-	switch family {
-	case 2:
-		p.etherType(d, etIPv4, 4)
-		p.EtherType = 0
-	case 24, 28, 30:
-		p.etherType(d, etIPv6, 4)
-		p.EtherType = 0
-	default:
-		if family >= minEtherType && family < 1<<16 {
-			p.etherType(d, uint16(family), 4)
-		}
-	}
 }
 
 // The EtherTypes that lead on.
@@ -148,6 +111,7 @@ const (
 	etQinQOld      = 0x9100
 	etWCCP         = 0x883e
 	etNSH          = 0x894f
+	etFabricPath   = 0x8903
 )
 
 // etherType goes on at d[at:] with what the type field et announces: tags and shims, then one network protocol.
@@ -231,18 +195,12 @@ func (p *Packet) arp(d []byte, at int) {
 
 // length decodes an 802.3 frame: n is the length of what follows the type field, n = 0 stands for an unknown type.
 func (p *Packet) length(d []byte, n uint16, at int) {
-	if p.Link == LinkSLL || p.Link == LinkSLL2 {
-		if n != 4 { // 802.2 LLC; other small values are protocols without LLC, such as Novell raw 802.3
-			return
-		}
-	} else {
-		if n == 0 && p.VLANs == 0 {
-			return
-		}
-		if end := at + int(n); end < len(d) {
-			p.End = uint32(end)
-			d = d[:end]
-		}
+	if n == 0 && p.VLANs == 0 {
+		return
+	}
+	if end := at + int(n); end < len(d) {
+		p.End = uint32(end)
+		d = d[:end]
 	}
 	p.EtherType = 0
 	p.llc(d, at)
@@ -310,16 +268,23 @@ func (p *Packet) pppoe(d []byte, at int, et uint16) {
 // serial decodes what a synchronous line carries: PPP, whose address and control fields may be left out (RFC 1661, 6.6), or Cisco HDLC, told by
 // its first byte.
 func (p *Packet) serial(d []byte, at int) {
-	if at+4 > len(d) {
+	if at+2 > len(d) {
 		return
 	}
 	switch {
-	case d[at] == 0x0f || d[at] == 0x8f || p.Link == LinkCHDLC:
-		p.etherType(d, be16(d, at+2), at+4)
-	case be16(d, at) == 0xff03:
+	case d[at] == 0x0f || d[at] == 0x8f:
+		p.chdlc(d, at)
+	case d[at] == 0xff:
 		p.ppp(d, at+2)
 	default:
 		p.ppp(d, at)
+	}
+}
+
+// chdlc decodes Cisco HDLC: address, control, EtherType.
+func (p *Packet) chdlc(d []byte, at int) {
+	if at+4 <= len(d) {
+		p.etherType(d, be16(d, at+2), at+4)
 	}
 }
 

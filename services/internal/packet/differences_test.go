@@ -55,20 +55,38 @@ var differences = []difference{
 		func(_ sample, _ *packet.Packet, r row) bool {
 			return strings.Contains(r.get("frame.protocols"), "pwethheuristic")
 		}},
-	{"", "ISL, known by its destination address, is not decoded",
-		func(_ sample, p *packet.Packet, r row) bool {
-			return strings.HasPrefix(r.get("frame.protocols"), "eth:eth:")
+	{"", "tshark looks behind the preamble of an mPacket only if the check sequence is captured and right",
+		func(s sample, _ *packet.Packet, r row) bool {
+			return r.get("frame.protocols") == "fpp" || r.get("frame.protocols") == "fpp:data"
 		}},
-	{"", "PPP in BSD loopback frames and Ethernet in cooked frames are not decoded",
-		func(_ sample, _ *packet.Packet, r row) bool {
-			return strings.HasPrefix(r.get("frame.protocols"), "null:ppp") || strings.HasPrefix(r.get("frame.protocols"), "sll:eth:")
+	{"", "tshark wants some bytes more: the first 8 of raw IP, where it looks for PPP, all of a packet in ipnet, and the first 70 of Juniper's secure tunnels",
+		func(s sample, _ *packet.Packet, r row) bool {
+			protocols := r.get("frame.protocols")
+			return len(s.data) < int(s.wire) && (strings.HasSuffix(protocols, "raw") || strings.HasPrefix(protocols, "ipnet") || protocols == "juniper")
+		}},
+	{"", "tshark wants the check sequence behind GFP, and the delimiter behind Fibre Channel",
+		func(s sample, _ *packet.Packet, r row) bool {
+			protocols := r.get("frame.protocols")
+			return len(s.data) < int(s.wire) && (protocols == "gfp" || protocols == "fcsof")
+		}},
+	{"eth.", "the addresses before what DOCSIS encrypts are those of no Ethernet header",
+		func(s sample, p *packet.Packet, r row) bool { return r.get("frame.protocols") == "docsis" }},
+	{"", "TCP and UDP that come without IP are not looked at",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return strings.Contains(r.get("frame.protocols"), "vpp-opaque2:tcp") || strings.Contains(r.get("frame.protocols"), "vpp-opaque2:udp")
+		}},
+	{"", "tshark takes AAL5 without LLC in ERF for LAN emulation",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return strings.HasPrefix(r.get("frame.protocols"), "erf:atm:lane")
 		}},
 	{"tcp.payload", "tshark gives up at TCP options that make no sense",
 		func(_ sample, _ *packet.Packet, r row) bool { return r.get("_ws.malformed") != "" }},
 	{"vxlan.vni", "VXLAN without the flag that says so has no network identifier",
 		func(_ sample, p *packet.Packet, r row) bool { return p.Data[p.Payload]&8 == 0 }},
-	{"geneve.vni", "Geneve of a version other than 0 is none",
-		func(_ sample, p *packet.Packet, r row) bool { return p.Data[p.Payload]>>6 != 0 }},
+	{"", "Geneve of a version other than 0 is none",
+		func(_ sample, p *packet.Packet, r row) bool {
+			return strings.Contains(r.get("frame.protocols"), "geneve") && p.Tunnel == packet.NoTunnel && int(p.Payload) < len(p.Data) && p.Data[p.Payload]>>6 != 0
+		}},
 	{"gtp.teid", "messages that are not of GTP-U are none, even where tshark finds GTP in them",
 		func(_ sample, p *packet.Packet, r row) bool { return p.Tunnel == 0 }},
 	{"erspan.spanid", "tshark gives up at the routing entries of GRE",

@@ -10,13 +10,19 @@ func (p *Packet) HasTTL() bool { return p.Have >= 9 || p.Layers&(IPv6|PartIPv6) 
 
 // TPID returns the tag protocol id of tag i, 0 being the outermost: 0x8100, 0x88a8 or 0x9100. Valid for i < VLANs.
 func (p *Packet) TPID(i int) uint16 {
+	tpid := uint16(0)
 	switch {
-	case i == 0 && p.Link == LinkSLL2:
-		return be16(p.Data, 0)
+	case i == 0 && p.Link == LinkSLL2 && p.VLANAt == 20:
+		tpid = be16(p.Data, 0)
 	case i == 0 && p.VLANAt == 0: // Inner began with the tag
-		return uint16(p.Link)
+		tpid = uint16(p.Link)
+	default:
+		tpid = be16(p.Data, int(p.VLANAt)+4*i-2)
 	}
-	return be16(p.Data, int(p.VLANAt)+4*i-2)
+	if tpid != etQinQ && tpid != etQinQOld { // some link types have other bytes between an EtherType and what it announces
+		return etVLAN
+	}
+	return tpid
 }
 
 // DSAP returns the destination service access point. Valid if Layers has LLC.

@@ -22,7 +22,7 @@ var gopacketLinks = map[packet.LinkType]gopacket.Decoder{
 }
 
 // gopacketWrong are crafted frames that gopacket reads otherwise, and tshark as we do.
-var gopacketWrong = []string{"snap oui 080007", "snap oui 00000c", "snap oui 1", "pppoe ff03", "arp atm", "sll 824 netlink"}
+var gopacketWrong = []string{"isl", "snap oui 080007", "snap oui 00000c", "snap oui 1", "pppoe ff03", "arp atm", "sll 824 netlink"}
 
 // secondOpinion returns what gopacket finds up to the first layer-4 header, one line per layer; ok is false where it gives up or panics.
 func secondOpinion(s sample) (text string, ok bool) {

@@ -1,9 +1,9 @@
 package packet
 
 // rawIP decodes IPv4 or IPv6 by the version.
-func (p *Packet) rawIP(d []byte) {
-	if len(d) > 0 && (d[0]>>4 == 4 || d[0]>>4 == 6) {
-		p.ip(d, 0)
+func (p *Packet) rawIP(d []byte, at int) {
+	if at < len(d) && (d[at]>>4 == 4 || d[at]>>4 == 6) {
+		p.ip(d, at)
 	}
 }
 

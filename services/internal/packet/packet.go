@@ -11,12 +11,12 @@ import "encoding/binary"
 // A LinkType says what a frame begins with. The values are those of pcap-linktype(7).
 type LinkType uint16
 
-// The link types that Decode understands. Frames of any other link type have no layer. Values from 0x0600 on are EtherTypes, which no
-// savefile uses as link types: the frame begins with what the EtherType stands for. Inner needs them.
+// The link types that have a name here; Decode understands those of the table leads too. Frames of any other link type have no layer. Values from 0x0600 on
+// are EtherTypes, which no savefile uses as link types: the frame begins with what the EtherType stands for. Inner needs them, and what leads to one.
 const (
 	LinkNull       LinkType = 0   // BSD loopback: address family in the byte order of the writer
 	LinkEthernet   LinkType = 1   // Ethernet, without preamble and FCS
-	LinkTokenRing  LinkType = 6   // IEEE 802.5
+	LinkTokenRing  LinkType = 6   // Token Ring
 	LinkPPP        LinkType = 9   // PPP, with or without HDLC-like framing
 	LinkFDDI       LinkType = 10  // FDDI
 	LinkRawBSD     LinkType = 12  // LinkRaw as most BSDs number it
@@ -30,11 +30,9 @@ const (
 	LinkFrameRelay LinkType = 107 // Frame Relay
 	LinkLoop       LinkType = 108 // OpenBSD loopback: address family in network byte order
 	LinkSLL        LinkType = 113 // Linux cooked capture v1
-	LinkPrism      LinkType = 119 // IEEE 802.11 after a header of Prism drivers
-	LinkSunATM     LinkType = 123 // ATM as SunATM shows it
+	LinkPrism      LinkType = 119 // IEEE 802.11 after a header of a Prism chip's driver
 	LinkRadiotap   LinkType = 127 // IEEE 802.11 after a radiotap header
-	LinkAVS        LinkType = 163 // IEEE 802.11 after an AVS header
-	LinkPPI        LinkType = 192 // Per-Packet Information before a frame of another link type
+	LinkAVS        LinkType = 163 // IEEE 802.11 after the header of the AVS project
 	LinkPPPDir     LinkType = 204 // PPP after a byte that tells the direction
 	LinkIPNet      LinkType = 226 // Solaris ipnet
 	LinkIPv4       LinkType = 228 // raw IPv4
@@ -73,7 +71,7 @@ type Layers uint32
 
 // The layers. A bit says that the layer's fixed header, or the part of it that is named here, is captured.
 const (
-	Ethernet      Layers = 1 << iota // destination and source MAC address at offset 0, and the type or length field
+	Ethernet      Layers = 1 << iota // destination and source MAC address at Packet.MACAt, and the type or length field
 	VLAN                             // at least one tag; see Packet.VLANs
 	LLC                              // DSAP, SSAP and control at Packet.LLCAt, after an 802.3 length field on Ethernet
 	SNAP                             // LLC/SNAP; EtherType holds its protocol id if the OUI is one that carries EtherTypes
@@ -146,23 +144,24 @@ type Headers struct {
 	Have      uint8      // bytes of the fixed IP header that are captured and make sense: 20 or 40, fewer with PartIPv4 and PartIPv6, whose accessors may be used as far as it goes
 	Proto     uint8      // IP protocol number; the last one after IPv6 extension headers; known on every fragment; see HasProto
 	TCPBits   uint8      // what TCPFlags returns where Proto is TCP; else 0
-	End       uint32     // end of the captured IP packet, without padding; len(Data) where there is no IP
 	Tunnel    TunnelKind // the tunnel whose header is captured; Layers has Tunnel if something of what it carries is, too
+	End       uint32     // end of the captured IP packet, without padding; len(Data) where there is no IP
 	InnerLink LinkType   // link type of what Inner decodes
 	InnerAt   uint16     // where it begins
 	SrcPort   uint16     // TCP, UDP, SCTP. For later fragments the flow table fills them in from the first one
 	DstPort   uint16
 	Shim      uint16 // EtherType of the first header beside VLAN tags that led on to another EtherType, such as HSR's; 0 where there is none
+	MACAt     uint16 // MAC addresses; 0 unless the Ethernet frame comes after another header
 }
 
 // Ports reports whether SrcPort and DstPort are known.
 func (p *Packet) Ports() bool { return p.Layers&(TCP|UDP|SCTP) != 0 }
 
 // DstMAC returns the destination MAC address in the low 48 bits. Valid if Layers has Ethernet.
-func (p *Packet) DstMAC() uint64 { return mac(p.Data[0:6]) }
+func (p *Packet) DstMAC() uint64 { return mac(p.Data[p.MACAt:]) }
 
 // SrcMAC returns the source MAC address in the low 48 bits. Valid if Layers has Ethernet.
-func (p *Packet) SrcMAC() uint64 { return mac(p.Data[6:12]) }
+func (p *Packet) SrcMAC() uint64 { return mac(p.Data[int(p.MACAt)+6:]) }
 
 func mac(b []byte) uint64 {
 	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:6]))

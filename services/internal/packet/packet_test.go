@@ -78,6 +78,9 @@ func TestCrafted(t *testing.T) {
 		p := s.decode()
 		for ok := true; ok; ok = p.Inner(p) {
 			fmt.Fprintf(&b, "layers %#x type %#04x end %d of %d\n%s", uint32(p.Layers), p.EtherType, p.End, p.Len, opinion(p))
+			if p.MACAt != 0 {
+				fmt.Fprintf(&b, "addresses at %d\n", p.MACAt)
+			}
 			if p.Shim != 0 {
 				fmt.Fprintf(&b, "shim %#04x\n", p.Shim)
 			}
@@ -104,7 +107,7 @@ func TestCrafted(t *testing.T) {
 // use calls every accessor that the layers allow and checks that offsets lie within the data.
 func use(t testing.TB, p *packet.Packet) {
 	n := uint32(len(p.Data))
-	for _, at := range []uint16{p.VLANAt, p.MPLSAt, p.LLCAt, p.PPPoEAt, p.L2End, p.L3, p.FragAt, p.L4, p.Payload, p.InnerAt} {
+	for _, at := range []uint16{p.VLANAt, p.MPLSAt, p.LLCAt, p.PPPoEAt, p.L2End, p.L3, p.FragAt, p.MACAt, p.L4, p.Payload, p.InnerAt} {
 		if uint32(at) > n {
 			t.Fatalf("offset %d lies beyond %d bytes: %+v", at, n, p)
 		}

@@ -18,7 +18,7 @@ var shims = [...]shim{
 	{0x8909, 6, nil},      // Cisco MetaData: version, length, one option with a security group
 	{0x88e7, 4 + 12, nil}, // I-TAG of PBB: IEEE 802.1Q, 9.7; the customer's addresses follow
 	{etTEB, 12, nil},
-	{0x8903, 2 + 12, nil}, // Cisco FabricPath: tag, then the addresses of the frame that it carries
+	{etFabricPath, 2 + 12, nil}, // Cisco FabricPath: tag, then the addresses of the frame that it carries
 	{0x22f3, 0, trill},
 	{0x4305, 0, batman},
 	{0x88e5, 0, macsec},
@@ -40,6 +40,9 @@ func FixedShims() iter.Seq2[uint16, int] {
 func (p *Packet) shim(d []byte, et uint16, at int) (next uint16, to int, ok bool) {
 	for i := range shims {
 		if s := &shims[i]; s.etherType == et {
+			if et == etFabricPath { // numbers of switches came in the place of addresses
+				p.addresses(d, at+2)
+			}
 			if s.size > 0 {
 				next, to = typeAt(d, at+s.size)
 			} else {
