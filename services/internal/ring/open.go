@@ -369,7 +369,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 	}
 	r.shut = true
 	r.mu.Unlock()
-	err = errors.Join(err, r.closeFiles())
+	err = errors.Join(err, r.reader.Closing(r.closeFiles))
 	if !asked {
 		r.readers.Wait() // for who has just left
 		memory = r.memory

@@ -19,6 +19,15 @@ type Reader struct {
 	mu      sync.Mutex
 	idle    []*context
 	refused bool // the kernel makes none
+
+	submitting sync.RWMutex // held for reading from a file's descriptor to the kernel's having the file
+}
+
+// Closing calls f, which closes files that may be read from: no descriptor of theirs is used after it, when it may be that of another file.
+func (r *Reader) Closing(f func() error) error {
+	r.submitting.Lock()
+	defer r.submitting.Unlock()
+	return f()
 }
 
 // A Piece is to be read from At on, whole pages of a file to memory that begins at a page and is not on Go's heap.
@@ -162,18 +171,9 @@ func (r *Reader) read(pieces []Piece, done func(int, error)) (left uint64) {
 	if c == nil {
 		return left
 	}
-	n := 0
-	for i := range pieces {
-		n += c.add(n, i, &pieces[i])
-	}
-	sent := 0
-	for sent < n {
-		more, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, c.id, uintptr(n-sent), uintptr(unsafe.Pointer(&c.refs[sent])))
-		if errno != 0 || more == 0 {
-			break // the others are read in the ordinary way
-		}
-		sent += int(more)
-	}
+	r.submitting.RLock()
+	sent := c.submit(pieces)
+	r.submitting.RUnlock()
 	ok, whole := c.wait(sent, pieces, done)
 	runtime.KeepAlive(pieces)
 	if ok {
@@ -182,6 +182,22 @@ func (r *Reader) read(pieces []Piece, done func(int, error)) (left uint64) {
 		c.close() // which waits until the kernel writes to no piece any more
 	}
 	return left &^ whole
+}
+
+// submit gives pieces to the kernel, and returns how many it took.
+func (c *context) submit(pieces []Piece) (sent int) {
+	n := 0
+	for i := range pieces {
+		n += c.add(n, i, &pieces[i])
+	}
+	for sent < n {
+		more, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, c.id, uintptr(n-sent), uintptr(unsafe.Pointer(&c.refs[sent])))
+		if errno != 0 || more == 0 {
+			break // the others are read in the ordinary way
+		}
+		sent += int(more)
+	}
+	return sent
 }
 
 // add makes piece i request n, and returns 1 if it can be one.

@@ -3,6 +3,7 @@ package aio
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -99,4 +100,46 @@ func TestClosed(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A file that is closed while it is read has its own bytes or the error of that, and never those of the file that has its descriptor next.
+func TestClosing(t *testing.T) {
+	dir := files.Directory(t.TempDir())
+	var r Reader
+	defer r.Close()
+	page := pages(t, files.PageSize)
+	buffers := pages(t, 4*files.PageSize)
+	for round := range 50 {
+		f, err := dir.Create(fmt.Sprint("x", round), files.PageSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page[0] = byte(round + 1)
+		if _, err := f.WriteAt(page, 0); err != nil {
+			t.Fatal(err)
+		}
+		var wait sync.WaitGroup
+		for g := range 4 {
+			b := buffers[g*files.PageSize:][:files.PageSize]
+			wait.Go(func() {
+				for closed := false; !closed; {
+					r.Read([]Piece{{f, b, 0}}, func(_ int, err error) {
+						if closed = errors.Is(err, os.ErrClosed); !closed && (err != nil || b[0] != byte(round+1)) {
+							t.Errorf("%d, want %d, %v", b[0], round+1, err)
+							closed = true
+						}
+					})
+				}
+			})
+		}
+		if err := r.Closing(f.Close); err != nil {
+			t.Error(err)
+		}
+		next, err := dir.Create(fmt.Sprint("y", round), files.PageSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Wait()
+		next.Close()
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -127,7 +128,7 @@ func openDirect(path string, mode int) (*OSFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OSFile{f, direct}, nil
+	return &OSFile{File: f, Direct: direct}, nil
 }
 
 // Remove implements Store.
@@ -155,10 +156,22 @@ func ringFile(name string) bool {
 type OSFile struct {
 	*os.File
 	Direct bool // past the page cache
+	closed atomic.Bool
 }
 
-// Descriptor returns what the kernel knows the file by; ok is false if it goes through the page cache.
-func (f *OSFile) Descriptor() (fd int, ok bool) { return int(f.Fd()), f.Direct }
+// Descriptor returns what the kernel knows the file by, until it is closed; ok is false if it is, or if it goes through the page cache.
+func (f *OSFile) Descriptor() (fd int, ok bool) {
+	if f.closed.Load() || !f.Direct {
+		return -1, false
+	}
+	return int(f.Fd()), true
+}
+
+// Close implements File.
+func (f *OSFile) Close() error {
+	f.closed.Store(true)
+	return f.File.Close()
+}
 
 // Sync implements File.
 func (f *OSFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
