@@ -60,7 +60,7 @@ kernel-update: ## take the newest kernel, boot loader and tools of Debian into t
 web: webui/bundle/index.html ## bundle the page
 
 webui/bundle/index.html: webui/app/package-lock.json $(shell find webui/app -name node_modules -prune -o -type f -print 2>/dev/null)
-	cd webui/app && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+	cd webui/app && npm ci --no-audit --no-fund --loglevel=error --fetch-retries=5 && npm run --silent build
 
 # The product as a whole is tested alone: it has to answer in time.
 test: tools web lint ## everything CI runs; ends with a table of skipped tests

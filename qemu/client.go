@@ -186,4 +186,4 @@ func (d *Download) Wait() ([]byte, error) {
 }
 
 // endTimeout is how long a capture may take whose packets were all sent.
-const endTimeout = time.Minute
+const endTimeout = 3 * time.Minute

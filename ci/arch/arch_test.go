@@ -124,6 +124,7 @@ var allowed = map[string][]string{
 
 	"webui/server": {"services/api", "services/config", "services/durable", "webui", "webui/mdns"},
 	"ci/need":      {},
+	"ci/pace":      {},
 	"ci/rig":       {"ci/need"},
 	"ci/device":    {"ci/need", "ci/rig"},
 	"qemu":         {"ci/need", "services/api"},

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 
 	"galvo/ci/device"
 	"galvo/ci/need"
+	"galvo/ci/pace"
 	"galvo/ci/rig"
 	"galvo/services/api"
 )
@@ -98,7 +98,7 @@ func sameFrames(t *testing.T, what string, got, want [][]byte) {
 	}
 }
 
-func play(t *testing.T, tx *rig.End, frames []rig.Frame, rate float64) uint64 {
+func play(t testing.TB, tx *rig.End, frames []rig.Frame, rate float64) uint64 {
 	t.Helper()
 	report, err := (&rig.Player{To: tx, Rate: rate}).Play(context.Background(), frames)
 	if err != nil || report.Errors > 0 {
@@ -232,7 +232,33 @@ func TestSlowClientsAndManyCaptures(t *testing.T) {
 	}
 }
 
+// away is how long a service may be away that was killed, on a machine that has nothing else to do.
+const away = 2 * time.Second
+
+// kill kills a service and waits until it is back. If that takes too long it is tried again when the test has no more use for the device: the best time counts.
 func (d *tested) kill(role string) {
+	d.t.Helper()
+	took := d.killOnce(role)
+	if took <= away {
+		return
+	}
+	d.t.Cleanup(func() {
+		if d.t.Failed() {
+			return
+		}
+		first, limit := true, time.Duration(pace.Slowness()*float64(away))
+		pace.Within(d.t, limit, func() time.Duration {
+			if !first {
+				took = d.killOnce(role)
+			}
+			first = false
+			return took
+		})
+	})
+}
+
+// killOnce kills a service and returns how long it was away.
+func (d *tested) killOnce(role string) time.Duration {
 	d.t.Helper()
 	pid := d.Service(role)
 	if pid == 0 {
@@ -247,21 +273,9 @@ func (d *tested) kill(role string) {
 		var s api.Status
 		return d.call("GET", "/api/v1/status", nil, &s) == nil && s.State == "ok"
 	})
-	took, limit := time.Since(killed), time.Duration(float64(2*time.Second)*crowd())
+	took := time.Since(killed)
 	d.t.Logf("%s was back after %s", role, took)
-	if took > limit {
-		d.t.Errorf("%s was back after %s, want %s at most: 2 s, and in proportion more on a machine that has more to do than its processors can", role, took, limit)
-	}
-}
-
-// crowd returns how many programs there are for each processor, on the average of the last minute, and at least 1.
-func crowd() float64 {
-	b, err := os.ReadFile("/proc/loadavg")
-	var load float64
-	if _, scanErr := fmt.Sscan(string(b), &load); err != nil || scanErr != nil {
-		return 1
-	}
-	return max(1, load/float64(runtime.NumCPU()))
+	return took
 }
 
 func TestKilledEngine(t *testing.T) {
@@ -436,32 +450,25 @@ func TestRemoteCapture(t *testing.T) {
 		got  func(n int) bool
 	}{
 		{[]string{"-max-packets", "100"}, "captured=100 dropped=0 ", func(n int) bool { return n == 100 }},
-		{[]string{"-duration", "1500ms", "-filter", "l4Protocol == TCP"}, " dropped=0 ", func(n int) bool { return n > 1000 && n < 3000 }},
+		{[]string{"-filter", "l4Protocol == TCP", "-duration"}, " dropped=0 ", func(n int) bool { return n > 1000 && n < 3000 }},
 		{[]string{"-max-bytes", "50000", "-snaplen", "60"}, " bytes=4", func(n int) bool { return n > 800 && n < 3000 }},
 	} {
-		file := filepath.Join(t.TempDir(), "remote.pcapng")
-		cmd := exec.Command(d.Galvo, append([]string{"capture", "-k", "-d", d.URL, "-w", file}, c.args...)...)
-		cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+device.Password)
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		if err := d.Netns.Start(cmd); err != nil {
-			t.Fatal(err)
-		}
-		d.wait("the capture runs", func() bool {
-			list := d.captures().Captures
-			return len(list) == 1 && list[0].State == "running"
+		pace.Patiently(t, func(times time.Duration) error {
+			args := slices.Clone(c.args)
+			if args[len(args)-1] == "-duration" { // which must be enough for the frames to come
+				args = append(args, (times * 1500 * time.Millisecond).String())
+			}
+			last, n := d.takeRemotely(tx, frames, args...)
+			if strings.Contains(last, c.want) && c.got(n) {
+				return nil
+			}
+			err := fmt.Errorf("galvo capture %s: %d packets, and the last line is %q, want %q in it", args, n, last, c.want)
+			if len(args) == len(c.args) {
+				t.Error(err)
+				return nil
+			}
+			return err
 		})
-		play(t, tx, frames, 0)
-		if err := cmd.Wait(); err != nil {
-			t.Fatalf("galvo capture %s: %v: %s", c.args, err, &said)
-		}
-		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
-		if last := lines[len(lines)-1]; !strings.Contains(last, c.want) {
-			t.Errorf("galvo capture %s: the last line is %q, want %q in it", c.args, last, c.want)
-		}
-		if n := len(framesOf(t, file)); !c.got(n) {
-			t.Errorf("galvo capture %s: %d packets", c.args, n)
-		}
 	}
 	for _, c := range []struct {
 		args []string
@@ -482,6 +489,30 @@ func TestRemoteCapture(t *testing.T) {
 			t.Errorf("galvo %s: said %q, without the counters", c.args, said)
 		}
 	}
+}
+
+// takeRemotely plays frames while galvo capture runs beside the device, and returns the last line that it said, and how many packets it wrote.
+func (d *tested) takeRemotely(tx *rig.End, frames []rig.Frame, args ...string) (last string, packets int) {
+	d.t.Helper()
+	file := filepath.Join(d.t.TempDir(), "remote.pcapng")
+	cmd := exec.Command(d.Galvo, append([]string{"capture", "-k", "-d", d.URL, "-w", file}, args...)...)
+	cmd.Env = append(os.Environ(), "GALVO_PASSWORD="+device.Password)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	before := len(d.finished().Captures)
+	if err := d.Netns.Start(cmd); err != nil {
+		d.t.Fatal(err)
+	}
+	d.wait("the capture runs, or has run", func() bool {
+		list := d.captures().Captures
+		return len(list) == 1 && list[0].State == "running" || len(d.finished().Captures) > before
+	})
+	play(d.t, tx, frames, 0)
+	if err := cmd.Wait(); err != nil {
+		d.t.Fatalf("galvo capture %s: %v: %s", args, err, &said)
+	}
+	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+	return lines[len(lines)-1], len(framesOf(d.t, file))
 }
 
 // remote runs a command of the binary beside the device, and returns its exit code and what it said.
@@ -508,20 +539,20 @@ func TestStreamIsAlive(t *testing.T) {
 		info, err := os.Stat(dl.file)
 		return err == nil && info.Size() > 0
 	})
-	info, _ := os.Stat(dl.file)
-	play(t, tx, rig.Mix(9, 1), 0)
-	sent := time.Now()
-	for {
-		now, err := os.Stat(dl.file)
-		if err == nil && now.Size() > info.Size() {
-			break
+	pace.Within(t, 2*time.Second, func() time.Duration {
+		before, err := os.Stat(dl.file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if time.Since(sent) > 2*time.Second {
-			t.Fatal("the packet did not come within 2 s")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Logf("the packet came out after %s", time.Since(sent))
+		play(t, tx, rig.Mix(9, 1), 0)
+		sent := time.Now()
+		d.wait("the packet comes out", func() bool {
+			now, err := os.Stat(dl.file)
+			return err == nil && now.Size() > before.Size()
+		})
+		t.Logf("the packet came out after %s", time.Since(sent))
+		return time.Since(sent)
+	})
 	d.end(dl)
 }
 

@@ -155,6 +155,14 @@ func TestRing(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(d.State, "data", ".galvo", "rings", "*")); len(left) > 0 {
 		t.Errorf("left of a deleted ring: %v", left)
 	}
+	// What is captured from an analysis is what was analysed, not what another ring of that name has.
+	d.makeRing(api.RingRequest{Name: "office", SizeBytes: 64 << 20})
+	d.must("POST", "/api/v1/slots", api.SlotRequest{Ring: &api.RingInterval{Name: "office", StartTime: 1}}, &slot)
+	d.must("DELETE", "/api/v1/rings/office", nil, nil)
+	d.makeRing(api.RingRequest{Name: "office", SizeBytes: 64 << 20})
+	if status, b := d.raw("GET", api.CaptureURLPath+"?mm-id=:1", nil); status != http.StatusConflict || !strings.Contains(string(b), "was deleted") {
+		t.Errorf("a capture from the analysis of a ring that was deleted: %d %s", status, b)
+	}
 }
 
 // callOf returns the Call-ID of a call.
@@ -236,5 +244,36 @@ func TestRingRules(t *testing.T) {
 	}
 	if status, b := d.raw(http.MethodGet, api.CaptureURLPath+"?ring=rules", nil); status != http.StatusBadRequest {
 		t.Errorf("ring without fromCaptureBuffer: %d %s", status, fmt.Sprint(string(b)))
+	}
+}
+
+// A capture from the past that ends by the clock while packets come has every one up to its end time.
+func TestRingEndsByClock(t *testing.T) {
+	need.Tool(t, "curl")
+	tx, rx := rig.VethFor(t)
+	d := start(t, rx.Netns, twoWorkers+"[captures]\nqueueBytes = 64000000\n", rx.Name)
+	d.portsUp(1)
+	d.storageReady()
+	d.makeRing(api.RingRequest{Name: "office", SizeBytes: 128 << 20})
+	frames := rig.Mix(41, 20_000)
+	sent, told := uint64(0), 0
+	for range 4 {
+		played := make(chan uint64)
+		go func() { played <- play(t, tx, frames, 10_000) }()
+		d.wait("packets come", func() bool { return d.ring("office").Packets > sent })
+		from := time.Now().Add(-time.Second).UnixMicro()
+		to := from + 1_700_000
+		query := url.Values{"startTime": {fmt.Sprint(from)}, "endTime": {fmt.Sprint(to)}}
+		got := framesOf(t, d.past(query))
+		sent += <-played
+		d.wait("everything is recorded", func() bool { return d.ring("office").Packets == sent })
+		want := framesOf(t, d.past(query))
+		if len(want) > 0 && d.ring("office").Newest > to {
+			told++ // packets came before and after the end
+		}
+		sameFrames(t, "up to the end", got, want)
+	}
+	if told == 0 {
+		t.Error("the comparison says nothing")
 	}
 }

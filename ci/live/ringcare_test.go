@@ -243,4 +243,36 @@ func TestRingRulesFollowGroups(t *testing.T) {
 		r := d.ring("groups")
 		return r.State == "recording" && strings.Contains(r.Reason, "rule 1")
 	})
+	// Other rules: what was recorded stays, and what comes is recorded by them, also in the next life of the engine.
+	type rules struct {
+		Rules []api.RingRule `json:"rules"`
+	}
+	other := rules{[]api.RingRule{{Type: "all", Action: "discard"}}}
+	if err := d.call("PUT", "/api/v1/rings/groups/rules", rules{[]api.RingRule{{Type: "ip", Value: "10.0.0.300", Action: "full"}}}, nil); err == nil || api.ErrorOf(err).Kind != api.BadExpression {
+		t.Errorf("a rule that makes no sense: %v", err)
+	}
+	if err := d.call("PUT", "/api/v1/rings/none/rules", other, nil); err == nil || api.ErrorOf(err).Kind != api.NotFound {
+		t.Errorf("rules of a ring that there is not: %v", err)
+	}
+	var before api.Ring
+	d.must("PUT", "/api/v1/rings/groups/rules", other, &before)
+	if len(before.Rules) != 1 || before.Rules[0].Action != "discard" || before.Reason != "" || before.Packets < 2000 {
+		t.Errorf("%+v", before)
+	}
+	discards := func() (all bool) {
+		before := d.ring("groups")
+		sent := play(t, tx, frames[:100], 20_000)
+		d.wait("they are looked at", func() bool {
+			r := d.ring("groups")
+			return r.Packets+r.Discarded >= before.Packets+before.Discarded+sent
+		})
+		return d.ring("groups").Discarded == before.Discarded+sent
+	}
+	d.wait("the rules are in force", discards)
+	d.kill("engine")
+	d.recording("groups")
+	d.portsUp(1)
+	if !discards() {
+		t.Errorf("the rules are forgotten: %+v", d.ring("groups"))
+	}
 }

@@ -46,6 +46,7 @@ func open(t *testing.T, d *wired) *tab {
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(nsenter),
+		chromedp.WSURLReadTimeout(device.Patience),
 		chromedp.NoSandbox, // Chromium's sandbox refuses root
 		chromedp.DisableGPU,
 		chromedp.IgnoreCertErrors,

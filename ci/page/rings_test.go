@@ -51,6 +51,23 @@ func useRings(p *tab, d *wired) {
 	p.shows("table[aria-label='Packet ring buffers']", "recording")
 	p.quiet("400")
 
+	p.press("Packet ring buffers", "Rules\u2026")
+	p.shows("dialog h2", "Rules of the ring office")
+	if v := eval[string](p, "document.querySelector('.rule input.grow').value"); v != "4000" {
+		p.t.Errorf("the ring's rule is shown as VLAN %q", v)
+	}
+	p.pick("Value", "5000")
+	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
+	p.shows(".rule [role=alert]", "Rule 1")
+	p.accessible()
+	p.picture("rules")
+	p.pick("Value", "4001")
+	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
+	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Packet ring buffers'] summary")))
+	p.shows("table[aria-label='Packet ring buffers']", "outer VLAN 4001: first 128 bytes")
+	p.quiet("400")
+
 	traffic := rig.Mix(7, 4000)
 	var want []string
 	for _, f := range traffic {
@@ -58,7 +75,11 @@ func useRings(p *tab, d *wired) {
 			want = append(want, string(f.Data))
 		}
 	}
-	before := number(p.cell("Ports", 2, "Packets"))
+	before := 0
+	device.Wait(p.t, "the page shows all that was received", func() bool {
+		before = eval[int](p, `fetch("/api/v1/ports").then((r) => r.json()).then((ports) => ports[1].rxPackets)`)
+		return number(p.cell("Ports", 2, "Packets")) == before
+	})
 	if err := d.play(context.Background(), 2, 0, traffic); err != nil {
 		p.t.Fatal(err)
 	}

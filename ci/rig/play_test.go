@@ -20,7 +20,7 @@ func listen(t *testing.T, e *End) func() []byte {
 		}
 		return errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
-			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}),
+			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}),
 			unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: e.Index, Protocol: 0x0300}), // ETH_P_ALL in network byte order
 		)
 	}); err != nil {

@@ -91,7 +91,11 @@ type End struct {
 	Index int
 }
 
-// Veth makes a pair of interfaces, both up, without any offload that changes frames, and returns them in the order of the names.
+// upTime is how long a new pair may take to come up, which takes milliseconds.
+const upTime = time.Minute
+
+// Veth makes a pair of interfaces, both up, without any offload that changes frames, and returns them in the order of the names. Frames go through: before its carrier is
+// there an end drops what a program sends and says that it was sent.
 // Names must be unique within their namespace. mtu is in bytes, 0 means 9216: enough for jumbo frames with tags.
 func Veth(a *Netns, nameA string, b *Netns, nameB string, mtu int) (endA, endB *End, err error) {
 	if mtu == 0 {
@@ -109,6 +113,13 @@ func Veth(a *Netns, nameA string, b *Netns, nameB string, mtu int) (endA, endB *
 	for _, e := range []*End{endA, endB} {
 		if err := e.Netns.Run(e.setUp); err != nil {
 			return nil, nil, fmt.Errorf("set up veth %s: %w", e.Name, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), upTime)
+	defer cancel()
+	for _, e := range []*End{endA, endB} {
+		if err := e.WaitUp(ctx); err != nil {
+			return nil, nil, fmt.Errorf("wait for veth %s: %w", e.Name, err)
 		}
 	}
 	return endA, endB, nil

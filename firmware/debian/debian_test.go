@@ -122,6 +122,32 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// A download that the network breaks is begun again, a few times.
+func TestBrokenDownload(t *testing.T) {
+	content := deb(t, map[string]string{"a": "b"}, nil)
+	ways := map[string]func(http.ResponseWriter){
+		"busy":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"cut off":   func(w http.ResponseWriter) { w.Write(content[:10]); panic(http.ErrAbortHandler) },
+		"no answer": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	}
+	for name, breaks := range ways {
+		for times, want := range map[int]bool{2: true, tries: false} {
+			asked := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if asked++; asked <= times {
+					breaks(w)
+				}
+				w.Write(content)
+			}))
+			s := &Source{Cache: t.TempDir(), Mirror: server.URL, Client: http.DefaultClient}
+			if _, err := s.Fetch(t.Context(), locked(content)); (err == nil) != want || want && asked != times+1 || !want && asked != tries {
+				t.Errorf("%s %d times: asked %d times, %v", name, times, asked, err)
+			}
+			server.Close()
+		}
+	}
+}
+
 func TestAptMirror(t *testing.T) {
 	for _, c := range []struct{ file, text, want string }{
 		{"sources.list", "# deb http://commented.example/debian stable main\ndeb http://security.example/debian-security stable main\ndeb [arch=amd64 signed-by=/x] http://a.example/debian/ stable main\n", "http://a.example/debian"},

@@ -35,12 +35,21 @@ type Source struct {
 	Snapshot string // URL, with the time of the lock; empty is none
 	Client   *http.Client
 
-	why error // there is no mirror
+	why   error         // there is no mirror
+	pause time.Duration // before a download is tried again, and twice as long each time after that
 }
+
+// tries are how often a download is begun that the network breaks.
+const tries = 4
+
+// A broken download may succeed when it is tried again.
+type broken struct{ error }
+
+func (b broken) Unwrap() error { return b.error }
 
 // FromEnvironment returns the source that this machine's settings say. The time is the lock's.
 func FromEnvironment(snapshot string) (*Source, error) {
-	s := &Source{Cache: os.Getenv(CacheVariable), Mirror: os.Getenv(MirrorVariable), Client: &http.Client{Timeout: time.Hour}}
+	s := &Source{Cache: os.Getenv(CacheVariable), Mirror: os.Getenv(MirrorVariable), Client: &http.Client{Timeout: time.Hour}, pause: time.Second}
 	if s.Cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -86,7 +95,21 @@ func (s *Source) Fetch(ctx context.Context, p lock.Package) (string, error) {
 }
 
 // download writes what url answers with to path, if it is the locked package.
-func (s *Source) download(ctx context.Context, url, path string, p lock.Package) error {
+func (s *Source) download(ctx context.Context, url, path string, p lock.Package) (err error) {
+	for try := 1; ; try++ {
+		var b broken
+		if err = s.downloadOnce(ctx, url, path, p); !errors.As(err, &b) || try == tries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(s.pause << (try - 1)):
+		}
+	}
+}
+
+func (s *Source) downloadOnce(ctx context.Context, url, path string, p lock.Package) error {
 	body, err := s.get(ctx, url)
 	if err != nil {
 		return err
@@ -100,7 +123,7 @@ func (s *Source) download(ctx context.Context, url, path string, p lock.Package)
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(body, p.Size+1))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("download %s: %w", url, err)
+		return broken{fmt.Errorf("download %s: %w", url, err)}
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); n != p.Size || got != p.SHA256 {
 		return fmt.Errorf("%s is not the locked package: it has %d bytes and the digest %s, the lock file says %d and %s", url, n, got, p.Size, p.SHA256)
@@ -116,11 +139,15 @@ func (s *Source) get(ctx context.Context, url string) (io.ReadCloser, error) {
 	}
 	reply, err := s.Client.Do(r)
 	if err != nil {
-		return nil, err
+		return nil, broken{err}
 	}
 	if reply.StatusCode != http.StatusOK {
 		reply.Body.Close()
-		return nil, fmt.Errorf("GET %s: %s", url, reply.Status)
+		err := fmt.Errorf("GET %s: %s", url, reply.Status)
+		if reply.StatusCode >= 500 || reply.StatusCode == http.StatusTooManyRequests {
+			return nil, broken{err}
+		}
+		return nil, err
 	}
 	return reply.Body, nil
 }

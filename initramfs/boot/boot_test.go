@@ -215,7 +215,7 @@ func TestSlowConsole(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a writer waits")
 	}
 	b := make([]byte, 1<<20)
@@ -327,7 +327,7 @@ func TestReap(t *testing.T) {
 			t.Fatalf("process %d ended with %v", i, err)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); zombiesOrChildren() > 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); zombiesOrChildren() > 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 	}
 	close(stop)
 	if n := <-reaped; n != 20 {

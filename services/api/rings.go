@@ -7,7 +7,7 @@ type RingRequest struct {
 	SizeBytes   uint64     `json:"sizeBytes" maximum:"1000000000000000000" doc:"What it takes on all devices together."`
 	Replication int        `json:"replication,omitempty" minimum:"0" maximum:"1" doc:"Copies of each block beside the first, on other devices."`
 	QueueBytes  uint64     `json:"queueBytes,omitempty" doc:"Memory for what its disks have not taken yet; 0, and whatever is more than the memory plan grants, is what that grants."`
-	Rules       []RingRule `json:"rules,omitempty" maxItems:"100" doc:"The first one that matches a packet says what is kept of it; what none matches is kept in full."`
+	Rules       []RingRule `json:"rules,omitempty" maxItems:"64" doc:"The first one that matches a packet says what is kept of it; what none matches is kept in full."`
 }
 
 // A RingRule says what a ring keeps of some packets.
@@ -15,7 +15,7 @@ type RingRule struct {
 	Type       string `json:"type" enum:"all,mac,ip,port,l7,vlan,interface,sip,group,filter" doc:"What value is; vlan is the outer tag, sip a number in From or To, filter an expert filter."`
 	Value      string `json:"value,omitempty" maxLength:"65536" doc:"As in the filter language, lists too; none for all."`
 	Negate     bool   `json:"negate,omitempty" doc:"The rule is for all other packets."`
-	Action     string `json:"action" enum:"full,snap,l2,l3,l4,discard" doc:"Keep all of a packet, its first snapLength bytes, everything up to the end of a layer's header, or nothing."`
+	Action     string `json:"action" enum:"full,snap,l2,l3,l4,discard" doc:"Keep all of a packet, its first snapLength bytes, everything up to the end of the header of layer 2 (with tags and labels), 3 (IP with its options and extensions, or ARP) or 4, or nothing. Where a packet does not have the layer, the one below counts. A packet that is cut keeps the length that it had on the wire: len means that one."`
 	SnapLength int    `json:"snapLength,omitempty" minimum:"0" maximum:"65535"`
 }
 
@@ -127,6 +127,14 @@ type (
 		Body DryRunRequest
 	}
 
+	// A RulesInput has a ring's rules.
+	RulesInput struct {
+		NameInput
+		Body struct {
+			Rules []RingRule `json:"rules" maxItems:"64" doc:"In the place of all that the ring has; none keeps everything in full."`
+		}
+	}
+
 	// A PinInput protects a time of a ring.
 	PinInput struct {
 		NameInput
@@ -141,5 +149,6 @@ var (
 	GetRing    = operation[NameInput, Reply[Ring]](ServiceEngine, RoleViewer, "GET", "/api/v1/rings/{name}", "Show a packet ring buffer")
 	DeleteRing = operation[NameInput, Nothing](ServiceEngine, RoleAdmin, "DELETE", "/api/v1/rings/{name}", "Delete a packet ring buffer and all its packets")
 	DryRunRing = operation[DryRunInput, Reply[DryRun]](ServiceEngine, RoleViewer, "POST", "/api/v1/rings/{name}/dryrun", "Say what a capture from a ring would bring")
+	SetRules   = operation[RulesInput, Reply[Ring]](ServiceEngine, RoleAdmin, "PUT", "/api/v1/rings/{name}/rules", "Replace the rules of a packet ring buffer; what was recorded stays as it is")
 	PinRing    = operation[PinInput, Reply[[]RingPin]](ServiceEngine, RoleCapture, "POST", "/api/v1/rings/{name}/pins", "Protect the packets of a time from being overwritten")
 )

@@ -227,7 +227,7 @@ func Routes() []Route {
 		StartCapture.Route, ListCaptures.Route, StopCapture.Route, ListFinished.Route, DeleteFinished.Route,
 		CheckFilter.Route, ListPorts.Route, ListProtocols.Route,
 		ListStorage.Route, ActivateStorage.Route, DeactivateStorage.Route, FormatStorage.Route, ListSlots.Route, StartSlot.Route, StopSlot.Route,
-		ListRings.Route, MakeRing.Route, GetRing.Route, DeleteRing.Route, DryRunRing.Route, PinRing.Route,
+		ListRings.Route, MakeRing.Route, GetRing.Route, DeleteRing.Route, DryRunRing.Route, SetRules.Route, PinRing.Route,
 		ConfirmConfig.Route, ExportConfig.Route, ImportConfig.Route, ResetConfig.Route, ListGenerations.Route, GetGeneration.Route, RestoreGeneration.Route,
 		GetNetwork.Route, FactoryReset.Route,
 		GetConfig.Route, PutConfig.Route, CheckConfig.Route, GetMemory.Route, RestartProcessing.Route, Reboot.Route, Poweroff.Route, GetLog.Route,

@@ -17,7 +17,8 @@ type Storage struct {
 	Health     string `json:"health" enum:"good,failing,unknown"`
 	HealthNote string `json:"healthNote,omitempty" doc:"What the device says about itself, or why its health is not known."`
 	Bytes      uint64 `json:"bytes" doc:"Size of the disk, or of the file system that a directory is on."`
-	FreeBytes  uint64 `json:"freeBytes" doc:"That can be written still."`
+	FreeBytes  uint64 `json:"freeBytes" doc:"That files can take still."`
+	RingFree   uint64 `json:"ringFreeBytes" doc:"That a new ring can take still: also what is kept from files."`
 	RingBytes  uint64 `json:"ringBytes" doc:"That rings take."`
 	RingShare  int    `json:"ringShare" doc:"Percentage of the device that is meant for rings; 100 leaves no room for files."`
 	Progress   int    `json:"progress,omitempty" doc:"Percentage of the formatting that is done."`
@@ -63,7 +64,7 @@ type Directory struct {
 	WholeBytes uint64 `json:"wholeBytes" doc:"Sum of the files in this directory."`
 }
 
-// A StoredFile names a savefile on a storage device; a directory stands for all files in it.
+// A StoredFile names a savefile on a storage device; a directory stands for all savefiles in it.
 type StoredFile struct {
 	Device string `json:"device,omitempty" maxLength:"255" doc:"The only active device may be left out."`
 	Path   string `json:"path" maxLength:"4096"`
@@ -92,6 +93,7 @@ type Slot struct {
 	StartTime   int64         `json:"startTime,omitempty" doc:"Of the first packet."`
 	EndTime     int64         `json:"endTime,omitempty" doc:"Of the latest packet."`
 	Flows       uint64        `json:"flows"`
+	Scan        *Scan         `json:"scan,omitempty" doc:"Of a ring: what was looked at, and of which times packets may be missing."`
 }
 
 // A SlotList is all slots.

@@ -117,6 +117,15 @@ func (s *Store) ChangeStorage(change func([]Storage) []Storage) error {
 	return s.replace(&c)
 }
 
+// CheckStorage says what would be wrong with a ChangeStorage.
+func (s *Store) CheckStorage(change func([]Storage) []Storage) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := *s.current
+	c.Storage = change(slices.Clone(c.Storage))
+	return c.Validate()
+}
+
 // replace is Replace. s.mu is held.
 func (s *Store) replace(c *Config) error {
 	if err := c.Validate(); err != nil {

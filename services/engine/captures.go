@@ -122,7 +122,11 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 		return nil, badRequest("there is no directory %s on %s: make it first", directory, v.Name())
 	}
 	if _, free, err := v.Space(); err == nil && free < leastRoom {
-		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s is full: delete files, or capture to another device", v.Name())}
+		why := "is full: delete files"
+		if _, rings, err := v.RingSpace(); err == nil && rings >= leastRoom {
+			why = "has room for rings only: delete files, have less of it kept for rings"
+		}
+		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s %s, or capture to another device", v.Name(), why)}
 	}
 	out, err := sink.NewDisk(v, directory, e.begins(s.Source, s.Start), func(t time.Time) string { return sink.FileName(r.FileName, s.Expression, t, r.Format) })
 	if err != nil {

@@ -422,6 +422,7 @@ func (e *Engine) handler() http.Handler {
 	api.GetRing.Handle(a, e.getRing)
 	api.DeleteRing.Handle(a, e.deleteRing)
 	api.DryRunRing.Handle(a, e.dryRun)
+	api.SetRules.Handle(a, e.setRules)
 	api.PinRing.Handle(a, e.pinRing)
 	api.ListPorts.Handle(a, e.listPortsReply)
 	api.ListProtocols.Handle(a, e.listProtocols)

@@ -160,6 +160,9 @@ func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume
 			*to = n
 		}
 	}
+	if u.Total < 0 && r.ContentLength >= 0 {
+		u.Total = u.Offset + r.ContentLength
+	}
 	if _, free, err := v.Space(); err == nil && r.ContentLength > 0 && uint64(r.ContentLength) > free {
 		return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)}
 	}

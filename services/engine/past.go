@@ -177,6 +177,9 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 		return nil, badRequest("endTime is not after startTime")
 	}
 	x, err := from.Estimate(ctx, q)
+	if errors.Is(err, ring.ErrClosed) {
+		return nil, &api.Error{Kind: api.Conflict, Text: unreadable(err)}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"galvo/services/api"
 	"galvo/services/internal/ring"
@@ -12,9 +13,9 @@ import (
 
 // delete ends a ring and removes its files.
 func (rs *rings) delete(name string) error {
-	r, err := rs.find(name)
-	if err != nil || name == "" {
-		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
+	r, err := rs.named(name)
+	if err != nil {
+		return err
 	}
 	rs.mu.Lock()
 	cancel, created := r.cancel, r.created
@@ -35,7 +36,10 @@ func (rs *rings) delete(name string) error {
 	if err != nil {
 		return err
 	}
-	return rs.remove(left)
+	if err := rs.remove(left); err != nil {
+		return &api.Error{Kind: api.Conflict, Text: err.Error()}
+	}
+	return nil
 }
 
 // sweep removes the files that deleted rings have on devices that are active now. rs.changing is held.
@@ -61,7 +65,8 @@ func (rs *rings) remove(r *recorder) (err error) {
 		}
 		if gone := ring.Remove(ring.Config{Name: r.Name, Dirs: dirs}); gone != nil {
 			left = append(left, id)
-			err = errors.Join(err, fmt.Errorf("files of the deleted ring %s stay on the storage device %s until it is active the next time: %w", r.Name, id, gone))
+			why, _, _ := strings.Cut(gone.Error(), "\n") // likely the same for each of its files
+			err = errors.Join(err, fmt.Errorf("the ring %s is deleted, but its files stay on the storage device %s until it is active the next time: %s", r.Name, id, why))
 		}
 	}
 	rs.mu.Lock()

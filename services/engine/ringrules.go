@@ -31,9 +31,9 @@ var ruleActions = map[string]rule.Action{
 // names the rule.
 func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules []rule.Rule, err error) {
 	for i, r := range list {
-		expression := r.Value
-		switch form, known := ruleExpressions[r.Type]; {
-		case known:
+		expression, form := r.Value, ruleExpressions[r.Type]
+		switch {
+		case form != "":
 			expression = fmt.Sprintf(form, quote(r.Value))
 		case r.Type == "all":
 			if r.Value != "" {
@@ -48,6 +48,12 @@ func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules
 		f, err := filter.Compile(expression, env)
 		if err != nil {
 			wrong := filterError(err)
+			if form != "" { // of the value, which somebody wrote, and not of what it was put into
+				begin := strings.Index(form, "%s") + len(`"`)
+				end := min(max(0, wrong.Pos+wrong.Len-begin), len(r.Value))
+				wrong.Pos = min(max(0, wrong.Pos-begin), len(r.Value))
+				wrong.Len = end - wrong.Pos
+			}
 			wrong.Text = fmt.Sprintf("rule %d: %s", i+1, wrong.Text)
 			return nil, wrong
 		}
@@ -81,6 +87,31 @@ func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `\
 // ring learns which calls the number has.
 func sipExpression(number string) string {
 	return `l7Protocol == SIP and regexp == ` + quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
+}
+
+// setRules gives a ring other rules. What comes from the next batch on is recorded by them.
+func (rs *rings) setRules(name string, rules []api.RingRule) (*recorder, error) {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	r, err := rs.named(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ringRules(rules, rs.envNow(), nil); err != nil {
+		return nil, err
+	}
+	rs.mu.Lock()
+	before, calls := r.Rules, r.calls
+	r.Rules, r.calls = rules, callsOf(rules)
+	if err = rs.save(); err != nil {
+		r.Rules, r.calls = before, calls
+	}
+	rs.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	rs.renewRules(r)
+	return r, nil
 }
 
 // renew has the rules of the rings follow what expressions depend on: groups and ports.

@@ -172,6 +172,14 @@ func (rs *rings) find(name string) (*recorder, error) {
 	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q", name), Expected: names}
 }
 
+// named returns the ring that is called so; the error is one of a path that leads to nothing.
+func (rs *rings) named(name string) (*recorder, error) {
+	if r, err := rs.find(name); err == nil && r.Name == name {
+		return r, nil
+	}
+	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
+}
+
 // opened returns the ring of a name if it can be read.
 func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
 	r, err := rs.find(name)
@@ -382,7 +390,7 @@ func (rs *rings) checkNew(r *recorder) error {
 	}
 	for _, id := range r.Devices {
 		if v, err := rs.volumes.get(id); err == nil {
-			if _, free, err := v.Space(); err == nil && free < uint64(need) {
+			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
 				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
 			}
 		}

@@ -3,9 +3,11 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"galvo/services/api"
+	"galvo/services/internal/filter"
 	"galvo/services/internal/memory"
 )
 
@@ -47,6 +49,24 @@ func TestRingsListIsDamaged(t *testing.T) {
 		}
 		if rs := openRings(dir, &memoryPlan{Plan: &memory.Plan{}}, nil, nil, nil, nil); len(rs.list) != 1 || rs.list[0].Name != "new" {
 			t.Errorf("%s: saved anew: %v", c.name, rs.list)
+		}
+	}
+}
+
+// What is wrong with a rule is said of the value that somebody wrote.
+func TestRuleErrors(t *testing.T) {
+	for _, c := range []struct {
+		rule     api.RingRule
+		pos, len int
+	}{
+		{api.RingRule{Type: "ip", Value: "10.0.0.300", Action: "full"}, 0, 10},
+		{api.RingRule{Type: "port", Value: "80,70000", Action: "full"}, 3, 5},
+		{api.RingRule{Type: "mac", Value: "x", Action: "full"}, 0, 1},
+		{api.RingRule{Type: "filter", Value: "port == 80 and x", Action: "full"}, 15, 1},
+	} {
+		_, err := ringRules([]api.RingRule{{Type: "all", Action: "full"}, c.rule}, &filter.Env{}, nil)
+		if wrong := api.ErrorOf(err); err == nil || wrong.Kind != api.BadExpression || wrong.Pos != c.pos || wrong.Len != c.len || !strings.HasPrefix(wrong.Text, "rule 2: ") {
+			t.Errorf("%+v: %d, %d: %v", c.rule, wrong.Pos, wrong.Len, err)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 
@@ -94,15 +93,23 @@ func (e *Engine) makeRing(_ context.Context, in *api.Request[api.RingRequest]) (
 }
 
 func (e *Engine) getRing(_ context.Context, in *api.NameInput) (*api.Reply[api.Ring], error) {
-	r, err := e.rings.find(in.Name)
+	r, err := e.rings.named(in.Name)
 	if err != nil {
-		return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", in.Name)}
+		return nil, err
 	}
 	return &api.Reply[api.Ring]{Body: e.rings.view(r)}, nil
 }
 
 func (e *Engine) deleteRing(_ context.Context, in *api.NameInput) (*api.Nothing, error) {
 	return nil, e.rings.delete(in.Name)
+}
+
+func (e *Engine) setRules(_ context.Context, in *api.RulesInput) (*api.Reply[api.Ring], error) {
+	r, err := e.rings.setRules(in.Name, in.Body.Rules)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Reply[api.Ring]{Body: e.rings.view(r)}, nil
 }
 
 func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.RingPin], error) {

@@ -17,6 +17,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
+	"galvo/services/internal/savefile"
 	"galvo/services/internal/volume"
 )
 
@@ -150,7 +151,7 @@ func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (an
 
 // openInterval returns what opens an interval of a ring.
 func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, error), error) {
-	_, opened, err := e.rings.opened(r.Name)
+	of, opened, err := e.rings.opened(r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -160,23 +161,20 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 		return nil, badRequest("endTime is not after startTime")
 	}
 	return func() (analysis.Input, error) {
-		_, opened, err := e.rings.opened(r.Name)
+		now, opened, err := e.rings.opened(of.Name)
 		if err != nil {
 			return analysis.Input{}, err
+		}
+		if now != of {
+			return analysis.Input{}, fmt.Errorf("the packet ring buffer %s that was analysed was deleted, and what has its name now is another one: end the analysis, and start it again", of.Name)
 		}
 		s, err := opened.Source(context.Background(), from, to, nil, false)
 		if err != nil {
 			return analysis.Input{}, err
 		}
-		progress := func() (done, total int64, packets uint64) {
-			packets, share := s.Progress()
-			done = int64(s.Scan().Bytes)
-			if share > 0 {
-				total = int64(float64(done) / share)
-			}
-			return done, total, packets
-		}
-		return analysis.Input{Source: s, Progress: progress, Close: func() error { s.Close(); return nil }, Kind: "interval"}, nil
+		return analysis.Input{
+			Source: s, Progress: s.Progress, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
+		}, nil
 	}, nil
 }
 
@@ -209,7 +207,7 @@ func (e *Engine) openStored(name string) (*os.File, error) {
 	return v.Read(p)
 }
 
-// savefiles returns the files that were asked for, with the ids of their devices, and every file of a directory.
+// savefiles returns the files that were asked for, with the ids of their devices, and every savefile of a directory.
 func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err error) {
 	const most = 1000
 	if len(asked) == 0 {
@@ -233,8 +231,8 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 			return nil, err
 		}
 		for _, f := range list.Files {
-			if f.Type == "file" && f.Bytes > 0 && !volume.IsPart(f.Name) {
-				files = append(files, api.StoredFile{Device: v.ID(), Path: path.Join(info.Path, f.Name)})
+			if p := path.Join(info.Path, f.Name); f.Type == "file" && f.Bytes > 0 && !volume.IsPart(f.Name) && isSavefile(v, p) {
+				files = append(files, api.StoredFile{Device: v.ID(), Path: p})
 			}
 		}
 	}
@@ -245,6 +243,12 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 		return nil, badRequest("%d files are too many: at most %d can be merged", len(files), most)
 	}
 	return files, nil
+}
+
+// isSavefile reports whether a file is one to analyse: of a directory everything else is left out.
+func isSavefile(v *volume.Volume, p string) bool {
+	f, err := v.Read(p)
+	return err == nil && savefile.Is(f)
 }
 
 func (e *Engine) stopSlot(ctx context.Context, in *api.SlotInput) (*api.Nothing, error) {

@@ -244,7 +244,10 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	if f.StreamReach() > 0 {
 		worker.Streams = stream.New(readStreamBytes)
 	}
-	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: source.Interfaces}, Max: 1, Application: "Galvo " + version})
+	told := source.Section()
+	captures, err := capture.New(capture.Options{
+		Source: capture.Source{Workers: 1, Interfaces: source.Interfaces}, Max: 1, Hardware: told.Hardware, OS: told.OS, Application: "Galvo " + version,
+	})
 	if err != nil {
 		return api.Capture{}, err
 	}
@@ -254,7 +257,7 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 	}
 	defer closeOut()
 	c, err := captures.Start(capture.Spec{
-		Sink: "disk", Source: "savefile", FileName: r.out, Expression: f.String(), Filter: f, Hold: r.undecided == "hold",
+		Sink: "disk", Source: "savefile", FileName: r.out, Comment: told.Comment, Expression: f.String(), Filter: f, Hold: r.undecided == "hold",
 		SnapLen: uint32(r.snap), Format: capture.Format(r.format), QueueBytes: readQueueBytes, HoldBytes: readHoldBytes, Block: true,
 	})
 	if err != nil {

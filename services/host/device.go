@@ -19,9 +19,13 @@ func (s *storage) activate(ctx context.Context, id string, how api.ActivateReque
 	if err != nil {
 		return api.Storage{}, err
 	}
-	switch {
+	switch err := s.checkName(d, how.Name); {
+	case s.isFormatted(d.ID):
+		return api.Storage{}, conflict("%s cannot be activated: it is being formatted: wait until that is done", d.Name)
 	case d.State == locked && how.Password == "":
 		return api.Storage{}, conflict("%s is encrypted: activate it with its password", d.Name)
+	case err != nil && d.disk != nil:
+		return api.Storage{}, err
 	case d.State == locked:
 		if _, err := s.machine.Open(ctx, d.ID, d.disk.Target, how.Password); err != nil {
 			return api.Storage{}, unlockError(d, err)
@@ -51,7 +55,17 @@ func unlockError(d *device, err error) error {
 	if errors.Is(err, disk.ErrNoProgram) {
 		return &api.Error{Kind: api.NotSupported, Text: "encrypted devices cannot be opened here: " + err.Error()}
 	}
-	return conflict("%s does not open, perhaps because the password is wrong: %v", d.Name, err)
+	if errors.Is(err, disk.ErrPassword) {
+		return conflict("%s does not open with this password", d.Name)
+	}
+	return conflict("%s does not open: %v", d.Name, err)
+}
+
+// isFormatted reports whether a disk is being formatted now.
+func (s *storage) isFormatted(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.formats[id] != nil
 }
 
 // forgive forgets that a disk could not be formatted.
@@ -90,9 +104,23 @@ func (s *storage) again(was *device) (*device, error) {
 
 // configure changes the entry of a device in the configuration, or makes one.
 func (s *storage) configure(d *device, change func(*config.Storage)) error {
-	err := s.store.ChangeStorage(func(all []config.Storage) []config.Storage {
+	return configError(s.store.ChangeStorage(entry(d, change)))
+}
+
+// checkName says what is wrong with an alias, before anything is done to the device that cannot be undone.
+func (s *storage) checkName(d *device, name string) error {
+	if name == "" {
+		return nil
+	}
+	return configError(s.store.CheckStorage(entry(d, func(c *config.Storage) { c.Name = name })))
+}
+
+// entry returns what changes the entry of a device, or appends one.
+func entry(d *device, change func(*config.Storage)) func([]config.Storage) []config.Storage {
+	return func(all []config.Storage) []config.Storage {
 		for i := range all {
-			if d.is != nil && all[i].Directory == d.is.Directory && all[i].Disk == d.is.Disk {
+			ours := d.is != nil && all[i].Directory == d.is.Directory && all[i].Disk == d.is.Disk
+			if ours || d.disk != nil && all[i].Disk == d.disk.Name() { // perhaps since d was looked at
 				change(&all[i])
 				return all
 			}
@@ -100,7 +128,10 @@ func (s *storage) configure(d *device, change func(*config.Storage)) error {
 		c := config.Storage{Name: unusedName(all, alias(d.Name)), Disk: d.disk.Name()}
 		change(&c)
 		return append(all, c)
-	})
+	}
+}
+
+func configError(err error) error {
 	var wrong *config.Error
 	if errors.As(err, &wrong) {
 		return &api.Error{Kind: api.BadRequest, Text: wrong.Text}
@@ -190,12 +221,17 @@ func (s *storage) format(id string, how api.FormatRequest) (api.Storage, error) 
 		return api.Storage{}, &api.Error{Kind: api.BadRequest, Text: "formatting deletes everything on the device: confirm it with the device's name, " + d.Name, Expected: []string{d.Name}}
 	case how.Encrypt && how.Password == "":
 		return api.Storage{}, &api.Error{Kind: api.BadRequest, Text: "an encrypted device needs a password"}
+	case !how.Encrypt && how.Password != "":
+		return api.Storage{}, &api.Error{Kind: api.BadRequest, Text: "a password is for an encrypted device: say encrypt too, or leave the password out"}
 	case d.disk == nil || d.State == inSystem || d.State == formatting:
 		return api.Storage{}, conflict("%s cannot be formatted: %s", d.Name, d.Reason)
 	case d.disk.ReadOnly:
 		return api.Storage{}, conflict("%s cannot be formatted: it is read-only", d.Name)
 	case d.State == active:
 		return api.Storage{}, conflict("%s is active: deactivate it before it is formatted", d.Name)
+	}
+	if err := s.checkName(d, how.Name); err != nil {
+		return api.Storage{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -98,10 +98,13 @@ func (r *rig) stop() {
 	r.cmd.Wait()
 }
 
+// patience is how long something may take that happens at once on a machine that is not busy with other things.
+const patience = time.Minute
+
 // connect is a new engine, once the host answers.
 func (r *rig) connect() *handover.Conn {
 	r.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		c, err := handover.Dial(r.Context(), handover.Path(r.options.Run))
 		if err == nil {
 			r.Cleanup(func() { c.Close() })
@@ -116,7 +119,7 @@ func (r *rig) connect() *handover.Conn {
 // await returns the first message for which is is true.
 func (r *rig) await(c *handover.Conn, what string, is func(handover.Message) bool) handover.Message {
 	r.Helper()
-	stop := time.AfterFunc(10*time.Second, func() { c.Close() })
+	stop := time.AfterFunc(patience, func() { c.Close() })
 	defer stop.Stop()
 	for {
 		m, err := c.Next()
@@ -162,7 +165,7 @@ func TestPortsOfAnEngine(t *testing.T) {
 		}
 		return p != nil && absent != nil
 	})
-	if p.Name != "eth1" || p.Driver != "veth" || p.Direction != "in" || p.State != "up" || len(p.Sockets) != 2 {
+	if p.Name != "eth1" || p.Driver != "veth" || p.Direction != "in" || len(p.Sockets) != 2 {
 		t.Errorf("port %+v", p)
 	}
 	defer closeAll(p.Sockets)
@@ -172,9 +175,10 @@ func TestPortsOfAnEngine(t *testing.T) {
 	if absent.State != "absent" || !strings.Contains(absent.Reason, "ip link") {
 		t.Errorf("port without a link: %+v", absent)
 	}
-	before := r.await(c, "counters", func(m handover.Message) bool { return m.Stats != nil }).Stats
-	if before.ID != 1 || before.State != "up" || before.SpeedMbps != 10000 {
-		t.Errorf("stats %+v", before)
+	// The kernel may say only after a while that the other end is up.
+	stats := r.await(c, "counters", func(m handover.Message) bool { return m.Stats != nil && m.Stats.State == "up" }).Stats
+	if stats.ID != 1 || stats.SpeedMbps != 10000 {
+		t.Errorf("stats %+v", stats)
 	}
 
 	r.ip("link set peer down")

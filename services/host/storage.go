@@ -72,6 +72,8 @@ type device struct {
 	dir  string     // of its files, below the state directory; empty while it is not active
 	disk *disk.Disk // nil for a directory, and while it is absent
 	is   *config.Storage
+
+	readOnly bool // nothing can be written to it
 }
 
 type job struct{ percent int }
@@ -214,6 +216,10 @@ func (s *storage) directory(w *config.Storage) *device {
 		return d
 	}
 	d.State, d.dir = active, w.Directory
+	var fs unix.Statfs_t
+	if unix.Statfs(filepath.Join(s.state, d.dir), &fs) == nil && fs.Flags&unix.ST_RDONLY != 0 {
+		d.readOnly, d.Reason = true, "it can only be read: the machine's file system there is read-only"
+	}
 	return d
 }
 
@@ -299,7 +305,7 @@ func (s *storage) judge(d *disk.Disk) (state, reason string) {
 	s.mu.Unlock()
 	switch {
 	case busy:
-		return formatting, ""
+		return formatting, "it is being formatted: wait until that is done"
 	case wrong != "":
 		return failed, "formatting failed: " + wrong
 	case d.InUse != "":
@@ -351,6 +357,9 @@ func (s *storage) mount(v *device) {
 		return
 	}
 	v.State, v.dir = active, dir
+	if s.machine.ReadOnly(point) {
+		v.readOnly, v.Reason = true, "it can only be read: the kernel found something wrong with it, or somebody made it so; deactivate and activate it, and if that does not help, format it or use another one"
+	}
 }
 
 // release unmounts what is mounted below the state directory and not among the active devices: a disk that is gone at once, if that is allowed, another one as
@@ -418,7 +427,10 @@ func (s *storage) show(d *device) api.Storage {
 			v.Bytes = fs.Blocks * uint64(fs.Bsize)
 		}
 		v.RingBytes = volume.RingBytes(dir)
-		v.FreeBytes = volume.ForFiles(fs.Blocks*uint64(fs.Bsize), fs.Bavail*uint64(fs.Bsize), v.RingBytes, d.RingShare)
+		if !d.readOnly {
+			v.RingFree = fs.Bavail * uint64(fs.Bsize)
+			v.FreeBytes = volume.ForFiles(fs.Blocks*uint64(fs.Bsize), fs.Bavail*uint64(fs.Bsize), v.RingBytes, d.RingShare)
+		}
 	}
 	return v
 }

@@ -121,7 +121,10 @@ func (b *bench) Run(_ context.Context, input []byte, said func([]byte), name str
 		b.write("sys/block/dm-0/dm/name", last)
 		b.write("dev/dm-0", superblock())
 	case args[0] == "open":
-		return errors.New("no key available with this passphrase")
+		if string(input) == "no device mapper" {
+			return errors.New("cannot initialize device-mapper")
+		}
+		return exec.Command("sh", "-c", "exit 2").Run() // as cryptsetup does
 	case args[0] == "close":
 		return os.RemoveAll(b.dir + "/sys/block/dm-0")
 	}
@@ -362,6 +365,15 @@ func TestStorageFormat(t *testing.T) {
 	if _, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", Encrypt: true}); kindOf(err) != api.BadRequest {
 		t.Errorf("encrypted without a password: %v", err)
 	}
+	if _, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", Password: "secret"}); kindOf(err) != api.BadRequest {
+		t.Errorf("a password, and not encrypted: %v", err)
+	}
+	for _, name := range []string{"a/b", "..", " x"} { // before anything is deleted
+		if _, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", Name: name}); kindOf(err) != api.BadRequest {
+			t.Errorf("formatted with the name %q: %v", name, err)
+		}
+	}
+	b.wantState(id, "unformatted")
 	b.broken = true
 	if _, err := b.host.format(id, api.FormatRequest{Confirm: "Stick"}); err != nil {
 		t.Fatal(err)
@@ -373,6 +385,9 @@ func TestStorageFormat(t *testing.T) {
 	b.broken = false
 	if d, err := b.host.format(id, api.FormatRequest{Confirm: "Stick", RingShare: 40, Name: "disk 1"}); err != nil || d.State != "formatting" {
 		t.Fatalf("%+v, %v", d, err)
+	}
+	if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{}); err == nil || strings.HasSuffix(err.Error(), ": ") {
+		t.Errorf("activated beside that, or no reason said: %v", err)
 	}
 	b.formatted(id)
 	if d := b.wantState(id, "active"); d.RingShare != 40 || d.Name != "disk 1" {
@@ -393,10 +408,13 @@ func TestStorageFormat(t *testing.T) {
 	if d, err := b.host.deactivate(context.Background(), id); err != nil || d.State != "locked" {
 		t.Errorf("deactivated: %+v, %v", d, err)
 	}
-	for password, want := range map[string]api.Kind{"": api.Conflict, "guess": api.Conflict} {
-		if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: password}); kindOf(err) != want {
+	for password, want := range map[string]string{"": "activate it with its password", "guess": "does not open with this password", "no device mapper": "does not open: "} {
+		if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: password}); kindOf(err) != api.Conflict || !strings.Contains(err.Error(), want) {
 			t.Errorf("password %q: %v", password, err)
 		}
+	}
+	if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: "secret", Name: "a/b"}); kindOf(err) != api.BadRequest || b.state(id).State != "locked" {
+		t.Errorf("a name that is none: %v, and it is %s", err, b.state(id).State)
 	}
 	if d, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: "secret"}); err != nil || d.State != "active" {
 		t.Errorf("activated: %+v, %v", d, err)
@@ -458,6 +476,20 @@ func TestStorageLoop(t *testing.T) {
 	if err := unix.Stat(filepath.Join(s.state, "storage", id), &st); err != nil || st.Uid != user || st.Mode&0o777 != 0o700 {
 		t.Errorf("the top of the device: %+v, %v", st, err)
 	}
+	// One that cannot be written any more says so, whether somebody wanted that or the kernel.
+	point := filepath.Join(s.state, "storage", id)
+	for _, how := range []struct {
+		flags   uintptr
+		options string
+		write   bool
+	}{{unix.MS_RDONLY, "", false}, {0, "", true}, {0, "abort", false}} {
+		if err := unix.Mount("", point, "", unix.MS_REMOUNT|how.flags, how.options); err != nil {
+			t.Fatal(err)
+		}
+		if d := find(); d.State != "active" || (d.Reason == "") != how.write || (d.FreeBytes > 0) != how.write {
+			t.Errorf("%+v: %+v", how, d)
+		}
+	}
 	// Another host service takes over what is mounted.
 	if s, err = newStorage(Options{Storage: dir, EngineUser: user}, store, disk.Local()); err != nil {
 		t.Fatal(err)
@@ -466,7 +498,6 @@ func TestStorageLoop(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	// An orderly end unmounts it, unless somebody has something open there.
-	point := filepath.Join(s.state, "storage", id)
 	orderly := func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

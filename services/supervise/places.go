@@ -131,7 +131,7 @@ func (p *places) makeRun() error {
 		base = filepath.Join(base, fmt.Sprintf("galvo-%d", os.Getuid()))
 	}
 	p.run = filepath.Join(base, fmt.Sprintf("%x", sha256.Sum256([]byte(p.state)))[:12])
-	err := os.MkdirAll(p.run, 0o711)
+	err := makeShared(p.run, os.MkdirAll)
 	if err == nil && p.root {
 		err = errors.Join(os.Chmod(base, 0o711), os.Chmod(p.run, 0o711))
 	}
@@ -142,6 +142,16 @@ func (p *places) makeRun() error {
 		// Without a writable /run: a new directory that nobody else can have made.
 		if p.run, err = os.MkdirTemp("", "galvo-"); err == nil {
 			err = os.Chmod(p.run, 0o711)
+		}
+	}
+	return err
+}
+
+// makeShared makes a directory in one that other runs make and remove, too: a run that ends may remove it between the two steps of this one.
+func makeShared(path string, mkdirAll func(string, os.FileMode) error) (err error) {
+	for range 100 {
+		if err = mkdirAll(path, 0o711); !errors.Is(err, os.ErrNotExist) {
+			break
 		}
 	}
 	return err

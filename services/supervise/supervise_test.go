@@ -27,9 +27,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"galvo/ci/need"
+	"galvo/ci/pace"
 	"galvo/services/api"
 	"galvo/services/internal/sandbox"
 )
@@ -41,8 +40,7 @@ func TestMain(m *testing.M) {
 			Run(context.Background(), Options{State: state, Listen: "127.0.0.1:0", Stdout: os.Stdout, Stderr: io.Discard, env: []string{"SUPERVISE_TEST=1"}})
 			return
 		}
-		goleak.VerifyTestMain(m)
-		return
+		os.Exit(pace.Main(m))
 	}
 	if err := role(os.Args[1], os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -177,7 +175,7 @@ func (p *product) awaitReady() {
 
 func (p *product) await(what string, is func() bool) {
 	p.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.Fatalf("no %s:\n%s%s", what, p.out.String(), p.err.String())
 		}
@@ -205,23 +203,7 @@ func TestLife(t *testing.T) {
 	p := start(t)
 	p.awaitReady()
 	for _, victim := range names {
-		before := map[string]int{}
-		for _, n := range names {
-			before[n] = p.pid(n)
-		}
-		killed := time.Now()
-		if err := syscall.Kill(before[victim], syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		p.await(victim+" back", func() bool { now := p.pid(victim); return now != 0 && now != before[victim] })
-		if took := time.Since(killed); took > 2*time.Second {
-			t.Errorf("%s is back after %s", victim, took)
-		}
-		for _, n := range names {
-			if n != victim && p.pid(n) != before[n] {
-				t.Errorf("%s was killed, and %s is another process", victim, n)
-			}
-		}
+		pace.Within(t, 2*time.Second, func() time.Duration { return p.kill(victim) })
 	}
 	p.stop()
 	if err := <-p.ended; err != nil {
@@ -242,6 +224,27 @@ func TestLife(t *testing.T) {
 			t.Errorf("%q in the log: %t, want %t", line, !want, want)
 		}
 	}
+}
+
+// kill kills a service and returns how long it was away. The others must not notice.
+func (p *product) kill(victim string) time.Duration {
+	p.Helper()
+	before := map[string]int{}
+	for _, n := range names {
+		before[n] = p.pid(n)
+	}
+	killed := time.Now()
+	if err := syscall.Kill(before[victim], syscall.SIGKILL); err != nil {
+		p.Fatal(err)
+	}
+	p.await(victim+" back", func() bool { now := p.pid(victim); return now != 0 && now != before[victim] })
+	took := time.Since(killed)
+	for _, n := range names {
+		if n != victim && p.pid(n) != before[n] {
+			p.Errorf("%s was killed, and %s is another process", victim, n)
+		}
+	}
+	return took
 }
 
 // Without the process that supervises them the services end too.

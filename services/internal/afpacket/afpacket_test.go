@@ -21,15 +21,18 @@ type got struct {
 	worker int
 }
 
+// patience is how long something may take that takes a moment on a machine that is not busy with other things.
+const patience = time.Minute
+
 // receive runs one source until stop says so, and copies its frames.
 func receive(t *testing.T, ps *Ports, workers int, stop func(all []got) bool) []got {
 	t.Helper()
 	var all []got
 	batches := make([]pipeline.Batch, workers)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !stop(all) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d frames after 10 s", len(all))
+			t.Fatalf("%d frames after %s", len(all), patience)
 		}
 		for w := range workers {
 			if err := ps.Source(w).Next(context.Background(), &batches[w]); err != nil {

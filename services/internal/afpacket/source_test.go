@@ -37,12 +37,20 @@ func mustPlay(t testing.TB, p rig.Player, frames []rig.Frame) {
 	}
 }
 
+// playBeside plays frames beside the test, which waits for it before its network goes away.
+func playBeside(t *testing.T, p rig.Player, frames []rig.Frame) {
+	t.Helper()
+	var playing sync.WaitGroup
+	t.Cleanup(playing.Wait)
+	playing.Go(func() { mustPlay(t, p, frames) })
+}
+
 func TestOrderWithinFlows(t *testing.T) {
 	const n, flows, workers = 20_000, 16, 2
 	tx, rx := rig.VethFor(t)
 	ps := newPorts(t, workers)
 	addPort(t, ps, rx, 1, workers, Options{})
-	go mustPlay(t, rig.Player{To: tx, Rate: 100_000}, numbered(n, flows, 300))
+	playBeside(t, rig.Player{To: tx, Rate: 100_000}, numbered(n, flows, 300))
 	next := map[byte]uint32{}
 	for i, f := range receive(t, ps, workers, count(n)) {
 		flow, number := f.Data[5], binary.BigEndian.Uint32(f.Data[len(f.Data)-4:])
@@ -176,9 +184,9 @@ func (c *counter) of(iface int) int {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not after 10 s", what)
+			t.Fatalf("%s: not after %s", what, patience)
 		}
 	}
 }
@@ -334,7 +342,7 @@ func TestQuietPort(t *testing.T) {
 	quietTx, quietRx := rig.VethFor(t)
 	busyTx, busyRx := rig.VethFor(t)
 	addPort(t, ps, quietRx, 1, workers, Options{})
-	busy := addPort(t, ps, busyRx, 2, workers, Options{Blocks: 16}) // 320 ms, if the worker does not come to its turn
+	busy := addPort(t, ps, busyRx, 2, workers, Options{Blocks: 100}) // 2 s, if the worker does not come to its turn
 	if _, err := (&rig.Player{To: quietTx}).Play(context.Background(), numbered(100, 1, 100)); err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +395,7 @@ func TestGivenHolds(t *testing.T) {
 	tx, rx := rig.VethFor(t)
 	ps := newPorts(t, 1)
 	addPort(t, ps, rx, 1, 1, Options{})
-	go mustPlay(t, rig.Player{To: tx, Rate: 15}, numbered(n, 16, 100)) // slow enough for a batch without frames between two of them
+	playBeside(t, rig.Player{To: tx, Rate: 15}, numbered(n, 16, 100)) // slow enough for a batch without frames between two of them
 	given, empty := int64(0), 0
 	var b pipeline.Batch
 	for got := 0; got < n; got += len(b.Packets) {

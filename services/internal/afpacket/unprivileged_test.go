@@ -76,7 +76,7 @@ func child() error {
 	fmt.Println("ready")
 	var b pipeline.Batch
 	got := 0
-	for deadline := time.Now().Add(10 * time.Second); got < childFrames && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); got < childFrames && time.Now().Before(deadline); {
 		for w := range childWorkers {
 			if err := ps.Source(w).Next(context.Background(), &b); err != nil {
 				return err

@@ -42,7 +42,8 @@ type Input struct {
 	pipeline.Source
 	Progress func() (done, total int64, packets uint64) // bytes; total is 0 if it is not known. It may be called by any goroutine
 	Close    func() error
-	Kind     string // for the end of a capture: "savefiles"
+	Kind     string          // for the end of a capture: "savefiles"
+	Scan     func() api.Scan // what was looked at, of a ring; nil for savefiles, of which everything is. It may be called by any goroutine
 }
 
 // Savefiles returns what opens savefiles, which are merged in the order of time. open opens one by its name.
@@ -56,7 +57,7 @@ func Savefiles(open func(name string) (*os.File, error), names []string) func() 
 			p := s.Progress()
 			return p.Bytes, p.Total, p.Packets
 		}
-		return Input{s, progress, s.Close, "savefiles"}, nil
+		return Input{Source: s, Progress: progress, Close: s.Close, Kind: "savefiles"}, nil
 	}
 }
 
@@ -65,7 +66,7 @@ type Options struct {
 	Open func() (Input, error)
 
 	Bytes  uint64     // of memory, for the analysis and a capture from it
-	L7     *l7.Config // how application protocols are recognisenised; nil is not at all
+	L7     *l7.Config // how application protocols are recognised; nil is not at all
 	Source string     // what captures call it: ":1"
 
 	OnPanic func(*pipeline.Panic) // see pipeline.Worker
@@ -180,23 +181,25 @@ func (a *Analysis) Done() <-chan struct{} { return a.done }
 
 // Slot describes the state and the progress.
 func (a *Analysis) Slot() api.Slot {
+	ended := isClosed(a.done) // before the counts are read, which are complete then
 	done, total, packets := a.input.Progress()
 	s := api.Slot{State: Running, Bytes: done, TotalBytes: total, Packets: packets, SecondsLeft: -1}
 	if first := a.span.first.Load(); first != math.MaxInt64 {
 		s.StartTime, s.EndTime = first/1000, a.span.last.Load()/1000
 	}
+	if a.input.Scan != nil {
+		scan := a.input.Scan()
+		s.Scan = &scan
+	}
 	s.Flows = a.countFlows()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	took := a.took
-	select {
-	case <-a.done:
-		s.State, s.SecondsLeft = Ready, 0
+	took := time.Since(a.began)
+	if ended {
+		s.State, s.SecondsLeft, took = Ready, 0, a.took
 		if a.err != nil {
 			s.State, s.Reason = Failed, a.err.Error()
 		}
-	default:
-		took = time.Since(a.began)
 	}
 	if seconds := took.Seconds(); seconds > 0 {
 		s.Rate = uint64(float64(done) / seconds)
@@ -257,7 +260,7 @@ func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture
 		}
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: input.Interfaces})
-	s.Source, s.Block = a.options.Source, true
+	s.Source, s.Block, s.Scan = a.options.Source, true, input.Scan
 	c, err := captures.Start(s)
 	if err != nil {
 		input.Close()
@@ -286,11 +289,18 @@ func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
 		worker := a.options.pipe(input, stage)
 		err := Gently(func() error { return worker.Run(ctx) })
 		stage.Finish()
-		if err != nil && ctx.Err() == nil {
-			c.Finish("the " + input.Kind + " could not be read to the end: " + err.Error())
-			return
+		why := ""
+		if err != nil {
+			why = "the " + input.Kind + " could not be read to the end: " + err.Error()
 		}
-		c.Finish("end of the " + input.Kind)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			c.Finish("end of the " + input.Kind)
+		case input.Scan == nil: // a damaged file has no more than what is before the damage
+			c.Finish(why)
+		default:
+			c.Fail(why)
+		}
 	})
 }
 

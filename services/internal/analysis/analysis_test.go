@@ -9,18 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"galvo/ci/pace"
 	"galvo/services/api"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
 	"galvo/services/internal/sink"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 // write writes a savefile with frames of one flow, one every two seconds from the given one on, and leaves out the last cut bytes.
 func write(t *testing.T, name string, first, frames, cut int) string {
@@ -136,12 +136,88 @@ func TestAnalysis(t *testing.T) {
 	}
 }
 
+// A gated input gives nothing before its gate is opened.
+type gated struct {
+	Input
+	gate chan struct{}
+}
+
+func (g *gated) Next(ctx context.Context, b *pipeline.Batch) error {
+	<-g.gate
+	return g.Input.Next(ctx, b)
+}
+
+// An analysis that ends while it is asked how it is does not say that it is ready with what it had counted before.
+func TestReadyIsComplete(t *testing.T) {
+	name, gate := write(t, "one", 0, 1000, 0), make(chan struct{})
+	var a *Analysis
+	open := func() (Input, error) {
+		input, err := Savefiles(os.Open, []string{name})()
+		progress := input.Progress
+		input.Source = &gated{input, gate}
+		input.Progress = func() (done, total int64, packets uint64) {
+			done, total, packets = progress()
+			if !isClosed(gate) {
+				close(gate)
+			}
+			<-a.Done()
+			return done, total, packets
+		}
+		return input, err
+	}
+	a, err := Start(Options{Open: open, Bytes: 32 << 20, Source: ":1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close(context.Background())
+	if s := a.Slot(); s.State == Ready && s.Packets != 1000 {
+		t.Errorf("ready with %d of 1000 packets", s.Packets)
+	}
+	if s := a.Slot(); s.State != Ready || s.Packets != 1000 {
+		t.Errorf("at the end: %+v", s)
+	}
+}
+
 // A damaged file does not keep the others from being read.
 func TestDamaged(t *testing.T) {
 	a := start(t, write(t, "torn", 0, 100, 7), write(t, "good", 0, 100, 0))
 	<-a.Done()
 	if s := a.Slot(); s.State != Failed || s.Reason == "" || s.Packets != 199 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A ring that is gone before all of it was read fails the capture: its client must not take what there is for the whole. What a damaged file has is the whole.
+func TestUnreadable(t *testing.T) {
+	name := write(t, "torn", 0, 100, 7)
+	for _, c := range []struct {
+		scan  func() api.Scan
+		state string
+	}{{nil, capture.Finished}, {func() api.Scan { return api.Scan{Dropped: 5} }, capture.Failed}} {
+		open := Savefiles(os.Open, []string{name})
+		a, err := Start(Options{Open: func() (Input, error) {
+			in, err := open()
+			in.Scan = c.scan
+			return in, err
+		}, Bytes: 32 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-a.Done()
+		if s := a.Slot(); (s.Scan != nil) != (c.scan != nil) {
+			t.Errorf("%+v", s)
+		}
+		cs := captures(t)
+		one, err := a.Capture(cs, capture.Spec{QueueBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = one.Run(context.Background(), sink.Discard{})
+		v := cs.Finished()[0]
+		if (err != nil) != (c.state == capture.Failed) || v.State != c.state || v.Captured != 99 || (v.Scan != nil) != (c.scan != nil) {
+			t.Errorf("%v, %+v", err, v)
+		}
+		a.Close(context.Background())
 	}
 }
 
@@ -178,7 +254,7 @@ func TestClose(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			a := start(t, write(t, "big", 0, 200_000, 0))
 			use(t, a)
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := a.Close(ctx); err != nil {
 				t.Error(err)

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
+	"time"
 
-	"go.uber.org/goleak"
-
+	"galvo/ci/pace"
 	"galvo/services/api"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
@@ -21,7 +22,7 @@ import (
 	"galvo/services/internal/sink"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 // frame returns an Ethernet frame of size bytes that says its number, and has its number modulo 60 as its VLAN.
 func frame(number uint64, size int, time int64, iface uint16) packet.Packet {
@@ -138,9 +139,11 @@ func TestCaptureOfEverything(t *testing.T) {
 			// Room for everything, so that nothing depends on when the sink gets its turn.
 			c, wait := begin(t, cs, Spec{Format: format, QueueBytes: 16 << 20}, sink.NewWriter(&out, "buffer"))
 			const count = 5000
+			// Younger than the clock: older ones do not wait for a worker that has none yet.
+			start := time.Now().Add(time.Hour).UnixMicro() * 1000
 			for i := range uint64(count) {
 				w := int(i % 2)
-				cs.Stage(w).Process(batchOf(w, frame(i, 60+int(i%1400), 1_000_000_000+int64(i)*1000, uint16(w))))
+				cs.Stage(w).Process(batchOf(w, frame(i, 60+int(i%1400), start+int64(i)*1000, uint16(w))))
 			}
 			c.Finish("stopped")
 			if err := wait(); err != nil {
@@ -151,7 +154,7 @@ func TestCaptureOfEverything(t *testing.T) {
 				t.Fatalf("the file has %d packets, want %d", len(packets), count)
 			}
 			for i, p := range packets {
-				if number(p.Data) != uint64(i) || p.Time != 1_000_000_000+int64(i)*1000 || len(p.Data) != 60+i%1400 {
+				if number(p.Data) != uint64(i) || p.Time != start+int64(i)*1000 || len(p.Data) != 60+i%1400 {
 					t.Fatalf("packet %d is number %d, time %d, %d bytes", i, number(p.Data), p.Time, len(p.Data))
 				}
 				if format == Pcapng && int(p.Iface) != i%2 {

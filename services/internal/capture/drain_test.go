@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"galvo/ci/need"
+	"galvo/ci/pace"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
@@ -23,7 +25,7 @@ import (
 // until waits for a state.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -35,23 +37,45 @@ func TestSinglePacketArrivesSoon(t *testing.T) {
 	m := newMoody("good", 0)
 	c, wait := begin(t, cs, Spec{}, m)
 	until(t, "the header comes before any packet", func() bool { return m.size() > 0 })
-	header := m.size()
-	start := time.Now()
-	cs.Stage(0).Process(batchOf(0, frame(1, 60, start.UnixNano(), 0))) // worker 1 sleeps and says nothing
-	until(t, "the packet", func() bool { return m.size() > header })
-	if took := time.Since(start); took > 200*time.Millisecond {
-		t.Errorf("the packet took %v", took)
-	}
+	pace.Within(t, 200*time.Millisecond, func() time.Duration {
+		before, start := m.size(), time.Now()
+		cs.Stage(0).Process(batchOf(0, frame(1, 60, start.UnixNano(), 0))) // worker 1 sleeps and says nothing
+		until(t, "the packet", func() bool { return m.size() > before })
+		return time.Since(start)
+	})
 	c.Finish("end")
 	wait()
+}
+
+// drainByHand starts a capture whose packets leave when the test makes a pass, by the time that it gives.
+func drainByHand(t *testing.T, cs *Captures, spec Spec, m *moody) *drain {
+	t.Helper()
+	c, err := cs.Start(spec)
+	if err == nil {
+		err = c.attach(m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Finish("end")
+		cs.retire(c)
+	})
+	d := newDrain(t.Context(), c, m)
+	d.writeHeader("")
+	return d
 }
 
 // Packets of two workers leave in the order of time, although one of them is ahead.
 func TestOrderOverWorkers(t *testing.T) {
 	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	m := newMoody("good", 0)
-	c, wait := begin(t, cs, Spec{}, m)
-	start := time.Now().Add(time.Hour).UnixNano() // by a clock that is ahead: what leaves does not depend on the test's speed
+	d := drainByHand(t, cs, Spec{QueueBytes: 4 << 20}, m)
+	start := time.Now().UnixNano()
+	look := func() { // at the time of the first packet: the test may take as long as it likes
+		for d.pass(time.Unix(0, start), false) {
+		}
+	}
 	var packets [2][]packet.Packet
 	for i := range uint64(400) {
 		packets[i/20%2] = append(packets[i/20%2], frame(i, 60, start+int64(i)*1e6, 0))
@@ -59,14 +83,13 @@ func TestOrderOverWorkers(t *testing.T) {
 	for w := range 2 {
 		for at := 0; at < 200; at += 50 {
 			cs.Stage(w).Process(batchOf(w, packets[w][at:at+50]...))
+			look()
 		}
 	}
 	cs.Stage(0).Finish()
+	look()
 	cs.Stage(1).Finish()
-	c.Finish("end")
-	if err := wait(); err != nil {
-		t.Fatal(err)
-	}
+	look()
 	got := read(t, m.taken.Bytes())
 	for i, p := range got {
 		if number(p.Data) != uint64(i) {
@@ -81,20 +104,8 @@ func TestOrderOverWorkers(t *testing.T) {
 // Packets wait for a worker that does not come to its turn, until they are 150 ms old; or less long, when the queue is filling up.
 func TestStalledWorker(t *testing.T) {
 	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
-	c, err := cs.Start(Spec{QueueBytes: 8 * chunkSize})
-	if err != nil {
-		t.Fatal(err)
-	}
 	m := newMoody("good", 0)
-	if err := c.attach(m); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Finish("end")
-		cs.retire(c)
-	})
-	d := newDrain(t.Context(), c, m)
-	d.writeHeader("")
+	d := drainByHand(t, cs, Spec{QueueBytes: 8 * chunkSize}, m)
 	start := time.Now()
 	at := func(ms int) int64 { return start.Add(time.Duration(ms) * time.Millisecond).UnixNano() }
 	var want []uint64
@@ -138,7 +149,7 @@ func TestStalledWorker(t *testing.T) {
 	if n := len(packets) - len(want); n == 0 || n == 14 {
 		t.Errorf("%d of 14 packets left a queue that was filling up", n)
 	}
-	c.Finish("end")
+	d.c.Finish("end")
 	for d.pass(time.Now(), true) {
 	}
 	if packets := read(t, m.bytes()); len(packets) != len(want)+14 {
@@ -167,13 +178,16 @@ func TestWindowIsHalfOpen(t *testing.T) {
 
 func TestEndsByTheClock(t *testing.T) {
 	cs := newCaptures(t, Options{})
-	now := time.Now()
-	_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
-	wait()
-	if v, took := cs.Finished()[0], time.Since(now); v.Reason != "end time" || took > 2*time.Second {
-		t.Errorf("after %v: %+v", took, v)
-	}
-	_, wait = begin(t, cs, Spec{MaxDuration: 50 * time.Millisecond}, sink.Discard{})
+	pace.Within(t, 2*time.Second, func() time.Duration {
+		now := time.Now()
+		_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
+		wait()
+		if v := cs.Finished()[0]; v.Reason != "end time" {
+			t.Errorf("%+v", v)
+		}
+		return time.Since(now)
+	})
+	_, wait := begin(t, cs, Spec{MaxDuration: 50 * time.Millisecond}, sink.Discard{})
 	wait()
 	if v := cs.Finished()[0]; v.Reason != "time limit" {
 		t.Errorf("%+v", v)
@@ -413,16 +427,23 @@ func TestEmptyResultSaysWhy(t *testing.T) {
 func TestLostBeforeTheStart(t *testing.T) {
 	var lost atomic.Uint64
 	cs := newCaptures(t, Options{Source: Source{Lost: func() []uint64 { return []uint64{lost.Load(), 0} }}})
-	start := time.Now().Add(time.Second).UnixNano()
-	c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
-	lost.Store(3)
-	until(t, "what was lost before the start is forgotten", func() bool { return cs.List()[0].Lost == 0 })
-	until(t, "the start", func() bool { return time.Now().UnixNano() > start })
-	lost.Store(5)
-	cs.Stage(0).Process(batchOf(0, frame(1, 60, start+1, 0)))
-	c.Finish("end")
-	wait()
-	if v := cs.Finished()[0]; v.Lost != 2 || v.Captured != 1 {
-		t.Errorf("%+v, want 1 captured and 2 lost", v)
-	}
+	pace.Patiently(t, func(times time.Duration) error {
+		start := time.Now().Add(times * time.Second).UnixNano()
+		c, wait := begin(t, cs, Spec{Start: start}, sink.Discard{})
+		began := lost.Add(3)
+		waiting := func() bool { return time.Now().UnixNano() < start }
+		for cs.List()[0].Lost != 0 && waiting() {
+			time.Sleep(time.Millisecond)
+		}
+		forgotten := waiting()
+		until(t, "the start", func() bool { return !waiting() })
+		lost.Store(began + 2)
+		cs.Stage(0).Process(batchOf(0, frame(1, 60, start+1, 0)))
+		c.Finish("end")
+		wait()
+		if v := cs.Finished()[0]; !forgotten || v.Lost != 2 || v.Captured != 1 {
+			return fmt.Errorf("forgotten before the start: %t; %+v, want 1 captured and 2 lost", forgotten, v)
+		}
+		return nil
+	})
 }

@@ -73,13 +73,14 @@ func isComplete(file []byte) (complete bool) {
 
 func TestSplitBySize(t *testing.T) {
 	const limit, frames = 4000, 1000
+	const start = 4_000_000_000 // s: younger than the clock, since older ones do not wait for a worker that has none yet
 	dir := t.TempDir()
 	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
 	var latest string
-	out := toDisk(t, dir, 5e9)
+	out := toDisk(t, dir, (start-5)*1e9)
 	c, wait := begin(t, cs, Spec{Filter: every(t, 2), Expression: "every second", SplitBytes: limit, Latest: out.Latest}, out)
 	for i := range uint64(frames) {
-		cs.Stage(int(i % 2)).Process(batchOf(int(i%2), frame(i, 60+int(i%7)*100, int64(i+10)*1e9, 0)))
+		cs.Stage(int(i % 2)).Process(batchOf(int(i%2), frame(i, 60+int(i%7)*100, int64(start+i)*1e9, 0)))
 	}
 	cs.Stage(0).Finish()
 	cs.Stage(1).Finish()

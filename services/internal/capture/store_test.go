@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,8 +147,12 @@ func TestKilledEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var frames uint64
-	for lines := bufio.NewScanner(out); frames < 20_000 && lines.Scan(); {
+	var written []int64 // sizes of the file: what comes before the last write is counted
+	for lines := bufio.NewScanner(out); (frames < 20_000 || len(written) < 4) && lines.Scan(); {
 		fmt.Sscan(lines.Text(), &frames)
+		if info, err := os.Stat(filepath.Join(dir, "out")); err == nil && frames%1000 == 0 && info.Size() > 1000 && !slices.Contains(written, info.Size()) {
+			written = append(written, info.Size())
+		}
 	}
 	child.Process.Kill()
 	child.Wait()

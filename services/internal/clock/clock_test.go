@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"galvo/ci/pace"
 )
 
 // A kernel is a clock that is off by something, and remembers what was done to it.
@@ -183,10 +185,13 @@ func TestAsk(t *testing.T) {
 			conn.WriteTo(reply, peer)
 		}
 	}()
-	s, err := Ask(nil)(t.Context(), Server{conn.LocalAddr().String(), "test"})
-	if err != nil || (s.Offset-off).Abs() > 100*time.Millisecond {
-		t.Errorf("%+v, %v, want an offset of %s", s, err, off)
-	}
+	pace.Within(t, 100*time.Millisecond, func() time.Duration { // beside the truth
+		s, err := Ask(nil)(t.Context(), Server{conn.LocalAddr().String(), "test"})
+		if err != nil {
+			t.Error(err)
+		}
+		return (s.Offset - off).Abs()
+	})
 }
 
 // stamp is a time as NTP has it: seconds since 1900, and their fraction in 32 bits.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -120,8 +121,8 @@ func TestNoDisks(t *testing.T) {
 
 func TestReadMounts(t *testing.T) {
 	got := readMounts(strings.NewReader("36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/ro\\134ot rw\nnonsense\n40 35 0:5 / /proc rw - proc proc rw\n"))
-	want := []mount{{"98:0", "/mnt 2", `/dev/ro\ot`}, {"0:5", "/proc", "proc"}}
-	if !slices.Equal(got, want) {
+	want := []mount{{"98:0", "/mnt 2", `/dev/ro\ot`, []string{"rw", "noatime", "rw"}}, {"0:5", "/proc", "proc", []string{"rw", "rw"}}}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("readMounts() = %+v, want %+v", got, want)
 	}
 }

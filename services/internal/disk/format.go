@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -90,12 +91,21 @@ func wipe(path string, size uint64) error {
 // mapping is the name of the open form of an encrypted disk.
 func mapping(id string) string { return "galvo-" + id }
 
+// ErrPassword is in the error of Open if the password is wrong.
+var ErrPassword = errors.New("the password is wrong")
+
+// wrongPassword is what cryptsetup(8) exits with then.
+const wrongPassword = 2
+
 // Open opens an encrypted device with its password, and returns the device that its file system is on. One that is open already stays so.
 func (m *Machine) Open(ctx context.Context, id, device, password string) (string, error) {
 	if path := m.IsOpen(id); path != "" {
 		return path, nil
 	}
 	if err := m.Run(ctx, []byte(password), nil, "cryptsetup", "open", "--type", "luks", "--key-file", "-", device, mapping(id)); err != nil {
+		if status, ok := errors.AsType[*exec.ExitError](err); ok && status.ExitCode() == wrongPassword {
+			err = ErrPassword
+		}
 		return "", fmt.Errorf("open %s: %w", device, err)
 	}
 	if path := m.IsOpen(id); path != "" {

@@ -102,6 +102,8 @@ type mount struct {
 	device string // MAJOR:MINOR
 	point  string
 	source string
+
+	options []string // of the mount and of the file system
 }
 
 // readMounts reads mountinfo (proc_pid_mountinfo(5)).
@@ -109,8 +111,8 @@ func readMounts(r io.Reader) (mounts []mount) {
 	for in := bufio.NewScanner(r); in.Scan(); {
 		before, after, _ := strings.Cut(in.Text(), " - ")
 		f, g := strings.Fields(before), strings.Fields(after)
-		if len(f) >= 5 && len(g) >= 2 {
-			mounts = append(mounts, mount{f[2], unescape(f[4]), unescape(g[1])})
+		if len(f) >= 6 && len(g) >= 3 {
+			mounts = append(mounts, mount{f[2], unescape(f[4]), unescape(g[1]), strings.Split(f[5]+","+g[2], ",")})
 		}
 	}
 	return mounts
@@ -122,6 +124,22 @@ func unescape(s string) string {
 		s = strings.ReplaceAll(s, e.code, e.char)
 	}
 	return s
+}
+
+// ReadOnly reports whether nothing can be written at the place where something is mounted: since somebody wanted it so, or since the kernel came upon something
+// that was wrong, which it calls emergency_ro.
+func (m *Machine) ReadOnly(point string) (yes bool) {
+	f, err := os.Open(filepath.Join(m.Proc, "self", "mountinfo"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for _, mount := range readMounts(f) {
+		if mount.point == point {
+			yes = slices.Contains(mount.options, "ro") || slices.Contains(mount.options, "emergency_ro")
+		}
+	}
+	return yes
 }
 
 // Mounted returns the device that is mounted at a point, or nothing.

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,13 +66,20 @@ func (Linux) Run(ctx context.Context, input []byte, said func([]byte), name stri
 		cmd.Stdout = writer(said)
 	}
 	if err := cmd.Run(); err != nil {
-		if text := strings.TrimSpace(complaint.String()); text != "" {
-			return fmt.Errorf("%s: %s", name, text)
-		}
-		return fmt.Errorf("%s: %w", name, err)
+		return &runError{name, strings.TrimSpace(complaint.String()), err}
 	}
 	return nil
 }
+
+// A runError is that of a program, with what it complained of.
+type runError struct {
+	name, complaint string
+	err             error
+}
+
+func (e *runError) Error() string { return e.name + ": " + cmp.Or(e.complaint, e.err.Error()) }
+
+func (e *runError) Unwrap() error { return e.err }
 
 // find looks where administration programs are: a service's PATH may lack them.
 func find(name string) (string, error) {

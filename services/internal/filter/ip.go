@@ -1,6 +1,10 @@
 package filter
 
-import "galvo/services/internal/packet"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/packet"
+)
 
 var ipOperands = []operand{
 	{
@@ -46,18 +50,14 @@ var ipOperands = []operand{
 	},
 }
 
-// fragmentBits tests the flags and the offset of IPv4.
+// fragmentBits tests the flags and the offset of IPv4, of which both bytes must be captured, as for Wireshark.
 func fragmentBits(s *set, mask uint16) func(p *packet.Packet) bool {
 	zero, one := s.has(0), s.has(1)
 	return func(p *packet.Packet) bool {
-		if p.Layers&(packet.IPv4|packet.PartIPv4) == 0 || p.Have < 7 {
+		if p.Layers&(packet.IPv4|packet.PartIPv4) == 0 || p.Have < 8 {
 			return zero
 		}
-		bits := uint16(p.Data[p.L3+6]) << 8
-		if p.Have >= 8 {
-			bits |= uint16(p.Data[p.L3+7])
-		}
-		if bits&mask != 0 {
+		if binary.BigEndian.Uint16(p.Data[p.L3+6:])&mask != 0 {
 			return one
 		}
 		return zero

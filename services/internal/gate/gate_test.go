@@ -83,7 +83,7 @@ func listen(t *testing.T, e *rig.End) *ear {
 // hear returns the frames up to the one that is last, which is left out.
 func (e *ear) hear(last []byte) [][]byte {
 	e.Helper()
-	ctx, cancel := context.WithTimeout(e.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(e.Context(), time.Minute)
 	defer cancel()
 	var heard [][]byte
 	for {

@@ -57,6 +57,10 @@ func conversations(t testing.TB) []conversation {
 		{"HTTP response in the middle", 6, 40000, 80, []packetSpec{down("HTTP/1.1 304 Not Modified\r\n\r\n")}, HTTP, 0, "", 1},
 		{"TLS", 6, 40000, 443, []packetSpec{syn, synAck, up(hello), down(tlsRecordOf(22, "\x02\x00\x00\x46\x03\x03"))}, TLS, 0, "www.example.com", 3},
 		{"TLS hello over two records", 6, 40000, 443, []packetSpec{syn, up(tlsRecordOf(22, long[:1000])), up(tlsRecordOf(22, long[1000:]))}, TLS, 0, "long.example.com", 2},
+		{"TLS hello after a record of one byte", 6, 40000, 443, []packetSpec{syn, up(tlsRecordOf(22, long[:1]) + tlsRecordOf(22, long[1:]))}, TLS, 0, "long.example.com", 2},
+		{"TLS hello in records of one byte, then of many, over two segments", 6, 40000, 443, []packetSpec{
+			syn, up(tlsRecordOf(22, long[:1]) + tlsRecordOf(22, long[1:2])), up(tlsRecordOf(22, long[2:3]) + tlsRecordOf(22, long[3:])),
+		}, TLS, 0, "long.example.com", 3},
 		{"TLS in the middle", 6, 40000, 443, []packetSpec{up("\x17\x03\x03\x00\x04abcd")}, TLS, 0, "", 1},
 		{"QUIC 1", 17, 40000, 443, []packetSpec{up(quicInitial(t, 1, "\x83\x94\xc8\xf0\x3e\x51\x57\x08", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
 		{"QUIC 2, out of order, over two datagrams", 17, 40000, 443, []packetSpec{

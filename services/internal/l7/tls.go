@@ -74,10 +74,13 @@ func inspectHandshake(v *payload, b []byte, n int) answer {
 		}
 		return answer{}
 	}
+	if n < 9 && b[5] == 1 {
+		return inspectSplitHello(v, b, n)
+	}
 	body := int(b[6])<<16 | int(binary.BigEndian.Uint16(b[7:]))
 	switch b[5] {
 	case 1:
-		if n < 9 || body < 38 || len(b) >= 11 && (b[9] != 3 || b[10] > 4) {
+		if body < 38 || len(b) >= 11 && (b[9] != 3 || b[10] > 4) {
 			return answer{}
 		}
 		return inspectClientHello(v, b, n, body)
@@ -95,6 +98,22 @@ func inspectHandshake(v *payload, b []byte, n int) answer {
 		return answer{outcome: final} // encrypted
 	}
 	return answer{}
+}
+
+// inspectSplitHello judges a ClientHello of whose first bytes the first record has fewer than the four that tell its length.
+func inspectSplitHello(v *payload, b []byte, n int) answer {
+	h := joinRecords(b, v.engine.hello[:0])
+	if len(h) < 6 {
+		if v.begun && !v.cut && len(b) < 64 {
+			return answer{outcome: more}
+		}
+		return answer{}
+	}
+	body := int(h[1])<<16 | int(binary.BigEndian.Uint16(h[2:]))
+	if body < 38 || h[4] != 3 || h[5] > 4 {
+		return answer{}
+	}
+	return inspectClientHello(v, b, n, body)
 }
 
 // inspectClientHello takes the name out of a ClientHello, which may be spread over several records; b begins with the first one's header.

@@ -99,22 +99,34 @@ func (s *socket) send(sender, target netip.Addr) error {
 // tick is how often a waiting receive looks whether it is to end.
 const tick = 100 * time.Millisecond
 
-// await returns true when a message comes that is picked, and false after a time or when ctx is done.
+// await returns true when a message comes that is picked, and false after a time or when ctx is done. What came while this process had no processor counts.
 func (s *socket) await(ctx context.Context, d time.Duration, pick func(message) bool) (bool, error) {
-	var b [128]byte
 	for deadline := time.Now().Add(d); ctx.Err() == nil; {
 		left := time.Until(deadline)
-		if left <= 0 {
-			return false, nil
+		if found, err := s.received(pick); found || err != nil || left <= 0 {
+			return found, err
 		}
 		poll := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
 		ts := unix.NsecToTimespec(int64(min(left, tick)))
 		if _, err := unix.Ppoll(poll, &ts, nil); err != nil && !errors.Is(err, unix.EINTR) {
 			return false, err
 		}
+	}
+	return false, ctx.Err()
+}
+
+// atOnce is more than the kernel keeps for a socket.
+const atOnce = 1000
+
+// received takes what has come, up to a message that is picked.
+func (s *socket) received(pick func(message) bool) (bool, error) {
+	var b [128]byte
+	for range atOnce {
 		n, _, err := unix.Recvfrom(s.fd, b[:], 0)
 		switch {
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return false, nil
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return false, fmt.Errorf("receive ARP on link %d: %w", s.link.Index, err)
@@ -123,5 +135,5 @@ func (s *socket) await(ctx context.Context, d time.Duration, pick func(message) 
 			return true, nil
 		}
 	}
-	return false, ctx.Err()
+	return false, nil
 }

@@ -2,12 +2,14 @@ package linklocal
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"galvo/ci/rig"
 )
@@ -62,6 +64,40 @@ func TestConflict(t *testing.T) {
 	}
 	cancel()
 	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// An answer that came while nobody looked counts, although the time is over.
+func TestLateLook(t *testing.T) {
+	t.Parallel()
+	a, b := rig.VethFor(t)
+	taken := netip.MustParseAddr("169.254.9.9")
+	if err := b.Address(taken.String() + "/16"); err != nil {
+		t.Fatal(err)
+	}
+	la := linkOf(t, a)
+	if err := a.Netns.Run(func() error {
+		s, err := open(la)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		if err := s.send(netip.IPv4Unspecified(), taken); err != nil {
+			return err
+		}
+		poll := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+		for n := 0; n != 1; {
+			if n, err = unix.Poll(poll, 60_000); n == 0 && err == nil {
+				return errors.New("nobody answers")
+			}
+		}
+		found, err := s.await(t.Context(), 0, conflict(taken))
+		if !found {
+			t.Error("the answer is not seen")
+		}
+		return err
+	}); err != nil {
 		t.Error(err)
 	}
 }

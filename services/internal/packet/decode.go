@@ -116,53 +116,72 @@ const (
 
 // etherType goes on at d[at:] with what the type field et announces: tags and shims, then one network protocol.
 func (p *Packet) etherType(d []byte, et uint16, at int) {
-	for {
-		for et == etVLAN || et == etQinQ || et == etQinQOld {
-			if at+2 > len(d) || p.VLANs == 255 {
-				p.setL2End(d, at)
+	for ok := true; ok; {
+		if et, at, ok = p.tags(d, et, at); !ok {
+			return
+		}
+		p.EtherType = et
+		p.L2End = uint16(at)
+		ok = false
+		if at >= len(d) && (et == etIPv4 || et == etIPv6) {
+			p.nothingOf(et)
+			return
+		}
+		switch et {
+		case etIPv4:
+			p.ip(d, at)
+		case etIPv6:
+			p.ipv6(d, at)
+		case etARP, etRARP:
+			p.arp(d, at)
+		case etMPLS, etMPLSMulti:
+			p.mpls(d, at)
+		case etPPPoE, etPPPoESession:
+			p.pppoe(d, at, et)
+		case etNSH:
+			p.nsh(d, at)
+		default:
+			if et <= maxLength {
+				p.length(d, et, at)
 				return
 			}
-			if p.VLANs == 0 {
-				p.VLANAt = uint16(at)
-			}
-			// The tags that count are those that follow each other.
-			if at == int(p.VLANAt)+4*int(p.VLANs) {
-				p.VLANs++
-			}
-			p.Layers |= VLAN
-			if at+4 > len(d) {
-				p.setL2End(d, at+4)
-				return
-			}
-			et = be16(d, at+2)
-			at += 4
-		}
-		next, to, ok := p.shim(d, et, at)
-		if !ok {
-			break
-		}
-		et, at = next, to
-	}
-	p.EtherType = et
-	p.L2End = uint16(at)
-	switch et {
-	case etIPv4:
-		p.ip(d, at)
-	case etIPv6:
-		p.ipv6(d, at)
-	case etARP, etRARP:
-		p.arp(d, at)
-	case etMPLS, etMPLSMulti:
-		p.mpls(d, at)
-	case etPPPoE, etPPPoESession:
-		p.pppoe(d, at, et)
-	case etNSH:
-		p.nsh(d, at)
-	default:
-		if et <= maxLength {
-			p.length(d, et, at)
+			et, at, ok = p.shim(d, et, at)
 		}
 	}
+}
+
+// tags steps over VLAN tags, and returns what they lead to; ok is false if that is not captured. The tags that count are those that follow each other.
+func (p *Packet) tags(d []byte, et uint16, at int) (next uint16, to int, ok bool) {
+	for et == etVLAN || et == etQinQ || et == etQinQOld {
+		if at+2 > len(d) || p.VLANs == 255 {
+			p.setL2End(d, at)
+			return 0, 0, false
+		}
+		if p.VLANs == 0 {
+			p.VLANAt = uint16(at)
+		}
+		if at == int(p.VLANAt)+4*int(p.VLANs) {
+			p.VLANs++
+		}
+		p.Layers |= VLAN
+		if at+4 > len(d) {
+			p.setL2End(d, at+4)
+			return 0, 0, false
+		}
+		et = be16(d, at+2)
+		at += 4
+	}
+	return et, at, true
+}
+
+// nothingOf notes a network layer that is announced and not captured.
+func (p *Packet) nothingOf(et uint16) {
+	p.L3 = p.L2End
+	part := PartIPv4
+	if et == etIPv6 {
+		part = PartIPv6
+	}
+	p.Layers |= part
 }
 
 func (p *Packet) setL2End(d []byte, at int) { p.L2End = uint16(min(at, len(d))) }

@@ -91,8 +91,8 @@ func (w *foreign) block(blockType uint32, body ...any) *foreign {
 	return w
 }
 
-func (w *foreign) section() *foreign {
-	return w.block(blockSection, uint32(byteOrderMagic), uint16(1), uint16(0), ^uint64(0))
+func (w *foreign) section(options ...any) *foreign {
+	return w.block(blockSection, append([]any{uint32(byteOrderMagic), uint16(1), uint16(0), ^uint64(0)}, w.options(options...)...)...)
 }
 
 // describe appends an interface description; options are pairs of a code and a value.

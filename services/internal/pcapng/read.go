@@ -33,10 +33,12 @@ type Reader struct {
 	noun  string // what needs them
 	err   error  // the end of the savefile, or its damage
 
-	big        bool // byte order of the savefile, or of the current section
+	big        bool    // byte order of the savefile, or of the current section
+	told       Section // by the sections so far
 	interfaces []Interface
 	pcap       pcapFile
 	local      []localInterface // of the current section
+	skipped    skippedBlock     // at hand
 
 	at      int          // index of the packet at hand in the current Read
 	spans   []optionSpan // of the packets of the last Read that have options, in their order
@@ -76,8 +78,8 @@ func NewReader(src io.Reader) (*Reader, error) {
 // end of the savefile, an *Error its damage. The bytes of the frames are valid until the next Read. Read returns fewer frames than
 // there is room for at the end of a chunk, so that a pipe's frames are not kept waiting.
 //
-// Timestamps that do not fit into an int64 become the largest or smallest one, captured bytes beyond the length on the wire are
-// left out, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
+// Timestamps that do not fit into an int64 become the largest or smallest one, a length on the wire below the captured one, which some
+// writers leave 0, becomes that, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
 // A simple packet block has no timestamp: its Time is 0.
 func (r *Reader) Read(dst []packet.Packet) (int, error) {
 	r.spans, r.options = r.spans[:0], r.options[:0]
@@ -98,6 +100,10 @@ func (r *Reader) Read(dst []packet.Packet) (int, error) {
 // Interfaces returns the table that Frame.Iface indexes: every interface description so far, counted through the sections. It
 // grows while the savefile is read and never changes.
 func (r *Reader) Interfaces() []Interface { return r.interfaces }
+
+// Section returns what the section headers so far say: the first hardware, operating system and program, and all comments, a line each. Of a pcap savefile it is
+// empty.
+func (r *Reader) Section() Section { return r.told }
 
 // fill makes need bytes available at pos. It moves what is left to the front of the chunk, so frames handed out end here.
 func (r *Reader) fill(need int, noun string) error {
@@ -129,10 +135,14 @@ func (r *Reader) fill(need int, noun string) error {
 
 // ended says why fewer than need bytes are left.
 func (r *Reader) ended(need int, noun string) error {
-	if r.srcErr == io.EOF && r.end == 0 {
+	offset, left := r.base, int64(r.end)
+	if s := r.skipped; s.size != 0 {
+		offset, left, need = s.offset, r.base+left-s.offset, int(s.size)
+	}
+	if r.srcErr == io.EOF && left == 0 {
 		return io.EOF
 	}
-	e := &Error{What: "truncated", Offset: r.base, Reason: fmt.Sprintf("%s needs %d bytes, %d are left", noun, need, r.end)}
+	e := &Error{What: "truncated", Offset: offset, Reason: fmt.Sprintf("%s needs %d bytes, %d are left", noun, need, left)}
 	switch {
 	case r.srcErr == io.EOF:
 		return e

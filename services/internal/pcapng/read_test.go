@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
@@ -53,7 +54,8 @@ func TestPcap(t *testing.T) {
 			{"version 2.2 has the lengths swapped", magicMicro, 2, 2, []uint32{7, 5, 60, 3}, frame{"abc", 60, 0, 0, 7_000_005_000}},
 			{"version 2.3 swaps them, too", magicMicro, 2, 3, []uint32{7, 5, 60, 3}, frame{"abc", 60, 0, 0, 7_000_005_000}},
 			{"version 2.3 does not swap them", magicMicro, 2, 3, []uint32{7, 5, 3, 60}, frame{"abc", 60, 0, 0, 7_000_005_000}},
-			{"shorter on the wire", magicMicro, 2, 4, []uint32{7, 5, 3, 2}, frame{"ab", 2, 0, 0, 7_000_005_000}},
+			{"shorter on the wire", magicMicro, 2, 4, []uint32{7, 5, 3, 2}, frame{"abc", 3, 0, 0, 7_000_005_000}},
+			{"no length on the wire", magicMicro, 2, 4, []uint32{7, 5, 3, 0}, frame{"abc", 3, 0, 0, 7_000_005_000}},
 		}
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
@@ -114,6 +116,81 @@ func TestBlocks(t *testing.T) {
 			{Name: "ppp0", Link: 101},
 		}
 		if diff := cmp.Diff(want, ins); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestLargeBlockWithoutPacket skips a block that is larger than the chunk, which stays as it is.
+func TestLargeBlockWithoutPacket(t *testing.T) {
+	both(t, func(t *testing.T, w *foreign) {
+		w.section().describe(1, 0).enhanced(0, 1, 1, "a")
+		begin := len(w.b)
+		w.block(0xbad, strings.Repeat("custom", ChunkBytes))
+		end := len(w.b)
+		w.enhanced(0, 2, 1, "b")
+		wrong := bytes.Clone(w.b)
+		wrong[end-3] ^= 1
+		for _, c := range []struct {
+			name string
+			file []byte
+			want string
+			err  string
+		}{
+			{"whole", w.b, "ab", "EOF"},
+			{"cut behind it", w.b[:end], "a", "EOF"},
+			{"cut in its end", w.b[:end-2], "a", fmt.Sprintf("truncated at offset %d: a block needs %d bytes, %d are left", begin, end-begin, end-begin-2)},
+			{"cut in its middle", w.b[:begin+2*ChunkBytes+1], "a", fmt.Sprintf("truncated at offset %d: a block needs %d bytes, %d are left", begin, end-begin, 2*ChunkBytes+1)},
+			{"cut at its begin", w.b[:begin+12], "a", fmt.Sprintf("truncated at offset %d: a block needs %d bytes, 12 are left", begin, end-begin)},
+			{"another length at its end", wrong, "a", fmt.Sprintf("damaged at offset %d: a block begins with a length of %d and ends with ", begin, end-begin)},
+		} {
+			for _, src := range []io.Reader{bytes.NewReader(c.file), iotest.HalfReader(bytes.NewReader(c.file))} {
+				r, err := NewReader(src)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got strings.Builder
+				batch := make([]packet.Packet, 4)
+				for err == nil {
+					var n int
+					n, err = r.Read(batch)
+					for i := range batch[:n] {
+						got.Write(batch[i].Data)
+					}
+				}
+				if got.String() != c.want || !strings.HasPrefix(err.Error(), c.err) {
+					t.Errorf("%s: frames %q and %v; want %q and %s", c.name, got.String(), err, c.want, c.err)
+				}
+				if len(r.buf) != ChunkBytes {
+					t.Errorf("%s: the chunk has %d bytes", c.name, len(r.buf))
+				}
+			}
+		}
+	})
+}
+
+// TestShorterOnTheWire reads packets that say that they had fewer bytes on the wire than were captured.
+func TestShorterOnTheWire(t *testing.T) {
+	both(t, func(t *testing.T, w *foreign) {
+		w.section().describe(1, 0).enhanced(0, 1, 0, "abc").enhanced(0, 2, 2, "abc")
+		wantFrames(t, w.b, frame{"abc", 3, 0, 0, 1000}, frame{"abc", 3, 0, 0, 2000})
+	})
+}
+
+// TestSectionTells reads section headers with options, of which the last one is damaged.
+func TestSectionTells(t *testing.T) {
+	both(t, func(t *testing.T, w *foreign) {
+		w.section(optHardware, "box", optComment, "one", optOS, "Linux", optApplication, "dumpcap", optComment, "two")
+		w.describe(1, 0)
+		w.section(optHardware, "other box", optComment, "three")
+		w.block(blockSection, uint32(byteOrderMagic), uint16(1), uint16(0), uint64(math.MaxUint64), uint16(optComment), uint16(500), uint32(0))
+		w.describe(1, 0).enhanced(0, 1, 1, "x")
+		r, err := NewReader(bytes.NewReader(w.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Section{Hardware: "box", OS: "Linux", Application: "dumpcap", Comment: "one\ntwo\nthree"}
+		if diff := cmp.Diff(want, r.Section()); diff != "" {
 			t.Error(diff)
 		}
 	})

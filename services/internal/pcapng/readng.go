@@ -1,10 +1,12 @@
 package pcapng
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"galvo/services/internal/packet"
 )
@@ -52,6 +54,11 @@ type localInterface struct {
 // blocks finds the frames of a pcapng savefile. Blocks that hold no packet are read even where dst has no room left, up to the
 // next packet.
 func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
+	if r.skipped.size != 0 {
+		if done, err := r.skip(); !done || err != nil {
+			return 0, err
+		}
+	}
 	for {
 		b := r.buf[r.pos:r.end]
 		if len(b) < 12 {
@@ -70,11 +77,14 @@ func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
 		}
 		size := pad4(int(total)) // some writers leave the padding out of the length
 		if len(b) < size {
-			r.need, r.noun = size, kind.name
+			if r.need, r.noun = size, kind.name; kind == &otherKind && size > ChunkBytes {
+				r.skipped = skippedBlock{r.base + int64(r.pos), int64(size), total}
+				r.need = 12
+			}
 			return n, nil
 		}
 		if last := r.u32(b[size-4:]); last != total {
-			return n, r.damaged("%s begins with a length of %d and ends with %d", kind.name, total, last)
+			return n, r.damaged("%s", kind.badEnd(total, last))
 		}
 		var f *packet.Frame
 		if kind.frame {
@@ -92,6 +102,35 @@ func (r *Reader) blocks(dst []packet.Packet) (n int, err error) {
 		}
 		r.pos += size
 	}
+}
+
+// A skippedBlock is one that holds no packet and is too large to have it whole in memory.
+type skippedBlock struct {
+	offset int64  // in the savefile
+	size   int64  // with its padding; 0 is no block
+	total  uint32 // the length that it begins with
+}
+
+// skip leaves out what is there of the block that is skipped, up to the length at its end, and reports whether that was reached.
+func (r *Reader) skip() (done bool, err error) {
+	s := r.skipped
+	left := int(s.offset + s.size - 4 - r.base - int64(r.pos))
+	n := min(left, r.end-r.pos)
+	r.pos += n
+	if left -= n; left > 0 || r.end-r.pos < 4 {
+		r.need, r.noun = min(left+4, ChunkBytes), otherKind.name
+		return false, nil
+	}
+	if last := r.u32(r.buf[r.pos:]); last != s.total {
+		return false, &Error{What: "damaged", Offset: s.offset, Reason: otherKind.badEnd(s.total, last)}
+	}
+	r.pos += 4
+	r.skipped = skippedBlock{}
+	return true, nil
+}
+
+func (k *blockKind) badEnd(total, last uint32) string {
+	return fmt.Sprintf("%s begins with a length of %d and ends with %d", k.name, total, last)
 }
 
 func (r *Reader) byteOrder(b []byte) error {
@@ -113,7 +152,32 @@ func (r *Reader) section(_ *packet.Frame, b []byte) error {
 		return fmt.Errorf("version %d.%d is not known", major, minor)
 	}
 	r.local = r.local[:0]
+	r.tell(b[16:])
 	return nil
+}
+
+// tell notes what the options of a section header say, of each but comments the first one. An option beyond its block ends them.
+func (r *Reader) tell(options []byte) {
+	s := &r.told
+	for len(options) >= 4 {
+		code, v, rest, err := r.option(options)
+		if err != nil {
+			return
+		}
+		options = rest
+		switch code {
+		case optComment:
+			if t := text(v); t != "" && len(s.Comment)+1+len(t) <= maxOption {
+				s.Comment = strings.TrimPrefix(s.Comment+"\n"+t, "\n")
+			}
+		case optHardware:
+			s.Hardware = cmp.Or(s.Hardware, text(v))
+		case optOS:
+			s.OS = cmp.Or(s.OS, text(v))
+		case optApplication:
+			s.Application = cmp.Or(s.Application, text(v))
+		}
+	}
 }
 
 // describe takes in an interface description block: section 4.2 of the draft.
@@ -195,13 +259,10 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 		return fmt.Errorf("a captured length of %d bytes, %d are left in the block", captured, len(data))
 	}
 	f.Data = data[:captured:captured]
-	f.Len = r.u32(b[16:])
+	f.Len = max(r.u32(b[16:]), captured)
 	f.Iface = in.index
 	f.Flags = 0
 	f.Time = in.clock.time(uint64(r.u32(b[4:]))<<32 | uint64(r.u32(b[8:])))
-	if f.Len < captured {
-		f.Data = f.Data[:f.Len]
-	}
 	fcs := in.fcs
 	if options := data[pad4(int(captured)):]; len(options) >= 4 {
 		word, err := r.packetOptions(options)

@@ -91,15 +91,12 @@ func (r *Reader) records(dst []packet.Packet) (n int, err error) {
 		}
 		f := &dst[n].Frame
 		f.Data = b[p.head:size:size]
-		f.Len = length
+		f.Len = max(length, captured)
 		f.Iface = 0
 		f.Flags = 0
 		f.Time = int64(uint32(stamp))*1e9 + int64(stamp>>32)*p.unit
 		if p.head > 16 {
 			f.Flags = modifiedDirection(b[22])
-		}
-		if length < captured {
-			f.Data = f.Data[:length]
 		}
 		if p.fcs != 0 {
 			StripFCS(f, uint32(p.fcs), p.ethernet)

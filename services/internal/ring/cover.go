@@ -20,6 +20,7 @@ const (
 	whyStopped     = "no device takes packets"
 	whyBehind      = "not recorded yet: the recording is behind"
 	whyDamaged     = "damaged"
+	whyMissing     = "a device of the ring is missing"
 )
 
 // forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now, only about its own time. r.mu is held.
@@ -127,8 +128,8 @@ func (q *Results) holes() (gaps []Gap) {
 			missing++
 		}
 	}
-	if missing > int(r.d.Copies) && from <= min(to, r.now()) {
-		gaps = append(gaps, Gap{from, min(to, r.now()), "a device of the ring is missing"})
+	if until := min(to, r.now(), r.began); missing > int(r.d.Copies) && from <= until {
+		gaps = append(gaps, Gap{from, until, whyMissing})
 	}
 	if !r.cfg.ReadOnly && !slices.ContainsFunc(r.devices, (*device).usable) {
 		if _, newest := r.stored(); max(from, newest+1) <= min(to, r.now()) {

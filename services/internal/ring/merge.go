@@ -45,9 +45,16 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {
 			b.Now = q.ring.now()
+			b.Given = q.given(b.Now)
 			return err
 		}
 	}
+}
+
+// given returns up to which time every packet was delivered, but for those that wait for a verdict, when at a time now there is none to deliver. That is not the end of
+// the interval before the query ends: who thinks that nothing more comes would not take the last packets.
+func (q *Results) given(now int64) int64 {
+	return max(min(q.limit(), now, q.q.To), 2) - 1 // 0 means another thing
 }
 
 // receive takes in what is named next. idle says that nothing came for a while.

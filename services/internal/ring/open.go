@@ -29,8 +29,8 @@ func open(c Config) (*Ring, error) {
 		return nil, err
 	}
 	r := &Ring{cfg: c, waiting: make(map[uint64]*block.Image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
-		overwritten: math.MinInt64,
-		queries:     make(map[*Results]struct{})}
+		overwritten: math.MinInt64, began: math.MaxInt64,
+		queries: make(map[*Results]struct{})}
 	r.buffers.Size = block.Size
 	var errs []error
 	for i, dir := range c.Dirs {
@@ -221,6 +221,8 @@ func (r *Ring) sameRing() error {
 func (r *Ring) start() error {
 	r.mu.Lock()
 	r.d.Generation++
+	_, newest := r.stored()
+	r.began = max(r.now(), newest) // where the clock was set back since what is there was recorded
 	r.pause()
 	usable := 0
 	for _, d := range r.devices {
@@ -365,6 +367,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 			err = errors.Join(err, d.failed)
 		}
 	}
+	r.shut = true
 	r.mu.Unlock()
 	err = errors.Join(err, r.closeFiles())
 	if !asked {

@@ -270,7 +270,7 @@ func TestPrunedQueryIsFullScan(t *testing.T) {
 			rt.Fatal(err)
 		}
 	})
-	if parts < 50 {
+	if parts < 20 { // of some 70 on the average, and 50 to 90 nearly always
 		t.Errorf("%d queries read a part of what there is: hardly anything was tested", parts)
 	}
 	t.Logf("%d queries read a part of what there is", parts)

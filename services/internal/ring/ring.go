@@ -280,8 +280,10 @@ type Ring struct {
 	mu       sync.Mutex
 	turn     int
 	closed   bool
+	shut     bool // the files are closed too, or about to be
 	problems []string
 
+	began       int64 // when it began to record; no block that is begun then, or later, lies on a device that is missing. math.MaxInt64 if it does not record. Guarded by mu
 	paused      bool  // the last pause of the descriptor ended when the ring was opened. Guarded by mu
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
 	ahead       Gap   // the same of what was recorded when the clock was ahead; Why is empty if there is nothing. Guarded by mu

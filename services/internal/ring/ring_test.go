@@ -46,6 +46,9 @@ func (t *traffic) Next(_ context.Context, b *pipeline.Batch) error {
 	return nil
 }
 
+// longWait is how long something may take that takes a moment on a machine that is not busy with other things.
+const longWait = time.Minute
+
 // pace waits until there is memory for two blocks, or for ever none.
 func (t *traffic) pace() {
 	for start := time.Now(); t.paced != nil; time.Sleep(50 * time.Microsecond) {
@@ -55,7 +58,7 @@ func (t *traffic) pace() {
 		if free >= 2 {
 			return
 		}
-		if time.Since(start) > 2*time.Second {
+		if time.Since(start) > longWait {
 			t.paced = nil
 		}
 	}
@@ -187,7 +190,7 @@ func knownOf(m *pipeline.Meta) (k known) {
 
 func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*longWait)
 	defer cancel()
 	res, err := r.Query(ctx, q)
 	if err != nil {

@@ -31,6 +31,7 @@ type Scan struct {
 	Empty     string // why nothing matched; empty if something did
 
 	drops drops
+	found uint64 // packets that are wanted, delivered or not
 }
 
 // Scan says what was looked at so far. It may be called from any goroutine.
@@ -40,7 +41,7 @@ func (q *Results) Scan() Scan {
 	s := q.scan
 	s.Gaps = slices.Clone(s.Gaps)
 	s.Dropped = s.drops.most - s.drops.least
-	if s.Matched == 0 {
+	if s.found == 0 && s.Matched == 0 && q.rounds.Load() > 0 {
 		if s.Empty = s.why(); s.Read > 0 && q.q.Filter != nil && q.q.Filter.NeedsFCS() {
 			s.Empty += "; badCRC needs ports that deliver the frame check sequence"
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"galvo/services/internal/pipeline"
 )
@@ -93,6 +94,12 @@ func TestPassed(t *testing.T) {
 		res, err := r.Query(context.Background(), q)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for start := time.Now(); (res.rounds.Load() == 0 || res.Scan().Blocks > 0 && res.Scan().Packets == 0) && time.Since(start) < longWait; time.Sleep(time.Millisecond) {
+			// It looks ahead of its reader.
+		}
+		if scan := res.Scan(); expression == "" && scan.Empty != "" {
+			t.Errorf("nothing is delivered yet, and it is called empty: %s", scan.Empty)
 		}
 		var b pipeline.Batch
 		delivered, at, whole := 0, 100, !f.NeedsL7()

@@ -241,14 +241,24 @@ func (r *Ring) readTrailer(s *segment, i int, b []byte) (block.Header, error) {
 	return h, nil
 }
 
-// problem remembers and reports what is wrong. r.mu is held.
+// problem remembers and reports what is wrong. What cannot be read once the files are closed is not. r.mu is held.
 func (r *Ring) problem(err error) {
-	text := err.Error()
-	if !slices.Contains(r.problems, text) && len(r.problems) < 100 {
-		r.problems = append(r.problems, text)
+	if r.shut {
+		return
 	}
+	text := err.Error()
+	if slices.Contains(r.problems, text) || len(r.problems) > mostProblems {
+		return // a disk that is dying has as many damaged blocks as there are
+	}
+	if len(r.problems) == mostProblems {
+		err = errors.New("more is wrong than is named here")
+	}
+	r.problems = append(r.problems, err.Error())
 	r.report(err)
 }
+
+// mostProblems is how many are remembered, and told, beside devices that fail.
+const mostProblems = 100
 
 // fail takes a device out of writing. r.mu is held.
 func (r *Ring) fail(d *device, err error) {
@@ -256,5 +266,7 @@ func (r *Ring) fail(d *device, err error) {
 		return
 	}
 	d.failed = err
-	r.problem(fmt.Errorf("%s takes no more blocks: %w", d.name, err))
+	err = fmt.Errorf("%s takes no more blocks: %w", d.name, err)
+	r.problems = append(r.problems, err.Error())
+	r.report(err)
 }

@@ -2,12 +2,16 @@ package ring
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"sync/atomic"
 	"time"
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/block"
 )
 
 // A Source replays an interval of a ring for an analysis that finds flows and protocols anew. It is a pipeline.Source with one reader;
@@ -37,6 +41,9 @@ func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 		s.at.Store(b.Now)
 		s.packets.Add(uint64(len(b.Packets)))
 	}
+	if errors.Is(err, io.EOF) {
+		s.at.Store(math.MaxInt64)
+	}
 	clear(b.Meta) // what the flow table says of a packet is found anew
 	return err
 }
@@ -44,14 +51,18 @@ func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 // Interfaces implements pipeline.Source.
 func (s *Source) Interfaces() []pipeline.Interface { return s.results.Interfaces() }
 
-// Progress says how many packets were replayed, and which share of the interval that is, from 0 to 1.
-func (s *Source) Progress() (packets uint64, share float64) {
+// Progress says how many packets were replayed, and how many bytes of the interval's blocks that is of how many: not what was read, which is ahead.
+func (s *Source) Progress() (done, total int64, packets uint64) {
 	scan := s.results.Scan()
-	at := s.at.Load()
-	if at == 0 || scan.To <= scan.From {
-		return s.packets.Load(), 0
+	total, packets = int64(scan.Blocks)*block.Size, s.packets.Load()
+	switch at := s.at.Load(); {
+	case at == math.MaxInt64:
+		return total, total, packets
+	case at == 0 || scan.To <= scan.From:
+		return 0, total, packets
+	default:
+		return int64(float64(total) * min(1, float64(at-scan.From)/float64(scan.To-scan.From))), total, packets
 	}
-	return s.packets.Load(), min(1, float64(at-scan.From)/float64(scan.To-scan.From))
 }
 
 // Scan says what was read.
@@ -93,7 +104,7 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 	}
 	step := max(1, (len(tasks)+sample-1)/sample)
 	start := time.Now()
-	for i := step / 2; i < len(tasks) && ctx.Err() == nil; i += step {
+	for i := step / 2; i < len(tasks) && res.ctx.Err() == nil; i += step {
 		t := tasks[i]
 		looked += float64(t.Packets)
 		e.Sampled++
@@ -113,5 +124,5 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 		e.Packets, e.Bytes = uint64(packets*all/looked+0.5), uint64(captured*all/looked+0.5)
 		e.Duration = time.Duration(float64(time.Since(start)) * float64(e.Blocks) / float64(e.Sampled))
 	}
-	return e, ctx.Err()
+	return e, context.Cause(res.ctx)
 }

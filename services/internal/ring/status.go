@@ -137,6 +137,9 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 	r.settle()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return nil, fmt.Errorf("protect an interval of ring %q: %w", r.d.Name, ErrClosed)
+	}
 	now := r.now()
 	if from >= to {
 		return nil, fmt.Errorf("protect an interval of ring %q: it ends before it begins", r.d.Name)

@@ -1,7 +1,10 @@
 package ring
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -9,6 +12,7 @@ import (
 	"time"
 
 	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 )
@@ -52,10 +56,10 @@ func TestMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for wait := 0; ; wait++ {
+	for start := time.Now(); ; {
 		if _, n := r.Memory(); n > before+8*block.Size {
 			break
-		} else if wait > 5000 {
+		} else if time.Since(start) > longWait {
 			t.Fatalf("a query that nobody reads takes %d bytes, and before it were %d", n, before)
 		}
 		time.Sleep(time.Millisecond)
@@ -187,4 +191,57 @@ func TestRelease(t *testing.T) {
 	}
 	sameFrames(t, want, have)
 	closeRing(t, r)
+}
+
+// A disk that is dying does not fill the log: what is wrong is told once, and not for ever. That a device takes nothing any more is told whatever was before.
+func TestProblems(t *testing.T) {
+	var told atomic.Int64
+	set := newSetting(t, 1, 16<<20)
+	set.cfg.Report = func(error) { told.Add(1) }
+	r := set.create(t).open(t)
+	defer r.Close()
+	r.mu.Lock()
+	for i := range 3000 {
+		r.problem(fmt.Errorf("block %d", i/2))
+	}
+	r.fail(r.devices[0], errors.New("gone"))
+	r.mu.Unlock()
+	for start := time.Now(); told.Load() < mostProblems+2 && time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {
+	}
+	list := r.State().Problems
+	if told.Load() != mostProblems+2 || len(list) != mostProblems+2 || !strings.Contains(list[mostProblems], "more") || !strings.Contains(list[mostProblems+1], "gone") {
+		t.Errorf("%d were told, %q", told.Load(), list[min(len(list), 99):])
+	}
+}
+
+// How far a replay is follows what was taken of it, not what was read ahead, and what is left does not change.
+func TestProgress(t *testing.T) {
+	set := newSetting(t, 1, 64<<20).create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	s := r.Stage(0, table)
+	frames := mix(74, 60_000)
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	waitIdle(t, r)
+	source, err := r.Source(context.Background(), math.MinInt64, math.MaxInt64, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	var b pipeline.Batch
+	taken, whole := 0, int64(0)
+	for err == nil {
+		err = source.Next(context.Background(), &b)
+		done, total, packets := source.Progress()
+		if taken += len(b.Packets); packets != uint64(taken) || whole != 0 && total != whole {
+			t.Fatalf("after %d packets: %d packets, of %d bytes, which were %d before", taken, packets, total, whole)
+		}
+		if whole = total; math.Abs(float64(done)/float64(total)-float64(taken)/float64(len(frames))) > 0.1 {
+			t.Fatalf("after %d of %d packets: %d of %d bytes", taken, len(frames), done, total)
+		}
+	}
+	if done, total, _ := source.Progress(); !errors.Is(err, io.EOF) || done != total || total < 10<<20 {
+		t.Errorf("%v; %d of %d bytes", err, done, total)
+	}
 }

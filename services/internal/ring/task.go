@@ -57,9 +57,11 @@ func (q *Results) look(t *task) *view {
 	}
 	if why != nil {
 		q.drop(v)
-		if errors.Is(why, errOverwritten) {
+		switch {
+		case q.ctx.Err() != nil: // the files may have been closed meanwhile, and nobody gets what is in them
+		case errors.Is(why, errOverwritten):
 			q.gap(t.First, t.Last, whyMeanwhile)
-		} else {
+		default:
 			q.damaged(t, why)
 		}
 		return nil
@@ -69,6 +71,7 @@ func (q *Results) look(t *task) *view {
 			s.Read++
 		}
 		s.Packets += uint64(v.looked)
+		s.found += uint64(len(v.packets))
 		s.drops.add(v.Header.Dropped)
 	})
 	if len(v.packets) == 0 {

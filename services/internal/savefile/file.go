@@ -122,7 +122,7 @@ func (f *file) decompress() (io.Reader, error) {
 		z, err := gzip.NewReader(whole)
 		f.name += ", uncompressed"
 		return decompressor{z, "gzip"}, err
-	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), isSkippable(head):
 		z, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
@@ -137,6 +137,11 @@ func (f *file) decompress() (io.Reader, error) {
 		}
 	}
 	return whole, nil
+}
+
+// isSkippable reports whether head begins a frame that zstd skips: tools that compress in pieces write an index of them first (RFC 8878 section 3.1.2).
+func isSkippable(head []byte) bool {
+	return len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte{0x2a, 0x4d, 0x18})
 }
 
 // otherCompressions are those that a savefile may come in, and that a person expects to work.

@@ -24,6 +24,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"galvo/services/internal/packet"
@@ -91,6 +92,15 @@ func OpenWith(opener func(name string) (*os.File, error), names []string, stdin 
 	return s, nil
 }
 
+// Is reports whether a file begins as savefiles do, compressed or not. Its content, not its name, says so.
+func Is(f *os.File) bool {
+	opened, err := open(func(string) (*os.File, error) { return f, nil }, f.Name(), nil)
+	if err != nil {
+		return false // and it is closed
+	}
+	return opened.close() == nil
+}
+
 // Next implements pipeline.Source. Now is the time of the last frame.
 func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 	if err := ctx.Err(); err != nil {
@@ -114,6 +124,24 @@ func (s *Source) Next(ctx context.Context, b *pipeline.Batch) error {
 
 // Interfaces implements pipeline.Source. It may be called at any time.
 func (s *Source) Interfaces() []pipeline.Interface { return *s.table.Load() }
+
+// Section returns what the section headers before the first packets say: the comments of all files, a line each, and of a single file its hardware and
+// operating system.
+func (s *Source) Section() pcapng.Section {
+	var all pcapng.Section
+	var comments []string
+	for _, f := range s.files {
+		told := f.reader.Section()
+		if len(s.files) == 1 {
+			all.Hardware, all.OS = told.Hardware, told.OS
+		}
+		if told.Comment != "" {
+			comments = append(comments, told.Comment)
+		}
+	}
+	all.Comment = strings.Join(comments, "\n")
+	return all
+}
 
 // Progress says how far the Source has come. It may be called at any time.
 func (s *Source) Progress() Progress {

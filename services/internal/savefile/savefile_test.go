@@ -126,7 +126,7 @@ func zstandard(t testing.TB, data []byte) []byte {
 func TestCompression(t *testing.T) {
 	pcap := pcapng.AppendPcapPacket(pcapng.AppendPcapHeader(nil, packet.LinkEthernet, 0, true), 5, []byte("xa"), 2, true)
 	for format, file := range map[string][]byte{"pcapng": section("x", 5), "pcap": pcap} {
-		for name, packed := range map[string][]byte{"plain": file, "gzip": gzipped(t, file), "zstd": zstandard(t, file)} {
+		for name, packed := range map[string][]byte{"plain": file, "gzip": gzipped(t, file), "zstd": zstandard(t, file), "zstd behind an index": append([]byte("\x5a\x2a\x4d\x18\x04\x00\x00\x00abcd"), zstandard(t, file)...)} {
 			t.Run(format+" "+name, func(t *testing.T) {
 				wantData(t, mustOpen(t, nil, write(t, "no-suffix", packed)), "xa")
 				wantData(t, mustOpen(t, bytes.NewReader(packed), "-"), "xa")
@@ -226,6 +226,21 @@ func TestInterfaceFields(t *testing.T) {
 		Port: 1, Name: "eth1", Description: "uplink", Link: 113, SnapLen: 96, SpeedBits: 1e9, MAC: [6]byte{2, 1}, FCSLen: 4,
 	}}
 	if diff := cmp.Diff(want, mustOpen(t, bytes.NewReader(b), "-").Interfaces()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestSection opens files whose section headers say something.
+func TestSection(t *testing.T) {
+	file := func(s pcapng.Section) string {
+		return write(t, "s", pcapng.AppendInterface(pcapng.AppendSection(nil, s), pcapng.Interface{Link: packet.LinkEthernet}))
+	}
+	one := file(pcapng.Section{Hardware: "box", OS: "Linux", Application: "dumpcap", Comment: "branch office"})
+	if diff := cmp.Diff(pcapng.Section{Hardware: "box", OS: "Linux", Comment: "branch office"}, mustOpen(t, nil, one).Section()); diff != "" {
+		t.Error(diff)
+	}
+	two := file(pcapng.Section{OS: "FreeBSD", Comment: "head office"})
+	if diff := cmp.Diff(pcapng.Section{Comment: "branch office\nhead office"}, mustOpen(t, nil, one, two, write(t, "x", section("x", 1))).Section()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -484,5 +499,37 @@ func TestOptionsStayWithTheirPackets(t *testing.T) {
 			t.Errorf("%d files: %v after %d packets, %d with options", files, err, seen, with)
 		}
 		s.Close()
+	}
+}
+
+// Of the files in a directory the savefiles are told by what they begin with, and a damaged one is one.
+func TestIs(t *testing.T) {
+	dir := t.TempDir()
+	zipped := func(b string) string {
+		var out bytes.Buffer
+		z := gzip.NewWriter(&out)
+		z.Write([]byte(b))
+		z.Close()
+		return out.String()
+	}
+	section := string(pcapng.AppendSection(nil, pcapng.Section{}))
+	for content, want := range map[string]bool{
+		section: true, section[:20]: true, zipped(section): true, zipped(section)[:40]: true,
+		"": false, "hello, world": false, zipped("hello, world"): false, "PK\x03\x04 and so on": false, "\xfd7zXZ": false, "\x1f\x8b": false,
+	} {
+		name := filepath.Join(dir, "file")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Is(f); got != want {
+			t.Errorf("%q: %v", content, got)
+		}
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%q: the file is left open: %v", content, err)
+		}
 	}
 }

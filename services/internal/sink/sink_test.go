@@ -2,6 +2,7 @@ package sink
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"galvo/ci/pace"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pace.Main(m)) }
 
 // serve answers one request with as much as its client takes, and returns why it took no more.
 func serve(t *testing.T, stall time.Duration, client func(net.Conn, *HTTP)) *End {
@@ -50,7 +51,7 @@ func serve(t *testing.T, stall time.Duration, client func(net.Conn, *HTTP)) *End
 			t.Fatalf("the sink ended with %v", err)
 		}
 		return end
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the sink did not end")
 	}
 	return nil
@@ -66,60 +67,74 @@ func TestFrozenClient(t *testing.T) {
 
 // A client that reads slowly takes longer than the stall time for all of it, and stays.
 func TestSlowClient(t *testing.T) {
-	const stall = 2 * time.Second // this client may wait for a processor, too
-	end := serve(t, stall, func(c net.Conn, s *HTTP) {
-		b := make([]byte, 400<<10)
-		for start := time.Now(); time.Since(start) < 2*stall; {
-			time.Sleep(100 * time.Millisecond)
-			if _, err := io.ReadFull(c, b); err != nil {
-				t.Errorf("the stream ended: %v", err)
-				return
+	pace.Patiently(t, func(times time.Duration) error { // this client may wait for a processor, too
+		stall := times * time.Second
+		var ended error
+		end := serve(t, stall, func(c net.Conn, s *HTTP) {
+			b := make([]byte, 400<<10)
+			for start := time.Now(); ended == nil && time.Since(start) < 2*stall; {
+				time.Sleep(100 * time.Millisecond)
+				_, ended = io.ReadFull(c, b)
 			}
+			c.Close()
+		})
+		if ended != nil || end.Words != "client disconnected" {
+			return fmt.Errorf("the stream ended: %v, %+v", ended, end)
 		}
-		c.Close()
+		return nil
 	})
-	if end.Words != "client disconnected" {
-		t.Errorf("%+v", end)
-	}
 }
 
 func TestDeadClient(t *testing.T) {
-	var gone time.Time
-	end := serve(t, time.Minute, func(c net.Conn, _ *HTTP) {
-		time.Sleep(200 * time.Millisecond) // the sink blocks by now
-		c.(*net.TCPConn).SetLinger(0)
-		c.Close()
-		gone = time.Now()
+	pace.Within(t, time.Second, func() time.Duration {
+		var gone time.Time
+		end := serve(t, time.Minute, func(c net.Conn, _ *HTTP) {
+			time.Sleep(200 * time.Millisecond) // the sink blocks by now
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+			gone = time.Now()
+		})
+		took := time.Since(gone)
+		if end.Words != "client disconnected" {
+			t.Errorf("%+v after %v", end, took)
+		}
+		return took
 	})
-	if took := time.Since(gone); end.Words != "client disconnected" || took > time.Second {
-		t.Errorf("%+v after %v", end, took)
-	}
 }
 
 func TestInterrupt(t *testing.T) {
-	var at time.Time
-	serve(t, time.Minute, func(_ net.Conn, s *HTTP) {
-		time.Sleep(200 * time.Millisecond) // the sink blocks by now
-		at = time.Now()
-		s.Interrupt(at.Add(300 * time.Millisecond))
+	pace.Within(t, 2*time.Second, func() time.Duration {
+		var at time.Time
+		serve(t, time.Minute, func(_ net.Conn, s *HTTP) {
+			time.Sleep(200 * time.Millisecond) // the sink blocks by now
+			at = time.Now()
+			s.Interrupt(at.Add(300 * time.Millisecond))
+		})
+		took := time.Since(at)
+		if took < 250*time.Millisecond {
+			t.Errorf("the sink ended after %v", took)
+		}
+		return took
 	})
-	if took := time.Since(at); took < 250*time.Millisecond || took > 2*time.Second {
-		t.Errorf("the sink ended after %v", took)
-	}
 }
 
 // A connection goes on to the next request without the deadlines of the last one.
 func TestCloseLeavesNoDeadline(t *testing.T) {
+	pace.Patiently(t, closeLeavesNoDeadline)
+}
+
+// closeLeavesNoDeadline sends what is to be sent in 100 ms, so many times as long.
+func closeLeavesNoDeadline(times time.Duration) error {
 	sinks := make(chan *HTTP, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/next" {
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(times * 300 * time.Millisecond)
 			io.WriteString(w, "still here")
 			return
 		}
-		s := NewHTTP(r.Context(), w, 200*time.Millisecond)
+		s := NewHTTP(r.Context(), w, times*200*time.Millisecond)
 		s.Write([]byte("packets"))
-		s.Interrupt(time.Now().Add(100 * time.Millisecond))
+		s.Interrupt(time.Now().Add(times * 100 * time.Millisecond))
 		s.Flush()
 		s.Close()
 		sinks <- s
@@ -128,17 +143,18 @@ func TestCloseLeavesNoDeadline(t *testing.T) {
 	for _, path := range []string{"/", "/next"} {
 		resp, err := server.Client().Get(server.URL + path)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		b, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || path == "/next" && string(b) != "still here" {
-			t.Errorf("%s: %q, %v", path, b, err)
+			return fmt.Errorf("%s: %q, %w", path, b, err)
 		}
 		if path == "/" {
 			(<-sinks).Interrupt(time.Now())
 		}
 	}
+	return nil
 }
 
 func TestWords(t *testing.T) {
@@ -192,7 +208,10 @@ func TestWriterInterrupt(t *testing.T) {
 	defer r.Close()
 	defer pipe.Close()
 	s := NewWriter(pipe, "pipe")
-	time.AfterFunc(100*time.Millisecond, func() { s.Interrupt(time.Now()) })
+	go func() {
+		r.Read(make([]byte, 1)) // something was written
+		s.Interrupt(time.Now())
+	}()
 	n, err := s.Write(make([]byte, 1<<20))
 	var end *End
 	if !errors.As(err, &end) || end.Words != "the reader of the output took nothing" || n == 0 {

@@ -59,10 +59,10 @@ func New(workers int) *Stats {
 // Stage returns the stage of a worker, from 0.
 func (s *Stats) Stage(worker int) *Stage { return s.stages[worker] }
 
-// Bytes returns the memory that the counters of all workers take.
+// Bytes returns the memory that the counters of all workers take. It may be called while they count: it looks at nothing that they change.
 func (s *Stats) Bytes() (sum uint64) {
 	for _, st := range s.stages {
-		sum += uint64(unsafe.Sizeof(*st)) + uint64(cap(st.fresh)) + uint64(len(st.masters))*uint64(unsafe.Sizeof(st.masters[0]))
+		sum += uint64(unsafe.Sizeof(*st)) + uint64(len(st.kinds)) + uint64(len(st.masters))*uint64(unsafe.Sizeof(st.masters[0]))
 		for _, t := range st.layers {
 			sum += t.bytes()
 		}

@@ -293,3 +293,28 @@ func TestBytes(t *testing.T) {
 		t.Errorf("the counters took %d bytes and say %d", took, says)
 	}
 }
+
+// TestAsked asks for everything that others may ask for while a worker counts: the race detector has the last word.
+func TestAsked(t *testing.T) {
+	s := New(1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 200 {
+			s.Stage(0).Process(traffic())
+		}
+	}()
+	for asking := true; asking; {
+		select {
+		case <-done:
+			asking = false
+		default:
+		}
+		s.Protocols()
+		s.Sizes(1)
+		s.Traffic(1)
+		if s.Bytes() == 0 {
+			t.Error("the counters take no memory")
+		}
+	}
+}

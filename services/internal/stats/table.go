@@ -28,7 +28,7 @@ func newTable(n, rows int) *table {
 
 // bytes returns the memory that the table takes.
 func (t *table) bytes() uint64 {
-	return uint64(unsafe.Sizeof(*t)) + uint64(len(t.rows))*uint64(unsafe.Sizeof(row{})) + 2*uint64(cap(t.index)+cap(t.touched))
+	return uint64(unsafe.Sizeof(*t)) + uint64(len(t.rows))*uint64(unsafe.Sizeof(row{})) + 2*uint64(len(t.index)+len(t.rows))
 }
 
 // overflow is the key of the row for keys that found no row of their own.

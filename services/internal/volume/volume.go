@@ -255,6 +255,15 @@ func ForFiles(size, free, rings uint64, share int) uint64 {
 
 // Space returns the size of the device and what files can take of it still, in bytes.
 func (v *Volume) Space() (size, free uint64, err error) {
+	size, free, err = v.RingSpace()
+	if share := int(v.share.Load()); share > 0 && err == nil {
+		free = ForFiles(size, free, RingBytes(v.dir), share)
+	}
+	return size, free, err
+}
+
+// RingSpace returns the size of the device and what a new ring can take of it still, in bytes: all that is free, since what is kept from files is kept for rings.
+func (v *Volume) RingSpace() (size, free uint64, err error) {
 	dir, err := v.root.Open(".")
 	if err != nil {
 		return 0, 0, v.failed("", err)
@@ -264,11 +273,7 @@ func (v *Volume) Space() (size, free uint64, err error) {
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
 		return 0, 0, v.failed("", err)
 	}
-	size, free = st.Blocks*uint64(st.Bsize), st.Bavail*uint64(st.Bsize)
-	if share := int(v.share.Load()); share > 0 {
-		free = ForFiles(size, free, RingBytes(v.dir), share)
-	}
-	return size, free, nil
+	return st.Blocks * uint64(st.Bsize), st.Bavail * uint64(st.Bsize), nil
 }
 
 // Read opens a file for reading.

@@ -153,6 +153,14 @@ func (b broken) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// reading is a reader that tells that it is read.
+type reading func()
+
+func (r reading) Read([]byte) (int, error) {
+	r()
+	return 0, io.EOF
+}
+
 func TestUploadGoesOn(t *testing.T) {
 	v := open(t, t.TempDir())
 	up := func(u Upload, s string, breaks bool) (api.File, error) {
@@ -177,6 +185,17 @@ func TestUploadGoesOn(t *testing.T) {
 	if _, err := up(Upload{Offset: 9, Total: 11}, "ldly", false); kindOf(err) != api.BadRequest {
 		t.Errorf("more than there should be: %v", err)
 	}
+	if f, err := v.Stat("f.part"); err != nil || f.Bytes != 9 {
+		t.Errorf("it was taken: %+v, %v", f, err)
+	}
+	read := 0
+	unread := reading(func() { read++ })
+	if _, err := v.Upload(Upload{Path: "g", Total: 11, Limit: 10}, unread); kindOf(err) != api.TooLarge || read > 0 {
+		t.Errorf("more than the limit is announced: %v, read %d times", err, read)
+	}
+	if _, err := v.Upload(Upload{Path: "g", Total: math.MaxInt64 - 1}, unread); kindOf(err) != api.StorageFull || read > 0 {
+		t.Errorf("more than the device has room for is announced: %v, read %d times", err, read)
+	}
 	if _, err := up(Upload{Total: -1, Limit: 10}, "hello world", false); kindOf(err) != api.TooLarge {
 		t.Errorf("more than the limit: %v", err)
 	}
@@ -186,9 +205,9 @@ func TestUploadGoesOn(t *testing.T) {
 	if _, err := v.Stat("f.part"); kindOf(err) != api.NotFound {
 		t.Error("an upload that was refused left a part")
 	}
-	for _, total := range []int64{math.MaxInt64, math.MaxInt64 - 1} {
-		if f, err := up(Upload{Total: total}, "hello", false); err != nil || f.Bytes != 5 {
-			t.Errorf("the first part of %d bytes: %+v, %v", total, f, err)
+	for _, limit := range []uint64{math.MaxInt64, math.MaxInt64 - 1} {
+		if f, err := up(Upload{Total: 9, Limit: limit}, "hello", false); err != nil || f.Bytes != 5 {
+			t.Errorf("the first part, and a limit of %d bytes: %+v, %v", limit, f, err)
 		}
 	}
 	if f, err := up(Upload{Total: -1}, "hello world", false); err != nil || f.Path != "f" || f.Bytes != 11 {
@@ -284,6 +303,12 @@ func TestRingShare(t *testing.T) {
 	v.SetRingShare(100)
 	if _, err := v.Create("", "b"); kindOf(err) != api.StorageFull {
 		t.Errorf("a file on a device for rings: %v", err)
+	}
+	if _, files, err := v.Space(); err != nil || files != 0 {
+		t.Errorf("%d bytes are free for files, %v", files, err)
+	}
+	if size, rings, err := v.RingSpace(); err != nil || rings == 0 || rings > size {
+		t.Errorf("%d of %d bytes are free for rings, %v", rings, size, err)
 	}
 	if err := f.Write(make([]byte, 2*aheadBytes)); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a file that grows: %v", err)

@@ -308,6 +308,12 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if err := checkNotPart(p); err != nil {
 		return api.File{}, err
 	}
+	if u.Limit > 0 && u.Total > int64(min(u.Limit, math.MaxInt64)) {
+		return api.File{}, u.tooLarge() // before anything of it comes
+	}
+	if _, free, err := v.Space(); err == nil && u.Total > u.Offset && uint64(u.Total-u.Offset) > free {
+		return api.File{}, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("%d bytes of the upload are to come, and %s has room for %d", u.Total-u.Offset, v.name, free)}
+	}
 	if _, err := v.root.Lstat(p); err == nil {
 		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
 	}
@@ -389,14 +395,19 @@ func (v *Volume) upload(part string, u Upload, in io.Reader) (done bool, err err
 		return false, v.uploadError(part, size, err)
 	case u.Limit > 0 && size > int64(u.Limit):
 		v.root.Remove(part)
-		return false, &api.Error{Kind: api.TooLarge, Text: fmt.Sprintf("the file is larger than %d bytes, the setting analysis.uploadBytes", u.Limit)}
+		return false, u.tooLarge()
 	case u.Total >= 0 && size > u.Total:
-		return false, bad("more than the %d bytes of total came", u.Total)
+		f.Truncate(u.Offset) //nolint:errcheck // else the next one is told how much there is
+		return false, bad("more than the %d bytes of total came: nothing of that was taken", u.Total)
 	}
 	if err := f.Sync(); err != nil {
 		return false, v.failed(part, err)
 	}
 	return u.Total < 0 || size == u.Total, nil
+}
+
+func (u *Upload) tooLarge() error {
+	return &api.Error{Kind: api.TooLarge, Text: fmt.Sprintf("the file is larger than %d bytes, the setting analysis.uploadBytes", u.Limit)}
 }
 
 // uploadError tells an error of the device from one of who uploads.

@@ -99,6 +99,7 @@ export interface Storage {
   healthNote?: string;
   bytes: number;
   freeBytes: number;
+  ringFreeBytes: number;
   ringBytes: number;
   ringShare: number;
   progress?: number;
@@ -133,6 +134,7 @@ export interface Slot {
   reason?: string;
   user?: string;
   files: StoredFile[];
+  ring?: { name: string };
   bytes: number;
   totalBytes: number;
   packets: number;
@@ -141,6 +143,7 @@ export interface Slot {
   startTime?: number;
   endTime?: number;
   flows: number;
+  scan?: Scan;
 }
 
 export interface RingRule {

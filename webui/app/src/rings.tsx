@@ -1,9 +1,10 @@
 import { useSignal } from "@preact/signals";
-import { call, readable, type Ring, type RingRule } from "./api";
+import { call, readable, type Ring } from "./api";
 import { focusFilter } from "./filter";
 import { bytes, count, sentence, time } from "./format";
 import { NewRing } from "./newring";
 import { Keep, Pins } from "./pins";
+import { EditRules, ruleWords } from "./rules";
 import { live, say, status } from "./state";
 import { devices, Dialog, refreshDevices } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
@@ -11,34 +12,6 @@ import { capturePast } from "./when";
 
 const mayCapture = () => status.value?.role !== "viewer";
 const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
-
-// Words of rules, by what the API calls it.
-const subjects: Record<RingRule["type"], string> = {
-  all: "all packets",
-  mac: "MAC",
-  ip: "IP",
-  port: "port",
-  l7: "layer 7",
-  vlan: "outer VLAN",
-  interface: "interface",
-  sip: "SIP number",
-  group: "group",
-  filter: "filter",
-};
-
-const actions: Record<RingRule["action"], string> = {
-  full: "in full",
-  snap: "",
-  l2: "up to the layer 2 header",
-  l3: "up to the layer 3 header",
-  l4: "up to the layer 4 header",
-  discard: "left out",
-};
-
-function ruleWords(r: RingRule): string {
-  const what = [subjects[r.type], r.value].filter(Boolean).join(" ");
-  return `${r.negate ? `all but ${what}` : what}: ${r.action === "snap" ? `first ${count(r.snapLength ?? 0)} bytes` : actions[r.action]}`;
-}
 
 function Rules({ r }: { r: Ring }) {
   const rules = r.rules ?? [];
@@ -153,6 +126,7 @@ const columns: Column<Ring>[] = [
 export function Rings({ rings }: { rings: Ring[] }) {
   const asked = useSignal<Ring | "new" | null>(null);
   const kept = useSignal<Ring | null>(null);
+  const ruled = useSignal<Ring | null>(null);
   const admin = status.value?.role === "admin";
   const close = () => (asked.value = null);
   const look = (r: Ring) => {
@@ -171,6 +145,11 @@ export function Rings({ rings }: { rings: Ring[] }) {
         {mayCapture() && (
           <button type="button" aria-label={`Keep packets of ring ${r.name}`} disabled={!readable(r) || !r.newest} onClick={() => (kept.value = r)}>
             {"Keep\u2026"}
+          </button>
+        )}
+        {admin && (
+          <button type="button" aria-label={`Rules of ring ${r.name}`} disabled={r.state === "creating"} onClick={() => (ruled.value = r)}>
+            {"Rules\u2026"}
           </button>
         )}
         {admin && (
@@ -196,6 +175,7 @@ export function Rings({ rings }: { rings: Ring[] }) {
         empty="There is no packet ring buffer. Create one, and captures can begin in the past."
       />
       {kept.value !== null && <Keep r={kept.value} close={() => (kept.value = null)} />}
+      {ruled.value !== null && <EditRules r={ruled.value} close={() => (ruled.value = null)} />}
       {asked.value === "new" && <NewRing close={close} />}
       {asked.value !== null && asked.value !== "new" && <Delete r={asked.value} close={close} />}
     </Panel>

@@ -1,9 +1,10 @@
 import { call, type Slot } from "./api";
 import { amount, bytes, count, duration, time } from "./format";
+import { Scanned } from "./scan";
 import { say, show, snapshot, view } from "./state";
 import { type Column, counter, Panel, Table } from "./table";
 
-const names = (s: Slot) => s.files.map((f) => f.path).join(", ");
+const names = (s: Slot) => (s.ring ? `ring ${s.ring.name}` : s.files.map((f) => f.path).join(", "));
 
 function Progress({ s }: { s: Slot }) {
   const done = s.totalBytes > 0 ? Math.floor((100 * s.bytes) / s.totalBytes) : 0;
@@ -18,7 +19,7 @@ function Progress({ s }: { s: Slot }) {
 
 const columns: Column<Slot>[] = [
   {
-    name: "Savefiles",
+    name: "Analysed",
     cell: (s) => (
       <>
         <span class="line">
@@ -27,6 +28,7 @@ const columns: Column<Slot>[] = [
         <span class="line dim">
           {s.startTime !== undefined && s.endTime !== undefined && `${time(s.startTime)}, ${duration(s.endTime - s.startTime)}`}
         </span>
+        {s.scan && <Scanned scan={s.scan} />}
       </>
     ),
     exact: names,
@@ -66,7 +68,7 @@ async function end(s: Slot): Promise<void> {
   }
 }
 
-// Analyses lists the savefiles that are analysed beside the live traffic.
+// Analyses lists the savefiles and intervals of rings that are analysed beside the live traffic.
 export function Analyses({ slots }: { slots: Slot[] }) {
   const taken = slots.filter((s) => s.state !== "free");
   if (taken.length === 0) return null;

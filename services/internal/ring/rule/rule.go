@@ -29,8 +29,8 @@ const (
 	Keep        Action = iota // all of it
 	Snap                      // the first bytes
 	SnapLink                  // up to the end of the link layer, with its tags and labels
-	SnapNetwork               // up to the end of the IP header, with its options and extension headers
-	SnapHeaders               // up to the end of the TCP, UDP or other layer-4 header
+	SnapNetwork               // up to the end of the IP header, with its options and extension headers, or of ARP; else as SnapLink
+	SnapHeaders               // up to the end of the TCP, UDP or other layer-4 header; else as SnapNetwork
 	Discard                   // nothing: the packet is not recorded
 )
 
@@ -150,6 +150,9 @@ func linkEnd(p *packet.Packet) int {
 }
 
 func networkEnd(p *packet.Packet) int {
+	if h := p.L2Payload(); p.Layers&packet.ARP != 0 && len(h) >= 8 {
+		return int(p.L2End) + 8 + 2*(int(h[4])+int(h[5])) // RFC 826: all of it is header
+	}
 	if p.Layers&packet.IP == 0 || p.L4 <= p.L3 {
 		return linkEnd(p)
 	}
@@ -160,15 +163,16 @@ func headersEnd(p *packet.Packet) int {
 	if p.Layers&(packet.TCP|packet.UDP|packet.SCTP|packet.ICMP|packet.ICMPv6|packet.IGMP|packet.GRE) == 0 || p.Layers&packet.LaterFragment != 0 {
 		return networkEnd(p)
 	}
-	if p.Layers&(packet.TCP|packet.UDP) != 0 && p.Payload > p.L4 {
-		return int(p.Payload)
-	}
-	return int(p.L4) + otherHeader(p)
+	return int(p.L4) + headerSize(p)
 }
 
-// otherHeader is the fixed header of what is neither TCP nor UDP.
-func otherHeader(p *packet.Packet) int {
-	switch {
+// headerSize is that of the layer-4 header: with the options of TCP, whose data offset may make no sense, and the fixed part of others.
+func headerSize(p *packet.Packet) int {
+	switch at := int(p.L4) + 12; {
+	case p.Layers&packet.TCP != 0 && at < len(p.Data):
+		return max(20, int(p.Data[at]>>4)*4)
+	case p.Layers&packet.TCP != 0:
+		return 20
 	case p.Layers&packet.SCTP != 0:
 		return 12
 	case p.Layers&packet.GRE != 0:
