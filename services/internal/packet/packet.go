@@ -151,7 +151,7 @@ type Headers struct {
 	SrcPort   uint16     // TCP, UDP, SCTP. For later fragments the flow table fills them in from the first one
 	DstPort   uint16
 	Shim      uint16 // EtherType of the first header beside VLAN tags that led on to another EtherType, such as HSR's; 0 where there is none
-	MACAt     uint16 // MAC addresses; 0 unless the Ethernet frame comes after another header
+	MACAt     uint16 // MAC addresses, 0 unless another header comes before them
 }
 
 // Ports reports whether SrcPort and DstPort are known.
