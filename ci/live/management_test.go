@@ -89,10 +89,11 @@ func TestLaptopFindsDevice(t *testing.T) {
 			return false
 		}
 		defer resp.Body.Close()
+		status = api.Status{}
 		if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
 			t.Fatal(err)
 		}
-		return resp.StatusCode == http.StatusOK
+		return resp.StatusCode == http.StatusOK && status.Network.Source != "" // the kernel has an address a moment before the service says whence
 	})
 	if status.Name+".local" != name || status.Network.Source != "link-local" || len(status.Fingerprint) != 95 ||
 		!strings.Contains(strings.Join(status.Problems, " "), "No DHCP server answers") {
