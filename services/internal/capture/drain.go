@@ -62,7 +62,7 @@ func (d *drain) run() error {
 		busy := d.passes()
 		d.flush()
 		d.note(time.Now())
-		d.expireFile(time.Now())
+		d.expireFile(time.Now(), busy)
 		if d.err == nil {
 			d.err = context.Cause(d.ctx)
 		}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"galvo/services/internal/pcapng"
@@ -11,7 +12,8 @@ import (
 // A split makes a drain write several savefiles, each complete in itself. Its zero value is that of a sink that takes one stream.
 //
 // A file is full before a packet that would make it longer than Spec.SplitBytes. Spec.SplitTime divides time from the start of the capture on: a packet of
-// the next interval begins a new file, and a file is complete when its interval is over by the clock, so that nobody waits for a packet to have it.
+// the next interval begins a new file, and a file is complete when its interval is over by the clock, or, if the packets are not of now, by what the source has come
+// past, so that nobody waits for a packet to have it.
 type split struct {
 	files sink.Files // nil if there is one stream
 	open  bool
@@ -140,10 +142,17 @@ func (d *drain) nextFile(t int64) {
 	d.writeHeader("")
 }
 
-// expireFile completes a file whose interval is over by the clock.
-func (d *drain) expireFile(now time.Time) {
+// expireFile completes a file whose interval is over. busy says that there may be packets that wait to be written.
+func (d *drain) expireFile(now time.Time, busy bool) {
 	s := &d.split
-	if s.open && d.err == nil && !d.c.spec.Block && now.Add(-endSlack).UnixNano() >= s.until {
+	if !s.open || d.err != nil || s.until == math.MaxInt64 {
+		return
+	}
+	over := now.Add(-endSlack).UnixNano() >= s.until
+	if d.c.spec.Block {
+		over = !busy && slices.Min(d.marks) >= s.until // as they were before the last look for packets
+	}
+	if over {
 		d.completeFile(false)
 	}
 }

@@ -191,6 +191,39 @@ func TestSplitByTheClock(t *testing.T) {
 	}
 }
 
+// Where time is that of the packets, a file is complete when the source has come past its time.
+func TestSplitByTheSource(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{SplitTime: 10 * time.Second, Block: true}, toDisk(t, dir, 7e9))
+	cs.Stage(0).Process(batchOf(0, frame(0, 100, 103e9, 0)))
+	complete := func(name string) bool {
+		b, err := os.ReadFile(filepath.Join(dir, name+".pcapng"))
+		return err == nil && isComplete(b)
+	}
+	empty := batchOf(0)
+	empty.Now = 112e9
+	cs.Stage(0).Process(empty)
+	cs.Stage(0).Process(batchOf(0, frame(1, 100, 112e9, 0)))
+	until(t, "the second packet is written", func() bool { return c.delivered.Load() == 2 })
+	if complete("7") {
+		t.Error("the first file is complete before its time is over")
+	}
+	empty.Now = 114e9
+	cs.Stage(0).Process(empty)
+	until(t, "the first file is complete", func() bool { return complete("7") })
+	cs.Stage(0).Process(batchOf(0, frame(2, 100, 115e9, 0)))
+	cs.Stage(0).Finish()
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	byName, _, sum := files(t, dir)
+	if len(byName["7"]) != 2 || len(byName["113"]) != 1 || sum.Delivered != 3 {
+		t.Errorf("%d and %d packets; %+v", len(byName["7"]), len(byName["113"]), sum)
+	}
+}
+
 // A full device ends the capture with a file that is complete, statistics and all, and what did not fit is counted.
 func TestStorageFull(t *testing.T) {
 	need.Root(t)
