@@ -10,13 +10,14 @@ import (
 // protocol of its own.
 func linkProtocol(p *packet.Packet) (proto, app ID) {
 	proto, app = behindShims(p)
-	if p.Shim == 0 {
+	shim := named(byEtherType, uint64(p.Shim))
+	if shim == 0 { // there is none, or none that has a name
 		return proto, app
 	}
 	if app == 0 {
 		app = proto
 	}
-	return named(byEtherType, uint64(p.Shim)), app
+	return shim, app
 }
 
 // behindShims is linkProtocol for what comes after shims.
