@@ -111,18 +111,17 @@ const (
 	etQinQOld      = 0x9100
 	etWCCP         = 0x883e
 	etNSH          = 0x894f
-	etFabricPath   = 0x8903
 )
 
 // etherType goes on at d[at:] with what the type field et announces: tags and shims, then one network protocol.
 func (p *Packet) etherType(d []byte, et uint16, at int) {
-	for ok := true; ok; {
+	for {
+		var ok bool
 		if et, at, ok = p.tags(d, et, at); !ok {
 			return
 		}
 		p.EtherType = et
 		p.L2End = uint16(at)
-		ok = false
 		if at >= len(d) && (et == etIPv4 || et == etIPv6) {
 			p.nothingOf(et)
 			return
@@ -145,8 +144,11 @@ func (p *Packet) etherType(d []byte, et uint16, at int) {
 				p.length(d, et, at)
 				return
 			}
-			et, at, ok = p.shim(d, et, at)
+			if et, at, ok = p.shim(d, et, at); ok {
+				continue
+			}
 		}
+		return
 	}
 }
 

@@ -181,10 +181,7 @@ func juniperATM1(p juniperPacket) (LinkType, int) {
 	if len(p.d) < 8 || p.d[0] == 0x80 {
 		return nowhere, 0
 	}
-	if next, n := juniperATM(p.d, 4); n != 0 {
-		return next, n
-	}
-	return nowhere, 0
+	return juniperATM(p.d, 4)
 }
 
 // juniperATM2 has one of eight bytes, of which three bits of the last one mark such cells, and six of the fourth one Ethernet that is sent.

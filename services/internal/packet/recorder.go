@@ -55,7 +55,7 @@ func pktap(d []byte) (LinkType, int) {
 
 // anyLink is the link type that a header tells.
 func anyLink(n uint32) LinkType {
-	if n >= minEtherType {
+	if n >= uint32(linkPadded) {
 		return nowhere
 	}
 	return LinkType(n)

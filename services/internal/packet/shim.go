@@ -6,23 +6,24 @@ import "iter"
 type shim struct {
 	etherType uint16
 	size      int                                        // bytes up to the next EtherType, where these are the same in every frame
+	addresses int                                        // where in it addresses are that stand for the frame's own; 0 if there are none
 	next      func(d []byte, at int) (et uint16, to int) // otherwise what it leads on to, and where that begins; 0 if it leads nowhere
 }
 
 // shims are looked for behind VLAN tags, and lead to VLAN tags and each other.
 var shims = [...]shim{
-	{0x892f, 4, nil},      // HSR: IEC 62439-3, 5.7: path and size, sequence number
-	{0xf1c1, 4, nil},      // R-TAG of FRER: IEEE 802.1CB, 7.8: reserved, sequence number
-	{0x893f, 6, nil},      // E-TAG: IEEE 802.1BR, 7.5
-	{0x8926, 4, nil},      // VN-Tag of Cisco
-	{0x8909, 6, nil},      // Cisco MetaData: version, length, one option with a security group
-	{0x88e7, 4 + 12, nil}, // I-TAG of PBB: IEEE 802.1Q, 9.7; the customer's addresses follow
-	{etTEB, 12, nil},
-	{etFabricPath, 2 + 12, nil}, // Cisco FabricPath: tag, then the addresses of the frame that it carries
-	{0x22f3, 0, trill},
-	{0x4305, 0, batman},
-	{0x88e5, 0, macsec},
-	{0xd28b, 0, arista},
+	{etherType: 0x892f, size: 4},      // HSR: IEC 62439-3, 5.7: path and size, sequence number
+	{etherType: 0xf1c1, size: 4},      // R-TAG of FRER: IEEE 802.1CB, 7.8: reserved, sequence number
+	{etherType: 0x893f, size: 6},      // E-TAG: IEEE 802.1BR, 7.5
+	{etherType: 0x8926, size: 4},      // VN-Tag of Cisco
+	{etherType: 0x8909, size: 6},      // Cisco MetaData: version, length, one option with a security group
+	{etherType: 0x88e7, size: 4 + 12}, // I-TAG of PBB: IEEE 802.1Q, 9.7; the customer's addresses follow
+	{etherType: etTEB, size: 12},
+	{etherType: 0x8903, size: 2 + 12, addresses: 2}, // Cisco FabricPath: numbers of switches came in the place of addresses; tag, then the frame that it carries
+	{etherType: 0x22f3, next: trill},
+	{etherType: 0x4305, next: batman},
+	{etherType: 0x88e5, next: macsec},
+	{etherType: 0xd28b, next: arista},
 }
 
 // FixedShims yields the EtherTypes of the shims that have the same size in every frame, and how many bytes lie between that EtherType and the next one.
@@ -40,8 +41,8 @@ func FixedShims() iter.Seq2[uint16, int] {
 func (p *Packet) shim(d []byte, et uint16, at int) (next uint16, to int, ok bool) {
 	for i := range shims {
 		if s := &shims[i]; s.etherType == et {
-			if et == etFabricPath { // numbers of switches came in the place of addresses
-				p.addresses(d, at+2)
+			if s.addresses > 0 {
+				p.addresses(d, at+s.addresses)
 			}
 			if s.size > 0 {
 				next, to = typeAt(d, at+s.size)
