@@ -807,14 +807,7 @@ func TestOverwrittenWhileRead(t *testing.T) {
 		waitIdle(t, r)
 	}
 	n := len(b.Packets)
-	for {
-		err := res.Next(context.Background(), &b)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for b := range batches(context.Background(), t, res) {
 		n += len(b.Packets)
 	}
 	scan := res.Scan()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"iter"
 	"math"
 	"testing"
 	"time"
@@ -198,15 +199,7 @@ func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
 	}
 	defer res.Close()
 	var all []got
-	var b pipeline.Batch
-	for {
-		err := res.Next(ctx, &b)
-		if errors.Is(err, io.EOF) {
-			return all, res.Scan()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for b := range batches(ctx, t, res) {
 		known := len(res.Interfaces())
 		for i := range b.Packets {
 			if int(b.Packets[i].Iface) >= known {
@@ -218,6 +211,27 @@ func collect(t testing.TB, r *Ring, q Query) ([]got, Scan) {
 				g.server = f.Port[f.Server()]
 			}
 			all = append(all, g)
+		}
+	}
+	return all, res.Scan()
+}
+
+// batches yields what a query has left, up to its end.
+func batches(ctx context.Context, t testing.TB, res *Results) iter.Seq[*pipeline.Batch] {
+	return func(yield func(*pipeline.Batch) bool) {
+		t.Helper()
+		var b pipeline.Batch
+		for {
+			err := res.Next(ctx, &b)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(&b) {
+				return
+			}
 		}
 	}
 }

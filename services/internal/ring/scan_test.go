@@ -2,13 +2,9 @@ package ring
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"testing"
 	"time"
-
-	"galvo/services/internal/pipeline"
 )
 
 // TestSkipped: what a query delivers, what it looks at in vain and what it need not look at are the packets of the interval, whatever that cuts, and however the
@@ -41,16 +37,8 @@ func skipped(t *testing.T, copies int) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				var b pipeline.Batch
 				delivered, at := 0, 0
-				for {
-					err := res.Next(context.Background(), &b)
-					if errors.Is(err, io.EOF) {
-						break
-					}
-					if err != nil {
-						t.Fatal(err)
-					}
+				for b := range batches(context.Background(), t, res) {
 					delivered += len(b.Packets)
 					for len(b.Packets) > 0 && at < len(interval) && interval[at].Time <= b.Packets[len(b.Packets)-1].Time {
 						at++
@@ -101,16 +89,8 @@ func TestPassed(t *testing.T) {
 		if scan := res.Scan(); expression == "" && scan.Empty != "" {
 			t.Errorf("nothing is delivered yet, and it is called empty: %s", scan.Empty)
 		}
-		var b pipeline.Batch
 		delivered, at, whole := 0, 100, !f.NeedsL7()
-		for {
-			err := res.Next(context.Background(), &b)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+		for b := range batches(context.Background(), t, res) {
 			delivered += len(b.Packets)
 			for len(b.Packets) > 0 && frames[at].Time <= b.Packets[len(b.Packets)-1].Time {
 				at++
