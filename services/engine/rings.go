@@ -217,7 +217,7 @@ func (rs *rings) follow() {
 		case making:
 		case i >= rs.max:
 			rs.drop(r)
-			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: raise the setting rings.max, or delete another ring", rs.max))
+			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: delete another one, or raise the setting rings.max and restart the processing", rs.max))
 		case !made:
 			rs.make(r)
 		default:
@@ -358,7 +358,7 @@ func (rs *rings) checkNew(r *recorder) error {
 	case taken:
 		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("there is a ring %s already", r.Name)}
 	case n >= rs.max:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max", n, rs.max)}
+		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)}
 	}
 	if len(r.Devices) == 0 {
 		r.Devices = []string{""}

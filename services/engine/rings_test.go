@@ -3,12 +3,15 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"galvo/services/api"
 	"galvo/services/internal/filter"
+	"galvo/services/internal/handover"
 	"galvo/services/internal/memory"
+	"galvo/services/internal/pipeline"
 )
 
 // A list of rings that is damaged is read from its copy, rules and all; where there is none either, the engine goes on and what is left of the files is kept.
@@ -68,5 +71,50 @@ func TestRuleErrors(t *testing.T) {
 		if wrong := api.ErrorOf(err); err == nil || wrong.Kind != api.BadExpression || wrong.Pos != c.pos || wrong.Len != c.len || !strings.HasPrefix(wrong.Text, "rule 2: ") {
 			t.Errorf("%+v: %d, %d: %v", c.rule, wrong.Pos, wrong.Len, err)
 		}
+	}
+}
+
+// A ring that is one too many waits, and says so of a device that is there; when another one is deleted it records.
+func TestRingWaitsForAnother(t *testing.T) {
+	state := t.TempDir()
+	if err := os.Mkdir(filepath.Join(state, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	vs := newVolumes(state)
+	t.Cleanup(vs.close)
+	vs.set([]handover.Device{{ID: "data", Name: "data", Directory: "data", Active: true}}, nil)
+	open := func(most int) *rings {
+		plan := &memoryPlan{Settings: memory.Settings{Workers: 1}, Plan: &memory.Plan{Rings: most, RingQueueBytes: 8 << 20, ReorderBytes: 8 << 20}}
+		env := func() *filter.Env { return &filter.Env{} }
+		return openRings(state, plan, vs, env, env, func() []pipeline.Interface { return nil })
+	}
+	rs := open(2)
+	for _, name := range []string{"one", "two"} {
+		r, err := rs.create(api.RingRequest{Name: name, SizeBytes: 16 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-r.created
+	}
+	rs.close()
+
+	rs = open(1)
+	defer rs.close()
+	rs.follow()
+	two := func() api.Ring { return rs.views()[len(rs.views())-1] }
+	if v := two(); v.State != ringWaiting || v.DeviceStates[0].State != "active" {
+		t.Errorf("one ring of two: %+v", v)
+	}
+	if _, err := rs.create(api.RingRequest{Name: "three", SizeBytes: 16 << 20}); err == nil || !strings.Contains(err.Error(), "restart the processing") {
+		t.Errorf("one ring too many: %v", err)
+	}
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	if v := two(); v.State != ringRecording {
+		t.Errorf("the only ring: %+v", v)
+	}
+	if r, _, err := rs.opened("two"); err != nil || !slices.Equal(r.Devices, []string{"data"}) {
+		t.Errorf("%v, %v", r, err)
 	}
 }

@@ -29,7 +29,7 @@ func (rs *rings) view(r *recorder) api.Ring {
 	rs.mu.Unlock()
 	if opened == nil {
 		for _, id := range r.Devices {
-			v.DeviceStates = append(v.DeviceStates, api.RingDevice{Device: id, State: "absent"})
+			v.DeviceStates = append(v.DeviceStates, rs.deviceState(id))
 		}
 		return v
 	}
@@ -57,6 +57,14 @@ func (rs *rings) view(r *recorder) api.Ring {
 	}
 	v.Problems = append(v.Problems, s.Problems...)
 	return v
+}
+
+// deviceState says whether a storage device can be used, of a ring that is not open.
+func (rs *rings) deviceState(id string) api.RingDevice {
+	if _, err := rs.volumes.get(id); err != nil {
+		return api.RingDevice{Device: id, State: "absent", Reason: err.Error()}
+	}
+	return api.RingDevice{Device: id, State: "active"}
 }
 
 // memory returns the bytes that all open rings take, of their queues and for their readers.
