@@ -35,7 +35,7 @@ func (rs *rings) end(r *recorder) error {
 	rs.drop(r)
 	rs.mu.Lock()
 	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
-	left := &recorder{Deleted: true, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
+	left := &recorder{Deleted: true, Places: r.Places, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
 	rs.deleted = append(rs.deleted, left)
 	err := rs.save() // before the files go: a deletion that is cut off is completed
 	rs.mu.Unlock()

@@ -28,7 +28,7 @@ func (rs *rings) view(r *recorder) api.Ring {
 	}
 	rs.mu.Unlock()
 	if opened == nil {
-		for _, id := range r.Devices {
+		for _, id := range v.Devices {
 			v.DeviceStates = append(v.DeviceStates, rs.deviceState(id))
 		}
 		return v
@@ -38,11 +38,11 @@ func (rs *rings) view(r *recorder) api.Ring {
 	v.Packets, v.Discarded, v.Dropped, v.ByteRate = s.Packets, s.Discarded, s.Dropped, uint64(s.Rate)
 	v.Oldest, v.Newest = s.Oldest/1000, s.Newest/1000
 	for i, d := range s.Devices {
-		state := api.RingDevice{Device: r.Devices[i], State: "active", Reason: d.Failed, SizeBytes: uint64(d.Size), UsedBytes: uint64(d.Used)}
+		state := api.RingDevice{Device: v.Devices[i], State: "active", Reason: d.Failed, SizeBytes: uint64(d.Size), UsedBytes: uint64(d.Used)}
 		switch {
 		case d.Missing:
 			state.State = "absent"
-			if _, err := rs.volumes.get(r.Devices[i]); err != nil {
+			if _, err := rs.volumes.get(v.Devices[i]); err != nil {
 				state.Reason = err.Error()
 			}
 		case d.Failed != "":
