@@ -29,7 +29,7 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
 	q.From = since(s.Start, q.To, from)
 	if s.MaxDuration != 0 && s.Start == 0 {
-		s.Start = from.State().Oldest
+		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
 	}
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -103,6 +103,9 @@ const replayMargin = int64(10 * time.Minute)
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
 	to := cmp.Or(s.End, math.MaxInt64)
 	s.Start = since(s.Start, to, from)
+	if s.MaxDuration != 0 {
+		s.Start = cmp.Or(s.Start, time.Now().UnixNano())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	source, err := from.Source(ctx, s.Start-replayMargin, to, s.Filter.Flows(), to > time.Now().UnixNano())
 	if err != nil {

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"galvo/services/api"
+	"galvo/services/config"
+	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/memory"
@@ -169,4 +172,28 @@ func TestRingWaitsForAnother(t *testing.T) {
 	if r, _, err := rs.opened("two"); err != nil || !slices.Equal(r.Devices, []string{"data"}) {
 		t.Errorf("%v, %v", r, err)
 	}
+}
+
+// A capture of a ring that has no packet yet may be limited in time like any other: that counts from now.
+func TestPastOfEmptyRing(t *testing.T) {
+	open, _ := newRings(t, "one")
+	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: func() []pipeline.Interface { return nil }}, Max: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{captures: captures, rings: open(1)}
+	e.settings.Store(&settings{config: *config.Default()})
+	for _, expression := range []string{"", "port == 80", `callId == "x"`} {
+		f, err := filter.Compile(expression, &filter.Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.startPast(capture.Spec{Sink: "discard", Source: "one", Filter: f, Format: "pcapng", QueueBytes: 1 << 20, MaxDuration: time.Minute})
+		if err != nil {
+			t.Errorf("%q: %v", expression, err)
+			continue
+		}
+		c.Finish("end")
+	}
+	e.running.Wait()
 }
