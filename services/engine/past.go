@@ -26,11 +26,11 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.Filter.NeedsCalls() || s.Filter.StreamReach() > 0 {
 		return e.startReplay(s, from)
 	}
-	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
-	q.From = since(s.Start, q.To, from)
 	if s.MaxDuration != 0 && s.Start == 0 {
 		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
 	}
+	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
+	q.From = since(s.Start, q.To, from)
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())
 	results, err := from.Query(ctx, q)
