@@ -174,6 +174,26 @@ func TestRingWaitsForAnother(t *testing.T) {
 	}
 }
 
+// The setting of the reorder buffer is taken over while rings are open, and by those that are opened later.
+func TestReorderSetting(t *testing.T) {
+	open, vs := newRings(t, "one")
+	rs := open(1)
+	want := func(bytes int64) {
+		t.Helper()
+		if _, opened, err := rs.opened("one"); err != nil || opened.Reorder() != bytes {
+			t.Errorf("want %d bytes: %v", bytes, err)
+		}
+	}
+	want(8 << 20)
+	rs.setReorder(64 << 20)
+	want(64 << 20)
+	vs.set(nil, rs.letGo)
+	rs.follow()
+	vs.set([]handover.Device{called("data", "data")}, nil)
+	rs.follow()
+	want(64 << 20)
+}
+
 // A capture of a ring that has no packet yet may be limited in time like any other: that counts from now.
 func TestPastOfEmptyRing(t *testing.T) {
 	open, _ := newRings(t, "one")

@@ -255,6 +255,7 @@ type Ring struct {
 	dropped   [state.Causes]atomic.Uint64
 	discarded atomic.Uint64
 	written   atomic.Uint64 // bytes of blocks written since the ring was opened
+	reorder   atomic.Int64  // Config.ReorderBytes now
 
 	memory []byte            // of the images
 	unpin  []func()          // what ends that devices know memory
