@@ -468,8 +468,11 @@ func (rs *rings) make(r *recorder) {
 	}()
 }
 
-// letGo closes the rings that have a part on a device, before that is not to be used any more.
+// letGo closes the rings that have a part on a device, before that is not to be used any more. One that is being created there is created anew when the device is back.
 func (rs *rings) letGo(device string) {
+	for _, created := range rs.halt(device) {
+		<-created // without a lock, which the end of a creation needs
+	}
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
 	for _, r := range rs.all() {
@@ -477,6 +480,21 @@ func (rs *rings) letGo(device string) {
 			rs.shut(r)
 		}
 	}
+}
+
+// halt breaks off the creation of rings on a device, and returns what says when that is over.
+func (rs *rings) halt(device string) (over []chan struct{}) {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.list {
+		if r.cancel != nil && slices.Contains(r.Devices, device) {
+			r.cancel()
+			over = append(over, r.created)
+		}
+	}
+	return over
 }
 
 // lost tells the rings how many frames the ports have lost.

@@ -174,6 +174,34 @@ func TestRingWaitsForAnother(t *testing.T) {
 	}
 }
 
+// A device is let go though a ring is being created there, which is made when the device is back.
+func TestRingCreatedOnDeviceThatGoes(t *testing.T) {
+	open, vs := newRings(t)
+	rs := open(1)
+	r, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 256 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs.set(nil, func(device string) {
+		rs.letGo(device)
+		select {
+		case <-r.created:
+		default:
+			t.Error("it is let go, and files are made there")
+		}
+	})
+	rs.follow()
+	if v := rs.views()[0]; v.State != ringWaiting {
+		t.Errorf("without its device: %+v", v)
+	}
+	vs.set([]handover.Device{called("data", "data")}, nil)
+	rs.follow()
+	<-r.created
+	if v := rs.views()[0]; v.State != ringRecording {
+		t.Errorf("with its device: %+v", v)
+	}
+}
+
 // The setting of the reorder buffer is taken over while rings are open, and by those that are opened later.
 func TestReorderSetting(t *testing.T) {
 	open, vs := newRings(t, "one")
