@@ -158,7 +158,9 @@ func (e *Engine) letGo(device string) {
 		if err != nil {
 			continue // it has ended by now
 		}
-		c.Finish("the storage device was deactivated or pulled")
+		if e.captures.Stop(v.ID, "the storage device was deactivated or pulled") != nil {
+			continue
+		}
 		select {
 		case <-c.Done():
 		case <-end:
