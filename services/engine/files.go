@@ -5,10 +5,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"galvo/services/api"
@@ -77,10 +79,30 @@ func (e *Engine) getFile(w http.ResponseWriter, r *http.Request, v *volume.Volum
 		return err
 	}
 	defer f.Close()
+	control := http.NewResponseController(w)
+	defer control.SetWriteDeadline(time.Time{}) // for the connection's next request
+	defer whenGone(v, func() { control.SetWriteDeadline(time.Now()) })()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", sink.Disposition(path.Base(info.Path)))
 	http.ServeContent(&rangeWriter{ResponseWriter: w, bytes: info.Bytes}, r, "", time.UnixMicro(info.Modified), f)
 	return nil
+}
+
+// whenGone calls breakOff if a device is given up before the returned function is called: a disk with open files could not be unmounted.
+func whenGone(v *volume.Volume, breakOff func()) (end func()) {
+	var watcher sync.WaitGroup
+	over := make(chan struct{})
+	watcher.Go(func() {
+		select {
+		case <-v.Gone():
+			breakOff()
+		case <-over:
+		}
+	})
+	return func() {
+		close(over)
+		watcher.Wait()
+	}
 }
 
 // A rangeWriter answers a range that a file does not have as the API answers errors.
@@ -172,21 +194,38 @@ func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume
 	if _, free, err := v.Space(); err == nil && r.ContentLength > 0 && uint64(r.ContentLength) > free {
 		return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)}
 	}
-	info, err := v.Upload(u, &patientBody{r: r, rc: http.NewResponseController(w)})
+	body := &patientBody{r: r, rc: http.NewResponseController(w), gone: v.Gone()}
+	info, err := v.Upload(u, body)
 	if err != nil {
+		if body.isGone() {
+			return &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("the storage device %s is not active any more; what has come of the upload stays there, and it can go on when that is back", v.Name())}
+		}
 		return err
 	}
 	return reply(w, http.StatusCreated, info)
 }
 
-// A patientBody reads the body of a request for as long as it makes progress.
+// A patientBody reads the body of a request for as long as it makes progress, and the device for it is there.
 type patientBody struct {
-	r  *http.Request
-	rc *http.ResponseController
+	r    *http.Request
+	rc   *http.ResponseController
+	gone <-chan struct{} // nil is never
+}
+
+func (b *patientBody) isGone() bool {
+	select {
+	case <-b.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
 	b.rc.SetReadDeadline(time.Now().Add(progressTime)) // a body without deadlines is one of a test
+	if b.isGone() {
+		return 0, os.ErrDeadlineExceeded
+	}
 	return b.r.Body.Read(p)
 }
 

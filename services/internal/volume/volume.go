@@ -49,6 +49,9 @@ type Volume struct {
 
 	share atomic.Int32 // percentage of the device that is for rings
 
+	gone  chan struct{} // closed when the device is given up
+	close sync.Once
+
 	left []note // what was not finished when the volume was opened
 
 	mu      sync.Mutex
@@ -61,7 +64,7 @@ func Open(id, name, dir string) (*Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the storage device %s: %w", name, err)
 	}
-	v := &Volume{id: id, name: name, dir: dir, root: root, writing: map[string]bool{}}
+	v := &Volume{id: id, name: name, dir: dir, root: root, gone: make(chan struct{}), writing: map[string]bool{}}
 	for _, dir := range []string{own, RingsPath, unfinished} {
 		if err := root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			slog.Warn("prepare the storage device", "device", name, "error", err) // one that is full or read-only can be read
@@ -88,8 +91,14 @@ func (v *Volume) Ring(name string) (string, error) {
 	return filepath.Join(v.dir, RingsPath, name), nil
 }
 
-// Close gives the device up. Files that are open stay so.
-func (v *Volume) Close() error { return v.root.Close() }
+// Close gives the device up. Files that are open stay so until those that have them open, whom Gone tells, close them.
+func (v *Volume) Close() error {
+	v.close.Do(func() { close(v.gone) })
+	return v.root.Close()
+}
+
+// Gone is closed when the device is given up.
+func (v *Volume) Gone() <-chan struct{} { return v.gone }
 
 // Clean returns a path from the top of the device in its shortest form, which is empty for the top itself.
 func Clean(p string) (string, error) {
