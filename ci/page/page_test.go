@@ -57,6 +57,7 @@ func TestPage(t *testing.T) {
 		{"slow", waitForVerdict},
 		{"storage", useStorage},
 		{"curl", paste},
+		{"rest", rest},
 		{"disks", seeDisks},
 		{"rings", useRings},
 		{"look", lookAround},

@@ -47,7 +47,7 @@ func useRings(p *tab, d *wired) {
 	p.pick("Value", "4000")
 	p.pick("Action", "snap")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	p.shows("table[aria-label='Packet ring buffers']", "recording")
 	p.quiet("400")
 
@@ -63,7 +63,7 @@ func useRings(p *tab, d *wired) {
 	p.picture("rules")
 	p.pick("Value", "4001")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Packet ring buffers'] summary")))
 	p.shows("table[aria-label='Packet ring buffers']", "outer VLAN 4001: first 128 bytes")
 	p.quiet("400")
@@ -99,7 +99,7 @@ func useRings(p *tab, d *wired) {
 	p.accessible()
 	p.pick("Start time", "")
 	p.pick("End time", "2020-01-01T00:00:00")
-	p.shows("#when", "has nothing from before the end")
+	p.shows("#when", "has nothing from before the end: its oldest packet is of 2")
 	p.press("Capture", "All recorded")
 	device.Wait(p.t, "the capture can be started", p.startable)
 	line := eval[string](p, "document.querySelector('.curl input').value")
@@ -121,6 +121,7 @@ func useRings(p *tab, d *wired) {
 	if n := number(p.cell("Finished captures", 1, "Captured")); n != len(want) {
 		p.t.Errorf("the capture from the past has %d packets, want %d", n, len(want))
 	}
+	p.shows("#last", fmt.Sprintf("captured %d; end time", len(want))) // beside where it was started
 	p.expect("past", want)
 	p.pick("File name", "")
 	p.shows("table[aria-label='Finished captures'] tbody tr:first-child summary", "blocks read")
@@ -146,7 +147,7 @@ func keepPackets(p *tab) {
 	p.shows("#kept", "over already")
 	p.pick("Keep until", until)
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	p.shows("table[aria-label='Packet ring buffers']", "kept until "+strings.Replace(until, "T", " ", 1))
 	eval[chromedp.Void](p, `document.querySelector("table[aria-label='Packet ring buffers']").scrollIntoView()`)
 	p.accessible()
@@ -171,6 +172,16 @@ func deleteRing(p *tab, _ *wired) {
 	p.quiet()
 }
 
+// whole fails the test if text in a table is cut.
+func (p *tab) whole() {
+	p.t.Helper()
+	cut := eval[string](p, `[...document.querySelectorAll("td *")].filter((e) => getComputedStyle(e).overflow !== "visible" &&
+		(e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight + 4)).map((e) => e.innerText).join("\n")`)
+	if cut != "" {
+		p.t.Errorf("not all of this can be read: %s", cut)
+	}
+}
+
 // seeRings shows the page rings that are hard to come by.
 func seeRings(p *tab, _ *wired) {
 	if eval[bool](p, "document.querySelector('#panics') !== null") {
@@ -189,14 +200,18 @@ func seeRings(p *tab, _ *wired) {
 				rules: [{type: "ip", value: "10.0.0.0/8", negate: true, action: "snap", snapLength: 128}, {type: "all", action: "l4"}]},
 			{...ring, name: "new", state: "creating", progress: 42, usableBytes: 0, usedBytes: 0, totalBytes: 0, byteRate: 0},
 			{...ring, name: "broken", state: "failed", reason: "create ring: no space left on device"},
+			{...ring, name: "w".repeat(63), state: "recording", oldest: t - 7200e6, newest: t, deviceStates: [{device: "usb-1", state: "absent", reason: "it was pulled", sizeBytes: 0, usedBytes: 0}]},
 		];
-		const capture = {id: "x", user: "admin", client: "127.0.0.1:1", sink: "http", source: "branch", expression: "port == 9", state: "finished", reason: "end time",
+		const capture = {id: "x", user: "admin", client: "127.0.0.1:1", sink: "disk", device: "usb-1", directory: "a/directory/with/a/long/name", fileName: "capture.pcapng", source: "branch", expression: "port == 9", state: "finished", reason: "end time",
 			startTime: t, endTime: t, captured: 0, dropped: 0, ignored: 7, held: 0, lost: 0, bytes: 0, bitRate: 0, scan: {blocks: 4096, read: 0, bytes: 0, packets: 0, matched: 0,
 			undecided: 3, disorder: 2, startTime: t - 7200e6, endTime: t, gaps: [{startTime: t - 60e6, endTime: t - 50e6, reason: "damaged"}], empty: "none of the ring's blocks has it"}};
 		JSON.parse = (text) => {
 			const v = parse(text);
 			if (v?.fingerprint) return {...v, role: "capture"};
-			return v?.ports && v.rings ? {...v, rings, finished: [capture], panics: 1234} : v;
+			if (v?.devices) return {devices: v.devices.concat({...v.devices[0], id: "usb-1", name: "stick with a name that is not short at all", state: "inactive"})};
+			if (!v?.ports || !v.rings) return v;
+			const lost = {lostKernel: 7, gaps: [{start: t - 60e6, end: t - 50e6, lost: 7, cause: "engine"}]};
+			return {...v, ports: v.ports.map((p) => ({...p, ...lost})), rings, finished: [capture], panics: 1234};
 		};
 	})()`)
 	for _, text := range []string{"creating 42 %", "no space left on device", "absent: it was pulled", "Block 17: its checksum is wrong", "1\u202f234\u202f567 dropped (queue)", "2 dropped (disk)", "2 rules", "kept until"} {
@@ -210,6 +225,14 @@ func seeRings(p *tab, _ *wired) {
 		p.t.Errorf("%q names a cause of which there is nothing", said)
 	}
 	p.shows("table[aria-label='Finished captures'] summary", "1 gap")
+	p.shows("table[aria-label='Finished captures'] tbody", "a/directory/with/a/long/name/capture.pcapng on stick with a name that is not short at all")
+	p.shows("table[aria-label='Finished captures'] tbody", "None of the ring's blocks has it")
+	p.shows("#last", "captured 0; none of the ring's blocks has it")
+	eval[chromedp.Void](p, "window.confirm = (text) => { window.question = text; return false; }")
+	p.press("Storage", "Deactivate")
+	if said := eval[string](p, "question"); !strings.Contains(said, "the rings branch, new, broken, www") {
+		p.t.Errorf("who deactivates a device of rings is asked %q", said)
+	}
 	p.pick("Source", "new")
 	p.shows("#when", "The ring new cannot be read: it is creating")
 	if p.startable() {
@@ -224,6 +247,8 @@ func seeRings(p *tab, _ *wired) {
 		p.shows("table[aria-label='Packet ring buffers'] ol", text)
 	}
 	p.shows("table[aria-label='Finished captures'] dl", "damaged")
+	p.shows("table[aria-label='Ports'] li", ": 7 (engine)")
+	p.whole()
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
 			p.look(scheme, width)

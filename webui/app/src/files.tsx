@@ -2,7 +2,8 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { away, call, type Directory, failureOf, type FileEntry, Refusal } from "./api";
 import { bytes, count, time } from "./format";
-import { say } from "./state";
+import { analyse } from "./slots";
+import { attempt } from "./state";
 import { devices, refreshDevices } from "./storage";
 import { type Column, Panel, Table } from "./table";
 
@@ -44,14 +45,14 @@ function choose(p: string, yes: boolean): void {
 
 // change does something with files and shows what became of it.
 async function change(what: () => Promise<unknown>): Promise<void> {
-  try {
-    await what();
-  } catch (e) {
-    say(e);
-  }
+  await attempt(what);
   await refresh();
   void refreshDevices();
 }
+
+// Directories come first, and file 10 comes after file 9.
+const names = new Intl.Collator("en", { numeric: true });
+const inOrder = (a: FileEntry, b: FileEntry) => Number(b.type === "directory") - Number(a.type === "directory") || names.compare(a.name, b.name);
 
 const columns: Column<FileEntry>[] = [
   {
@@ -153,9 +154,9 @@ export function Files() {
       for (const p of here) await call("DELETE", `${url(p)}?everything=true`);
     });
   };
-  const analyse = () =>
+  const read = () =>
     change(async () => {
-      await call("POST", "/slots", { files: here.map((p) => ({ device: device.value, path: p })) });
+      await analyse({ files: here.map((p) => ({ device: device.value, path: p })) });
       chosen.value = new Set();
     });
 
@@ -190,7 +191,7 @@ export function Files() {
             </span>
           ))}
         </nav>
-        <button type="button" disabled={here.length === 0} onClick={analyse}>
+        <button type="button" disabled={here.length === 0} onClick={read}>
           Analyse
         </button>
         <button type="button" disabled={here.length !== 1} onClick={rename}>
@@ -216,7 +217,7 @@ export function Files() {
           />
         </label>
       </div>
-      <Table label="Files" columns={columns} rows={listed.value?.files ?? []} id={(f) => f.path} empty="There is no file here. Capture to this device, or upload a savefile." />
+      <Table label="Files" columns={columns} rows={listed.value?.files.toSorted(inOrder) ?? []} id={(f) => f.path} empty="There is no file here. Capture to this device, or upload a savefile." />
     </Panel>
   );
 }

@@ -5,13 +5,12 @@ import { bytes, count, sentence, time } from "./format";
 import { NewRing } from "./newring";
 import { Keep, Pins } from "./pins";
 import { EditRules, ruleWords } from "./rules";
-import { live, say, status } from "./state";
-import { devices, Dialog, refreshDevices } from "./storage";
+import { live, status } from "./state";
+import { deviceName, Dialog, refreshDevices } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
 import { capturePast } from "./when";
 
 const mayCapture = () => status.value?.role !== "viewer";
-const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
 
 function Rules({ r }: { r: Ring }) {
   const rules = r.rules ?? [];
@@ -54,7 +53,7 @@ function State({ r }: { r: Ring }) {
       </span>
       {r.reason && <span>{r.reason}</span>}
       {r.deviceStates.map((d) => (
-        <span class="line" key={d.device} title={`${count(d.usedBytes)} of ${count(d.sizeBytes)} bytes`}>
+        <span class="said" key={d.device} title={`${count(d.usedBytes)} of ${count(d.sizeBytes)} bytes`}>
           {deviceName(d.device)} <span class={d.state === "active" ? "dim" : "warn"}>{[d.state, d.reason].filter(Boolean).join(": ")}</span>
         </span>
       ))}
@@ -89,7 +88,7 @@ const columns: Column<Ring>[] = [
       <>
         <strong class="line">{r.name}</strong>
         <Rules r={r} />
-        <Pins r={r} may={mayCapture()} failed={say} />
+        <Pins r={r} may={mayCapture()} />
       </>
     ),
     exact: (r) => r.name,
