@@ -63,6 +63,7 @@ func TestPage(t *testing.T) {
 		{"look", lookAround},
 		{"delete ring", deleteRing},
 		{"other rings", seeRings},
+		{"fault", fail},
 		{"contact", loseContact},
 		{"session", endSession},
 		{"logout", logOut},

@@ -190,6 +190,7 @@ func seeRings(p *tab, _ *wired) {
 	eval[chromedp.Void](p, `(() => {
 		const parse = JSON.parse;
 		window.parseBefore = parse;
+		window.role = "admin";
 		const t = Date.now() * 1000;
 		const ring = {devices: ["data"], sizeBytes: 64e9, usableBytes: 60e9, usedBytes: 60e9, totalBytes: 3e12, packets: 5e9, discarded: 12, dropped: {queue: 0, disk: 0},
 			byteRate: 120e6, deviceStates: [{device: "data", state: "active", sizeBytes: 64e9, usedBytes: 60e9}], pins: [], problems: []};
@@ -207,11 +208,12 @@ func seeRings(p *tab, _ *wired) {
 			undecided: 3, disorder: 2, startTime: t - 7200e6, endTime: t, gaps: [{startTime: t - 60e6, endTime: t - 50e6, reason: "damaged"}], empty: "none of the ring's blocks has it"}};
 		JSON.parse = (text) => {
 			const v = parse(text);
-			if (v?.fingerprint) return {...v, role: "capture"};
+			if (v?.fingerprint) return {...v, role: window.role};
 			if (v?.devices) return {devices: v.devices.concat({...v.devices[0], id: "usb-1", name: "stick with a name that is not short at all", state: "inactive"})};
 			if (!v?.ports || !v.rings) return v;
 			const lost = {lostKernel: 7, gaps: [{start: t - 60e6, end: t - 50e6, lost: 7, cause: "engine"}]};
-			return {...v, ports: v.ports.map((p) => ({...p, ...lost})), rings, finished: [capture], panics: 1234};
+			const finished = [...Array(100).keys()].map((i) => ({...capture, id: String(i)}));
+			return {...v, ports: v.ports.map((p) => ({...p, ...lost})), rings, finished, panics: 1234};
 		};
 	})()`)
 	for _, text := range []string{"creating 42 %", "no space left on device", "absent: it was pulled", "Block 17: its checksum is wrong", "1\u202f234\u202f567 dropped (queue)", "2 dropped (disk)", "2 rules", "kept until"} {
@@ -248,6 +250,16 @@ func seeRings(p *tab, _ *wired) {
 	}
 	p.shows("table[aria-label='Finished captures'] dl", "damaged")
 	p.shows("table[aria-label='Ports'] li", ": 7 (engine)")
+	captures := func(n int) {
+		device.Wait(p.t, fmt.Sprintf("%d captures are listed", n), func() bool {
+			return eval[int](p, `document.querySelectorAll("table[aria-label='Finished captures'] tbody code").length`) == n
+		})
+	}
+	captures(10)
+	p.press("Finished captures", "Show all 100")
+	captures(100)
+	p.press("Finished captures", "Show only 10")
+	captures(10)
 	p.whole()
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
@@ -264,10 +276,15 @@ func seeRings(p *tab, _ *wired) {
 	}
 	p.look("light", 1280)
 	p.pick("Source", "")
-	device.Wait(p.t, "who is no admin is not offered to create and delete rings", func() bool {
+	p.shows("section[aria-label='Files']", "New directory")
+	eval[chromedp.Void](p, `(() => { window.role = "capture"; })()`)
+	device.Wait(p.t, "who is no admin is not offered to create and delete rings, nor to deactivate storage", func() bool {
 		text := p.text("section[aria-label='Packet ring buffers']")
-		return strings.Contains(text, "Keep\u2026") && !strings.Contains(text, "Delete\u2026") && !strings.Contains(text, "Create ring\u2026")
+		return strings.Contains(text, "Keep\u2026") && !strings.Contains(text, "Delete\u2026") && !strings.Contains(text, "Create ring\u2026") &&
+			!strings.Contains(p.text("section[aria-label='Storage']"), "Deactivate")
 	})
+	eval[chromedp.Void](p, `(() => { window.role = "viewer"; })()`)
+	p.hides("section[aria-label='Files']") // who may not list files is not told that there are none
 	eval[chromedp.Void](p, "(() => { JSON.parse = window.parseBefore; })()")
 	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
 	p.quiet("409") // the device has none of these rings, and says so when the filter is checked against one

@@ -158,6 +158,15 @@ func rest(p *tab, _ *wired) {
 	p.quiet()
 }
 
+// fail has the page make a mistake: it does not go on as if nothing were.
+func fail(p *tab, _ *wired) {
+	eval[chromedp.Void](p, "setTimeout(() => undefined.toFixed())")
+	p.shows(".notice", "This page has a fault")
+	p.do(chromedp.KeyEvent("\x1b"))
+	p.hides(".notice")
+	p.quiet("toFixed")
+}
+
 // paste has a shell run the curl line, to the terminal and to disk.
 func paste(p *tab, d *wired) {
 	const odd = "interface == 2 and (macProtocol == ARP or regexp == \"it's $HOME `id` !! \\\\d 100% & #\")"

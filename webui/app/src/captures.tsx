@@ -2,7 +2,7 @@ import { call, type Capture } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count, duration, time } from "./format";
 import { Scanned } from "./scan";
-import { attempt } from "./state";
+import { attempt, may } from "./state";
 import { deviceName } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
 
@@ -130,14 +130,14 @@ const past: Column<Capture>[] = [
 
 export function Finished({ captures }: { captures: Capture[] }) {
   const clear = () => confirm("Delete the list of finished captures?") && attempt(() => call("DELETE", "/captures/finished"));
-  const side = (
+  const side = may("capture") && (
     <button type="button" onClick={clear} disabled={captures.length === 0}>
       Delete list
     </button>
   );
   return (
     <Panel title="Finished captures" side={side}>
-      <Table label="Finished captures" columns={past} rows={captures} id={id} empty="The last 100 captures that ended will be listed here." />
+      <Table label="Finished captures" columns={past} few={10} rows={captures} id={id} empty="The last 100 captures that ended will be listed here." />
     </Panel>
   );
 }

@@ -159,6 +159,9 @@ function Away() {
 
 const pages = { asking: () => null, away: Away, out: Login, in: Main };
 
+// Where the page itself has a fault, what it shows may be stale, and nothing else would say so.
+addEventListener("error", (e) => (notice.value = `This page has a fault, and what it shows may be out of date: reload it. Please report this: ${e.message}`));
+
 function Page() {
   const Shown = pages[access.value];
   return <Shown />;

@@ -102,6 +102,11 @@ export async function attempt(what: () => Promise<unknown>): Promise<void> {
   }
 }
 
+const roles: Status["role"][] = ["viewer", "capture", "admin"]; // each has the rights of those before it
+
+// may says whether the user has a role: what the device would refuse is not offered.
+export const may = (role: Status["role"]) => roles.indexOf(status.value?.role ?? "viewer") >= roles.indexOf(role);
+
 // live shows a rate only while it is one.
 export function live(rate: string): string {
   return contact.value === "live" ? rate : "\u2013";

@@ -2,7 +2,7 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { call, type Storage } from "./api";
 import { bytes, count } from "./format";
-import { attempt, notice, reason, say, snapshot } from "./state";
+import { attempt, may, notice, reason, say, snapshot } from "./state";
 import { type Column, Panel, Table } from "./table";
 
 // devices is what the device has to store on. It is asked for now and then: the events are the engine's, and disks are not.
@@ -21,6 +21,7 @@ const period = 3000; // ms
 export async function refreshDevices(): Promise<void> {
   try {
     devices.value = (await call<{ devices: Storage[] }>("GET", "/storage")).devices;
+    known.value = true;
   } catch (e) {
     if (devices.value.length === 0) say(e);
   }
@@ -45,6 +46,8 @@ function State({ d }: { d: Storage }) {
     </>
   );
 }
+
+const known = signal(false); // whether the device has said what there is
 
 const columns: Column<Storage>[] = [
   {
@@ -75,6 +78,8 @@ interface Asked {
   what: "unlock" | "format";
 }
 
+const none = "There is no storage device. Plug in a disk, or name a directory as [[storage]] in the configuration.";
+
 export function StorageDevices() {
   const asked = useSignal<Asked | null>(null);
   useEffect(() => {
@@ -85,11 +90,11 @@ export function StorageDevices() {
   const act: Column<Storage> = {
     name: "Use",
     kind: "act",
-    cell: (d) => <Action d={d} ask={(what) => (asked.value = { device: d, what })} />,
+    cell: (d) => may("admin") && <Action d={d} ask={(what) => (asked.value = { device: d, what })} />,
   };
   return (
     <Panel title="Storage">
-      <Table label="Storage" columns={[...columns, act]} rows={devices.value} id={(d) => d.id} empty="There is no storage device. Plug in a disk, or name a directory as [[storage]] in the configuration." />
+      <Table label="Storage" columns={[...columns, act]} rows={devices.value} id={(d) => d.id} empty={known.value ? none : "Looking\u2026"} />
       {asked.value?.what === "format" && <Format d={asked.value.device} close={() => (asked.value = null)} />}
       {asked.value?.what === "unlock" && <Unlock d={asked.value.device} close={() => (asked.value = null)} />}
     </Panel>
