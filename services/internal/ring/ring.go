@@ -254,7 +254,6 @@ type Ring struct {
 	packets   atomic.Uint64 // packets since the ring was opened
 	dropped   [state.Causes]atomic.Uint64
 	discarded atomic.Uint64
-	written   atomic.Uint64 // bytes of blocks written since the ring was opened
 
 	memory []byte            // of the images
 	unpin  []func()          // what ends that devices know memory

@@ -4,7 +4,7 @@ import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { Limit, Select, Text } from "./fields";
 import { check, checked, expression, slow } from "./filter";
 import { sentence } from "./format";
-import { contact, say, snapshot, user, view } from "./state";
+import { attempt, contact, snapshot, user, view } from "./state";
 import { devices } from "./storage";
 import { Panel } from "./table";
 import { Times, type When, when } from "./when";
@@ -110,12 +110,10 @@ export function Start() {
     e.preventDefault();
     if (!ready || busy.value) return;
     busy.value = true;
-    try {
+    await attempt(async () => {
       const made = await call<CaptureCreated>("POST", "/captures", request);
       if (made.stream) download(made.stream);
-    } catch (err) {
-      say(err);
-    }
+    });
     busy.value = false;
   };
   const ctrlEnter = (e: KeyboardEvent & { currentTarget: HTMLFormElement }) => {
@@ -149,7 +147,7 @@ export function Start() {
             value={expression.value}
             onInput={(e) => (expression.value = e.currentTarget.value)}
           />
-          <button class="primary" disabled={!ready} title="Ctrl+Enter">
+          <button class="primary" disabled={!ready} aria-busy={busy.value} title="Ctrl+Enter">
             Start capture
           </button>
         </div>
@@ -161,7 +159,7 @@ export function Start() {
           <summary>More</summary>
           <div class="fields">
             {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
-            {onDisk && active.length > 1 && <Select label="Storage device" value={device} options={active.map((d) => [d.id, d.name])} />}
+            {onDisk && active.length > 1 && <Select label="Storage device" value={device} shown={target} options={active.map((d) => [d.id, d.name])} />}
             {onDisk && <Text label="Directory" value={directory} hint="top of the device" />}
             {onDisk && <Limit what="New file after MB" none="as set" value={splitMegabytes} />}
             {onDisk && <Limit what="New file after seconds" none="as set" value={splitSeconds} />}
@@ -172,10 +170,7 @@ export function Start() {
             <Limit what="Stop after seconds" value={seconds} />
             <Limit what="Stop after MB" value={megabytes} />
             <Limit what="Stop after packets" value={maxPackets} />
-            <label>
-              Comment
-              <input value={comment.value} onInput={(e) => (comment.value = e.currentTarget.value)} />
-            </label>
+            <Text label="Comment" value={comment} />
             <label class="check">
               <input type="checkbox" checked={single.value} onChange={(e) => (single.value = e.currentTarget.checked)} />
               Omit interface ID

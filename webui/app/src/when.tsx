@@ -46,7 +46,7 @@ function refused(ring: Ring | undefined, start: number | undefined, end: number 
     const way = rings().length > 0 ? "choose a ring as the source" : "create a packet ring buffer to keep it from now on";
     return { field: "start", text: `The start is in the past: ${way}, or leave the start empty.` };
   }
-  if (end !== undefined && end <= (start ?? ring?.oldest ?? -Infinity)) return { field: "end", text: start === undefined ? `The ring ${ring?.name} has nothing from before the end.` : "The end is not after the start." };
+  if (end !== undefined && end <= (start ?? ring?.oldest ?? -Infinity)) return { field: "end", text: start === undefined ? `The ring ${ring?.name} has nothing from before the end: its oldest packet is of ${time(ring?.oldest ?? 0)}.` : "The end is not after the start." };
   if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past." };
   return undefined;
 }
