@@ -260,7 +260,6 @@ func seeRings(p *tab, _ *wired) {
 	captures(100)
 	p.press("Finished captures", "Show only 10")
 	captures(10)
-	p.whole()
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
 			p.look(scheme, width)
@@ -269,6 +268,7 @@ func seeRings(p *tab, _ *wired) {
 			p.picture(fmt.Sprintf("rings-%s-%d", scheme, width))
 			eval[chromedp.Void](p, `document.querySelector("section[aria-label='Protocols']").scrollIntoView()`)
 			p.picture(fmt.Sprintf("faults-%s-%d", scheme, width))
+			p.whole()
 			if wide := eval[int64](p, "document.documentElement.scrollWidth"); wide > width {
 				p.t.Errorf("the page is %d wide in a window of %d", wide, width)
 			}

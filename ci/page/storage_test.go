@@ -229,6 +229,9 @@ func seeDisks(p *tab, _ *wired) {
 	p.pick("Capture to", "disk")
 	const shown = "[...document.querySelectorAll('form label')].find((l) => l.innerText.startsWith('Storage device'))?.querySelector('select').selectedOptions[0]?.text ?? ''"
 	device.Wait(p.t, "the form says to which device", func() bool { return eval[string](p, shown) == "stick 5" })
+	if more := p.text("form summary"); more != "More: 4 set" {
+		p.t.Errorf("%q does not say that destination, device, directory and file name are below it", more)
+	}
 	p.pick("Capture to", "http")
 	p.look("dark", 400)
 	p.accessible()

@@ -47,7 +47,7 @@ function refused(ring: Ring | undefined, start: number | undefined, end: number 
     return { field: "start", text: `The start is in the past: ${way}, or leave the start empty.` };
   }
   if (end !== undefined && end <= (start ?? ring?.oldest ?? -Infinity)) return { field: "end", text: start === undefined ? `The ring ${ring?.name} has nothing from before the end: its oldest packet is of ${time(ring?.oldest ?? 0)}.` : "The end is not after the start." };
-  if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past." };
+  if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past: choose a later one, or leave it empty." };
   return undefined;
 }
 
