@@ -112,6 +112,12 @@ func useRings(p *tab, d *wired) {
 	if said := p.text("#dryrun"); !strings.HasPrefix(said, "About ") && !strings.HasPrefix(said, fmt.Sprintf("%d packets", len(want))) {
 		p.t.Errorf("the dry run says %q of %d packets", said, len(want))
 	}
+	p.press("Capture", "Analyse")
+	p.focuses("H2 Analyses of savefiles")
+	p.shows("table[aria-label='Analyses']", "ring office")
+	p.shows("table[aria-label='Analyses']", "ready")
+	p.press("Analyses of savefiles", "End")
+	p.hides("table[aria-label='Analyses']")
 	eval[chromedp.Void](p, `document.querySelector("details").open = true`)
 	p.pick("Capture to", "http")
 	p.pick("File name", "past")
