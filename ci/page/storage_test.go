@@ -53,7 +53,10 @@ func (p *tab) choose(name string) {
 func useStorage(p *tab, d *wired) {
 	p.shows("table[aria-label='Storage']", "active")
 	p.shows("table[aria-label='Files']", "There is no file here")
-	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office"; })()`)
+	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office/../elsewhere"; })()`)
+	p.press("Files", "New directory")
+	p.shows(".notice", "A path may have neither . nor .. in it")
+	eval[chromedp.Void](p, `(() => { window.prompt = () => "office"; })()`)
 	p.press("Files", "New directory")
 	p.press("Files", "office/")
 	file := filepath.Join(p.t.TempDir(), "mix.pcap")
