@@ -57,6 +57,12 @@ func useRings(p *tab, d *wired) {
 		p.t.Errorf("the ring's rule is shown as VLAN %q", v)
 	}
 	p.pick("Value", "5000")
+	p.key("dialog button.primary", "\r")
+	p.shows(".rule [role=alert]", "Rule 1")
+	p.focuses("BUTTON Use these rules")
+	p.press("Packet ring buffers", "Add rule")
+	p.key("button[aria-label='Remove rule 2']", "\r")
+	p.focuses("DIALOG Rules of the ring office")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
 	p.shows(".rule [role=alert]", "Rule 1")
 	p.accessible()

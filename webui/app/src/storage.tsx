@@ -155,7 +155,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
     busy.value = false;
   };
   return (
-    <dialog ref={box} aria-label={title} onClose={close}>
+    <dialog ref={box} tabIndex={-1} aria-label={title} onClose={close}>
       <form onSubmit={submit}>
         <h2>{title}</h2>
         {children}
@@ -167,7 +167,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
           <button type="button" onClick={shut}>
             Cancel
           </button>
-          <button class="primary" disabled={!ready || busy.value}>
+          <button class="primary" disabled={!ready} aria-busy={busy.value}>
             {doing}
           </button>
         </div>
