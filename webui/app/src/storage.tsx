@@ -7,6 +7,7 @@ import { type Column, Panel, Table } from "./table";
 
 // devices is what the device has to store on. It is asked for now and then: the events are the engine's, and disks are not.
 export const devices = signal<Storage[]>([]);
+const known = signal(false); // whether the device has said what there is
 
 export const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
 
@@ -46,8 +47,6 @@ function State({ d }: { d: Storage }) {
     </>
   );
 }
-
-const known = signal(false); // whether the device has said what there is
 
 const columns: Column<Storage>[] = [
   {
