@@ -57,6 +57,12 @@ func useRings(p *tab, d *wired) {
 		p.t.Errorf("the ring's rule is shown as VLAN %q", v)
 	}
 	p.pick("Value", "5000")
+	p.key("dialog button.primary", "\r")
+	p.shows(".rule [role=alert]", "Rule 1")
+	p.focuses("BUTTON Use these rules")
+	p.press("Packet ring buffers", "Add rule")
+	p.key("button[aria-label='Remove rule 2']", "\r")
+	p.focuses("DIALOG Rules of the ring office")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
 	p.shows(".rule [role=alert]", "Rule 1")
 	p.accessible()
@@ -112,6 +118,12 @@ func useRings(p *tab, d *wired) {
 	if said := p.text("#dryrun"); !strings.HasPrefix(said, "About ") && !strings.HasPrefix(said, fmt.Sprintf("%d packets", len(want))) {
 		p.t.Errorf("the dry run says %q of %d packets", said, len(want))
 	}
+	p.press("Capture", "Analyse")
+	p.focuses("H2 Analyses of savefiles")
+	p.shows("table[aria-label='Analyses']", "ring office")
+	p.shows("table[aria-label='Analyses']", "ready")
+	p.press("Analyses of savefiles", "End")
+	p.hides("table[aria-label='Analyses']")
 	eval[chromedp.Void](p, `document.querySelector("details").open = true`)
 	p.pick("Capture to", "http")
 	p.pick("File name", "past")
@@ -260,7 +272,6 @@ func seeRings(p *tab, _ *wired) {
 	captures(100)
 	p.press("Finished captures", "Show only 10")
 	captures(10)
-	p.whole()
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
 			p.look(scheme, width)
@@ -269,6 +280,7 @@ func seeRings(p *tab, _ *wired) {
 			p.picture(fmt.Sprintf("rings-%s-%d", scheme, width))
 			eval[chromedp.Void](p, `document.querySelector("section[aria-label='Protocols']").scrollIntoView()`)
 			p.picture(fmt.Sprintf("faults-%s-%d", scheme, width))
+			p.whole()
 			if wide := eval[int64](p, "document.documentElement.scrollWidth"); wide > width {
 				p.t.Errorf("the page is %d wide in a window of %d", wide, width)
 			}

@@ -53,7 +53,10 @@ func (p *tab) choose(name string) {
 func useStorage(p *tab, d *wired) {
 	p.shows("table[aria-label='Storage']", "active")
 	p.shows("table[aria-label='Files']", "There is no file here")
-	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office"; })()`)
+	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office/../elsewhere"; })()`)
+	p.press("Files", "New directory")
+	p.shows(".notice", "A path may have neither . nor .. in it")
+	eval[chromedp.Void](p, `(() => { window.prompt = () => "office"; })()`)
 	p.press("Files", "New directory")
 	p.press("Files", "office/")
 	file := filepath.Join(p.t.TempDir(), "mix.pcap")
@@ -229,6 +232,9 @@ func seeDisks(p *tab, _ *wired) {
 	p.pick("Capture to", "disk")
 	const shown = "[...document.querySelectorAll('form label')].find((l) => l.innerText.startsWith('Storage device'))?.querySelector('select').selectedOptions[0]?.text ?? ''"
 	device.Wait(p.t, "the form says to which device", func() bool { return eval[string](p, shown) == "stick 5" })
+	if more := p.text("form summary"); more != "More: 4 set" {
+		p.t.Errorf("%q does not say that destination, device, directory and file name are below it", more)
+	}
 	p.pick("Capture to", "http")
 	p.look("dark", 400)
 	p.accessible()

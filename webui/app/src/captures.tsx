@@ -21,7 +21,7 @@ const filter: Column<Capture> = {
   name: "Filter",
   cell: (c) => (
     <>
-      <code class="line">{named(c)}</code>
+      <code class="brief">{named(c)}</code>
       <span class="line dim">
         {c.user} from {c.client}, {destination(c)}
       </span>
@@ -90,7 +90,7 @@ export function Captures({ captures, last, now }: CapturesProps) {
   return (
     <Panel title="Running captures">
       <Table label="Running captures" columns={columns} rows={captures} id={id} empty="No capture is running. Start one above, or with the curl line." />
-      <p class="line dim" role="status" id="last">
+      <p class="brief dim" role="status" id="last">
         {last && (
           <>
             Ended last, at {time(last.endTime ?? last.startTime)}: <code>{named(last)}</code> {ended(last)}

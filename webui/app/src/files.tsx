@@ -13,7 +13,12 @@ const listed = signal<Directory | null>(null);
 const unlisted = signal(""); // why there is no list
 const chosen = signal<ReadonlySet<string>>(new Set());
 
-const url = (p: string) => `/storage/${encodeURIComponent(device.value)}/files/${p.split("/").map(encodeURIComponent).join("/")}`;
+function url(p: string): string {
+  const names = p.split("/");
+  // The browser would resolve them, whatever their encoding, and ask for another place.
+  if (names.some((n) => n === "." || n === "..")) throw new Error("a path may have neither . nor .. in it: go to the directory instead");
+  return `/storage/${encodeURIComponent(device.value)}/files/${names.map(encodeURIComponent).join("/")}`;
+}
 
 async function refresh(): Promise<void> {
   if (device.value === "" || !may("capture")) {

@@ -24,7 +24,7 @@ const columns: Column<Slot>[] = [
     name: "Analysed",
     cell: (s) => (
       <>
-        <span class="line">
+        <span class="brief">
           {s.id} <strong>{names(s)}</strong>
         </span>
         <span class="line dim">

@@ -106,6 +106,9 @@ export function Start() {
     ...(w.endTime !== undefined && { endTime: w.endTime }),
   };
 
+  const parameters = asked(request, w);
+  const more = parameters.filter(([name]) => !inSight.includes(name)).length;
+
   const start = async (e: Event) => {
     e.preventDefault();
     if (!ready || busy.value) return;
@@ -156,7 +159,7 @@ export function Start() {
         </div>
         {view.value === "" && <Times w={w} expression={expression.value} startable={valid} />}
         <details>
-          <summary>More</summary>
+          <summary>More{more > 0 && `: ${more} set`}</summary>
           <div class="fields">
             {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
             {onDisk && active.length > 1 && <Select label="Storage device" value={device} shown={target} options={active.map((d) => [d.id, d.name])} />}
@@ -177,7 +180,7 @@ export function Start() {
             </label>
           </div>
         </details>
-        <Curl line={curl(request, w)} valid={ready} />
+        <Curl line={curl(request, parameters)} valid={ready} />
       </form>
     </Panel>
   );
@@ -196,10 +199,15 @@ function usual(source: string | undefined): string {
   return source === undefined ? "skip" : "hold";
 }
 
-// curl is the command that captures the same into Wireshark.
-function curl(r: CaptureRequest, { ring }: When): string {
+type Parameter = [name: string, value: string | number | boolean, plain: string | number | boolean];
+
+// inSight are the parameters that the form shows always. The others are below More.
+const inSight = ["expression", "fromCaptureBuffer", "ring", "startTime", "endTime", "mm-id"];
+
+// asked returns the parameters of the capture URL that ask for more than a plain capture.
+function asked(r: CaptureRequest, { ring }: When): Parameter[] {
   const several = (snapshot.value?.rings.length ?? 0) > 1;
-  const all: [name: string, value: string | number | boolean, plain: string | number | boolean][] = [
+  const all: Parameter[] = [
     ["expression", r.expression.trim(), ""],
     ["fromCaptureBuffer", ring !== undefined, false],
     ["ring", ring && several ? ring.name : "", ""],
@@ -221,8 +229,13 @@ function curl(r: CaptureRequest, { ring }: When): string {
     ["fileName", r.fileName, ""],
     ["comment", r.comment, ""],
   ];
+  return all.filter(([, value, plain]) => value !== plain);
+}
+
+// curl is the command that captures the same into Wireshark.
+function curl(r: CaptureRequest, parameters: Parameter[]): string {
   const quoted = (s: unknown) => encodeURIComponent(String(s)).replaceAll("'", "%27");
-  const query = all.filter(([, value, plain]) => value !== plain).map(([name, value]) => `${name}=${quoted(value)}`);
+  const query = parameters.map(([name, value]) => `${name}=${quoted(value)}`);
   const url = [`${location.origin}/API/data/modules/capture`, ...(query.length > 0 ? [query.join("&")] : [])].join("?");
   const who = /^[\w.@-]+$/.test(user.value) ? user.value : `'${user.value.replaceAll("'", "'\\''")}'`;
   if (r.sink.type === "disk") return `curl -sSk -u ${who} '${url}'`;

@@ -7,6 +7,7 @@ import { type Column, Panel, Table } from "./table";
 
 // devices is what the device has to store on. It is asked for now and then: the events are the engine's, and disks are not.
 export const devices = signal<Storage[]>([]);
+const known = signal(false); // whether the device has said what there is
 
 export const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
 
@@ -46,8 +47,6 @@ function State({ d }: { d: Storage }) {
     </>
   );
 }
-
-const known = signal(false); // whether the device has said what there is
 
 const columns: Column<Storage>[] = [
   {
@@ -155,7 +154,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
     busy.value = false;
   };
   return (
-    <dialog ref={box} aria-label={title} onClose={close}>
+    <dialog ref={box} tabIndex={-1} aria-label={title} onClose={close}>
       <form onSubmit={submit}>
         <h2>{title}</h2>
         {children}
@@ -167,7 +166,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
           <button type="button" onClick={shut}>
             Cancel
           </button>
-          <button class="primary" disabled={!ready || busy.value}>
+          <button class="primary" disabled={!ready} aria-busy={busy.value}>
             {doing}
           </button>
         </div>
