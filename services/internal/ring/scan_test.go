@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"galvo/services/internal/packet"
 	"galvo/services/internal/ring/state"
 )
 
@@ -128,6 +129,30 @@ func TestScanDropped(t *testing.T) {
 		if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(base) || scan.Dropped != 0 {
 			t.Errorf("%d packets, %d dropped", len(have), scan.Dropped)
 		}
+	}
+	closeRing(t, r)
+}
+
+// The memory in which queries put packets in order can be changed while the ring is open.
+func TestSetReorder(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	set.cfg.Workers, set.cfg.ReorderBytes = 16, 1
+	set.create(t)
+	r := set.open(t)
+	var want []packet.Frame
+	for w := range set.cfg.Workers { // each a block of the same second
+		frames := stamp(mix(uint64(w), 1000), 0, time.Millisecond)
+		want = append(want, frames...)
+		s := r.Stage(w, table)
+		play(t, s, &traffic{frames: frames})
+		s.Finish()
+	}
+	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder == 0 {
+		t.Errorf("without memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
+	}
+	r.SetReorder(64 << 20)
+	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder != 0 {
+		t.Errorf("with memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
 	}
 	closeRing(t, r)
 }
