@@ -294,7 +294,7 @@ func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
 	}
 	var names []string
 	for _, id := range r.Devices {
-		names = append(names, "storage device "+id)
+		names = append(names, "storage device "+rs.volumes.name(id))
 	}
 	return ring.Config{
 		Name: r.Name, Dirs: dirs, DeviceNames: names, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),

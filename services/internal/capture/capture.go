@@ -320,7 +320,7 @@ func (c *Capture) view() api.Capture {
 	v.Lost = c.askLost()
 	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
-	v.Bytes, v.BitRate, v.Forgotten = total.bytes, total.rate*8, c.forgotten.Load()
+	v.Bytes, v.BitRate, v.Forgotten = total.bytes, c.rate(now)*8, c.forgotten.Load()
 	if c.spec.Scan != nil {
 		scan := c.scan()
 		v.Scan = &scan
@@ -378,6 +378,16 @@ func (c *Capture) counts() (total counts) {
 		total.add(&n)
 	}
 	return total
+}
+
+// rate returns the bytes of the last full second. A worker that had no turn since then has none: one that reads the past may wait long for its sink.
+func (c *Capture) rate(now int64) (sum uint64) {
+	for _, l := range c.lanes {
+		if n := l.shown.load(); uint64(now/1e9) <= n.second+1 {
+			sum += n.rate
+		}
+	}
+	return sum
 }
 
 // lostSince returns the frames lost since the capture began, by interface.

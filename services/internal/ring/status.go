@@ -28,7 +28,7 @@ type State struct {
 	Bytes     uint64 // captured bytes recorded since the ring was created; more than Used once it has wrapped
 	Discarded uint64 // packets that rules left out, since the ring was created
 	Dropped   map[string]uint64
-	Rate      float64 // bytes per second written to the ring over the last seconds
+	Rate      float64 // bytes per second of Bytes, over the last seconds
 	Queued    int     // blocks that wait for the disk
 	Pins      []Pin
 	Problems  []string // what went wrong since the ring was opened, oldest first
@@ -50,7 +50,7 @@ func (r *Ring) State() State {
 	r.handing.Lock()
 	defer r.handing.Unlock()
 	s := State{
-		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.total.Load(),
+		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.recorded(),
 		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems),
 	}
 	for i, name := range state.CauseNames {
@@ -88,7 +88,6 @@ func (r *Ring) State() State {
 	unfinished := int64(len(r.waiting))
 	for _, st := range r.stages {
 		if st.current.Load() != 0 {
-			s.Bytes += st.bytes.Load()
 			unfinished++
 		}
 		if first, last := st.first.Load(), st.last.Load(); st.current.Load() != 0 && first <= last {
@@ -102,6 +101,17 @@ func (r *Ring) State() State {
 	s.Used = min(s.Used/int64(s.Copies+1)+unfinished*block.Size, s.Size)
 	s.Pins = r.pins()
 	return s
+}
+
+// recorded returns the bytes of packets that the ring took since it was created, with those of unfinished blocks. r.handing is held.
+func (r *Ring) recorded() uint64 {
+	n := r.total.Load()
+	for _, st := range r.stages {
+		if st.current.Load() != 0 {
+			n += st.bytes.Load()
+		}
+	}
+	return n
 }
 
 // Memory returns the bytes that the ring takes: for what its devices have not taken yet, which is taken whole when the ring is opened, and for its readers.
