@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"galvo/services/api"
@@ -162,6 +163,7 @@ func scanOf(s ring.Scan) api.Scan {
 	for _, g := range s.Gaps {
 		v.Gaps = append(v.Gaps, api.ScanGap{StartTime: g.From / 1000, EndTime: g.To / 1000, Reason: g.Why})
 	}
+	slices.SortStableFunc(v.Gaps, func(a, b api.ScanGap) int { return cmp.Compare(a.StartTime, b.StartTime) })
 	return v
 }
 

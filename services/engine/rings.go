@@ -269,7 +269,7 @@ func (rs *rings) reopen(r *recorder) {
 	if err != nil {
 		rs.drop(r)
 		slog.Error("ring", "name", r.Name, "error", err)
-		rs.set(r, ringFailed, err.Error())
+		rs.set(r, ringFailed, err.Error()+": bring its files back, or delete the ring")
 		return
 	}
 	var stages []ring.Stage

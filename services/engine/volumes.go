@@ -91,7 +91,7 @@ func (vs *volumes) get(id string) (*volume.Volume, error) {
 			names = append(names, v.Name())
 		}
 		slices.Sort(names)
-		return nil, &api.Error{Kind: api.BadRequest, Text: "several storage devices are active: say which one with device, " + strings.Join(names, " or "), Expected: names}
+		return nil, &api.Error{Kind: api.BadRequest, Text: "several storage devices are active: say which, " + strings.Join(names, " or "), Expected: names}
 	}
 	for _, d := range vs.devices {
 		if d.ID != id && d.Name != id {
