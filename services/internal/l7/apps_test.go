@@ -2,19 +2,9 @@ package l7
 
 import "testing"
 
-// TestWebNumbers holds the numbers that code uses against the names that the files give them.
-func TestWebNumbers(t *testing.T) {
-	for id, name := range map[ID]string{
-		smtp: "SMTP", ftp: "FTP_CONTROL", pop3: "POP3", imap: "IMAP", smtps: "SMTPS", imaps: "IMAPS", pops: "POPS", ftps: "FTPS", dohDoT: "DoH_DoT", wireGuard: "WireGuard", socks: "SOCKS",
-		dnscrypt: "DNScrypt", mpegDash: "MpegDash", webSocket: "WebSocket", webDAV: "WebDAV", soap: "SOAP", hls: "HLS", httpConnect: "HTTP_Connect",
-		httpProxy: "HTTP_Proxy", ipp: "IPP", iceCast: "IceCast", jsonRPC: "JSON-RPC", gitOverHTTP: "Git", rpcOverHTTP: "MS-RPCH", ocsp: "OCSP", ookla: "Ookla",
-		callZoom: "Zoom", callSkype: "Skype_TeamsCall", callWhatsApp: "WhatsAppCall",
-	} {
-		if got := Name(id); got != name {
-			t.Errorf("%d is %s, not %s", id, got, name)
-		}
-	}
-	if v := (Verdict{Proto: smtps, State: Final}); !v.Is(smtp) || !v.Is(TLS) || v.Is(imap) {
+// TestSecured: what is another protocol inside TLS is that protocol, and TLS.
+func TestSecured(t *testing.T) {
+	if v := (Verdict{Proto: SMTPS, State: Final}); !v.Is(SMTP) || !v.Is(TLS) || v.Is(IMAP) {
 		t.Error("SMTPS is SMTP and TLS")
 	}
 }

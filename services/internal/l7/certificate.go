@@ -134,7 +134,7 @@ func certificateApp(v *payload, b []byte) (app ID, ok bool) {
 		return 0, false
 	}
 	if torName(onlyName(issuer), ".com") && torName(onlyName(subject), ".net") {
-		return tor, true
+		return Tor, true
 	}
 	if name := v.engine.HostName(v.flow); len(name) > 0 && !isAddress(name) {
 		return 0, true // the client said whom it wants
@@ -180,9 +180,6 @@ func subjectApp(v *payload, name []byte) ID {
 	}
 	return 0
 }
-
-// tor is the number of Tor in hosts.txt.
-const tor ID = 1162
 
 // torName reports whether a name may be one of those that Tor makes up for its connections: www, random characters of Base32, and a fixed end (tor-spec,
 // "TLS certificates").

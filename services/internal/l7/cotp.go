@@ -5,12 +5,6 @@ import (
 	"encoding/binary"
 )
 
-// s7comm is the number of S7Comm in signature/table/industry.toml, rdp that of RDP in remote.toml.
-const (
-	s7comm ID = 275
-	rdp    ID = 261
-)
-
 // The parts of TPKT (RFC 1006 section 6) and COTP (X.224 section 13).
 const (
 	tpktHeader  = 4
@@ -83,11 +77,11 @@ func cotpUser(v *payload, user []byte) answer {
 	case len(user) < 4:
 		return answer{outcome: more}
 	case user[0] == 0x32 && (user[1] <= 3 || user[1] == 7) && user[1] != 0 && user[2]|user[3] == 0:
-		return answer{outcome: final, proto: s7comm}
+		return answer{outcome: final, proto: S7Comm}
 	case user[0] == 0x72 && (user[1] <= 3 || user[1] == 0xfe) && int(binary.BigEndian.Uint16(user[2:])) <= 8192:
 		return answer{outcome: final, proto: S7CommPlus}
 	case user[0] == 0x7f && (user[1] == 0x65 || user[1] == 0x66):
-		return answer{outcome: final, proto: rdp}
+		return answer{outcome: final, proto: RDP}
 	case isMMS(user):
 		return answer{outcome: carrier, proto: MMS, app: iccpName(user)}
 	case met && !v.cut:

@@ -1,8 +1,5 @@
 package l7
 
-// dnp3 is the number of DNP3 in signature/table/industry.toml.
-const dnp3 ID = 277
-
 // inspectDNP3 knows DNP3 by the header of its data link layer (IEEE 1815-2012 clause 9): start bytes, length, and the checksum of all.
 func inspectDNP3(v *payload) answer {
 	b := v.data

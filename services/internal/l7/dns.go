@@ -14,7 +14,7 @@ func inspectDNS(v *payload) answer {
 	}
 	m, ok := readDNS(b, v.cut, v.scratch())
 	if m.plain && dnscryptName(m.name) { // what pads the question may be no proper record
-		return answer{outcome: final, proto: DNS, app: dnscrypt, host: m.name}
+		return answer{outcome: final, proto: DNS, app: DNSCrypt, host: m.name}
 	}
 	if !ok {
 		return answer{}
@@ -58,13 +58,10 @@ func inspectDNSOverTCP(v *payload) answer {
 		return answer{}
 	}
 	if dnscryptName(m.name) {
-		return answer{outcome: final, proto: DNS, app: dnscrypt, host: m.name}
+		return answer{outcome: final, proto: DNS, app: DNSCrypt, host: m.name}
 	}
 	return answer{outcome: final, host: m.name}
 }
-
-// dnscrypt is the number of DNScrypt in hosts.txt.
-const dnscrypt ID = 1171
 
 // dnscryptName reports whether a name is that of a DNSCrypt resolver's certificates, which clients ask for first (DNSCrypt version 2, section 12.1).
 func dnscryptName(name []byte) bool {

@@ -394,6 +394,9 @@ func (e *Engine) HostName(r *flow.Record) []byte {
 	return e.store.nameAt(hostOf(&r.L7))
 }
 
+// owner returns the application that a server belongs to by its name, 0 if it is unknown.
+func (e *Engine) owner(name []byte) ID { return ID(e.config.Hosts.Find(name)) }
+
 // rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.
 func (e *Engine) rejoin(v *payload) {
 	sl := e.slotOf(v)

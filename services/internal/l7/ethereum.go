@@ -27,9 +27,6 @@ func inspectEthereum(v *payload) answer {
 	return answer{outcome: weak}
 }
 
-// ethereum is the number of ETHEREUM in signature/table/currency.toml.
-const ethereum ID = 538
-
 // rlpList returns the length of the list that b begins with, and where its elements begin; 0 if it is none.
 func rlpList(b []byte) (n, at int) {
 	switch {

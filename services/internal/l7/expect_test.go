@@ -62,7 +62,7 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 		app   ID
 	}{
 		{"m=audio 4000 RTP/AVP 0", 4000, 0, Final, 0},
-		{"m=audio 4000 RTP/SAVP 0", 4000, 0, Final, srtp},
+		{"m=audio 4000 RTP/SAVP 0", 4000, 0, Final, SRTP},
 		{"m=audio 4000 RTP/AVP 0", 4001, 0, Pending, 0},
 		{"m=image 4000 udptl t38", 4000, 0, Pending, 0},
 		{"m=audio 4000 RTP/AVP 0", 4000, 2 * sdpLife, Pending, 0},
@@ -79,7 +79,7 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 
 // TestSecureMedia: a packet of RTP at an endpoint that SDP announced with a secure profile carries SRTP.
 func TestSecureMedia(t *testing.T) {
-	for profile, want := range map[string]ID{"RTP/AVP": 0, "RTP/SAVP": srtp, "UDP/TLS/RTP/SAVPF": srtp} {
+	for profile, want := range map[string]ID{"RTP/AVP": 0, "RTP/SAVP": SRTP, "UDP/TLS/RTP/SAVPF": SRTP} {
 		l := newLab(Config{Bytes: 1 << 20})
 		l.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 "+profile+" 0"))))
 		if v := l.send(17, 4000, 6000, up(rtpPacket(1, 7))); v.Proto != RTP || v.App != want || v.State != Final || !v.Is(RTP) {

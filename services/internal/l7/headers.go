@@ -2,33 +2,15 @@ package l7
 
 import "bytes"
 
-// Names of what speaks HTTP; the numbers are those of hosts.txt.
-const (
-	mpegDash    ID = 1179
-	webSocket   ID = 1189
-	webDAV      ID = 1190
-	soap        ID = 1191
-	hls         ID = 1192
-	httpConnect ID = 1193
-	httpProxy   ID = 1194
-	ipp         ID = 1195
-	iceCast     ID = 1196
-	jsonRPC     ID = 1197
-	gitOverHTTP ID = 1198
-	rpcOverHTTP ID = 1199
-	ocsp        ID = 1174
-	ookla       ID = 1167
-)
-
 // The methods that only some users of HTTP have.
 var methodApps = [...]struct {
 	method string
 	app    ID
 }{
-	{"PROPFIND", webDAV}, {"PROPPATCH", webDAV}, {"MKCOL", webDAV}, {"COPY", webDAV}, {"MOVE", webDAV}, {"LOCK", webDAV}, {"UNLOCK", webDAV}, // RFC 4918
-	{"SEARCH", webDAV}, {"REPORT", webDAV}, {"ACL", webDAV}, {"VERSION-CONTROL", webDAV}, {"MKACTIVITY", webDAV}, {"MKCALENDAR", webDAV}, {"BPROPFIND", webDAV},
-	{"RPC_CONNECT", rpcOverHTTP}, {"RPC_IN_DATA", rpcOverHTTP}, {"RPC_OUT_DATA", rpcOverHTTP}, // MS-RPCH
-	{"SOURCE", iceCast},
+	{"PROPFIND", WebDAV}, {"PROPPATCH", WebDAV}, {"MKCOL", WebDAV}, {"COPY", WebDAV}, {"MOVE", WebDAV}, {"LOCK", WebDAV}, {"UNLOCK", WebDAV}, // RFC 4918
+	{"SEARCH", WebDAV}, {"REPORT", WebDAV}, {"ACL", WebDAV}, {"VERSION-CONTROL", WebDAV}, {"MKACTIVITY", WebDAV}, {"MKCALENDAR", WebDAV}, {"BPROPFIND", WebDAV},
+	{"RPC_CONNECT", RPCOverHTTP}, {"RPC_IN_DATA", RPCOverHTTP}, {"RPC_OUT_DATA", RPCOverHTTP}, // MS-RPCH
+	{"SOURCE", IceCast},
 }
 
 // The media types that say what a message is part of (RFC 6960 appendix A, RFC 8010, RFC 8216, ISO 23009-1, SOAP 1.2 part 2, JSON-RPC over HTTP).
@@ -36,9 +18,9 @@ var typeApps = [...]struct {
 	media string
 	app   ID
 }{
-	{"application/ocsp-request", ocsp}, {"application/ocsp-response", ocsp}, {"application/ipp", ipp}, {"application/dash+xml", mpegDash},
-	{"application/vnd.apple.mpegurl", hls}, {"application/x-mpegurl", hls}, {"audio/mpegurl", hls}, {"application/soap+xml", soap},
-	{"application/json-rpc", jsonRPC}, {"application/jsonrequest", jsonRPC}, {"application/x-git-", gitOverHTTP},
+	{"application/ocsp-request", OCSP}, {"application/ocsp-response", OCSP}, {"application/ipp", IPP}, {"application/dash+xml", MPEGDASH},
+	{"application/vnd.apple.mpegurl", HLS}, {"application/x-mpegurl", HLS}, {"audio/mpegurl", HLS}, {"application/soap+xml", SOAP},
+	{"application/json-rpc", JSONRPC}, {"application/jsonrequest", JSONRPC}, {"application/x-git-", Git},
 }
 
 // The ends of paths that say the same, or of what follows them.
@@ -46,8 +28,8 @@ var pathApps = [...]struct {
 	end string
 	app ID
 }{
-	{".mpd", mpegDash}, {".m3u8", hls}, {"service=git-upload-pack", gitOverHTTP}, {"service=git-receive-pack", gitOverHTTP}, {"/speedtest/latency.txt", ookla},
-	{"/speedtest/upload.php", ookla},
+	{".mpd", MPEGDASH}, {".m3u8", HLS}, {"service=git-upload-pack", Git}, {"service=git-receive-pack", Git}, {"/speedtest/latency.txt", Ookla},
+	{"/speedtest/upload.php", Ookla},
 }
 
 // The beginnings of User-Agent fields of programs that talk to one service, whatever its server is called.
@@ -82,9 +64,9 @@ func requestAnswer(v *payload, method, target, rest []byte) answer {
 	}
 	switch {
 	case string(method) == "CONNECT":
-		r.proto = httpConnect
+		r.proto = HTTPConnect
 	case hasFold(target, "http://"):
-		r.proto = httpProxy
+		r.proto = HTTPProxy
 	}
 	for range maxFields {
 		field, next, whole := cutLine(rest)
@@ -120,12 +102,12 @@ func (r *request) field(field []byte) {
 		r.host = value
 	case equalFold(name, "upgrade"):
 		if equalFold(value, "websocket") { // RFC 6455
-			r.app = webSocket
+			r.app = WebSocket
 		}
 	case equalFold(name, "icy-metadata"): // a player of SHOUTcast and Icecast streams
-		r.app = iceCast
+		r.app = IceCast
 	case equalFold(name, "soapaction"):
-		r.app = soap
+		r.app = SOAP
 	case equalFold(name, "content-type"):
 		if id := mediaApp(value); id != 0 {
 			r.app = id
@@ -148,11 +130,11 @@ func responseAnswer(rest []byte) answer {
 		case equalFold(name, "content-type") && a.app == 0:
 			a.app = mediaApp(value)
 		case equalFold(name, "upgrade") && equalFold(value, "websocket"):
-			a.app = webSocket
+			a.app = WebSocket
 		case equalFold(name, "dav"): // RFC 4918 section 10.1
-			a.app = webDAV
+			a.app = WebDAV
 		case equalFold(name, "server") && hasFold(value, "icecast"), equalFold(name, "icy-name"), equalFold(name, "icy-br"), equalFold(name, "icy-metaint"):
-			a.app = iceCast
+			a.app = IceCast
 		}
 		rest = next
 	}
@@ -179,7 +161,7 @@ func targetApp(target []byte) ID {
 		}
 	}
 	if hasPrefix(query, "info_hash=") || bytes.Contains(query, []byte("&info_hash=")) { // to a tracker, or for a piece of a file (BEP 3, BEP 17)
-		return bitTorrent
+		return BitTorrent
 	}
 	return 0
 }

@@ -41,9 +41,6 @@ func applicationNamed(name string) (uint16, error) {
 	return uint16(id), nil
 }
 
-// owner returns the application that a server belongs to by its name, 0 if it is unknown.
-func (e *Engine) owner(name []byte) ID { return ID(e.config.Hosts.Find(name)) }
-
 // hostProtocols returns the rows that the names of servers add to the table of names.
 var hostProtocols = sync.OnceValue(func() (rows []Protocol) {
 	for _, a := range hostname.Apps() {

@@ -32,9 +32,6 @@ func inspectWireGuard(v *payload) answer {
 	return goesOn(v, m, binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint16(b[8:]))
 }
 
-// wireGuard is the number of WireGuard in signature/table/tunnel.toml.
-const wireGuard ID = 274
-
 // goesOn compares a packet of a direction's association with the one that the memory holds: some bits of the association's name with the direction in the lowest, and the
 // number.
 func goesOn(v *payload, m *[4]byte, association uint32, number uint16) answer {

@@ -23,9 +23,6 @@
 // allocates.
 package l7
 
-// An ID names a protocol or an application; 0 is none. Names and IDs come from the protocol table.
-type ID uint16
-
 // A State says how much is known about a flow's protocol.
 type State uint8
 
@@ -60,4 +57,21 @@ func (v Verdict) Last() Verdict {
 // String returns the state's name as exports spell it; "" for NoFlow.
 func (s State) String() string {
 	return [...]string{"", "pending", "partial", "final", "guessed", "unknown"}[min(s, Unknown)]
+}
+
+// Is reports whether the verdict names id: as carrier, as what is carried, or as the family of either. It is false while nothing is known.
+func (v Verdict) Is(id ID) bool {
+	return id != 0 && (Belongs(v.Proto, id) || Belongs(v.App, id) || Carrier(v.Proto) == id)
+}
+
+// Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then
+// on; and DNS that asks for DNSCrypt's certificates is the beginning of DNSCrypt.
+func (v Verdict) Listed() (carrier, app ID) {
+	switch {
+	case v.Proto == STUN && v.App == DTLS:
+		return DTLS, 0
+	case v.Proto == DNS && v.App == DNSCrypt:
+		return DNSCrypt, 0
+	}
+	return v.Proto, v.App
 }

@@ -35,9 +35,6 @@ func inspectLDAP(v *payload) answer {
 	return answer{outcome: final}
 }
 
-// ldap is the number of LDAP in signature/table/network.toml.
-const ldap ID = 281
-
 // ldapOperation reports whether a tag is that of an operation: application class, from bind (0) to intermediate response (25).
 func ldapOperation(tag byte) bool {
 	switch tag {

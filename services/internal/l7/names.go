@@ -11,6 +11,9 @@ import (
 	"galvo/services/internal/spelling"
 )
 
+// An ID names a protocol or an application; 0 is none. Names and IDs come from the protocol table.
+type ID uint16
+
 // A Layer says where a protocol is at home.
 type Layer uint8
 
@@ -63,6 +66,14 @@ var carriers = sync.OnceValue(func() []ID {
 	}
 	return m
 })
+
+// Carrier returns what carries a protocol whose name says nothing about it, or 0.
+func Carrier(id ID) ID {
+	if m := carriers(); int(id) < len(m) {
+		return m[id]
+	}
+	return 0
+}
 
 // byID is the table by number, with nothing where a number is not used.
 var byID = sync.OnceValue(func() []Protocol {
@@ -136,24 +147,8 @@ func Nearest(name string, n int) []string {
 	return out
 }
 
-// Is reports whether the verdict names id: as carrier, as what is carried, or as the family of either. It is false while nothing is known.
-func (v Verdict) Is(id ID) bool {
-	return id != 0 && (belongs(v.Proto, id) || belongs(v.App, id) || int(v.Proto) < len(carriers()) && carriers()[v.Proto] == id)
-}
-
-// Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then
-// on; and DNS that asks for DNSCrypt's certificates is the beginning of DNSCrypt.
-func (v Verdict) Listed() (carrier, app ID) {
-	switch {
-	case v.Proto == STUN && v.App == DTLS:
-		return DTLS, 0
-	case v.Proto == DNS && v.App == dnscrypt:
-		return dnscrypt, 0
-	}
-	return v.Proto, v.App
-}
-
-func belongs(member, family ID) bool {
+// Belongs reports whether a protocol is family, or a member of it.
+func Belongs(member, family ID) bool {
 	for member != family {
 		if member = rowOf(member).Master; member == 0 {
 			return false

@@ -31,9 +31,6 @@ func inspectOpenVPN(v *payload) answer {
 	return answer{}
 }
 
-// openVPN is the number of OpenVPN in hosts.txt.
-const openVPN ID = 1149
-
 // The kinds of packet: the resets that begin a session.
 const (
 	openVPNClient2 = 7

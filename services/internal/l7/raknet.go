@@ -32,9 +32,6 @@ func inspectRakNet(v *payload) answer {
 
 func raknetNumber(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 }
 
-// rakNet is the number of RakNet in signature/table/games.toml.
-const rakNet ID = 504
-
 // raknetFrames reports whether frames fill b.
 func raknetFrames(b []byte) bool {
 	for range 32 {

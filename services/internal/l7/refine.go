@@ -19,7 +19,7 @@ func (v Verdict) MayBecome(id ID) bool {
 	if !r.carries[v.Proto] {
 		return false
 	}
-	return named || id == TLS || id == HTTP && v.Proto == socks || id == secured(v.Proto)
+	return named || id == TLS || id == HTTP && v.Proto == SOCKS || id == secured(v.Proto)
 }
 
 // refinement is what verdicts may turn into.

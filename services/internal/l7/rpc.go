@@ -38,8 +38,8 @@ func inspectRPC(v *payload) answer {
 		if at+4 > len(b) {
 			return answer{}
 		}
-		if rpcProgram(binary.BigEndian.Uint32(b[at:])) == nfs {
-			id = nfs
+		if rpcProgram(binary.BigEndian.Uint32(b[at:])) == NFS {
+			id = NFS
 		}
 	}
 	return answer{outcome: final, proto: id}
@@ -48,20 +48,13 @@ func inspectRPC(v *payload) answer {
 // portMapper is the program that tells the ports of the others (RFC 1833).
 const portMapper = 100000
 
-// The numbers of signature/table/network.toml.
-const (
-	nfs       ID = 446
-	oncRPC    ID = 540
-	glusterFS ID = 541
-)
-
 // rpcProgram names a program by its number in the registry of IANA.
 func rpcProgram(n uint32) ID {
 	switch n {
 	case 100003, 100005, 100011, 100021, 100024, 100227: // NFS, mount, quota, locks, status, access control lists
-		return nfs
+		return NFS
 	case 1298437, 14398633, 34123456, 4867634, 1238433, 1238463, 14398634:
-		return glusterFS
+		return GlusterFS
 	}
-	return oncRPC
+	return ONCRPC
 }

@@ -6,9 +6,6 @@ import (
 	"galvo/services/internal/flow"
 )
 
-// srtp is the number of SRTP in hosts.txt.
-const srtp ID = 1201
-
 // inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on, or by one where
 // SDP announced it.
 func inspectRTP(v *payload) answer {
@@ -43,7 +40,7 @@ func (v *payload) announcedRTP() (app ID, ok bool) {
 	for _, side := range [2]flow.Endpoint{server, 1 - server} {
 		switch calls.use(&r.Addr[side], r.Port[side], v.now) {
 		case mediaSecure:
-			return srtp, true
+			return SRTP, true
 		case mediaRTP:
 			return 0, true
 		}

@@ -124,7 +124,7 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 		if r.rtp {
 			app := ID(0)
 			if r.secure {
-				app = srtp
+				app = SRTP
 			}
 			v.expect(expectHint, addressBytes(&r.media.addr), r.media.port, udp, RTP, app, [2]byte{}, sdpLife)
 			if !r.shared || r.control != 0 {

@@ -2,29 +2,16 @@ package l7
 
 import "bytes"
 
-// Protocols that are another one inside TLS have a name of their own. The numbers are those of hosts.txt and signatures; a test compares them.
-const (
-	smtp   ID = 256
-	ftp    ID = 257
-	pop3   ID = 258
-	imap   ID = 259
-	smtps  ID = 1185
-	imaps  ID = 1186
-	pops   ID = 1187
-	ftps   ID = 1188
-	dohDoT ID = 1000
-)
-
-// secureNames says how a protocol is called inside TLS, and at which ports it is so from the first byte. That it is TLS follows from the payload; the
+// secureNames says how a protocol that has a name of its own inside TLS is called there, and at which ports it is so from the first byte. That it is TLS follows from the payload; the
 // port only says whose it is.
 var secureNames = [...]struct {
 	plain, secure ID
 	ports         []uint16
 }{
-	{smtp, smtps, []uint16{465}},
-	{imap, imaps, []uint16{993}},
-	{pop3, pops, []uint16{995}},
-	{ftp, ftps, []uint16{990}},
+	{SMTP, SMTPS, []uint16{465}},
+	{IMAP, IMAPS, []uint16{993}},
+	{POP3, POPS, []uint16{995}},
+	{FTP, FTPS, []uint16{990}},
 }
 
 // secured returns the name that a protocol has inside TLS, 0 if it has none of its own.
@@ -48,7 +35,7 @@ func securedBy(v *payload, a answer) answer {
 		}
 	}
 	if a.app == 0 && len(a.host) == 0 && v.on(853) { // RFC 7858
-		a.app = dohDoT
+		a.app = DoHDoT
 	}
 	return a
 }

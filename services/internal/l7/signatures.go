@@ -1,36 +1,6 @@
 package l7
 
-import (
-	"sync"
-
-	"galvo/services/internal/l7/signature"
-)
-
-// signatureTable is the table that the program carries. A test compiles it, so it has no error.
-var signatureTable = sync.OnceValue(func() *signature.Table {
-	known := make(map[string]uint16)
-	for _, p := range builtin[1:] {
-		known[p.Name] = uint16(p.ID)
-	}
-	for _, p := range hostProtocols() {
-		known[p.Name] = uint16(p.ID)
-	}
-	t, err := signature.New(known, firstSignatureID)
-	if err != nil {
-		panic("l7: embedded signatures: " + err.Error())
-	}
-	return t
-})
-
-// signatureProtocols returns the rows that the signatures add to the table of names.
-func signatureProtocols() (rows []Protocol) {
-	for _, p := range signatureTable().Protocols {
-		if p.New {
-			rows = append(rows, Protocol{ID(p.ID), p.Name, p.Category, layerOf(p.Types), ID(p.Master), p.Aliases, p.Ports})
-		}
-	}
-	return rows
-}
+import "galvo/services/internal/l7/signature"
 
 // inspectSignatures asks the rows of the signature table that the first byte admits.
 func inspectSignatures(v *payload) answer {
@@ -99,7 +69,7 @@ func inspectCarried(v *payload) answer {
 	switch b := v.data[0]; {
 	case b == tlsHandshake:
 		inner = inspectTLS(v)
-	case protoOf(&v.flow.L7) == socks && b >= 'A' && b <= 'Z':
+	case protoOf(&v.flow.L7) == SOCKS && b >= 'A' && b <= 'Z':
 		inner, app = inspectHTTP(v), HTTP
 	}
 	if inner.outcome < carrier {
@@ -111,6 +81,3 @@ func inspectCarried(v *payload) answer {
 	}
 	return answer{outcome: inner.outcome, proto: proto, app: app, host: inner.host}
 }
-
-// socks is the number of SOCKS in signature/table/network.toml.
-const socks ID = 260

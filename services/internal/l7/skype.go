@@ -22,7 +22,7 @@ func inspectSkype(v *payload) answer {
 	m := v.memory()
 	switch {
 	case kind == 2 && len(b) > skypeRefusal:
-		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == callSkype {
+		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == SkypeCall {
 			return answer{outcome: final}
 		}
 		if m == nil {
@@ -36,7 +36,7 @@ func inspectSkype(v *payload) answer {
 		if v.flow.Flags&flow.V6 != 0 {
 			n = 16
 		}
-		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, callSkype, 0, [2]byte{}, skypeLife)
+		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, SkypeCall, 0, [2]byte{}, skypeLife)
 		return answer{outcome: final}
 	case m[2] == v.dir+1:
 		return answer{outcome: weak}

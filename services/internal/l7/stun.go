@@ -121,16 +121,16 @@ func readSTUN(v *payload, b []byte) (a answer) {
 				a.app = callOf(v.engine.owner(a.host))
 			}
 		case stunWhatsApp, stunWhatsApp + 1, stunWhatsApp + 2, stunWhatsApp + 3:
-			a.app = callWhatsApp
+			a.app = WhatsAppCall
 		case stunMSVersion, stunMSSequence, stunMSCandidate, stunMSQuality, stunMSImplements, stunMSMultiplex:
-			a.app = callSkype
+			a.app = SkypeCall
 		case stunZoomRequest:
 			if n == 20 {
-				a.app = callZoom
+				a.app = Zoom
 			}
 		case stunZoomAnswer:
 			if n == 8 {
-				a.app = callZoom
+				a.app = Zoom
 			}
 		}
 		if a.app != 0 && a.host != nil {
@@ -143,13 +143,6 @@ func readSTUN(v *payload, b []byte) (a answer) {
 	}
 	return a
 }
-
-// Numbers of hosts.txt.
-const (
-	callZoom     ID = 1050
-	callSkype    ID = 1180
-	callWhatsApp ID = 1181
-)
 
 // callApps are how calls of applications are called.
 var callApps = onceMap(func(add func(string, string)) {

@@ -81,17 +81,3 @@ func (t typeTable) add(id ID, types []string) error {
 	}
 	return nil
 }
-
-// layerOf returns where a protocol of these types is at home.
-func layerOf(types []string) Layer {
-	for _, text := range types {
-		switch kind, _, _ := strings.Cut(text, ":"); kind {
-		case "ip":
-			return LayerNetwork
-		case "sctp":
-		default:
-			return LayerLink
-		}
-	}
-	return LayerApplication
-}

@@ -39,7 +39,7 @@ func inspectUTP(v *payload) answer {
 		return answer{}
 	}
 	if m[0]++; m[0] > 3 || m[0] > 2 && m[3] != v.dir+1 {
-		return answer{outcome: final, proto: bitTorrent}
+		return answer{outcome: final, proto: BitTorrent}
 	}
 	return answer{outcome: weak}
 }
@@ -61,6 +61,3 @@ func utpData(b []byte) (n int, ok bool) {
 	}
 	return 0, false
 }
-
-// bitTorrent is the number of BitTorrent in signature/table/p2p.toml.
-const bitTorrent ID = 262
