@@ -467,11 +467,8 @@ func wirePayload(p *packet.Packet) int {
 // byPort returns the protocol that is usually found at the server's port, or else at the other one. Where the payload was seen from its beginning, and those who know
 // that protocol by its payload did not recognise it, the port says nothing.
 func byPort(r *flow.Record) ID {
-	base, server := uint32(0), r.Server()
-	if r.Proto == protoTCP {
-		base = 1 << 16
-	}
-	id := cmp.Or(portTable()[base|uint32(r.Port[server])], portTable()[base|uint32(r.Port[1-server])])
+	server, stream := r.Server(), r.Proto == protoTCP
+	id := cmp.Or(AtPort(r.Port[server], stream), AtPort(r.Port[1-server], stream))
 	s := &r.L7
 	if s[6]|s[7] != 0 && (r.Proto != protoTCP || s[0]&sawSYN != 0) && Ways(id)&(BySignature|ByDissector) != 0 {
 		return 0

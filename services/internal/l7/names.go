@@ -103,6 +103,18 @@ func Category(id ID) string { return rowOf(id).Category }
 // LayerOf returns where id is at home, or 0.
 func LayerOf(id ID) Layer { return rowOf(id).Layer }
 
+// Master returns the family that id belongs to, or 0.
+func Master(id ID) ID { return rowOf(id).Master }
+
+// AtPort returns the protocol that is usually found at a port of TCP, or else of UDP; 0 if none is. It is good for a guess only.
+func AtPort(port uint16, stream bool) ID {
+	key := uint32(port)
+	if stream {
+		key |= tcpPort
+	}
+	return portTable()[key]
+}
+
 // Lookup finds a protocol by name or alias, whatever the case.
 func Lookup(name string) (ID, bool) {
 	id, ok := byName()[strings.ToLower(name)]
@@ -168,7 +180,10 @@ var byName = sync.OnceValue(func() map[string]ID {
 	return m
 })
 
-// portTable maps a port, with bit 16 set for TCP, to the protocol whose row names it.
+// tcpPort is set in the keys of portTable that are ports of TCP.
+const tcpPort = 1 << 16
+
+// portTable maps a port, with tcpPort or without, to the protocol whose row names it.
 var portTable = sync.OnceValue(func() map[uint32]ID {
 	m := make(map[uint32]ID)
 	for _, p := range Protocols() {
@@ -177,7 +192,7 @@ var portTable = sync.OnceValue(func() map[uint32]ID {
 			n, _ := strconv.ParseUint(number, 10, 16)
 			key := uint32(n)
 			if l4 == "tcp" {
-				key |= 1 << 16
+				key |= tcpPort
 			}
 			m[key] = p.ID
 		}

@@ -1,6 +1,10 @@
 package l7
 
-import "sync"
+import (
+	"sync"
+
+	"galvo/services/internal/l7/hostname"
+)
 
 // MayBecome reports whether a verdict that is Partial, and does not name id, may still come to name it: a stream of TLS may turn out to be an application's, one
 // of SMTP may go on as TLS. A filter must not decide about id until then.
@@ -29,19 +33,18 @@ type refinement struct {
 }
 
 var refinements = sync.OnceValue(func() *refinement {
-	r := &refinement{named: make([]bool, len(byID())), carries: map[ID]bool{}}
+	all := Protocols()
+	r := &refinement{named: make([]bool, all[len(all)-1].ID+1), carries: map[ID]bool{}}
 	add := func(id ID) {
-		for ; id != 0; id = rowOf(id).Master {
+		for ; id != 0; id = Master(id) {
 			r.named[id] = true
 		}
 	}
-	for _, p := range hostProtocols() {
-		add(p.ID)
+	for _, a := range hostname.Apps() {
+		add(ID(a.Number))
 	}
-	for _, p := range Protocols() {
-		if Ways(p.ID)&ByHost != 0 {
-			add(p.ID)
-		}
+	for id := range BuiltinHosts().Applications() {
+		add(ID(id))
 	}
 	for _, m := range []map[string]ID{alpnIDs(), organisations(), agentApps(), callApps()} {
 		for _, id := range m {
