@@ -5,6 +5,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -18,7 +19,7 @@ func callTest(media bool) func(*set, *Env) test {
 		for i, text := range s.strings {
 			ids[i] = l7.CallID([]byte(text))
 		}
-		sip, _ := l7.Lookup("SIP")
+		sip, _ := protocol.Lookup("SIP")
 		return func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
 			var call *flow.Call
 			if ref != nil {

@@ -8,6 +8,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -75,11 +76,11 @@ var mayCarryMedia = []string{"VoIP", "Media", "Video", "Streaming", "Collaborati
 // rtpTest needs the verdict only to believe or to refuse: while there is none the packet decides, so the result is never unknown. It decides too
 // in flows of STUN and DTLS, where media follow what set them up (RFC 7983), and in those of applications for talking and watching.
 func rtpTest(s *set, _ *Env) test {
-	id, _ := l7.Lookup("RTP")
-	stun, _ := l7.Lookup("STUN")
-	dtls, _ := l7.Lookup("DTLS")
-	may := make(map[l7.ID]bool)
-	for _, p := range l7.Protocols() {
+	id, _ := protocol.Lookup("RTP")
+	stun, _ := protocol.Lookup("STUN")
+	dtls, _ := protocol.Lookup("DTLS")
+	may := make(map[protocol.ID]bool)
+	for _, p := range protocol.Protocols() {
 		may[p.ID] = p.ID == stun || p.ID == dtls || slices.Contains(mayCarryMedia, p.Category)
 	}
 	return func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {

@@ -1,10 +1,14 @@
 package l7
 
-import "testing"
+import (
+	"testing"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // TestSecured: what is another protocol inside TLS is that protocol, and TLS.
 func TestSecured(t *testing.T) {
-	if v := (Verdict{Proto: SMTPS, State: Final}); !v.Is(SMTP) || !v.Is(TLS) || v.Is(IMAP) {
+	if v := (Verdict{Proto: protocol.SMTPS, State: Final}); !v.Is(protocol.SMTP) || !v.Is(protocol.TLS) || v.Is(protocol.IMAP) {
 		t.Error("SMTPS is SMTP and TLS")
 	}
 }
@@ -15,12 +19,12 @@ func TestCallGoesOn(t *testing.T) {
 	l.send(17, 40000, 3478, up(stunOf("\x00\x14\x00\x0ctelegram.org")))
 	l.send(17, 40000, 3478, up(stunOf("\x00\x12\x00\x08\x00\x01"+u16(5000^0x2112)+"\x2b\x12\xa4\x40"))) // 10.0.0.2:5000
 	for _, ports := range [2][2]uint16{{40000, 41000}, {42000, 5000}} {
-		if v := l.send(17, ports[0], ports[1], up(stunOf(""))); Name(v.App) != "TelegramVoip" || v.State != Final {
-			t.Errorf("port %d to %d: %s %v", ports[0], ports[1], Name(v.App), v.State)
+		if v := l.send(17, ports[0], ports[1], up(stunOf(""))); protocol.Name(v.App) != "TelegramVoip" || v.State != Final {
+			t.Errorf("port %d to %d: %s %v", ports[0], ports[1], protocol.Name(v.App), v.State)
 		}
 	}
 	if v := l.send(17, 43000, 44000, up(stunOf(""))); v.App != 0 {
-		t.Errorf("another call: %s", Name(v.App))
+		t.Errorf("another call: %s", protocol.Name(v.App))
 	}
 }
 
@@ -33,8 +37,8 @@ func TestGuessByAddress(t *testing.T) {
 	for range 12 {
 		v = l.send(6, 40000, 7000, up("????"))
 	}
-	if Name(v.Proto) != "Spotify" || v.State != Guessed {
-		t.Errorf("%s %v", Name(v.Proto), v.State)
+	if protocol.Name(v.Proto) != "Spotify" || v.State != Guessed {
+		t.Errorf("%s %v", protocol.Name(v.Proto), v.State)
 	}
 }
 

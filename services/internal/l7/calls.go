@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -330,7 +331,7 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 		if call.IDs[0] != 0 || call.Pending || call.Continues != 0 {
 			ref.Call = call
 		}
-	case v.Proto == SIP && p.Layers&packet.LaterFragment != 0:
+	case v.Proto == protocol.SIP && p.Layers&packet.LaterFragment != 0:
 		if piece := c.piece(p, r); piece.flow == r.ID && piece.ident == datagram(p) {
 			call = c.take()
 			*call = piece.call

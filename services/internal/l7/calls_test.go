@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
 // A sipSpec is a SIP message of a test.
@@ -132,7 +133,7 @@ func TestCallMedia(t *testing.T) {
 	if c.Codec != CodecID([]byte("OPUS")) || !in(c, "a@b") {
 		t.Errorf("to the endpoint that named payload type 96: %+v", c)
 	}
-	if v := VerdictOf(l.last); v.Proto != RTP || DPIPackets(l.last) != 1 {
+	if v := VerdictOf(l.last); v.Proto != protocol.RTP || DPIPackets(l.last) != 1 {
 		t.Errorf("announced RTP is %v after %d packets", v, DPIPackets(l.last))
 	}
 	if l.send(17, 4000, 6009, up("\r\n\r\n")); VerdictOf(l.last).Proto != 0 {

@@ -3,14 +3,16 @@ package l7
 import (
 	"encoding/binary"
 	"sync"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // onceMap returns a map from words to numbers of the table of names, made at first use of words and names.
-func onceMap(fill func(add func(word, name string))) func() map[string]ID {
-	return sync.OnceValue(func() map[string]ID {
-		m := make(map[string]ID)
+func onceMap(fill func(add func(word, name string))) func() map[string]protocol.ID {
+	return sync.OnceValue(func() map[string]protocol.ID {
+		m := make(map[string]protocol.ID)
 		fill(func(word, name string) {
-			if id, ok := Lookup(name); ok {
+			if id, ok := protocol.Lookup(name); ok {
 				m[word] = id
 			}
 		})
@@ -115,7 +117,7 @@ func newerThan12(b []byte) bool {
 
 // certificateApp says whose the server's certificate is, the first one in the body of a Certificate message (RFC 5246 section 7.4.2): by the name of the
 // subject, or else by the alternative names. ok is false if it is not all there.
-func certificateApp(v *payload, b []byte) (app ID, ok bool) {
+func certificateApp(v *payload, b []byte) (app protocol.ID, ok bool) {
 	if len(b) < 6 {
 		return 0, false
 	}
@@ -134,7 +136,7 @@ func certificateApp(v *payload, b []byte) (app ID, ok bool) {
 		return 0, false
 	}
 	if torName(onlyName(issuer), ".com") && torName(onlyName(subject), ".net") {
-		return Tor, true
+		return protocol.Tor, true
 	}
 	if name := v.engine.HostName(v.flow); len(name) > 0 && !isAddress(name) {
 		return 0, true // the client said whom it wants
@@ -158,7 +160,7 @@ func certificateApp(v *payload, b []byte) (app ID, ok bool) {
 }
 
 // subjectApp goes through the attributes of a name: common name and organisation.
-func subjectApp(v *payload, name []byte) ID {
+func subjectApp(v *payload, name []byte) protocol.ID {
 	orgs := organisations()
 	r := derReader{b: name}
 	for len(r.b) > 0 && !r.short {
@@ -208,7 +210,7 @@ func onlyName(name []byte) []byte {
 }
 
 // altNameApp goes through the names of servers in a subjectAltName (RFC 5280 section 4.2.1.6).
-func altNameApp(v *payload, b []byte) ID {
+func altNameApp(v *payload, b []byte) protocol.ID {
 	list := derReader{b: b}
 	list.enter(0x30)
 	for len(list.b) > 0 && !list.short {
@@ -224,7 +226,7 @@ func altNameApp(v *payload, b []byte) ID {
 }
 
 // certName returns the application of a server's name, which may begin with "*.".
-func certName(v *payload, name []byte) ID {
+func certName(v *payload, name []byte) protocol.ID {
 	if hasPrefix(name, "*.") {
 		name = name[2:]
 	}

@@ -3,6 +3,8 @@ package l7
 import (
 	"bytes"
 	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // The parts of TPKT (RFC 1006 section 6) and COTP (X.224 section 13).
@@ -77,13 +79,13 @@ func cotpUser(v *payload, user []byte) answer {
 	case len(user) < 4:
 		return answer{outcome: more}
 	case user[0] == 0x32 && (user[1] <= 3 || user[1] == 7) && user[1] != 0 && user[2]|user[3] == 0:
-		return answer{outcome: final, proto: S7Comm}
+		return answer{outcome: final, proto: protocol.S7Comm}
 	case user[0] == 0x72 && (user[1] <= 3 || user[1] == 0xfe) && int(binary.BigEndian.Uint16(user[2:])) <= 8192:
-		return answer{outcome: final, proto: S7CommPlus}
+		return answer{outcome: final, proto: protocol.S7CommPlus}
 	case user[0] == 0x7f && (user[1] == 0x65 || user[1] == 0x66):
-		return answer{outcome: final, proto: RDP}
+		return answer{outcome: final, proto: protocol.RDP}
 	case isMMS(user):
-		return answer{outcome: carrier, proto: MMS, app: iccpName(user)}
+		return answer{outcome: carrier, proto: protocol.MMS, app: iccpName(user)}
 	case met && !v.cut:
 		return answer{outcome: final}
 	}
@@ -124,10 +126,10 @@ func isMMS(b []byte) bool {
 // iccpNames are objects that every implementation of TASE.2 has (IEC 60870-6-503).
 var iccpNames = [...][]byte{[]byte("Bilateral_Table_ID"), []byte("TASE2_Version"), []byte("Supported_Features"), []byte("Next_DSTransfer_Set"), []byte("DSTransfer_Set")}
 
-func iccpName(b []byte) ID {
+func iccpName(b []byte) protocol.ID {
 	for _, name := range iccpNames {
 		if bytes.Contains(b, name) {
-			return ICCP
+			return protocol.ICCP
 		}
 	}
 	return 0
@@ -136,7 +138,7 @@ func iccpName(b []byte) ID {
 // behindMMS looks for ICCP in an association of MMS.
 func behindMMS(v *payload) answer {
 	if id := iccpName(v.packet[:min(len(v.packet), 1024)]); id != 0 {
-		return answer{outcome: final, proto: MMS, app: id}
+		return answer{outcome: final, proto: protocol.MMS, app: id}
 	}
 	return answer{outcome: weak}
 }

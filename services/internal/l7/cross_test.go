@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/l7/signature"
 )
 
@@ -40,12 +41,12 @@ func TestEveryDissector(t *testing.T) {
 			case v.Proto == 0 || c.proto != 6 && c.proto != 17:
 			case v.Is(c.want) || Verdict{Proto: c.want}.Is(v.Proto):
 				known++
-			case !mayClaim[[2]string{Name(v.Proto), Name(c.want)}]:
-				t.Errorf("row %d (%s) alone calls %q %s/%s", row, Name(dissectors[row].proto), c.what, Name(v.Proto), Name(v.App))
+			case !mayClaim[[2]string{protocol.Name(v.Proto), protocol.Name(c.want)}]:
+				t.Errorf("row %d (%s) alone calls %q %s/%s", row, protocol.Name(dissectors[row].proto), c.what, protocol.Name(v.Proto), protocol.Name(v.App))
 			}
 		}
 		if known == 0 {
-			t.Errorf("no conversation is known by row %d, of %s", row, Name(dissectors[row].proto))
+			t.Errorf("no conversation is known by row %d, of %s", row, protocol.Name(dissectors[row].proto))
 		}
 	}
 }
@@ -78,7 +79,7 @@ func TestEveryDissectorFuzzed(t *testing.T) {
 
 // TestEverySignature asks all the rows about each one's sample, whole and cut off: a sample belongs to its own protocol alone, or the table of shared says why not.
 func TestEverySignature(t *testing.T) {
-	table := signatureTable()
+	table := protocol.Signatures()
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))
 	clashes := make(map[string]bool)
@@ -101,10 +102,10 @@ func TestEverySignature(t *testing.T) {
 				v := signature.View{Data: b, Cut: n < len(s.Samples[0]), Wire: len(s.Samples[0]), Dst: port, Room: new([signature.Within]byte)}
 				for j := range table.Rows {
 					o := &table.Rows[j]
-					if o.L4&l4 == 0 || o.Both || s.Both || o.Proto == s.Proto || !o.Holds(&v) || shared[[2]string{Name(ID(s.Proto)), Name(ID(o.Proto))}] {
+					if o.L4&l4 == 0 || o.Both || s.Both || o.Proto == s.Proto || !o.Holds(&v) || shared[[2]string{protocol.Name(protocol.ID(s.Proto)), protocol.Name(protocol.ID(o.Proto))}] {
 						continue
 					}
-					clashes[fmt.Sprintf("%s is also %s, of %d bytes", Name(ID(s.Proto)), Name(ID(o.Proto)), n)] = true
+					clashes[fmt.Sprintf("%s is also %s, of %d bytes", protocol.Name(protocol.ID(s.Proto)), protocol.Name(protocol.ID(o.Proto)), n)] = true
 				}
 			}
 		}

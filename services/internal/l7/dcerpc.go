@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // inspectDCERPC knows connectionless DCE/RPC (C706 chapter 12), and the PROFINET IO context management in it by its interface.
 func inspectDCERPC(v *payload) answer {
@@ -18,7 +22,7 @@ func inspectDCERPC(v *payload) answer {
 	}
 	if order.Uint32(b[24:])>>4 == 0xdea0000 && order.Uint16(b[28:]) == 0x6c97 && order.Uint16(b[30:]) == 0x11d1 &&
 		string(b[32:40]) == "\x82\x71\x00\xa0\x24\x42\xdf\x7d" {
-		return answer{outcome: final, app: PROFINETIO}
+		return answer{outcome: final, app: protocol.PROFINETIO}
 	}
 	return yes(order.Uint32(b[60:]) <= 16 && b[79] == 0) // interface version and the unused field after the authentication protocol
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/l7/signature"
 )
 
@@ -64,14 +65,14 @@ const (
 // An answer is an outcome with what goes into the verdict.
 type answer struct {
 	outcome outcome
-	proto   ID     // if another one than the dissector's own
-	app     ID     // what it carries
-	host    []byte // name of the server; borrowed
+	proto   protocol.ID // if another one than the dissector's own
+	app     protocol.ID // what it carries
+	host    []byte      // name of the server; borrowed
 }
 
 // A dissector recognises one protocol, or a family. inspect must not keep v, must bear any bytes, and must not allocate.
 type dissector struct {
-	proto   ID
+	proto   protocol.ID
 	l4      transport
 	first   string // bytes with which a payload may begin; empty = any
 	inspect func(v *payload) answer
@@ -80,12 +81,12 @@ type dissector struct {
 // A watcher sees every payload of the flows that have a carrier's name, the one that decided included and those after the verdict too, to learn
 // what such a flow announces about others (payload.expect). It changes no verdict, bears any bytes, keeps nothing and does not allocate.
 type watcher struct {
-	proto ID
+	proto protocol.ID
 	watch func(v *payload)
 }
 
 // watcherOf returns the watcher of the flows with a carrier, or nil.
-func watcherOf(proto ID) func(v *payload) {
+func watcherOf(proto protocol.ID) func(v *payload) {
 	for i := range watchers {
 		if watchers[i].proto == proto {
 			return watchers[i].watch

@@ -3,6 +3,8 @@ package l7
 import (
 	"encoding/binary"
 	"time"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // inspectDNS knows messages of the DNS (RFC 1035) and of what shares its format: multicast DNS (RFC 6762), LLMNR (RFC 4795) and the name service
@@ -14,7 +16,7 @@ func inspectDNS(v *payload) answer {
 	}
 	m, ok := readDNS(b, v.cut, v.scratch())
 	if m.plain && dnscryptName(m.name) { // what pads the question may be no proper record
-		return answer{outcome: final, proto: DNS, app: DNSCrypt, host: m.name}
+		return answer{outcome: final, proto: protocol.DNS, app: protocol.DNSCrypt, host: m.name}
 	}
 	if !ok {
 		return answer{}
@@ -23,15 +25,15 @@ func inspectDNS(v *payload) answer {
 	if !home && !(m.plain && m.whole) {
 		return answer{}
 	}
-	proto := DNS
+	proto := protocol.DNS
 	switch {
 	case m.netbios && !v.on(53):
-		return answer{outcome: final, proto: NetBIOS, host: m.name}
+		return answer{outcome: final, proto: protocol.NetBIOS, host: m.name}
 	case v.on(53):
 	case v.on(5353):
-		proto = MDNS
+		proto = protocol.MDNS
 	case v.on(5355):
-		proto = LLMNR
+		proto = protocol.LLMNR
 	case v.on(137):
 		return answer{}
 	}
@@ -58,7 +60,7 @@ func inspectDNSOverTCP(v *payload) answer {
 		return answer{}
 	}
 	if dnscryptName(m.name) {
-		return answer{outcome: final, proto: DNS, app: DNSCrypt, host: m.name}
+		return answer{outcome: final, proto: protocol.DNS, app: protocol.DNSCrypt, host: m.name}
 	}
 	return answer{outcome: final, host: m.name}
 }

@@ -6,20 +6,21 @@ import (
 	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/l7/signature"
 	"galvo/services/internal/packet"
 )
 
 // A Config says how long the engine tries and how much memory it may use. What is zero takes its default.
 type Config struct {
-	Bytes          int           // memory of the side buffers and host names; default 32 MB, fixed at New
-	PayloadPackets int           // gives up after so many packets with payload in one direction; default 12
-	Packets        int           // or after so many packets of the flow at all; default 32
-	PayloadBytes   int           // or after so many bytes of payload; default 8192
-	Window         time.Duration // or so long after the first packet with payload, by the packets' time; default 5 s
-	Guess          bool          // name what was given up by its port or address, as Guessed; default no
-	Hosts          *Hosts        // which application a server's name belongs to; default BuiltinHosts
-	Calls          *Calls        // what the workers of a source share about calls; default a table of its own, out of Bytes
+	Bytes          int             // memory of the side buffers and host names; default 32 MB, fixed at New
+	PayloadPackets int             // gives up after so many packets with payload in one direction; default 12
+	Packets        int             // or after so many packets of the flow at all; default 32
+	PayloadBytes   int             // or after so many bytes of payload; default 8192
+	Window         time.Duration   // or so long after the first packet with payload, by the packets' time; default 5 s
+	Guess          bool            // name what was given up by its port or address, as Guessed; default no
+	Hosts          *protocol.Hosts // which application a server's name belongs to; default BuiltinHosts
+	Calls          *Calls          // what the workers of a source share about calls; default a table of its own, out of Bytes
 }
 
 func (c Config) withDefaults() Config {
@@ -28,7 +29,7 @@ func (c Config) withDefaults() Config {
 	c.Packets = min(cmp.Or(c.Packets, 32), 255)
 	c.PayloadBytes = min(cmp.Or(c.PayloadBytes, 8192), 65535)
 	c.Window = cmp.Or(c.Window, 5*time.Second)
-	c.Hosts = cmp.Or(c.Hosts, BuiltinHosts())
+	c.Hosts = cmp.Or(c.Hosts, protocol.BuiltinHosts())
 	return c
 }
 
@@ -39,13 +40,13 @@ type Engine struct {
 	expected expectTable
 	caller   caller
 	rows     *dispatch
-	quic     quicKeys               // those that were used last
-	view     payload                // of the packet that is being looked at
-	host     [MaxHost + 1]byte      // scratch
-	low      [signature.Within]byte // scratch
-	hello    [slotBytes]byte        // scratch
-	header   [2048]byte             // scratch
-	plain    [2048]byte             // scratch
+	quic     quicKeys                   // those that were used last
+	view     payload                    // of the packet that is being looked at
+	host     [protocol.MaxHost + 1]byte // scratch
+	low      [signature.Within]byte     // scratch
+	hello    [slotBytes]byte            // scratch
+	header   [2048]byte                 // scratch
+	plain    [2048]byte                 // scratch
 }
 
 // New returns an engine with the memory that c allows.
@@ -300,7 +301,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 }
 
 // name writes carrier and application to the state, and notes which packet it was if they are new.
-func (e *Engine) name(r *flow.Record, proto, app ID) {
+func (e *Engine) name(r *flow.Record, proto, app protocol.ID) {
 	s := &r.L7
 	if app == proto {
 		app = 0
@@ -350,7 +351,7 @@ func (e *Engine) giveUp(r *flow.Record) {
 }
 
 // byAddress returns the application that DNS answers said the server's address belongs to.
-func (e *Engine) byAddress(r *flow.Record) ID {
+func (e *Engine) byAddress(r *flow.Record) protocol.ID {
 	if x := e.expected.find(&r.Addr[r.Server()], 0, udp|tcp, r.Last); x != nil && x.kind == expectServer {
 		return x.app
 	}
@@ -395,7 +396,7 @@ func (e *Engine) HostName(r *flow.Record) []byte {
 }
 
 // owner returns the application that a server belongs to by its name, 0 if it is unknown.
-func (e *Engine) owner(name []byte) ID { return ID(e.config.Hosts.Find(name)) }
+func (e *Engine) owner(name []byte) protocol.ID { return protocol.ID(e.config.Hosts.Find(name)) }
 
 // rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.
 func (e *Engine) rejoin(v *payload) {
@@ -466,9 +467,9 @@ func wirePayload(p *packet.Packet) int {
 
 // byPort returns the protocol that is usually found at the server's port, or else at the other one. Where the payload was seen from its beginning, and those who know
 // that protocol by its payload did not recognise it, the port says nothing.
-func byPort(r *flow.Record) ID {
+func byPort(r *flow.Record) protocol.ID {
 	server, stream := r.Server(), r.Proto == protoTCP
-	id := cmp.Or(AtPort(r.Port[server], stream), AtPort(r.Port[1-server], stream))
+	id := cmp.Or(protocol.AtPort(r.Port[server], stream), protocol.AtPort(r.Port[1-server], stream))
 	s := &r.L7
 	if s[6]|s[7] != 0 && (r.Proto != protoTCP || s[0]&sawSYN != 0) && Ways(id)&(BySignature|ByDissector) != 0 {
 		return 0

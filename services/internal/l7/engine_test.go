@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
 // TestFamily: what belongs to a family is the family too.
 func TestFamily(t *testing.T) {
-	if v := (Verdict{Proto: PTPv2, State: Final}); !v.Is(PTP) || !v.Is(PTPv2) || v.Is(DNS) || v.Is(0) {
+	if v := (Verdict{Proto: protocol.PTPv2, State: Final}); !v.Is(protocol.PTP) || !v.Is(protocol.PTPv2) || v.Is(protocol.DNS) || v.Is(0) {
 		t.Error("a verdict of PTPv2 is PTPv2 and PTP, and nothing else")
 	}
 }

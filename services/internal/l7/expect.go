@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
 // An expectation is what one flow announces about another that is still to come: SDP the address of an RTP stream, FTP the address of a data
@@ -15,8 +16,8 @@ type expectation struct {
 	l4     transport
 	kind   expectKind
 	detail [2]byte // for whoever meets it: an RTP payload type, say
-	proto  ID
-	app    ID
+	proto  protocol.ID
+	app    protocol.ID
 	until  int64 // ns since the epoch; 0 = empty
 }
 
@@ -92,7 +93,7 @@ func (t *expectTable) find(addr *[16]byte, port uint16, l4 transport, now int64)
 
 // expect announces that a flow to or from an endpoint will carry proto, from now on for so long. addr is an IPv4 or IPv6 address, or a MAC address.
 // Dissectors and watchers call it; what is not an address is left out.
-func (v *payload) expect(kind expectKind, addr []byte, port uint16, l4 transport, proto, app ID, detail [2]byte, life time.Duration) {
+func (v *payload) expect(kind expectKind, addr []byte, port uint16, l4 transport, proto, app protocol.ID, detail [2]byte, life time.Duration) {
 	x := expectation{port: port, l4: l4, kind: kind, detail: detail, proto: proto, app: app, until: v.now + int64(life)}
 	if copy(x.addr[:], addr); len(addr) < 4 || x.addr == [16]byte{} {
 		return

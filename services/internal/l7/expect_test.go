@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 func TestExpectations(t *testing.T) {
@@ -18,7 +20,7 @@ func TestExpectations(t *testing.T) {
 		t.Error("something was expected before anything was announced")
 	}
 	announce := func(addr []byte, port uint16, life time.Duration) {
-		v.expect(expectFlow, addr, port, udp, RTP, 0, [2]byte{8, 0}, life)
+		v.expect(expectFlow, addr, port, udp, protocol.RTP, 0, [2]byte{8, 0}, life)
 	}
 	announce([]byte{10, 0, 0, 2}, 3, time.Minute)
 	announce([]byte{10, 0, 0, 9}, 2, time.Minute)
@@ -27,7 +29,7 @@ func TestExpectations(t *testing.T) {
 		t.Errorf("expected %+v: no endpoint of the flow", x)
 	}
 	announce([]byte{10, 0, 0, 2}, 2, time.Minute)
-	if x := v.expected(); x == nil || x.proto != RTP || x.detail[0] != 8 {
+	if x := v.expected(); x == nil || x.proto != protocol.RTP || x.detail[0] != 8 {
 		t.Errorf("expected %+v", x)
 	}
 	v.tcp = true
@@ -59,10 +61,10 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 		port  uint16
 		after time.Duration
 		state State
-		app   ID
+		app   protocol.ID
 	}{
 		{"m=audio 4000 RTP/AVP 0", 4000, 0, Final, 0},
-		{"m=audio 4000 RTP/SAVP 0", 4000, 0, Final, SRTP},
+		{"m=audio 4000 RTP/SAVP 0", 4000, 0, Final, protocol.SRTP},
 		{"m=audio 4000 RTP/AVP 0", 4001, 0, Pending, 0},
 		{"m=image 4000 udptl t38", 4000, 0, Pending, 0},
 		{"m=audio 4000 RTP/AVP 0", 4000, 2 * sdpLife, Pending, 0},
@@ -71,19 +73,19 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 		one, other := newLab(Config{Calls: calls}), newLab(Config{Calls: calls})
 		one.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", c.media))))
 		other.now = one.now + int64(c.after)
-		if v := other.send(17, c.port, 6000, up(rtpPacket(1, 7))); v.State != c.state || v.App != c.app || v.State == Final && v.Proto != RTP {
-			t.Errorf("%s, port %d, after %v: %s/%s %v", c.media, c.port, c.after, Name(v.Proto), Name(v.App), v.State)
+		if v := other.send(17, c.port, 6000, up(rtpPacket(1, 7))); v.State != c.state || v.App != c.app || v.State == Final && v.Proto != protocol.RTP {
+			t.Errorf("%s, port %d, after %v: %s/%s %v", c.media, c.port, c.after, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
 		}
 	}
 }
 
 // TestSecureMedia: a packet of RTP at an endpoint that SDP announced with a secure profile carries SRTP.
 func TestSecureMedia(t *testing.T) {
-	for profile, want := range map[string]ID{"RTP/AVP": 0, "RTP/SAVP": SRTP, "UDP/TLS/RTP/SAVPF": SRTP} {
+	for profile, want := range map[string]protocol.ID{"RTP/AVP": 0, "RTP/SAVP": protocol.SRTP, "UDP/TLS/RTP/SAVPF": protocol.SRTP} {
 		l := newLab(Config{Bytes: 1 << 20})
 		l.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 "+profile+" 0"))))
-		if v := l.send(17, 4000, 6000, up(rtpPacket(1, 7))); v.Proto != RTP || v.App != want || v.State != Final || !v.Is(RTP) {
-			t.Errorf("%s: %s/%s %v", profile, Name(v.Proto), Name(v.App), v.State)
+		if v := l.send(17, 4000, 6000, up(rtpPacket(1, 7))); v.Proto != protocol.RTP || v.App != want || v.State != Final || !v.Is(protocol.RTP) {
+			t.Errorf("%s: %s/%s %v", profile, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
 		}
 	}
 }

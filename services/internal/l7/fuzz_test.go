@@ -2,6 +2,8 @@ package l7
 
 import (
 	"testing"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // fuzzDissector feeds a dissector with any payload, alone and cut off, at ports that make it most willing.
@@ -11,7 +13,7 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 			f.Add([]byte(p.payload), uint8(1), false)
 		}
 	}
-	for _, s := range signatureTable().Rows {
+	for _, s := range protocol.Signatures().Rows {
 		f.Add(s.Samples[0], uint8(1), true)
 	}
 	l := newLab(Config{})
@@ -25,10 +27,10 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 			v := payload{engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
 			for range 2 { // the second time it meets what it left in its memory
 				a := inspect(&v)
-				if len(a.host) > MaxHost {
+				if len(a.host) > protocol.MaxHost {
 					t.Fatalf("a host name of %d bytes", len(a.host))
 				}
-				if int(a.proto) != 0 && Name(a.proto) == "" || int(a.app) != 0 && Name(a.app) == "" {
+				if int(a.proto) != 0 && protocol.Name(a.proto) == "" || int(a.app) != 0 && protocol.Name(a.app) == "" {
 					t.Fatalf("no name for %v", a)
 				}
 			}
@@ -86,7 +88,7 @@ func FuzzDissectors(f *testing.F) {
 			f.Add([]byte(p.payload), uint8(i), uint8(1), c.b, false)
 		}
 	}
-	for i, s := range signatureTable().Rows {
+	for i, s := range protocol.Signatures().Rows {
 		f.Add(s.Samples[0], uint8(i), uint8(1), uint16(9), true)
 	}
 	l := newLab(Config{})
@@ -107,7 +109,7 @@ func FuzzDissectors(f *testing.F) {
 			}
 			for range 2 {
 				a := d.inspect(&v)
-				if len(a.host) > MaxHost || a.proto != 0 && Name(a.proto) == "" || a.app != 0 && Name(a.app) == "" {
+				if len(a.host) > protocol.MaxHost || a.proto != 0 && protocol.Name(a.proto) == "" || a.app != 0 && protocol.Name(a.app) == "" {
 					t.Fatalf("%v", a)
 				}
 				if a.outcome >= carrier {
@@ -115,7 +117,7 @@ func FuzzDissectors(f *testing.F) {
 				}
 			}
 			w := &watchers[int(nth)%len(watchers)]
-			setNames(&l.last.L7, w.proto, DNS)
+			setNames(&l.last.L7, w.proto, protocol.DNS)
 			w.watch(&v)
 		}
 	})
@@ -145,7 +147,7 @@ func FuzzQUICFrames(f *testing.F) {
 		cryptoFrames(sl, data, 6)
 		cryptoFrames(sl, data, 8)
 		readHello(sl.head())
-		chloName(make([]byte, 0, MaxHost), data)
+		chloName(make([]byte, 0, protocol.MaxHost), data)
 		s.release(i, 1)
 	})
 }

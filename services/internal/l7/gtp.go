@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // inspectGTP knows GTP: the control plane of versions 1 (3GPP TS 29.060) and 2 (TS 29.274), what is no tunnelled packet in the user plane (TS 29.281),
 // and GTP' of charging (TS 32.295). Version 2 is told by its elements, the others are looked for at their ports.
@@ -11,20 +15,20 @@ func inspectGTP(v *payload) answer {
 	}
 	size, version, isGTP := int(binary.BigEndian.Uint16(b[2:])), b[0]>>5, b[0]&0x10 != 0
 	fits := func(header int) bool { return v.fills(header + size) }
-	app := ID(0)
+	app := protocol.ID(0)
 	switch {
 	case v.on(3386) && !isGTP && version <= 2 && (fits(6) || fits(20)) && gtpPrimeMessage(b[1]):
-		app = GTPPrime
+		app = protocol.GTPPrime
 	case version == 1 && isGTP && b[0]&8 == 0 && fits(8) && (b[0]&7 == 0 || size >= 4):
 		switch {
 		case v.on(2152) && gtpUserMessage(b[1]):
-			app = GTPU
+			app = protocol.GTPU
 		case v.on(2123) && gtpControlMessage(b[1]):
-			app = GTPC
+			app = protocol.GTPC
 		}
 	case version == 2 && b[0]&3 == 0 && (fits(4) || isGTP && size+4 < len(b)): // the bit tells that a second message follows
 		if gtpElements(b[:min(size+4, len(b))], v.cut, v.on(2123)) {
-			app = GTPC
+			app = protocol.GTPC
 		}
 	}
 	if app == 0 {

@@ -1,35 +1,39 @@
 package l7
 
-import "bytes"
+import (
+	"bytes"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // The methods that only some users of HTTP have.
 var methodApps = [...]struct {
 	method string
-	app    ID
+	app    protocol.ID
 }{
-	{"PROPFIND", WebDAV}, {"PROPPATCH", WebDAV}, {"MKCOL", WebDAV}, {"COPY", WebDAV}, {"MOVE", WebDAV}, {"LOCK", WebDAV}, {"UNLOCK", WebDAV}, // RFC 4918
-	{"SEARCH", WebDAV}, {"REPORT", WebDAV}, {"ACL", WebDAV}, {"VERSION-CONTROL", WebDAV}, {"MKACTIVITY", WebDAV}, {"MKCALENDAR", WebDAV}, {"BPROPFIND", WebDAV},
-	{"RPC_CONNECT", RPCOverHTTP}, {"RPC_IN_DATA", RPCOverHTTP}, {"RPC_OUT_DATA", RPCOverHTTP}, // MS-RPCH
-	{"SOURCE", IceCast},
+	{"PROPFIND", protocol.WebDAV}, {"PROPPATCH", protocol.WebDAV}, {"MKCOL", protocol.WebDAV}, {"COPY", protocol.WebDAV}, {"MOVE", protocol.WebDAV}, {"LOCK", protocol.WebDAV}, {"UNLOCK", protocol.WebDAV}, // RFC 4918
+	{"SEARCH", protocol.WebDAV}, {"REPORT", protocol.WebDAV}, {"ACL", protocol.WebDAV}, {"VERSION-CONTROL", protocol.WebDAV}, {"MKACTIVITY", protocol.WebDAV}, {"MKCALENDAR", protocol.WebDAV}, {"BPROPFIND", protocol.WebDAV},
+	{"RPC_CONNECT", protocol.RPCOverHTTP}, {"RPC_IN_DATA", protocol.RPCOverHTTP}, {"RPC_OUT_DATA", protocol.RPCOverHTTP}, // MS-RPCH
+	{"SOURCE", protocol.IceCast},
 }
 
 // The media types that say what a message is part of (RFC 6960 appendix A, RFC 8010, RFC 8216, ISO 23009-1, SOAP 1.2 part 2, JSON-RPC over HTTP).
 var typeApps = [...]struct {
 	media string
-	app   ID
+	app   protocol.ID
 }{
-	{"application/ocsp-request", OCSP}, {"application/ocsp-response", OCSP}, {"application/ipp", IPP}, {"application/dash+xml", MPEGDASH},
-	{"application/vnd.apple.mpegurl", HLS}, {"application/x-mpegurl", HLS}, {"audio/mpegurl", HLS}, {"application/soap+xml", SOAP},
-	{"application/json-rpc", JSONRPC}, {"application/jsonrequest", JSONRPC}, {"application/x-git-", Git},
+	{"application/ocsp-request", protocol.OCSP}, {"application/ocsp-response", protocol.OCSP}, {"application/ipp", protocol.IPP}, {"application/dash+xml", protocol.MPEGDASH},
+	{"application/vnd.apple.mpegurl", protocol.HLS}, {"application/x-mpegurl", protocol.HLS}, {"audio/mpegurl", protocol.HLS}, {"application/soap+xml", protocol.SOAP},
+	{"application/json-rpc", protocol.JSONRPC}, {"application/jsonrequest", protocol.JSONRPC}, {"application/x-git-", protocol.Git},
 }
 
 // The ends of paths that say the same, or of what follows them.
 var pathApps = [...]struct {
 	end string
-	app ID
+	app protocol.ID
 }{
-	{".mpd", MPEGDASH}, {".m3u8", HLS}, {"service=git-upload-pack", Git}, {"service=git-receive-pack", Git}, {"/speedtest/latency.txt", Ookla},
-	{"/speedtest/upload.php", Ookla},
+	{".mpd", protocol.MPEGDASH}, {".m3u8", protocol.HLS}, {"service=git-upload-pack", protocol.Git}, {"service=git-receive-pack", protocol.Git}, {"/speedtest/latency.txt", protocol.Ookla},
+	{"/speedtest/upload.php", protocol.Ookla},
 }
 
 // The beginnings of User-Agent fields of programs that talk to one service, whatever its server is called.
@@ -50,8 +54,8 @@ var agentApps = onceMap(func(add func(string, string)) {
 // A request is what the header fields of a request told so far.
 type request struct {
 	host  []byte // value of Host
-	app   ID
-	proto ID
+	app   protocol.ID
+	proto protocol.ID
 }
 
 // requestAnswer reads the header fields of a request as far as they have come, and waits for Host.
@@ -64,9 +68,9 @@ func requestAnswer(v *payload, method, target, rest []byte) answer {
 	}
 	switch {
 	case string(method) == "CONNECT":
-		r.proto = HTTPConnect
+		r.proto = protocol.HTTPConnect
 	case hasFold(target, "http://"):
-		r.proto = HTTPProxy
+		r.proto = protocol.HTTPProxy
 	}
 	for range maxFields {
 		field, next, whole := cutLine(rest)
@@ -102,12 +106,12 @@ func (r *request) field(field []byte) {
 		r.host = value
 	case equalFold(name, "upgrade"):
 		if equalFold(value, "websocket") { // RFC 6455
-			r.app = WebSocket
+			r.app = protocol.WebSocket
 		}
 	case equalFold(name, "icy-metadata"): // a player of SHOUTcast and Icecast streams
-		r.app = IceCast
+		r.app = protocol.IceCast
 	case equalFold(name, "soapaction"):
-		r.app = SOAP
+		r.app = protocol.SOAP
 	case equalFold(name, "content-type"):
 		if id := mediaApp(value); id != 0 {
 			r.app = id
@@ -130,18 +134,18 @@ func responseAnswer(rest []byte) answer {
 		case equalFold(name, "content-type") && a.app == 0:
 			a.app = mediaApp(value)
 		case equalFold(name, "upgrade") && equalFold(value, "websocket"):
-			a.app = WebSocket
+			a.app = protocol.WebSocket
 		case equalFold(name, "dav"): // RFC 4918 section 10.1
-			a.app = WebDAV
+			a.app = protocol.WebDAV
 		case equalFold(name, "server") && hasFold(value, "icecast"), equalFold(name, "icy-name"), equalFold(name, "icy-br"), equalFold(name, "icy-metaint"):
-			a.app = IceCast
+			a.app = protocol.IceCast
 		}
 		rest = next
 	}
 	return a
 }
 
-func mediaApp(value []byte) ID {
+func mediaApp(value []byte) protocol.ID {
 	for _, t := range typeApps {
 		if hasFold(value, t.media) {
 			return t.app
@@ -151,7 +155,7 @@ func mediaApp(value []byte) ID {
 }
 
 // targetApp returns what the target of a request says of itself: its path, or its query.
-func targetApp(target []byte) ID {
+func targetApp(target []byte) protocol.ID {
 	path, query, _ := bytes.Cut(target, []byte("?"))
 	for _, p := range pathApps {
 		for _, b := range [2][]byte{path, query} {
@@ -161,13 +165,13 @@ func targetApp(target []byte) ID {
 		}
 	}
 	if hasPrefix(query, "info_hash=") || bytes.Contains(query, []byte("&info_hash=")) { // to a tracker, or for a piece of a file (BEP 3, BEP 17)
-		return BitTorrent
+		return protocol.BitTorrent
 	}
 	return 0
 }
 
 // agentApp returns what the first word of a User-Agent field stands for.
-func agentApp(value []byte) ID {
+func agentApp(value []byte) protocol.ID {
 	if len(value) < 4 {
 		return 0
 	}

@@ -1,6 +1,10 @@
 package l7
 
-import "bytes"
+import (
+	"bytes"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // inspectHTTP knows requests and responses of HTTP/1 (RFC 9112), and waits for the Host field of a request.
 func inspectHTTP(v *payload) answer {
@@ -68,7 +72,7 @@ func hostField(room, value []byte) []byte {
 	if i := bytes.LastIndexByte(value, ':'); i >= 0 && digits(value[i+1:]) && bytes.IndexByte(value[:i], ':') < 0 {
 		value = value[:i]
 	}
-	for _, c := range value[:min(len(value), MaxHost)] {
+	for _, c := range value[:min(len(value), protocol.MaxHost)] {
 		room = append(room, lower(c))
 	}
 	return room

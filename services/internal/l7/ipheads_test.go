@@ -3,6 +3,8 @@ package l7
 import (
 	"strings"
 	"testing"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // ipSamples has for each row of ipHeads a header that is one, and one that only has the number.
@@ -32,11 +34,11 @@ func TestIPHeads(t *testing.T) {
 	for proto, s := range ipSamples {
 		l := newLab(Config{})
 		if v := l.send(proto, 0, 0, packetSpec{payload: s[1]}); v.State != Pending {
-			t.Errorf("IP protocol %d: %q is %s %v, want pending", proto, s[1], Name(v.Proto), v.State)
+			t.Errorf("IP protocol %d: %q is %s %v, want pending", proto, s[1], protocol.Name(v.Proto), v.State)
 		}
 		want := named(byIPProtocol, uint64(proto))
 		if v := l.send(proto, 0, 0, packetSpec{payload: s[0]}); v.State != Final || v.Proto != want || DPIPackets(l.last) != 2 {
-			t.Errorf("IP protocol %d: %q is %s %v after %d packets, want %s", proto, s[0], Name(v.Proto), v.State, DPIPackets(l.last), Name(want))
+			t.Errorf("IP protocol %d: %q is %s %v after %d packets, want %s", proto, s[0], protocol.Name(v.Proto), v.State, DPIPackets(l.last), protocol.Name(want))
 		}
 		l = newLab(Config{})
 		for range 40 {

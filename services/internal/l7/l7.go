@@ -23,6 +23,8 @@
 // allocates.
 package l7
 
+import "galvo/services/internal/l7/protocol"
+
 // A State says how much is known about a flow's protocol.
 type State uint8
 
@@ -38,9 +40,9 @@ const (
 
 // A Verdict is what is known about the flow of a packet at the moment the packet was seen, the packet itself included.
 type Verdict struct {
-	Proto ID    // carrier or master: TLS, HTTP, DNS, ...
-	App   ID    // what it carries, if known
-	State State //
+	Proto protocol.ID // carrier or master: TLS, HTTP, DNS, ...
+	App   protocol.ID // what it carries, if known
+	State State       //
 }
 
 // Last is what is known about a flow with a verdict if nothing more will be known.
@@ -60,18 +62,18 @@ func (s State) String() string {
 }
 
 // Is reports whether the verdict names id: as carrier, as what is carried, or as the family of either. It is false while nothing is known.
-func (v Verdict) Is(id ID) bool {
-	return id != 0 && (Belongs(v.Proto, id) || Belongs(v.App, id) || Carrier(v.Proto) == id)
+func (v Verdict) Is(id protocol.ID) bool {
+	return id != 0 && (protocol.Belongs(v.Proto, id) || protocol.Belongs(v.App, id) || protocol.Carrier(v.Proto) == id)
 }
 
 // Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then
 // on; and DNS that asks for DNSCrypt's certificates is the beginning of DNSCrypt.
-func (v Verdict) Listed() (carrier, app ID) {
+func (v Verdict) Listed() (carrier, app protocol.ID) {
 	switch {
-	case v.Proto == STUN && v.App == DTLS:
-		return DTLS, 0
-	case v.Proto == DNS && v.App == DNSCrypt:
-		return DNSCrypt, 0
+	case v.Proto == protocol.STUN && v.App == protocol.DTLS:
+		return protocol.DTLS, 0
+	case v.Proto == protocol.DNS && v.App == protocol.DNSCrypt:
+		return protocol.DNSCrypt, 0
 	}
 	return v.Proto, v.App
 }

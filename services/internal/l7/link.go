@@ -3,12 +3,13 @@ package l7
 import (
 	"encoding/binary"
 
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
 // linkProtocol names a frame that carries no IP from the frame itself: what is straight on the link layer, and what that carries. A shim, such as that of HSR, is a
 // protocol of its own.
-func linkProtocol(p *packet.Packet) (proto, app ID) {
+func linkProtocol(p *packet.Packet) (proto, app protocol.ID) {
 	proto, app = behindShims(p)
 	shim := named(byEtherType, uint64(p.Shim))
 	if shim == 0 { // there is none, or none that has a name
@@ -21,7 +22,7 @@ func linkProtocol(p *packet.Packet) (proto, app ID) {
 }
 
 // behindShims is linkProtocol for what comes after shims.
-func behindShims(p *packet.Packet) (proto, app ID) {
+func behindShims(p *packet.Packet) (proto, app protocol.ID) {
 	at := int(p.L2End)
 	if at > len(p.Data) {
 		return 0, 0
@@ -29,7 +30,7 @@ func behindShims(p *packet.Packet) (proto, app ID) {
 	body := p.Data[at:]
 	switch {
 	case p.Layers&packet.PPPoE != 0:
-		return PPPoE, pppProtocol(p)
+		return protocol.PPPoE, pppProtocol(p)
 	case p.Layers&packet.MPLS != 0:
 		return named(byEtherType, 0x8847), 0
 	case p.Layers&packet.LLC != 0:
@@ -48,25 +49,25 @@ func behindShims(p *packet.Packet) (proto, app ID) {
 }
 
 // etherProtocol names what comes after an EtherType.
-func etherProtocol(et uint16, body []byte) ID {
+func etherProtocol(et uint16, body []byte) protocol.ID {
 	id := named(byEtherType, uint64(et))
 	switch id {
-	case SlowProtocols:
+	case protocol.SlowProtocols:
 		if len(body) > 0 {
 			if sub := named(bySlow, uint64(body[0])); sub != 0 {
 				return sub
 			}
 		}
-	case PTP:
+	case protocol.PTP:
 		return ptpVersion(body)
-	case PROFINET:
+	case protocol.PROFINET:
 		return profinetFrame(body)
 	}
 	return id
 }
 
 // llcProtocol names an 802.3 frame by its service access points; body is what follows the LLC header.
-func llcProtocol(p *packet.Packet, body []byte) ID {
+func llcProtocol(p *packet.Packet, body []byte) protocol.ID {
 	if p.Layers&packet.SNAP != 0 {
 		oui, pid := p.SNAP()
 		return named(bySNAP, uint64(oui)<<16|uint64(pid))
@@ -81,7 +82,7 @@ func llcProtocol(p *packet.Packet, body []byte) ID {
 }
 
 // pppProtocol names a frame of PPP by its protocol field, which is the last one of the link layer's and has two bytes where it names a control protocol.
-func pppProtocol(p *packet.Packet) ID {
+func pppProtocol(p *packet.Packet) protocol.ID {
 	at := int(p.L2End) - 2
 	if at < 0 || p.EtherType == 0x8863 || at < int(p.PPPoEAt)+6 {
 		return 0
@@ -90,9 +91,9 @@ func pppProtocol(p *packet.Packet) ID {
 }
 
 // profinetFrame names a PROFINET frame by its frame id (IEC 61158-6-10, table of FrameID).
-func profinetFrame(b []byte) ID {
+func profinetFrame(b []byte) protocol.ID {
 	if len(b) < 2 {
-		return PROFINET
+		return protocol.PROFINET
 	}
 	id := binary.BigEndian.Uint16(b)
 	for _, r := range profinetFrames {
@@ -100,16 +101,16 @@ func profinetFrame(b []byte) ID {
 			return r.is
 		}
 	}
-	return PROFINET
+	return protocol.PROFINET
 }
 
 var profinetFrames = [...]struct {
 	from, to uint16
-	is       ID
+	is       protocol.ID
 }{
-	{0x8000, 0xfbff, PROFINETRT}, // classes 2 and 1
-	{0x0100, 0x7fff, PROFINETRT}, // class 3
-	{0xfefc, 0xfeff, PROFINETDCP},
-	{0xfc01, 0xfc01, PROFINETAlarm}, {0xfe01, 0xfe01, PROFINETAlarm},
-	{0x0020, 0x0021, PROFINETPTCP}, {0x0080, 0x0081, PROFINETPTCP}, {0xff00, 0xff43, PROFINETPTCP},
+	{0x8000, 0xfbff, protocol.PROFINETRT}, // classes 2 and 1
+	{0x0100, 0x7fff, protocol.PROFINETRT}, // class 3
+	{0xfefc, 0xfeff, protocol.PROFINETDCP},
+	{0xfc01, 0xfc01, protocol.PROFINETAlarm}, {0xfe01, 0xfe01, protocol.PROFINETAlarm},
+	{0x0020, 0x0021, protocol.PROFINETPTCP}, {0x0080, 0x0081, protocol.PROFINETPTCP}, {0xff00, 0xff43, protocol.PROFINETPTCP},
 }

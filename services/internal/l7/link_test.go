@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"galvo/ci/need"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -62,13 +63,13 @@ func TestLinkTypes(t *testing.T) {
 		listed[typeKey(n.numbering, x)] = true
 		l := newLab(Config{})
 		v := l.take(frames[len(frames)-1])
-		if id, _ := Lookup(row[1]); !v.Is(id) && v.Proto != id {
-			t.Errorf("%s is %s/%s, want %s", row[0], Name(v.Proto), Name(v.App), row[1])
+		if id, _ := protocol.Lookup(row[1]); !v.Is(id) && v.Proto != id {
+			t.Errorf("%s is %s/%s, want %s", row[0], protocol.Name(v.Proto), protocol.Name(v.App), row[1])
 		}
 	}
 	for key, id := range typesByNumber() {
 		if numbering(key>>56) != byPPID && !listed[key] {
-			t.Errorf("%s: number %d:%x is not in link.tsv", Name(id), key>>56, key<<8>>8)
+			t.Errorf("%s: number %d:%x is not in link.tsv", protocol.Name(id), key>>56, key<<8>>8)
 		}
 	}
 	tshark := need.Tool(t, "tshark")
@@ -127,10 +128,10 @@ func TestTags(t *testing.T) {
 	} {
 		l := newLab(Config{})
 		v := l.take([]byte(head + c.frame))
-		if Name(v.Proto) != c.proto || Name(v.App) != c.app || v.State != Final {
-			t.Errorf("%s: %s/%s %v", c.what, Name(v.Proto), Name(v.App), v.State)
+		if protocol.Name(v.Proto) != c.proto || protocol.Name(v.App) != c.app || v.State != Final {
+			t.Errorf("%s: %s/%s %v", c.what, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
 		}
-		if pn, _ := Lookup("PROFINET"); strings.HasPrefix(c.proto, "PROFINET") && !v.Is(pn) {
+		if pn, _ := protocol.Lookup("PROFINET"); strings.HasPrefix(c.proto, "PROFINET") && !v.Is(pn) {
 			t.Errorf("%s is no PROFINET", c.what)
 		}
 	}
@@ -142,8 +143,8 @@ func TestTags(t *testing.T) {
 		}
 	}
 	p.Decode(packet.LinkEthernet)
-	if proto, _ := linkProtocol(&p); Name(proto) != "HSR" {
-		t.Errorf("HSR without end is %s", Name(proto))
+	if proto, _ := linkProtocol(&p); protocol.Name(proto) != "HSR" {
+		t.Errorf("HSR without end is %s", protocol.Name(proto))
 	}
 }
 
@@ -152,7 +153,7 @@ func TestCiscoHDLC(t *testing.T) {
 	frame := []byte("\x8f\x00\x20\x00\x02\xb4\x00\x00\x00\x01\x00\x08rout")
 	p := &packet.Packet{Frame: packet.Frame{Data: frame, Len: uint32(len(frame))}}
 	p.Decode(packet.LinkCHDLC)
-	if id, _ := linkProtocol(p); Name(id) != "CDP" {
-		t.Errorf("CDP over Cisco HDLC is %q", Name(id))
+	if id, _ := linkProtocol(p); protocol.Name(id) != "CDP" {
+		t.Errorf("CDP over Cisco HDLC is %q", protocol.Name(id))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"galvo/ci/need"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // belowIP are savefiles with protocols straight on the link layer.
@@ -65,8 +66,8 @@ func agreeBelowIP(t *testing.T, tshark, name string, names map[string][]string) 
 				continue
 			}
 			total[l]++
-			if !slices.ContainsFunc(names[l], func(n string) bool { id, _ := l7.Lookup(n); return v.Is(id) }) {
-				t.Errorf("frame %d: %s, here %s/%s", i, lines.Text(), l7.Name(v.Proto), l7.Name(v.App))
+			if !slices.ContainsFunc(names[l], func(n string) bool { id, _ := protocol.Lookup(n); return v.Is(id) }) {
+				t.Errorf("frame %d: %s, here %s/%s", i, lines.Text(), protocol.Name(v.Proto), protocol.Name(v.App))
 			}
 			if l == "lcp" { // what it rejects is quoted behind it
 				break

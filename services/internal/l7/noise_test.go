@@ -3,6 +3,8 @@ package l7
 import (
 	"math/rand/v2"
 	"testing"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // noises are payloads that are nothing: how each byte is made, and how many conversations in 10,000 may have a name all the same. Zeros and small numbers are what headers of
@@ -45,7 +47,7 @@ func TestNoise(t *testing.T) {
 					b[at] = noise.byte(r, at)
 				}
 				if v := l.send(proto, 41000+uint16(i%500), 40001, packetSpec{payload: string(b), back: k%2 == 1}); v.Proto != 0 {
-					named[Name(v.Proto)]++
+					named[protocol.Name(v.Proto)]++
 					n++
 					break
 				}

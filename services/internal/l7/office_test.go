@@ -3,6 +3,8 @@ package l7
 import (
 	"strings"
 	"testing"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // officeConversations are those of the dissectors that need more than a signature.
@@ -24,40 +26,40 @@ func officeConversations() []conversation {
 	pong := strings.Repeat("h", 32) + strings.Repeat("s", 64) + "\x00\x02" + "\xc7\xc0\x80\x84abcd"
 	frame := func(number string) string { return "\x84" + number + "\x00\x00\x20abcd" }
 	return []conversation{
-		{"mount", 17, 800, 1048, []packetSpec{up(mount)}, NFS, 0, "", 1},
-		{"mount over TCP", 6, 800, 1048, []packetSpec{syn, synAck, up("\x80\x00\x00\x28" + mount)}, NFS, 0, "", 3},
-		{"where is mount", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa5"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, NFS, 0, "", 1},
-		{"where is another program", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa4"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, ONCRPC, 0, "", 1},
-		{"LDAP", 6, 40000, 389, []packetSpec{syn, synAck, up("\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, LDAP, 0, "", 3},
-		{"LDAP in the middle, long form", 6, 40000, 3268, []packetSpec{up("\x30\x84\x00\x00\x00\x0d\x02\x02\x01\x07\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, LDAP, 0, "", 1},
-		{"CLDAP", 17, 40000, 389, []packetSpec{up("\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, LDAP, 0, "", 1},
-		{"CoAP", 17, 40000, 5683, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core")}, COAP, 0, "", 1},
-		{"CoAP at another port", 17, 40000, 5000, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core"), down("\x63\x45\x05\xca\x72\x16\x33\xff</a>")}, COAP, 0, "", 2},
-		{"OpenVPN", 17, 40000, 1194, []packetSpec{up(client)}, OpenVPN, 0, "", 1},
-		{"OpenVPN over TCP", 6, 40000, 443, []packetSpec{syn, synAck, up("\x00\x0e" + client)}, OpenVPN, 0, "", 3},
-		{"OpenVPN's server", 17, 40000, 1194, []packetSpec{down(reset)}, OpenVPN, 0, "", 1},
-		{"OpenVPN, encrypted control channel", 17, 40000, 1194, []packetSpec{up(crypt(0x50, "12345678", 330)), down(crypt(0x40, "abcdefgh", 55))}, OpenVPN, 0, "", 2},
+		{"mount", 17, 800, 1048, []packetSpec{up(mount)}, protocol.NFS, 0, "", 1},
+		{"mount over TCP", 6, 800, 1048, []packetSpec{syn, synAck, up("\x80\x00\x00\x28" + mount)}, protocol.NFS, 0, "", 3},
+		{"where is mount", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa5"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, protocol.NFS, 0, "", 1},
+		{"where is another program", 17, 800, 111, []packetSpec{up(rpc("\x00\x01\x86\xa0", "\x00\x00\x00\x02", three, "\x00\x01\x86\xa4"+three+"\x00\x00\x00\x11\x00\x00\x00\x00"))}, protocol.ONCRPC, 0, "", 1},
+		{"LDAP", 6, 40000, 389, []packetSpec{syn, synAck, up("\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, protocol.LDAP, 0, "", 3},
+		{"LDAP in the middle, long form", 6, 40000, 3268, []packetSpec{up("\x30\x84\x00\x00\x00\x0d\x02\x02\x01\x07\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, protocol.LDAP, 0, "", 1},
+		{"CLDAP", 17, 40000, 389, []packetSpec{up("\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00")}, protocol.LDAP, 0, "", 1},
+		{"CoAP", 17, 40000, 5683, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core")}, protocol.COAP, 0, "", 1},
+		{"CoAP at another port", 17, 40000, 5000, []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbb.well-known\x04core"), down("\x63\x45\x05\xca\x72\x16\x33\xff</a>")}, protocol.COAP, 0, "", 2},
+		{"OpenVPN", 17, 40000, 1194, []packetSpec{up(client)}, protocol.OpenVPN, 0, "", 1},
+		{"OpenVPN over TCP", 6, 40000, 443, []packetSpec{syn, synAck, up("\x00\x0e" + client)}, protocol.OpenVPN, 0, "", 3},
+		{"OpenVPN's server", 17, 40000, 1194, []packetSpec{down(reset)}, protocol.OpenVPN, 0, "", 1},
+		{"OpenVPN, encrypted control channel", 17, 40000, 1194, []packetSpec{up(crypt(0x50, "12345678", 330)), down(crypt(0x40, "abcdefgh", 55))}, protocol.OpenVPN, 0, "", 2},
 		{"ESP behind a NAT, one direction", 17, 40000, 4500, []packetSpec{up("\x12\x34\x56\x78\x00\x00\x07\x01" + strings.Repeat("e", 40)), up("\x12\x34\x56\x78\x00\x00\x07\x03" + strings.Repeat("f", 60))},
-			IPSec, 0, "", 2},
+			protocol.IPSec, 0, "", 2},
 		{"ESP behind a NAT", 17, 4500, 4500, []packetSpec{up("\x12\x34\x56\x78\x00\x00\x07\x01" + strings.Repeat("e", 40)), down("\x87\x65\x43\x21\x00\x00\x00\x09" + strings.Repeat("e", 40)),
-			up("\x12\x34\x56\x78\x00\x00\x07\x02" + strings.Repeat("e", 40))}, IPSec, 0, "", 3},
+			up("\x12\x34\x56\x78\x00\x00\x07\x02" + strings.Repeat("e", 40))}, protocol.IPSec, 0, "", 3},
 		{"WireGuard in the middle, one direction", 17, 40000, 51820, []packetSpec{up("\x04\x00\x00\x00abcd\x09\x01\x00\x00\x00\x00\x00\x00" + strings.Repeat("w", 16)),
-			up("\x04\x00\x00\x00abcd\x0a\x01\x00\x00\x00\x00\x00\x00" + strings.Repeat("v", 64))}, WireGuard, 0, "", 2},
+			up("\x04\x00\x00\x00abcd\x0a\x01\x00\x00\x00\x00\x00\x00" + strings.Repeat("v", 64))}, protocol.WireGuard, 0, "", 2},
 		{"WireGuard in the middle", 17, 40000, 51820, []packetSpec{up("\x04\x00\x00\x00abcd\x09\x01\x00\x00\x00\x00\x00\x00" + strings.Repeat("w", 16)),
-			down("\x04\x00\x00\x00efgh\x07\x00\x00\x00\x00\x00\x00\x00" + strings.Repeat("v", 64))}, WireGuard, 0, "", 2},
-		{"Skype's own network", 17, 40000, 40001, []packetSpec{up("\x12\x34\x02" + strings.Repeat("\xe7", 25)), down("\x12\x34\x57\x2e\x01\x02\x03abcd")}, SkypeCall, 0, "", 2},
-		{"uTP", 17, 40000, 6881, []packetSpec{up(utp(4, 777, 1, 0, "")), down(utp(2, 777, 9, 1, ""))}, BitTorrent, 0, "", 2},
-		{"uTP in the middle", 17, 40000, 6881, []packetSpec{up(utp(0, 777, 5, 2, "data")), down(utp(2, 776, 9, 5, "")), up(utp(0, 777, 6, 2, "data")), down(utp(2, 776, 9, 6, ""))}, BitTorrent, 0, "", 4},
-		{"ping of Ethereum", 17, 40000, 40001, []packetSpec{up(ping)}, Ethereum, 0, "", 1},
-		{"pongs of Ethereum", 17, 40000, 40001, []packetSpec{down(pong), up(pong)}, Ethereum, 0, "", 2},
-		{"RakNet", 17, 40000, 40001, []packetSpec{up(frame("\x01\x00\x00")), down("\xc0\x00\x01\x01\x01\x00\x00")}, RakNet, 0, "", 2},
+			down("\x04\x00\x00\x00efgh\x07\x00\x00\x00\x00\x00\x00\x00" + strings.Repeat("v", 64))}, protocol.WireGuard, 0, "", 2},
+		{"Skype's own network", 17, 40000, 40001, []packetSpec{up("\x12\x34\x02" + strings.Repeat("\xe7", 25)), down("\x12\x34\x57\x2e\x01\x02\x03abcd")}, protocol.SkypeCall, 0, "", 2},
+		{"uTP", 17, 40000, 6881, []packetSpec{up(utp(4, 777, 1, 0, "")), down(utp(2, 777, 9, 1, ""))}, protocol.BitTorrent, 0, "", 2},
+		{"uTP in the middle", 17, 40000, 6881, []packetSpec{up(utp(0, 777, 5, 2, "data")), down(utp(2, 776, 9, 5, "")), up(utp(0, 777, 6, 2, "data")), down(utp(2, 776, 9, 6, ""))}, protocol.BitTorrent, 0, "", 4},
+		{"ping of Ethereum", 17, 40000, 40001, []packetSpec{up(ping)}, protocol.Ethereum, 0, "", 1},
+		{"pongs of Ethereum", 17, 40000, 40001, []packetSpec{down(pong), up(pong)}, protocol.Ethereum, 0, "", 2},
+		{"RakNet", 17, 40000, 40001, []packetSpec{up(frame("\x01\x00\x00")), down("\xc0\x00\x01\x01\x01\x00\x00")}, protocol.RakNet, 0, "", 2},
 	}
 }
 
 // TestOfficeNumbers compares the numbers in code with those of the tables.
 func TestOfficeNumbers(t *testing.T) {
-	for name, id := range map[string]ID{"NFS": NFS, "ONC-RPC": ONCRPC, "GlusterFS": GlusterFS, "COAP": COAP, "LDAP": LDAP, "OpenVPN": OpenVPN, "BitTorrent": BitTorrent, "ETHEREUM": Ethereum, "RakNet": RakNet, "SOCKS": SOCKS} {
-		if got, _ := Lookup(name); got != id {
+	for name, id := range map[string]protocol.ID{"NFS": protocol.NFS, "ONC-RPC": protocol.ONCRPC, "GlusterFS": protocol.GlusterFS, "COAP": protocol.COAP, "LDAP": protocol.LDAP, "OpenVPN": protocol.OpenVPN, "BitTorrent": protocol.BitTorrent, "ETHEREUM": protocol.Ethereum, "RakNet": protocol.RakNet, "SOCKS": protocol.SOCKS} {
+		if got, _ := protocol.Lookup(name); got != id {
 			t.Errorf("%s is %d in the table, %d in code", name, got, id)
 		}
 	}
@@ -75,7 +77,7 @@ func TestNotQuite(t *testing.T) {
 		l := newLab(Config{})
 		c.proto, c.a, c.b = 17, 40000, 40001
 		if v := l.play(c); v.Proto != 0 {
-			t.Errorf("%s: %s", c.what, Name(v.Proto))
+			t.Errorf("%s: %s", c.what, protocol.Name(v.Proto))
 		}
 	}
 }

@@ -1,23 +1,27 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // ptpVersion names a message of PTP by its header: version 2 (IEEE 1588-2008 and -2019), of the profile of IEEE 802.1AS if its major SDO id is 1, or
 // version 1 (IEEE 1588-2002). Without a known version it is just PTP.
-func ptpVersion(b []byte) ID {
+func ptpVersion(b []byte) protocol.ID {
 	if len(b) < 4 {
-		return PTP
+		return protocol.PTP
 	}
 	switch {
 	case b[1]&15 == 2 && binary.BigEndian.Uint16(b[2:]) >= 34:
 		if b[0]>>4 == 1 {
-			return GPTP
+			return protocol.GPTP
 		}
-		return PTPv2
+		return protocol.PTPv2
 	case binary.BigEndian.Uint16(b) == 1:
-		return PTPv1
+		return protocol.PTPv1
 	}
-	return PTP
+	return protocol.PTP
 }
 
 // inspectPTP knows PTP over UDP (IEEE 1588-2008 annex D) at its ports.
@@ -27,10 +31,10 @@ func inspectPTP(v *payload) answer {
 		return answer{}
 	}
 	switch id := ptpVersion(b); {
-	case (id == PTPv2 || id == GPTP) && (int(binary.BigEndian.Uint16(b[2:])) <= len(b) || v.cut) && ptpMessage(b[0]&15):
+	case (id == protocol.PTPv2 || id == protocol.GPTP) && (int(binary.BigEndian.Uint16(b[2:])) <= len(b) || v.cut) && ptpMessage(b[0]&15):
 		return answer{outcome: final}
-	case id == PTPv1 && len(b) >= 40:
-		return answer{outcome: final, proto: PTPv1}
+	case id == protocol.PTPv1 && len(b) >= 40:
+		return answer{outcome: final, proto: protocol.PTPv1}
 	}
 	return answer{}
 }

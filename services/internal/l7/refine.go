@@ -4,62 +4,63 @@ import (
 	"sync"
 
 	"galvo/services/internal/l7/hostname"
+	"galvo/services/internal/l7/protocol"
 )
 
 // MayBecome reports whether a verdict that is Partial, and does not name id, may still come to name it: a stream of TLS may turn out to be an application's, one
 // of SMTP may go on as TLS. A filter must not decide about id until then.
-func (v Verdict) MayBecome(id ID) bool {
+func (v Verdict) MayBecome(id protocol.ID) bool {
 	if v.State != Partial || v.App != 0 || id == 0 {
 		return false
 	}
 	r := refinements()
 	named := int(id) < len(r.named) && r.named[id]
 	switch v.Proto {
-	case TLS, QUIC, HTTP, DTLS:
+	case protocol.TLS, protocol.QUIC, protocol.HTTP, protocol.DTLS:
 		return named
-	case STUN:
-		return named || id == RTP || id == DTLS
+	case protocol.STUN:
+		return named || id == protocol.RTP || id == protocol.DTLS
 	}
 	if !r.carries[v.Proto] {
 		return false
 	}
-	return named || id == TLS || id == HTTP && v.Proto == SOCKS || id == secured(v.Proto)
+	return named || id == protocol.TLS || id == protocol.HTTP && v.Proto == protocol.SOCKS || id == secured(v.Proto)
 }
 
 // refinement is what verdicts may turn into.
 type refinement struct {
-	named   []bool      // by ID: a name of a server, a certificate or an offer may tell it, or a member of its family
-	carries map[ID]bool // TLS may follow in the same stream
+	named   []bool               // by ID: a name of a server, a certificate or an offer may tell it, or a member of its family
+	carries map[protocol.ID]bool // TLS may follow in the same stream
 }
 
 var refinements = sync.OnceValue(func() *refinement {
-	all := Protocols()
-	r := &refinement{named: make([]bool, all[len(all)-1].ID+1), carries: map[ID]bool{}}
-	add := func(id ID) {
-		for ; id != 0; id = Master(id) {
+	all := protocol.Protocols()
+	r := &refinement{named: make([]bool, all[len(all)-1].ID+1), carries: map[protocol.ID]bool{}}
+	add := func(id protocol.ID) {
+		for ; id != 0; id = protocol.Master(id) {
 			r.named[id] = true
 		}
 	}
 	for _, a := range hostname.Apps() {
-		add(ID(a.Number))
+		add(protocol.ID(a.Number))
 	}
-	for id := range BuiltinHosts().Applications() {
-		add(ID(id))
+	for id := range protocol.BuiltinHosts().Applications() {
+		add(protocol.ID(id))
 	}
-	for _, m := range []map[string]ID{alpnIDs(), organisations(), agentApps(), callApps()} {
+	for _, m := range []map[string]protocol.ID{alpnIDs(), organisations(), agentApps(), callApps()} {
 		for _, id := range m {
 			add(id)
 		}
 	}
-	for _, s := range signatureTable().Rows {
+	for _, s := range protocol.Signatures().Rows {
 		if s.Carries {
-			r.carries[ID(s.Proto)] = true
+			r.carries[protocol.ID(s.Proto)] = true
 		}
 	}
 	for _, n := range secureNames {
 		r.carries[n.secure] = true
 	}
-	for _, id := range []ID{TLS, HTTP} { // families of what has a name: whoever asks for them has them already
+	for _, id := range []protocol.ID{protocol.TLS, protocol.HTTP} { // families of what has a name: whoever asks for them has them already
 		r.named[id] = false
 	}
 	return r

@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // inspectRPC knows calls of ONC RPC (RFC 5531): over UDP the message, over TCP behind a record mark. The program says what it is.
 func inspectRPC(v *payload) answer {
@@ -38,8 +42,8 @@ func inspectRPC(v *payload) answer {
 		if at+4 > len(b) {
 			return answer{}
 		}
-		if rpcProgram(binary.BigEndian.Uint32(b[at:])) == NFS {
-			id = NFS
+		if rpcProgram(binary.BigEndian.Uint32(b[at:])) == protocol.NFS {
+			id = protocol.NFS
 		}
 	}
 	return answer{outcome: final, proto: id}
@@ -49,12 +53,12 @@ func inspectRPC(v *payload) answer {
 const portMapper = 100000
 
 // rpcProgram names a program by its number in the registry of IANA.
-func rpcProgram(n uint32) ID {
+func rpcProgram(n uint32) protocol.ID {
 	switch n {
 	case 100003, 100005, 100011, 100021, 100024, 100227: // NFS, mount, quota, locks, status, access control lists
-		return NFS
+		return protocol.NFS
 	case 1298437, 14398633, 34123456, 4867634, 1238433, 1238463, 14398634:
-		return GlusterFS
+		return protocol.GlusterFS
 	}
-	return ONCRPC
+	return protocol.ONCRPC
 }

@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
 // inspectRTP knows RTP (RFC 3550) by three packets of one direction with the same source and payload type whose sequence numbers go on, or by one where
 // SDP announced it.
 func inspectRTP(v *payload) answer {
 	if isRTCP(v.data, v.cut) {
-		return answer{outcome: final, proto: RTCP}
+		return answer{outcome: final, proto: protocol.RTCP}
 	}
 	hint := v.memory()
 	switch {
@@ -28,8 +29,8 @@ func inspectRTP(v *payload) answer {
 }
 
 // announcedRTP reports whether SDP announced an endpoint of the payload's flow, to this worker or in a call that another one saw, and whether for SRTP.
-func (v *payload) announcedRTP() (app ID, ok bool) {
-	if x := v.expected(); x != nil && x.kind == expectHint && x.proto == RTP {
+func (v *payload) announcedRTP() (app protocol.ID, ok bool) {
+	if x := v.expected(); x != nil && x.kind == expectHint && x.proto == protocol.RTP {
 		return x.app, true
 	}
 	calls, r := v.engine.caller.calls, v.flow
@@ -40,7 +41,7 @@ func (v *payload) announcedRTP() (app ID, ok bool) {
 	for _, side := range [2]flow.Endpoint{server, 1 - server} {
 		switch calls.use(&r.Addr[side], r.Port[side], v.now) {
 		case mediaSecure:
-			return SRTP, true
+			return protocol.SRTP, true
 		case mediaRTP:
 			return 0, true
 		}
@@ -87,7 +88,7 @@ func rtpStream(v *payload, hint *[4]byte) answer {
 	case dir != v.dir, seq == last:
 		return answer{outcome: weak}
 	case n == 2:
-		return answer{outcome: final, proto: RTP}
+		return answer{outcome: final, proto: protocol.RTP}
 	default:
 		n = 2
 	}
@@ -113,7 +114,7 @@ func inspectRTPStream(v *payload) answer {
 			return answer{}
 		}
 		if n == 2 {
-			return answer{outcome: final, proto: RTP}
+			return answer{outcome: final, proto: protocol.RTP}
 		}
 		if !whole {
 			break

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -22,7 +23,7 @@ const (
 func (e *Engine) openSCTP(p *packet.Packet, r *flow.Record) {
 	s := &r.L7
 	if stateOf(s) == Pending {
-		e.name(r, SCTP, 0)
+		e.name(r, protocol.SCTP, 0)
 		setState(s, Partial)
 	}
 	if p.Layers&(packet.SCTP|packet.LaterFragment) != packet.SCTP {
@@ -39,7 +40,7 @@ func (e *Engine) openSCTP(p *packet.Packet, r *flow.Record) {
 			return
 		}
 		if id := sctpUser(chunk[:min(size, len(chunk))], r); id != 0 {
-			e.name(r, SCTP, id)
+			e.name(r, protocol.SCTP, id)
 			e.settle(r, Final)
 			return
 		}
@@ -48,7 +49,7 @@ func (e *Engine) openSCTP(p *packet.Packet, r *flow.Record) {
 }
 
 // sctpUser names what a chunk carries, 0 if it has no data or none that is known.
-func sctpUser(chunk []byte, r *flow.Record) ID {
+func sctpUser(chunk []byte, r *flow.Record) protocol.ID {
 	head := 0
 	switch {
 	case chunk[0] == sctpData && len(chunk) > sctpDataHead:

@@ -1,6 +1,10 @@
 package l7
 
-import "testing"
+import (
+	"testing"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // TestSCTP: the first data with a payload protocol identifier names the association; without data it is SCTP, and stays so at the end.
 func TestSCTP(t *testing.T) {
@@ -30,8 +34,8 @@ func TestSCTP(t *testing.T) {
 			l.send(protoSCTP, 0, 0, up(p))
 		}
 		v := l.engine.Finish(l.last)
-		if Name(v.Proto) != "SCTP" || Name(v.App) != c.app || v.State != Final || DPIPackets(l.last) != c.dpi {
-			t.Errorf("%s: %s/%s %v after %d", c.what, Name(v.Proto), Name(v.App), v.State, DPIPackets(l.last))
+		if protocol.Name(v.Proto) != "SCTP" || protocol.Name(v.App) != c.app || v.State != Final || DPIPackets(l.last) != c.dpi {
+			t.Errorf("%s: %s/%s %v after %d", c.what, protocol.Name(v.Proto), protocol.Name(v.App), v.State, DPIPackets(l.last))
 		}
 		for _, p := range c.packets {
 			for n := range len(p) {

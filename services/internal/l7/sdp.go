@@ -3,6 +3,8 @@ package l7
 import (
 	"bytes"
 	"time"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // An sdpReader reads a session description (RFC 8866) line by line, and announces the endpoints that it names.
@@ -122,11 +124,11 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 		c.use = r.use()
 		r.announce(&c, m, v)
 		if r.rtp {
-			app := ID(0)
+			app := protocol.ID(0)
 			if r.secure {
-				app = SRTP
+				app = protocol.SRTP
 			}
-			v.expect(expectHint, addressBytes(&r.media.addr), r.media.port, udp, RTP, app, [2]byte{}, sdpLife)
+			v.expect(expectHint, addressBytes(&r.media.addr), r.media.port, udp, protocol.RTP, app, [2]byte{}, sdpLife)
 			if !r.shared || r.control != 0 {
 				c := r.media
 				if c.port++; control != 0 {

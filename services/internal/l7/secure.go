@@ -1,21 +1,25 @@
 package l7
 
-import "bytes"
+import (
+	"bytes"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // secureNames says how a protocol that has a name of its own inside TLS is called there, and at which ports it is so from the first byte. That it is TLS follows from the payload; the
 // port only says whose it is.
 var secureNames = [...]struct {
-	plain, secure ID
+	plain, secure protocol.ID
 	ports         []uint16
 }{
-	{SMTP, SMTPS, []uint16{465}},
-	{IMAP, IMAPS, []uint16{993}},
-	{POP3, POPS, []uint16{995}},
-	{FTP, FTPS, []uint16{990}},
+	{protocol.SMTP, protocol.SMTPS, []uint16{465}},
+	{protocol.IMAP, protocol.IMAPS, []uint16{993}},
+	{protocol.POP3, protocol.POPS, []uint16{995}},
+	{protocol.FTP, protocol.FTPS, []uint16{990}},
 }
 
 // secured returns the name that a protocol has inside TLS, 0 if it has none of its own.
-func secured(proto ID) ID {
+func secured(proto protocol.ID) protocol.ID {
 	for i := range secureNames {
 		if secureNames[i].plain == proto || secureNames[i].secure == proto {
 			return secureNames[i].secure
@@ -35,7 +39,7 @@ func securedBy(v *payload, a answer) answer {
 		}
 	}
 	if a.app == 0 && len(a.host) == 0 && v.on(853) { // RFC 7858
-		a.app = DoHDoT
+		a.app = protocol.DoHDoT
 	}
 	return a
 }
@@ -60,7 +64,7 @@ var alpnIDs = onceMap(func(add func(string, string)) {
 })
 
 // alpnApp returns what the first of the offers that the table knows stands for, or 0. offers has each name behind its length.
-func alpnApp(offers []byte) ID {
+func alpnApp(offers []byte) protocol.ID {
 	ids := alpnIDs()
 	for len(offers) > 0 {
 		n := int(offers[0])

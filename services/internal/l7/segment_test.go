@@ -2,12 +2,14 @@ package l7
 
 import (
 	"testing"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // TestSmallSegments plays every TCP signature's sample, and every conversation over TCP, with the first bytes of each side's first message apart: what is written in
 // pieces is the same.
 func TestSmallSegments(t *testing.T) {
-	table := signatureTable()
+	table := protocol.Signatures()
 	for i := range table.Rows {
 		s := &table.Rows[i]
 		sample := string(s.Samples[0])
@@ -29,12 +31,12 @@ func TestSmallSegments(t *testing.T) {
 			l.send(6, 40000, port, syn)
 			l.send(6, 40000, port, up(sample[:first]))
 			if got := l.send(6, 40000, port, up(sample[first:])); !got.Is(want.Proto) {
-				t.Errorf("%s: behind its first %d bytes %.40q is %s %v, and in one piece %s", Name(ID(s.Proto)), first, sample, Name(got.Proto), got.State, Name(want.Proto))
+				t.Errorf("%s: behind its first %d bytes %.40q is %s %v, and in one piece %s", protocol.Name(protocol.ID(s.Proto)), first, sample, protocol.Name(got.Proto), got.State, protocol.Name(want.Proto))
 			}
 		}
 	}
 	for _, c := range conversations(t) {
-		if c.proto != 6 || len(c.packets) == 0 || c.packets[0].flags != 2 || c.want == threema { // that is known by the lengths of what is written
+		if c.proto != 6 || len(c.packets) == 0 || c.packets[0].flags != 2 || c.want == protocol.Threema { // that is known by the lengths of what is written
 			continue
 		}
 		for _, first := range []int{1, 4, 10} {
@@ -55,7 +57,7 @@ func TestSmallSegments(t *testing.T) {
 				got = l.send(c.proto, c.a, c.b, p)
 			}
 			if !got.Is(c.want) {
-				t.Errorf("%s, the first %d bytes apart: %s %v; want %s", c.what, first, Name(got.Proto), got.State, Name(c.want))
+				t.Errorf("%s, the first %d bytes apart: %s %v; want %s", c.what, first, protocol.Name(got.Proto), got.State, protocol.Name(c.want))
 			}
 		}
 	}

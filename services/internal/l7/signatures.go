@@ -1,13 +1,16 @@
 package l7
 
-import "galvo/services/internal/l7/signature"
+import (
+	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/signature"
+)
 
 // inspectSignatures asks the rows of the signature table that the first byte admits.
 func inspectSignatures(v *payload) answer {
 	if stateOf(&v.flow.L7) == Partial {
 		return inspectCarried(v)
 	}
-	t := signatureTable()
+	t := protocol.Signatures()
 	seen := signature.View{Data: v.data, Wire: v.wire, Cut: v.cut, Src: v.src, Dst: v.dst, Room: &v.engine.low}
 	one := false // direction has what the other one must have too
 	guards := t.Asked(v.tcp, v.data[0])
@@ -19,15 +22,15 @@ func inspectSignatures(v *payload) answer {
 		if v.tcp && v.begun && v.nth > 2 && !s.Late && !v.joined || !s.Holds(&seen) {
 			continue
 		}
-		proto := ID(s.Proto)
+		proto := protocol.ID(s.Proto)
 		if s.Both && !noteHalf(v, proto) {
 			one = true
 			continue
 		}
 		if s.Carries {
-			return answer{outcome: carrier, proto: proto, app: ID(s.App)}
+			return answer{outcome: carrier, proto: proto, app: protocol.ID(s.App)}
 		}
-		return answer{outcome: final, proto: proto, app: ID(s.App)}
+		return answer{outcome: final, proto: proto, app: protocol.ID(s.App)}
 	}
 	short := v.tcp && v.begun && !v.cut && len(v.data) < firstBytes && (v.joined || v.nth == 1)
 	switch m := v.memory(); {
@@ -48,12 +51,12 @@ const firstBytes = 24
 
 // noteHalf remembers that a direction has shown a signature which does not decide alone, and reports whether the other one has shown one of the same
 // protocol before. The memory holds the protocol and the direction + 1; where several protocols claim a direction the first one stays.
-func noteHalf(v *payload, proto ID) bool {
+func noteHalf(v *payload, proto protocol.ID) bool {
 	m := v.memory()
 	if m == nil {
 		return false
 	}
-	switch seen := ID(m[0]) | ID(m[1])<<8; seen {
+	switch seen := protocol.ID(m[0]) | protocol.ID(m[1])<<8; seen {
 	case proto:
 		return m[2] != v.dir+1
 	case 0:
@@ -65,18 +68,18 @@ func noteHalf(v *payload, proto ID) bool {
 // inspectCarried looks for TLS in a stream that began with something else (STARTTLS and the like, RFC 3207, RFC 2595), and for TLS or HTTP behind a proxy's
 // handshake.
 func inspectCarried(v *payload) answer {
-	inner, app := answer{}, TLS
+	inner, app := answer{}, protocol.TLS
 	switch b := v.data[0]; {
 	case b == tlsHandshake:
 		inner = inspectTLS(v)
-	case protoOf(&v.flow.L7) == SOCKS && b >= 'A' && b <= 'Z':
-		inner, app = inspectHTTP(v), HTTP
+	case protoOf(&v.flow.L7) == protocol.SOCKS && b >= 'A' && b <= 'Z':
+		inner, app = inspectHTTP(v), protocol.HTTP
 	}
 	if inner.outcome < carrier {
 		return answer{outcome: weak}
 	}
 	proto := protoOf(&v.flow.L7)
-	if s := secured(proto); s != 0 && app == TLS {
+	if s := secured(proto); s != 0 && app == protocol.TLS {
 		return answer{outcome: inner.outcome, proto: s, app: inner.app, host: inner.host}
 	}
 	return answer{outcome: inner.outcome, proto: proto, app: app, host: inner.host}

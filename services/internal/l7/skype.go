@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
 // inspectSkype knows the peers of Skype's own network, which it used up to 2014. Behind a number of two bytes the third one says what a message is, all else is encrypted (Bonfiglio
@@ -22,7 +23,7 @@ func inspectSkype(v *payload) answer {
 	m := v.memory()
 	switch {
 	case kind == 2 && len(b) > skypeRefusal:
-		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == SkypeCall {
+		if x := v.expected(); x != nil && x.kind == expectHint && x.proto == protocol.SkypeCall {
 			return answer{outcome: final}
 		}
 		if m == nil {
@@ -36,7 +37,7 @@ func inspectSkype(v *payload) answer {
 		if v.flow.Flags&flow.V6 != 0 {
 			n = 16
 		}
-		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, SkypeCall, 0, [2]byte{}, skypeLife)
+		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, protocol.SkypeCall, 0, [2]byte{}, skypeLife)
 		return answer{outcome: final}
 	case m[2] == v.dir+1:
 		return answer{outcome: weak}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
 // A state is what the engine keeps of a flow in its record (flow.Record.L7), 20 bytes without pointers:
@@ -40,11 +41,11 @@ func stateOf(s *state) State { return State(s[0] & 7) }
 
 func setState(s *state, to State) { s[0] = s[0]&^7 | byte(to) }
 
-func protoOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[2:])) }
+func protoOf(s *state) protocol.ID { return protocol.ID(binary.LittleEndian.Uint16(s[2:])) }
 
-func appOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[4:])) }
+func appOf(s *state) protocol.ID { return protocol.ID(binary.LittleEndian.Uint16(s[4:])) }
 
-func setNames(s *state, proto, app ID) {
+func setNames(s *state, proto, app protocol.ID) {
 	binary.LittleEndian.PutUint16(s[2:], uint16(proto))
 	binary.LittleEndian.PutUint16(s[4:], uint16(app))
 }

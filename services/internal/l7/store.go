@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"galvo/services/internal/hugepage"
+	"galvo/services/internal/l7/protocol"
 )
 
 // slotBytes is what a slot keeps of a stream: a ClientHello with post-quantum key shares, or the headers of a request up to Host.
@@ -48,7 +49,7 @@ type block struct {
 func newStore(bytes int) store {
 	slots := min(max(bytes/4*3, 0)/(slotBytes+slotHead), 1<<16-2)
 	blocks := min(max(bytes/4, 0)/64, mostBlocks)
-	s := store{slots: make([]slot, slots), blocks: hugepage.Make[block](blocks), long: make([]byte, 0, 256*MaxHost)}
+	s := store{slots: make([]slot, slots), blocks: hugepage.Make[block](blocks), long: make([]byte, 0, 256*protocol.MaxHost)}
 	data := make([]byte, slots*slotBytes)
 	for i := range s.slots {
 		s.slots[i].data = data[i*slotBytes:][:slotBytes:slotBytes]
@@ -150,7 +151,7 @@ func (r nameRef) length() int   { return int(r >> 24) }
 // keepName stores a host name, or returns 0 if there is no room.
 func (s *store) keepName(name []byte) nameRef {
 	first := uint32(0)
-	name = name[:min(len(name), MaxHost)]
+	name = name[:min(len(name), protocol.MaxHost)]
 	// The last part is stored first, so that each block knows its successor.
 	for end := len(name); end > 0; {
 		from := (end - 1) / len(block{}.text) * len(block{}.text)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"time"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // inspectSTUN knows STUN by its magic cookie (RFC 8489 section 5), or in its first form (RFC 3489) by attributes that fill the message. Attributes may tell
@@ -26,7 +28,7 @@ func inspectSTUN(v *payload) answer {
 		a.outcome = final
 		return a
 	}
-	if x := v.expected(); x != nil && x.proto == STUN {
+	if x := v.expected(); x != nil && x.proto == protocol.STUN {
 		return answer{outcome: final, app: x.app}
 	}
 	a.outcome = carrier
@@ -55,13 +57,13 @@ const callLife = 2 * time.Minute
 
 // announceCall notes that the flow's client, and the endpoints that it talks about, use STUN for an application: from the same port it will look for its
 // peers without saying for what.
-func announceCall(v *payload, app ID) {
+func announceCall(v *payload, app protocol.ID) {
 	client := 1 - v.flow.Server()
 	n := 4
 	if v.flow.Flags&1 != 0 {
 		n = 16
 	}
-	v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, STUN, app, [2]byte{}, callLife)
+	v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, protocol.STUN, app, [2]byte{}, callLife)
 }
 
 // watchSTUN notes the peers that the messages of an application's flow name: from the client to them the same call may go on without the server.
@@ -79,7 +81,7 @@ func watchSTUN(v *payload) {
 			for i := range n - 4 {
 				addr[i] = b[8+i] ^ cookie[i]
 			}
-			v.expect(expectHint, addr[:n-4], binary.BigEndian.Uint16(b[6:])^stunCookie>>16, udp, STUN, app, [2]byte{}, callLife)
+			v.expect(expectHint, addr[:n-4], binary.BigEndian.Uint16(b[6:])^stunCookie>>16, udp, protocol.STUN, app, [2]byte{}, callLife)
 		}
 		if n = 4 + (n+3)&^3; n > len(b) {
 			return
@@ -121,16 +123,16 @@ func readSTUN(v *payload, b []byte) (a answer) {
 				a.app = callOf(v.engine.owner(a.host))
 			}
 		case stunWhatsApp, stunWhatsApp + 1, stunWhatsApp + 2, stunWhatsApp + 3:
-			a.app = WhatsAppCall
+			a.app = protocol.WhatsAppCall
 		case stunMSVersion, stunMSSequence, stunMSCandidate, stunMSQuality, stunMSImplements, stunMSMultiplex:
-			a.app = SkypeCall
+			a.app = protocol.SkypeCall
 		case stunZoomRequest:
 			if n == 20 {
-				a.app = Zoom
+				a.app = protocol.Zoom
 			}
 		case stunZoomAnswer:
 			if n == 8 {
-				a.app = Zoom
+				a.app = protocol.Zoom
 			}
 		}
 		if a.app != 0 && a.host != nil {
@@ -156,11 +158,11 @@ var callApps = onceMap(func(add func(string, string)) {
 })
 
 // callOf returns what calls of an application are called, or the application.
-func callOf(app ID) ID {
+func callOf(app protocol.ID) protocol.ID {
 	if app == 0 {
 		return 0
 	}
-	if id := callApps()[Name(app)]; id != 0 {
+	if id := callApps()[protocol.Name(app)]; id != 0 {
 		return id
 	}
 	return app
@@ -182,11 +184,11 @@ func inspectBehindSTUN(v *payload) answer {
 	case hint == nil, isRTCP(v.data, v.cut):
 	case v.data[0] >= tlsCipherSpec && v.data[0] <= 25:
 		if a := inspectDTLS(v); a.outcome == final {
-			return answer{outcome: final, app: cmp.Or(a.app, DTLS), host: a.host}
+			return answer{outcome: final, app: cmp.Or(a.app, protocol.DTLS), host: a.host}
 		}
 	case isRTP(v.data):
 		if a := rtpStream(v, hint); a.outcome == final {
-			return answer{outcome: final, app: RTP}
+			return answer{outcome: final, app: protocol.RTP}
 		}
 	}
 	return answer{outcome: weak}

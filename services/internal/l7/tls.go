@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // The content types of TLS records (RFC 8446 section 5.1).
 const (
@@ -251,7 +255,7 @@ func vector(b []byte, at, width int) (n, end int) {
 }
 
 func lowerName(room, name []byte) []byte {
-	for _, c := range name[:min(len(name), MaxHost)] {
+	for _, c := range name[:min(len(name), protocol.MaxHost)] {
 		room = append(room, lower(c))
 	}
 	return room

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // A numbering is a field of a header whose numbers say what comes next.
@@ -32,13 +34,13 @@ var numberings = map[string]struct {
 }
 
 // A typeTable names what the numbers stand for: by numbering and number.
-type typeTable map[uint64]ID
+type typeTable map[uint64]protocol.ID
 
 // typesByNumber is the table that the program carries.
 var typesByNumber = sync.OnceValue(func() typeTable {
 	t := make(typeTable)
-	for _, p := range signatureTable().Protocols {
-		if err := t.add(ID(p.ID), p.Types); err != nil {
+	for _, p := range protocol.Signatures().Protocols {
+		if err := t.add(protocol.ID(p.ID), p.Types); err != nil {
 			panic(fmt.Sprintf("l7: embedded signatures: protocol %s: %v", p.Name, err))
 		}
 	}
@@ -48,11 +50,11 @@ var typesByNumber = sync.OnceValue(func() typeTable {
 func typeKey(by numbering, number uint64) uint64 { return uint64(by)<<56 | number }
 
 // named returns the protocol that a number stands for, 0 if the table has none.
-func named(by numbering, number uint64) ID { return typesByNumber()[typeKey(by, number)] }
+func named(by numbering, number uint64) protocol.ID { return typesByNumber()[typeKey(by, number)] }
 
 // EtherTypes returns the protocols that an EtherType names, by that number.
-func EtherTypes() map[uint16]ID {
-	m := make(map[uint16]ID)
+func EtherTypes() map[uint16]protocol.ID {
+	m := make(map[uint16]protocol.ID)
 	for key, id := range typesByNumber() {
 		if numbering(key>>56) == byEtherType {
 			m[uint16(key)] = id
@@ -62,7 +64,7 @@ func EtherTypes() map[uint16]ID {
 }
 
 // add notes the types of a protocol as they are written in a signature file.
-func (t typeTable) add(id ID, types []string) error {
+func (t typeTable) add(id protocol.ID, types []string) error {
 	for _, text := range types {
 		kind, number, _ := strings.Cut(text, ":")
 		n, ok := numberings[kind]

@@ -1,6 +1,10 @@
 package l7
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"galvo/services/internal/l7/protocol"
+)
 
 // inspectUTP knows the transport of BitTorrent over UDP (BEP 29) by four packets of one connection: their header has kinds and lengths that fit, and the same
 // number of the connection, one more in the other direction.
@@ -39,7 +43,7 @@ func inspectUTP(v *payload) answer {
 		return answer{}
 	}
 	if m[0]++; m[0] > 3 || m[0] > 2 && m[3] != v.dir+1 {
-		return answer{outcome: final, proto: BitTorrent}
+		return answer{outcome: final, proto: protocol.BitTorrent}
 	}
 	return answer{outcome: weak}
 }

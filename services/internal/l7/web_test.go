@@ -3,6 +3,8 @@ package l7
 import (
 	"strings"
 	"testing"
+
+	"galvo/services/internal/l7/protocol"
 )
 
 // webConversations are those of the web: whose a name, a certificate or a request is.
@@ -11,35 +13,35 @@ func webConversations(t testing.TB) []conversation {
 	flight := serverFlight(certificateMessage("*.facebook.com", "Example", "www.example.com"))
 	quic := clientHello("quic.example.com", 16)
 	return []conversation{
-		{"TLS without a name", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 5},
-		{"TLS without a name in two segments", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless[:70]), up(nameless[70:]), down(flight[:120]), down(flight[120:])}, TLS, appNamed("Facebook"), "", 6},
-		{"TLS of AnyDesk", 6, 40000, 7070, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("AnyDesk Client", "x", "y")))}, TLS, appNamed("AnyDesk"), "", 4},
-		{"TLS by alternative name", 6, 40000, 443, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("x", "y", "*.zoom.us")))}, TLS, appNamed("Zoom"), "", 4},
-		{"Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.k3jx7qabz5.com", 9))), down(serverFlight(torCertificate()))}, TLS, Tor, "www.k3jx7qabz5.com", 4},
-		{"not Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.example.com", 9))), down(flight)}, TLS, 0, "www.example.com", 3},
-		{"DTLS with a name", 17, 40000, 4433, []packetSpec{up(dtlsHello("a.nvidiagrid.net"))}, DTLS, appNamed("GeForceNow"), "a.nvidiagrid.net", 1},
-		{"TLS of an application", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.youtube.com", 9)))}, TLS, appNamed("YouTube"), "www.youtube.com", 3},
-		{"IMAP in TLS", 6, 40000, 993, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("imap.gmail.com", 9)))}, IMAPS, appNamed("GMail"), "imap.gmail.com", 3},
-		{"DNS in TLS", 6, 40000, 853, []packetSpec{syn, synAck, up(nameless)}, TLS, DoHDoT, "", 3},
-		{"DNS of an application", 17, 40000, 53, []packetSpec{up(strings.Replace(dnsQuery, "\x07example", "\x09instagram", 1))}, DNS, appNamed("Instagram"), "www.instagram.com", 1},
-		{"DNSCrypt certificate", 17, 40000, 443, []packetSpec{up(strings.Replace(dnsQuery, "\x03WWW", "\x012\x0ddnscrypt-cert", 1))}, DNS, DNSCrypt, "2.dnscrypt-cert.example.com", 1},
-		{"WebDAV", 6, 40000, 80, []packetSpec{syn, synAck, up("PROPFIND /a HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, WebDAV, "a.example", 3},
-		{"WebSocket", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /a HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n")}, HTTP, WebSocket, "a.example", 3},
-		{"proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")}, HTTPConnect, 0, "a.example", 3},
-		{"HTTP with a proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTPProxy, 0, "a.example", 3},
-		{"OCSP", 6, 40000, 80, []packetSpec{syn, synAck, up("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/ocsp-request\r\n\r\n")}, HTTP, OCSP, "a.example", 3},
-		{"DASH", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /v/manifest.mpd HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, MPEGDASH, "a.example", 3},
-		{"STUN of a realm", 17, 40000, 3478, []packetSpec{up(stunOf("\x00\x14\x00\x0ctelegram.org"))}, STUN, appNamed("TelegramVoip"), "telegram.org", 1},
-		{"STUN of WhatsApp", 17, 40000, 3478, []packetSpec{up(stunOf("\x40\x00\x00\x03abc"))}, STUN, WhatsAppCall, "", 1},
-		{"STUN of Zoom", 17, 40000, 3478, []packetSpec{up("\x00\x01\x00\x18" + strings.Repeat("t", 16) + "\x01\x01\x00\x14" + strings.Repeat("1", 20))}, STUN, Zoom, "", 1},
-		{"TLS of Apple's push, by what it offers", 6, 40000, 5223, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("apns-security-v3")))}, TLS, appNamed("ApplePush"), "www.example.com", 3},
-		{"TLS of a version of AnyDesk, by what it offers", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("anydesk/7.1.7/linux")))}, TLS, appNamed("AnyDesk"), "www.example.com", 3},
-		{"request to a tracker", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /announce?port=6881&info_hash=%12%34 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, BitTorrent, "a.example", 3},
-		{"HLS with a token", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /live/index.m3u8?token=1 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, HTTP, HLS, "a.example", 3},
+		{"TLS without a name", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless), down(flight[:120]), down(flight[120:])}, protocol.TLS, appNamed("Facebook"), "", 5},
+		{"TLS without a name in two segments", 6, 40000, 4433, []packetSpec{syn, synAck, up(nameless[:70]), up(nameless[70:]), down(flight[:120]), down(flight[120:])}, protocol.TLS, appNamed("Facebook"), "", 6},
+		{"TLS of AnyDesk", 6, 40000, 7070, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("AnyDesk Client", "x", "y")))}, protocol.TLS, appNamed("AnyDesk"), "", 4},
+		{"TLS by alternative name", 6, 40000, 443, []packetSpec{syn, synAck, up(nameless), down(serverFlight(certificateMessage("x", "y", "*.zoom.us")))}, protocol.TLS, appNamed("Zoom"), "", 4},
+		{"Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.k3jx7qabz5.com", 9))), down(serverFlight(torCertificate()))}, protocol.TLS, protocol.Tor, "www.k3jx7qabz5.com", 4},
+		{"not Tor", 6, 40000, 9001, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.example.com", 9))), down(flight)}, protocol.TLS, 0, "www.example.com", 3},
+		{"DTLS with a name", 17, 40000, 4433, []packetSpec{up(dtlsHello("a.nvidiagrid.net"))}, protocol.DTLS, appNamed("GeForceNow"), "a.nvidiagrid.net", 1},
+		{"TLS of an application", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("www.youtube.com", 9)))}, protocol.TLS, appNamed("YouTube"), "www.youtube.com", 3},
+		{"IMAP in TLS", 6, 40000, 993, []packetSpec{syn, synAck, up(tlsRecordOf(22, clientHello("imap.gmail.com", 9)))}, protocol.IMAPS, appNamed("GMail"), "imap.gmail.com", 3},
+		{"DNS in TLS", 6, 40000, 853, []packetSpec{syn, synAck, up(nameless)}, protocol.TLS, protocol.DoHDoT, "", 3},
+		{"DNS of an application", 17, 40000, 53, []packetSpec{up(strings.Replace(dnsQuery, "\x07example", "\x09instagram", 1))}, protocol.DNS, appNamed("Instagram"), "www.instagram.com", 1},
+		{"DNSCrypt certificate", 17, 40000, 443, []packetSpec{up(strings.Replace(dnsQuery, "\x03WWW", "\x012\x0ddnscrypt-cert", 1))}, protocol.DNS, protocol.DNSCrypt, "2.dnscrypt-cert.example.com", 1},
+		{"WebDAV", 6, 40000, 80, []packetSpec{syn, synAck, up("PROPFIND /a HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTP, protocol.WebDAV, "a.example", 3},
+		{"WebSocket", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /a HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\r\n")}, protocol.HTTP, protocol.WebSocket, "a.example", 3},
+		{"proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")}, protocol.HTTPConnect, 0, "a.example", 3},
+		{"HTTP with a proxy", 6, 40000, 3128, []packetSpec{syn, synAck, up("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTPProxy, 0, "a.example", 3},
+		{"OCSP", 6, 40000, 80, []packetSpec{syn, synAck, up("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/ocsp-request\r\n\r\n")}, protocol.HTTP, protocol.OCSP, "a.example", 3},
+		{"DASH", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /v/manifest.mpd HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTP, protocol.MPEGDASH, "a.example", 3},
+		{"STUN of a realm", 17, 40000, 3478, []packetSpec{up(stunOf("\x00\x14\x00\x0ctelegram.org"))}, protocol.STUN, appNamed("TelegramVoip"), "telegram.org", 1},
+		{"STUN of WhatsApp", 17, 40000, 3478, []packetSpec{up(stunOf("\x40\x00\x00\x03abc"))}, protocol.STUN, protocol.WhatsAppCall, "", 1},
+		{"STUN of Zoom", 17, 40000, 3478, []packetSpec{up("\x00\x01\x00\x18" + strings.Repeat("t", 16) + "\x01\x01\x00\x14" + strings.Repeat("1", 20))}, protocol.STUN, protocol.Zoom, "", 1},
+		{"TLS of Apple's push, by what it offers", 6, 40000, 5223, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("apns-security-v3")))}, protocol.TLS, appNamed("ApplePush"), "www.example.com", 3},
+		{"TLS of a version of AnyDesk, by what it offers", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("anydesk/7.1.7/linux")))}, protocol.TLS, appNamed("AnyDesk"), "www.example.com", 3},
+		{"request to a tracker", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /announce?port=6881&info_hash=%12%34 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTP, protocol.BitTorrent, "a.example", 3},
+		{"HLS with a token", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /live/index.m3u8?token=1 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTP, protocol.HLS, "a.example", 3},
 		{"QUIC of an experimental mvfst, with the salt that is tried second", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0xfaceb00f, "connection", 0, cryptoFrame(0, quic))),
-			up(quicInitial(t, 0xfaceb00f, "connection", 1, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
-		{"QUIC 2 of the draft", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x709a50c4, "connection", 0, cryptoFrame(0, quic)))}, QUIC, 0, "quic.example.com", 1},
-		{"QUIC of Google with TLS", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x54303531, "connection", 0, "\x08"+cryptoFrame(0, quic)[1:]))}, QUIC, 0, "quic.example.com", 1},
+			up(quicInitial(t, 0xfaceb00f, "connection", 1, cryptoFrame(0, quic)))}, protocol.QUIC, 0, "quic.example.com", 1},
+		{"QUIC 2 of the draft", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x709a50c4, "connection", 0, cryptoFrame(0, quic)))}, protocol.QUIC, 0, "quic.example.com", 1},
+		{"QUIC of Google with TLS", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x54303531, "connection", 0, "\x08"+cryptoFrame(0, quic)[1:]))}, protocol.QUIC, 0, "quic.example.com", 1},
 	}
 }
 
@@ -51,8 +53,8 @@ func helloOffering(protocol string) string {
 }
 
 // appNamed returns the number of a name of the table.
-func appNamed(name string) ID {
-	id, _ := Lookup(name)
+func appNamed(name string) protocol.ID {
+	id, _ := protocol.Lookup(name)
 	return id
 }
 

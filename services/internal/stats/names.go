@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -77,7 +78,7 @@ var etherTypes = sync.OnceValue(l7.EtherTypes)
 func linkName(key uint32) (name, filter string) {
 	name, ok := linkNames[key]
 	if id := etherTypes()[uint16(key)]; !ok && key < 1<<16 && id != 0 {
-		name, ok = l7.Name(id), true
+		name, ok = protocol.Name(id), true
 	}
 	if !ok {
 		name = fmt.Sprintf("0x%04x", key)
@@ -125,9 +126,9 @@ func (s *Stage) addVerdict(v l7.Verdict, c count) {
 }
 
 // masters returns the family of each protocol, by id.
-func masters() []l7.ID {
-	rows := l7.Protocols()
-	m := make([]l7.ID, rows[len(rows)-1].ID+1)
+func masters() []protocol.ID {
+	rows := protocol.Protocols()
+	m := make([]protocol.ID, rows[len(rows)-1].ID+1)
 	for i := range rows {
 		m[rows[i].ID] = rows[i].Master
 	}
@@ -138,6 +139,6 @@ func verdictName(key uint32) (name, filter string) {
 	if key == keyUnknown {
 		return "unknown", "l7Protocol == unknown"
 	}
-	name = l7.Name(l7.ID(key))
+	name = protocol.Name(protocol.ID(key))
 	return name, "l7Protocol == " + name
 }

@@ -1,4 +1,10 @@
-package l7
+// Package protocol is the table of protocols and applications: what each is called, what kind it is, and which number it has.
+//
+// A row comes from one of three places: table.go for what code refers to and what headers say, ../signature/table for what a signature knows, ../hostname/hosts.txt
+// for what is known by the names of its servers. Numbers are for ever, because rings keep them on disk. Each table is put together at first use; nothing changes after.
+//
+// The package recognises nothing: it says what there is to recognise.
+package protocol
 
 import (
 	"cmp"

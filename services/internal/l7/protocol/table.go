@@ -1,4 +1,4 @@
-package l7
+package protocol
 
 // The protocols that code refers to. Rings keep IDs on disk, so the order is for ever: a new protocol goes to the end.
 const (
@@ -74,7 +74,7 @@ const (
 	COTP
 	COAP
 	GPTP
-	threema
+	Threema
 	countIDs
 )
 
@@ -156,5 +156,5 @@ var builtin = [countIDs]Protocol{
 	COTP:          {COTP, "COTP", "Network", LayerApplication, 0, []string{"TPKT", "ISO-TSAP", "X.224"}, []string{"tcp:102"}},
 	COAP:          {COAP, "COAP", "RPC", LayerApplication, 0, nil, []string{"udp:5683", "udp:5684"}},
 	GPTP:          {GPTP, "gPTP", "System", LayerLink, PTPv2, []string{"802.1AS"}, nil},
-	threema:       {threema, "Threema", "Chat", LayerApplication, 0, nil, nil},
+	Threema:       {Threema, "Threema", "Chat", LayerApplication, 0, nil, nil},
 }

@@ -1,4 +1,4 @@
-package l7
+package protocol
 
 // The numbers of protocols that code refers to, and that have their rows in signature/table and hostname/hosts.txt. A test compares them with the names.
 const (

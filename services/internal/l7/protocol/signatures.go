@@ -1,4 +1,4 @@
-package l7
+package protocol
 
 import (
 	"strings"
@@ -7,8 +7,11 @@ import (
 	"galvo/services/internal/l7/signature"
 )
 
-// signatureTable is the table that the program carries. A test compiles it, so it has no error.
-var signatureTable = sync.OnceValue(func() *signature.Table {
+// Signatures returns the table that the program carries.
+func Signatures() *signature.Table { return signatures() }
+
+// A test compiles the table, so it has no error.
+var signatures = sync.OnceValue(func() *signature.Table {
 	known := make(map[string]uint16)
 	for _, p := range builtin[1:] {
 		known[p.Name] = uint16(p.ID)
@@ -18,14 +21,14 @@ var signatureTable = sync.OnceValue(func() *signature.Table {
 	}
 	t, err := signature.New(known, firstSignatureID)
 	if err != nil {
-		panic("l7: embedded signatures: " + err.Error())
+		panic("protocol: embedded signatures: " + err.Error())
 	}
 	return t
 })
 
 // signatureProtocols returns the rows that the signatures add to the table of names.
 func signatureProtocols() (rows []Protocol) {
-	for _, p := range signatureTable().Protocols {
+	for _, p := range Signatures().Protocols {
 		if p.New {
 			rows = append(rows, Protocol{ID(p.ID), p.Name, p.Category, layerOf(p.Types), ID(p.Master), p.Aliases, p.Ports})
 		}

@@ -1,4 +1,4 @@
-package l7
+package protocol
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ func BuiltinHosts() *Hosts { return builtinHosts() }
 var builtinHosts = sync.OnceValue(func() *Hosts {
 	h, err := hostname.New(applicationNamed)
 	if err != nil {
-		panic("l7: " + err.Error())
+		panic("protocol: " + err.Error())
 	}
 	return h
 })
@@ -45,7 +45,7 @@ func applicationNamed(name string) (uint16, error) {
 var hostProtocols = sync.OnceValue(func() (rows []Protocol) {
 	for _, a := range hostname.Apps() {
 		if a.Number < firstSignatureID {
-			panic(fmt.Sprintf("l7: hosts.txt: number %d of %s", a.Number, a.Name))
+			panic(fmt.Sprintf("protocol: hosts.txt: number %d of %s", a.Number, a.Name))
 		}
 		rows = append(rows, Protocol{ID: ID(a.Number), Name: a.Name, Category: a.Category, Layer: LayerApplication})
 	}

@@ -1,4 +1,4 @@
-package l7
+package protocol
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestSignatures(t *testing.T) {
-	table := signatureTable()
+	table := Signatures()
 	for i := range table.Rows {
 		s := &table.Rows[i]
 		name := Name(ID(s.Proto))
@@ -22,7 +22,7 @@ func TestSignatures(t *testing.T) {
 			}
 		}
 		asked := func(g signature.Guard) bool { return int(g.Row) == i && g.Admits(s.Samples[0]) }
-		if !slices.ContainsFunc(table.Asked(s.L4&tcp != 0, s.Samples[0][0]), asked) {
+		if !slices.ContainsFunc(table.Asked(s.L4&signature.TCP != 0, s.Samples[0][0]), asked) {
 			t.Errorf("%s: not asked about %q", name, s.Samples[0])
 		}
 	}
