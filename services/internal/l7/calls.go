@@ -266,7 +266,6 @@ type caller struct {
 	calls   *Calls
 	streams [][callWays]sipStream // of SIP over TCP, by flow and direction
 	message sipStream             // the datagram that is being read
-	pieces  [64]sipPiece          // first fragments of datagrams, by flow and identification
 	room    [CallRoom]flow.Call
 	next    int
 	now     *flow.Call // of the packet that is being looked at
@@ -320,19 +319,19 @@ func (c *caller) stream(id uint64, dir uint8, now int64) *sipStream {
 
 // attach notes on a packet which calls it belongs to.
 func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
-	c, r := &e.caller, ref.Flow
+	c, r := &e.worker.calls, ref.Flow
 	call := c.now
 	c.now = nil
 	switch {
 	case call != nil:
 		if p.Layers&packet.Fragment != 0 {
-			*c.piece(p, r) = sipPiece{r.ID, datagram(p), *call}
+			*e.piece(p, r) = sipPiece{r.ID, datagram(p), *call}
 		}
 		if call.IDs[0] != 0 || call.Pending || call.Continues != 0 {
 			ref.Call = call
 		}
 	case v.Proto == protocol.SIP && p.Layers&packet.LaterFragment != 0:
-		if piece := c.piece(p, r); piece.flow == r.ID && piece.ident == datagram(p) {
+		if piece := e.piece(p, r); piece.flow == r.ID && piece.ident == datagram(p) {
 			call = c.take()
 			*call = piece.call
 			ref.Call, c.now = call, nil
@@ -377,7 +376,7 @@ func (e *Engine) media(p *packet.Packet, r *flow.Record, from flow.Endpoint, cha
 	if b := p.L7(); hasPayload(p, b) && len(b) >= 12 && b[0]>>6 == 2 && (b[1] < 192 || b[1] > 223) {
 		kind = b[1] & 0x7f
 	}
-	c := &e.caller
+	c := &e.worker.calls
 	call := c.take()
 	c.now = nil
 	to := c.calls.find(&r.Addr[1-from], r.Port[1-from], kind, p.Time, call)
@@ -402,6 +401,6 @@ func datagram(p *packet.Packet) uint32 {
 	return 0
 }
 
-func (c *caller) piece(p *packet.Packet, r *flow.Record) *sipPiece {
-	return &c.pieces[(uint32(r.ID)*31+datagram(p))%uint32(len(c.pieces))]
+func (e *Engine) piece(p *packet.Packet, r *flow.Record) *sipPiece {
+	return &e.pieces[(uint32(r.ID)*31+datagram(p))%uint32(len(e.pieces))]
 }

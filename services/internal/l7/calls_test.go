@@ -178,7 +178,7 @@ func TestSDPOverTCP(t *testing.T) {
 		}
 		var call flow.Call
 		addr, _ := parseAddress([]byte("2001:db8::7"))
-		if l.engine.caller.calls.find(&addr, 4000, 0, l.now, &call); !in(call, "a@b") {
+		if l.engine.worker.calls.calls.find(&addr, 4000, 0, l.now, &call); !in(call, "a@b") {
 			t.Fatalf("split at %d: the part's endpoint is missing", at)
 		}
 	}

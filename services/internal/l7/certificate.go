@@ -45,7 +45,7 @@ var organisations = onceMap(func(add func(string, string)) {
 // inspectServerFlight looks for the server's certificate behind its ServerHello: b begins with the first record. From version 1.3 on the certificate is encrypted, and
 // there is nothing to wait for; nor is there when the client has told the name.
 func inspectServerFlight(v *payload, b []byte) answer {
-	room := v.engine.hello[:0]
+	room := v.worker.hello[:0]
 	messages := b[5:min(len(b), 5+int(binary.BigEndian.Uint16(b[3:])))]
 	if rest := b[5+len(messages):]; len(rest) > 0 {
 		messages = joinRecords(b, room)
@@ -138,7 +138,7 @@ func certificateApp(v *payload, b []byte) (app protocol.ID, ok bool) {
 	if torName(onlyName(issuer), ".com") && torName(onlyName(subject), ".net") {
 		return protocol.Tor, true
 	}
-	if name := v.engine.HostName(v.flow); len(name) > 0 && !isAddress(name) {
+	if name := v.worker.kept.hostName(v.flow); len(name) > 0 && !isAddress(name) {
 		return 0, true // the client said whom it wants
 	}
 	if app = subjectApp(v, subject); app != 0 {
@@ -230,7 +230,7 @@ func certName(v *payload, name []byte) protocol.ID {
 	if hasPrefix(name, "*.") {
 		name = name[2:]
 	}
-	return v.engine.owner(lowerName(v.scratch(), name))
+	return v.worker.owner(lowerName(v.scratch(), name))
 }
 
 // A derReader reads the elements of DER (X.690) one after the other. short is set when one was not what was asked for, or is not all there; what is

@@ -21,7 +21,7 @@ const (
 // connection that was made in its sight are COTP.
 func inspectCOTP(v *payload) answer {
 	b := v.data
-	if stateOf(&v.flow.L7) == Partial {
+	if v.carrier != 0 {
 		return behindMMS(v)
 	}
 	if len(b) < tpktHeader+3 {

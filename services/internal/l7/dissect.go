@@ -24,8 +24,40 @@ type payload struct {
 	base     uint32 // TCP: of data[0], where data is joined
 	now      int64  // ns since the epoch, of this packet
 	row      uint8  // of the dissector that is being asked
+	hidden   bool   // a dissector found that the client has hidden the server's name (Encrypted Client Hello), or pretends to
+	holder   uint8  // row + 1 of the dissector whose memory that is; 0 = nobody's, 255 = it is in use otherwise
+	notes    *[4]byte
+	carrier  protocol.ID // of a flow that is Partial; 0 while nothing is known
+	app      protocol.ID // what the flow carries, for watchers
 	flow     *flow.Record
-	engine   *Engine
+	worker   *worker
+}
+
+// A worker is what the dissectors of one worker have beside a payload: what they know of names of servers and of what other flows announced, and room.
+type worker struct {
+	hosts    *protocol.Hosts
+	expected expectTable
+	calls    caller
+	kept     keeper
+	quic     quicKeys // those that were used last
+	host     [protocol.MaxHost + 1]byte
+	low      [signature.Within]byte
+	hello    [slotBytes]byte
+	header   [2048]byte
+	plain    [2048]byte
+}
+
+// owner returns the application that a server belongs to by its name in lower case, 0 if it is unknown.
+func (w *worker) owner(name []byte) protocol.ID { return protocol.ID(w.hosts.Find(name)) }
+
+// forget takes the memory of payloads before from a worker: keys that may be half made.
+func (w *worker) forget() { w.quic = quicKeys{} }
+
+// A keeper is what keeps bytes of the flow whose payload is looked at.
+type keeper interface {
+	slotOf(v *payload) *slot        // what is kept of the flow; nil if nothing is
+	takeSlot(v *payload) *slot      // empty room for it; nil if there is none
+	hostName(r *flow.Record) []byte // name of the server that the flow told, empty if it did not
 }
 
 // on reports whether either port is n. It may only make a strong pattern stronger; it decides nothing.
@@ -39,15 +71,14 @@ func (v *payload) fills(n int) bool {
 // memory returns four bytes that a dissector which answers weak finds again at the flow's next packet, zero at first. It returns nil while another
 // dissector holds them. A dissector gives them up when it answers no.
 func (v *payload) memory() *[4]byte {
-	s := &v.flow.L7
-	if s[1] != 0 && s[1] != v.row+1 || s[0]&hasName != 0 {
+	if v.holder != 0 && v.holder != v.row+1 {
 		return nil
 	}
-	return memory(s)
+	return v.notes
 }
 
 // scratch returns room for a host name, valid until the next packet.
-func (v *payload) scratch() []byte { return v.engine.host[:0] }
+func (v *payload) scratch() []byte { return v.worker.host[:0] }
 
 // An outcome is what a dissector makes of a payload.
 type outcome uint8
@@ -62,7 +93,7 @@ const (
 	final                  // it is
 )
 
-// An answer is an outcome with what goes into the verdict.
+// An answer is an outcome with what goes into the verdict. It has four fields because the compiler keeps no larger struct in registers.
 type answer struct {
 	outcome outcome
 	proto   protocol.ID // if another one than the dissector's own

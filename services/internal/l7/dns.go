@@ -260,7 +260,7 @@ func watchDNS(v *payload) {
 	if st != nameOK {
 		return
 	}
-	app := v.engine.owner(question.text)
+	app := v.worker.owner(question.text)
 	if app == 0 {
 		return
 	}

@@ -7,7 +7,6 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7/protocol"
-	"galvo/services/internal/l7/signature"
 	"galvo/services/internal/packet"
 )
 
@@ -35,25 +34,22 @@ func (c Config) withDefaults() Config {
 
 // An Engine recognises the flows of one worker.
 type Engine struct {
-	config   Config
-	store    store
-	expected expectTable
-	caller   caller
-	rows     *dispatch
-	quic     quicKeys                   // those that were used last
-	view     payload                    // of the packet that is being looked at
-	host     [protocol.MaxHost + 1]byte // scratch
-	low      [signature.Within]byte     // scratch
-	hello    [slotBytes]byte            // scratch
-	header   [2048]byte                 // scratch
-	plain    [2048]byte                 // scratch
+	config Config
+	store  store
+	worker worker
+	rows   *dispatch
+	view   payload      // of the packet that is being looked at
+	pieces [64]sipPiece // first fragments of datagrams, by flow and identification
 }
 
 // New returns an engine with the memory that c allows.
 func New(c Config) *Engine {
 	c = c.withDefaults()
 	part := c.Bytes / 16
-	return &Engine{config: c, store: newStore(c.Bytes - 2*part), expected: newExpectTable(part), caller: newCaller(c.Calls, part), rows: dispatchTable()}
+	e := &Engine{config: c, store: newStore(c.Bytes - 2*part), rows: dispatchTable()}
+	e.worker.hosts, e.worker.expected, e.worker.calls, e.worker.kept = c.Hosts, newExpectTable(part), newCaller(c.Calls, part), (*slots)(e)
+	e.view.worker = &e.worker
+	return e
 }
 
 // Begin starts a batch of at most 256 packets: names that were handed out before it may be used again.
@@ -64,7 +60,7 @@ func (e *Engine) Begin() { e.store.begin() }
 // which is valid for CallRoom packets.
 func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
 	v := e.inspect(inner, ref)
-	if ref.Flow != nil && (e.caller.now != nil || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.caller.calls.changes.Load() != 0) {
+	if ref.Flow != nil && (e.worker.calls.now != nil || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.worker.calls.calls.changes.Load() != 0) {
 		e.attach(inner, ref, v)
 	}
 	return v
@@ -96,6 +92,7 @@ func (e *Engine) inspect(inner *packet.Packet, ref *flow.Ref) Verdict {
 func (e *Engine) watch(p *packet.Packet, r *flow.Record, from flow.Endpoint) {
 	if data := p.L7(); hasPayload(p, data) {
 		v := e.show(p, r, from, data)
+		v.app = appOf(&r.L7)
 		watcherOf(protoOf(&r.L7))(v)
 	}
 }
@@ -183,15 +180,22 @@ func (e *Engine) exhausted(s *state) bool {
 	return int(s[6]) >= most || int(s[7]) >= most || int(s[8]) >= e.config.Packets || int(get16(s, 10)) >= e.config.PayloadBytes
 }
 
-// show makes a view of a packet's payload. It is valid until the next packet.
+// show makes a view of a packet's payload. It is valid until the next packet. The fields are written in place: a payload that is made apart is copied.
 func (e *Engine) show(p *packet.Packet, r *flow.Record, from flow.Endpoint, data []byte) *payload {
-	v := &e.view
-	*v = payload{
-		engine: e, flow: r, data: data, packet: data, dir: uint8(from), nth: r.L7[6+from], now: p.Time,
-		src: p.SrcPort, dst: p.DstPort, tcp: p.Layers&packet.TCP != 0, begun: r.L7[0]&sawSYN != 0,
-	}
+	v, s := &e.view, &r.L7
+	v.data, v.packet, v.flow, v.now = data, data, r, p.Time
 	v.wire = wirePayload(p)
 	v.cut = p.Layers&packet.Fragment != 0 || v.wire > len(data)
+	v.tcp, v.begun, v.joined, v.hidden = p.Layers&packet.TCP != 0, s[0]&sawSYN != 0, false, false
+	v.dir, v.nth = uint8(from), s[6+from]
+	v.src, v.dst, v.seq, v.base = p.SrcPort, p.DstPort, 0, 0
+	v.carrier, v.app, v.notes, v.holder = 0, 0, memory(s), s[1]
+	if s[0]&hasName != 0 {
+		v.holder = 255
+	}
+	if stateOf(s) == Partial {
+		v.carrier = protoOf(s)
+	}
 	if v.tcp && int(p.L4)+8 <= len(p.Data) {
 		v.seq = binary.BigEndian.Uint32(p.Data[p.L4+4:])
 		if p.TCPBits&2 != 0 {
@@ -210,7 +214,7 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 	if len(v.data) == 0 {
 		return
 	}
-	if stateOf(s) == Partial {
+	if v.carrier != 0 {
 		if sl := e.slotOf(v); sl == nil || sl.dir == v.dir {
 			v.row = s[1] - 1
 			e.conclude(v, dissectors[v.row].inspect(v))
@@ -219,6 +223,7 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 		e.ask(v)
 	}
 	if s[0]&watched != 0 {
+		v.app = appOf(s)
 		watcherOf(protoOf(s))(v)
 	}
 }
@@ -261,9 +266,9 @@ func (e *Engine) askAll(v *payload) (decided, keep bool) {
 		a := dissectors[v.row].inspect(v)
 		switch {
 		case (a.outcome == weak || a.outcome == half) && (s[1] == 0 || s[1] == v.row+1):
-			s[1] = v.row + 1
+			s[1], v.holder = v.row+1, v.row+1
 		case a.outcome == no && s[1] == v.row+1:
-			s[1], *memory(s) = 0, [4]byte{}
+			s[1], v.holder, *memory(s) = 0, 0, [4]byte{}
 		}
 		if e.conclude(v, a) {
 			return true, false
@@ -278,8 +283,11 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 	s := &v.flow.L7
 	switch a.outcome {
 	case carrier, partial, final:
-		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.owner(a.host)))
+		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.worker.owner(a.host)))
 		e.keepHost(s, a.host)
+		if v.hidden {
+			s[0] |= encryptedHello
+		}
 		if a.outcome == final {
 			e.settle(v.flow, Final)
 			return true
@@ -352,7 +360,7 @@ func (e *Engine) giveUp(r *flow.Record) {
 
 // byAddress returns the application that DNS answers said the server's address belongs to.
 func (e *Engine) byAddress(r *flow.Record) protocol.ID {
-	if x := e.expected.find(&r.Addr[r.Server()], 0, udp|tcp, r.Last); x != nil && x.kind == expectServer {
+	if x := e.worker.expected.find(&r.Addr[r.Server()], 0, udp|tcp, r.Last); x != nil && x.kind == expectServer {
 		return x.app
 	}
 	return 0
@@ -375,6 +383,7 @@ func (e *Engine) Abandon(r *flow.Record) Verdict {
 	s := &r.L7
 	e.releaseSlot(s, r.ID)
 	e.store.dropName(hostOf(s))
+	e.worker.forget()
 	*s = state{}
 	setState(s, Unknown)
 	s[0] |= settled
@@ -394,9 +403,6 @@ func (e *Engine) End(r *flow.Record) {
 func (e *Engine) HostName(r *flow.Record) []byte {
 	return e.store.nameAt(hostOf(&r.L7))
 }
-
-// owner returns the application that a server belongs to by its name, 0 if it is unknown.
-func (e *Engine) owner(name []byte) protocol.ID { return protocol.ID(e.config.Hosts.Find(name)) }
 
 // rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.
 func (e *Engine) rejoin(v *payload) {
@@ -447,6 +453,13 @@ func (e *Engine) releaseSlot(s *state, id uint64) {
 		put16(s, 12, 0)
 	}
 }
+
+// slots are the engine's slots for dissectors.
+type slots Engine
+
+func (e *slots) slotOf(v *payload) *slot        { return (*Engine)(e).slotOf(v) }
+func (e *slots) takeSlot(v *payload) *slot      { return (*Engine)(e).takeSlot(v) }
+func (e *slots) hostName(r *flow.Record) []byte { return (*Engine)(e).HostName(r) }
 
 // wirePayload returns the length of the payload on the wire; 0 if the headers do not say.
 func wirePayload(p *packet.Packet) int {

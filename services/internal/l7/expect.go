@@ -98,12 +98,12 @@ func (v *payload) expect(kind expectKind, addr []byte, port uint16, l4 transport
 	if copy(x.addr[:], addr); len(addr) < 4 || x.addr == [16]byte{} {
 		return
 	}
-	v.engine.expected.put(x)
+	v.worker.expected.put(x)
 }
 
 // expected returns what was announced about either endpoint of the payload's flow, with its port; nil if nothing was.
 func (v *payload) expected() *expectation {
-	t, r := &v.engine.expected, v.flow
+	t, r := &v.worker.expected, v.flow
 	if !t.used {
 		return nil
 	}

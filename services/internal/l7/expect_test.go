@@ -15,7 +15,7 @@ func TestExpectations(t *testing.T) {
 	}
 	l := newLab(Config{})
 	l.send(17, 1, 2, up("x"))
-	v := payload{engine: l.engine, flow: l.last, now: l.now}
+	v := payload{worker: &l.engine.worker, flow: l.last, now: l.now}
 	if v.expected() != nil {
 		t.Error("something was expected before anything was announced")
 	}
@@ -41,7 +41,7 @@ func TestExpectations(t *testing.T) {
 		t.Errorf("expected %+v after its time", x)
 	}
 	v.now = l.now
-	table := &l.engine.expected
+	table := &l.engine.worker.expected
 	for i := range 10 * len(table.sets) * expectWays { // the latest that was announced is there whatever came before
 		addr := binary.BigEndian.AppendUint32(nil, uint32(i+1))
 		v.now++

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"cmp"
 	"testing"
 
 	"galvo/services/internal/l7/protocol"
@@ -24,7 +25,7 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 		}
 		for _, port := range append(ports, 9999) {
 			l.forget()
-			v := payload{engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
+			v := payload{worker: &l.engine.worker, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
 			for range 2 { // the second time it meets what it left in its memory
 				a := inspect(&v)
 				if len(a.host) > protocol.MaxHost {
@@ -104,7 +105,7 @@ func FuzzDissectors(f *testing.F) {
 			}
 			l.forget()
 			v := payload{
-				engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: l4 == tcp, nth: nth, dst: port, begun: nth%2 == 1, now: l.now,
+				worker: &l.engine.worker, flow: l.last, data: data, packet: data, cut: cut, tcp: l4 == tcp, nth: nth, dst: port, begun: nth%2 == 1, now: l.now,
 				row: uint8(int(row) % len(dissectors)),
 			}
 			for range 2 {
@@ -114,6 +115,7 @@ func FuzzDissectors(f *testing.F) {
 				}
 				if a.outcome >= carrier {
 					setState(&l.last.L7, Partial)
+					v.carrier = cmp.Or(a.proto, d.proto, protocol.TLS)
 				}
 			}
 			w := &watchers[int(nth)%len(watchers)]
@@ -129,7 +131,7 @@ func FuzzCertificate(f *testing.F) {
 	l := newLab(Config{})
 	l.send(6, 1, 2, up("x"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v := payload{engine: l.engine, flow: l.last, data: data, packet: data, tcp: true}
+		v := payload{worker: &l.engine.worker, flow: l.last, data: data, packet: data, tcp: true}
 		for n := range min(len(data), 600) {
 			certificateApp(&v, data[:n])
 		}

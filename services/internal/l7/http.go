@@ -18,7 +18,7 @@ func inspectHTTP(v *payload) answer {
 		}
 		return answer{}
 	}
-	if v.begun && v.nth > 2 && !v.joined && stateOf(&v.flow.L7) != Partial {
+	if v.begun && v.nth > 2 && !v.joined && v.carrier == 0 {
 		return answer{} // a line like a request in the middle of something else
 	}
 	if !whole {

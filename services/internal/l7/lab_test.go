@@ -223,7 +223,7 @@ func (l *lab) again(b *testing.B, ref *flow.Ref, restore func()) {
 	start := now()
 	for b.Loop() {
 		restore()
-		l.engine.quic = quicKeys{}
+		l.engine.worker.forget()
 		l.engine.Inspect(&l.pkt, &l.pkt, ref)
 	}
 	b.ReportMetric(float64(now()-start)/float64(b.N), "cpu-ns/op")

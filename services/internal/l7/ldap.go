@@ -4,7 +4,7 @@ package l7
 // (section 4.14).
 func inspectLDAP(v *payload) answer {
 	b := v.data
-	if stateOf(&v.flow.L7) == Partial {
+	if v.carrier != 0 {
 		return inspectCarried(v)
 	}
 	if b[0] != 0x30 {

@@ -75,14 +75,14 @@ func inspectQUIC(v *payload) answer {
 	if reserved(h.version) && b[0]&0x40 != 0 && len(b) >= 1200 && len(h.dcid) >= 8 {
 		return answer{outcome: carrier} // asks for the versions that the server knows
 	}
-	if ver == nil || ver.gquic && b[0]&0x40 == 0 || !ver.gquic && b[0]&0x40 == 0 && stateOf(&v.flow.L7) != Partial {
+	if ver == nil || ver.gquic && b[0]&0x40 == 0 || !ver.gquic && b[0]&0x40 == 0 && v.carrier == 0 {
 		return answer{}
 	}
 	if ver.salt == "none" {
 		return answer{outcome: final, host: chloName(v.scratch(), b)}
 	}
 	if b[0]>>4&3 != ver.initial {
-		if stateOf(&v.flow.L7) == Partial || b[0]>>4&3 == (ver.initial+1)&3 {
+		if v.carrier != 0 || b[0]>>4&3 == (ver.initial+1)&3 {
 			return answer{outcome: partial} // 0-RTT: the Initial may be late
 		}
 		return answer{outcome: final}
@@ -157,8 +157,8 @@ const maxInitials = 2
 
 // openInitials opens the Initial packets of a datagram and collects their CRYPTO frames until the ClientHello has come.
 func openInitials(v *payload, ver *quicVersion) answer {
-	e, b := v.engine, v.data
-	sl := e.slotOf(v)
+	w, b := v.worker, v.data
+	sl := w.kept.slotOf(v)
 	var dcid []byte
 	for i := range maxInitials {
 		h, ok := readLongHeader(b)
@@ -175,7 +175,7 @@ func openInitials(v *payload, ver *quicVersion) answer {
 		if salt == "" {
 			salt = mvfstSalts[(v.nth-1)&1]
 		}
-		plain := e.decrypt(&p, salt)
+		plain := w.decrypt(&p, salt)
 		if plain == nil && ver.salt == "" && v.nth < 2*uint8(len(mvfstSalts)) && sl == nil {
 			return answer{outcome: partial}
 		}
@@ -186,7 +186,7 @@ func openInitials(v *payload, ver *quicVersion) answer {
 			return answer{outcome: final, host: chloName(v.scratch(), plain)}
 		}
 		if sl == nil {
-			if sl = e.takeSlot(v); sl == nil {
+			if sl = w.kept.takeSlot(v); sl == nil {
 				return answer{outcome: final}
 			}
 			sl.dir = v.dir
@@ -337,8 +337,8 @@ type quicKeys struct {
 }
 
 // keys derives the client's keys (RFC 9001 section 5.2) up to that of header protection, unless they are those of the last time; nil if that cannot be.
-func (e *Engine) keys(p *initial, salt string) *quicKeys {
-	k := &e.quic
+func (w *worker) keys(p *initial, salt string) *quicKeys {
+	k := &w.quic
 	if k.header != nil && k.salt == salt && string(k.dcid[:k.n]) == string(p.dcid) {
 		return k
 	}
@@ -374,17 +374,17 @@ func (k *quicKeys) open(labels string) bool {
 
 // decrypt removes header protection (RFC 9001 section 5.4) and opens the packet (5.3); nil if it is not the client's. The result is valid until the next packet. Keys
 // are derived once a datagram: an attacker may make packets that seem to fit any of them, and finding out costs 2 us each.
-func (e *Engine) decrypt(p *initial, salt string) []byte {
-	if p.number+20 > len(p.b) || p.number+4 > len(e.header) || len(p.b) > len(e.plain) {
+func (w *worker) decrypt(p *initial, salt string) []byte {
+	if p.number+20 > len(p.b) || p.number+4 > len(w.header) || len(p.b) > len(w.plain) {
 		return nil
 	}
-	k := e.keys(p, salt)
+	k := w.keys(p, salt)
 	if k == nil {
 		return nil
 	}
 	var m [16]byte
 	k.header.Encrypt(m[:], p.b[p.number+4:p.number+20])
-	header := e.header[:copy(e.header[:], p.b[:p.number+4])]
+	header := w.header[:copy(w.header[:], p.b[:p.number+4])]
 	header[0] ^= m[0] & 15
 	if header[0]&0x0c != 0 || !k.open(p.ver.labels) {
 		return nil // other keys: these bits are 0
@@ -396,7 +396,7 @@ func (e *Engine) decrypt(p *initial, salt string) []byte {
 		header[p.number+i] ^= m[1+i]
 		iv[12-n+i] ^= header[p.number+i]
 	}
-	plain, err := k.packet.Open(e.plain[:0], iv[:], p.b[p.number+n:], header)
+	plain, err := k.packet.Open(w.plain[:0], iv[:], p.b[p.number+n:], header)
 	if err != nil {
 		return nil
 	}

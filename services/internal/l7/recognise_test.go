@@ -416,7 +416,7 @@ func (l *lab) seemsToFit(packet string, version uint32, id, salt string) bool {
 	}
 	number, _, _, _ := initialBody([]byte(packet), h.end)
 	var m [16]byte
-	l.engine.keys(&initial{ver: quicVersionOf(version), dcid: []byte(id)}, salt).header.Encrypt(m[:], []byte(packet[number+4:number+20]))
+	l.engine.worker.keys(&initial{ver: quicVersionOf(version), dcid: []byte(id)}, salt).header.Encrypt(m[:], []byte(packet[number+4:number+20]))
 	return (packet[0]^m[0])&0x0c == 0
 }
 

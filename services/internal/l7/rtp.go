@@ -33,7 +33,7 @@ func (v *payload) announcedRTP() (app protocol.ID, ok bool) {
 	if x := v.expected(); x != nil && x.kind == expectHint && x.proto == protocol.RTP {
 		return x.app, true
 	}
-	calls, r := v.engine.caller.calls, v.flow
+	calls, r := v.worker.calls.calls, v.flow
 	if calls.changes.Load() == 0 || v.tcp {
 		return 0, false
 	}

@@ -164,7 +164,7 @@ func (r *sdpReader) announce(c *medium, m *sipSpan, v *payload) {
 	r.told++
 	var ids [8]uint64
 	copy(ids[:], m.ids[:])
-	v.engine.caller.calls.add(c, &ids, v.now)
+	v.worker.calls.calls.add(c, &ids, v.now)
 }
 
 // addressBytes returns the bytes of an address that is kept in 16.

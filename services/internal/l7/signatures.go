@@ -7,11 +7,11 @@ import (
 
 // inspectSignatures asks the rows of the signature table that the first byte admits.
 func inspectSignatures(v *payload) answer {
-	if stateOf(&v.flow.L7) == Partial {
+	if v.carrier != 0 {
 		return inspectCarried(v)
 	}
 	t := protocol.Signatures()
-	seen := signature.View{Data: v.data, Wire: v.wire, Cut: v.cut, Src: v.src, Dst: v.dst, Room: &v.engine.low}
+	seen := signature.View{Data: v.data, Wire: v.wire, Cut: v.cut, Src: v.src, Dst: v.dst, Room: &v.worker.low}
 	one := false // direction has what the other one must have too
 	guards := t.Asked(v.tcp, v.data[0])
 	for i := range guards {
@@ -72,13 +72,13 @@ func inspectCarried(v *payload) answer {
 	switch b := v.data[0]; {
 	case b == tlsHandshake:
 		inner = inspectTLS(v)
-	case protoOf(&v.flow.L7) == protocol.SOCKS && b >= 'A' && b <= 'Z':
+	case v.carrier == protocol.SOCKS && b >= 'A' && b <= 'Z':
 		inner, app = inspectHTTP(v), protocol.HTTP
 	}
 	if inner.outcome < carrier {
 		return answer{outcome: weak}
 	}
-	proto := protoOf(&v.flow.L7)
+	proto := v.carrier
 	if s := secured(proto); s != 0 && app == protocol.TLS {
 		return answer{outcome: inner.outcome, proto: s, app: inner.app, host: inner.host}
 	}

@@ -244,7 +244,7 @@ func (s *sipStream) identify(value []byte, to *callSink) {
 // body goes on behind the header.
 func (s *sipStream) body(to *callSink) {
 	if s.touch(to); s.bye && s.now.ids[0] != 0 {
-		to.view.engine.caller.calls.end(s.now.ids[0], to.view.now)
+		to.view.worker.calls.calls.end(s.now.ids[0], to.view.now)
 	}
 	s.phase, s.left = inBody, s.length
 	if s.length < 0 {
@@ -406,7 +406,7 @@ func sipMay(b []byte) bool {
 
 // watchSIP follows the messages of a flow of SIP, and notes which calls a packet belongs to.
 func watchSIP(v *payload) {
-	c := &v.engine.caller
+	c := &v.worker.calls
 	to := callSink{c.take(), v}
 	if !v.tcp {
 		s := &c.message

@@ -17,7 +17,7 @@ func inspectSkype(v *payload) answer {
 		return answer{}
 	}
 	kind := b[2] & 0x8f
-	if kind != 2 && v.flow.L7[1] == 0 {
+	if kind != 2 && v.holder == 0 {
 		return answer{} // nobody remembers anything of this flow
 	}
 	m := v.memory()

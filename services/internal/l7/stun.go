@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"galvo/services/internal/flow"
 	"galvo/services/internal/l7/protocol"
 )
 
@@ -12,7 +13,7 @@ import (
 // whose it is. What comes on the same flow may be RTP or DTLS: then the flow carries that.
 func inspectSTUN(v *payload) answer {
 	b := v.data
-	partly := stateOf(&v.flow.L7) == Partial
+	partly := v.carrier != 0
 	if v.tcp && len(b) >= 22 && int(binary.BigEndian.Uint16(b)) >= 20 && binary.BigEndian.Uint32(b[6:]) == stunCookie {
 		b = b[2:] // RFC 4571 framing, as ICE over TCP has it
 	}
@@ -60,7 +61,7 @@ const callLife = 2 * time.Minute
 func announceCall(v *payload, app protocol.ID) {
 	client := 1 - v.flow.Server()
 	n := 4
-	if v.flow.Flags&1 != 0 {
+	if v.flow.Flags&flow.V6 != 0 {
 		n = 16
 	}
 	v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, protocol.STUN, app, [2]byte{}, callLife)
@@ -69,7 +70,7 @@ func announceCall(v *payload, app protocol.ID) {
 // watchSTUN notes the peers that the messages of an application's flow name: from the client to them the same call may go on without the server.
 func watchSTUN(v *payload) {
 	b := v.packet
-	app := appOf(&v.flow.L7)
+	app := v.app
 	if app == 0 || len(b) < 20 || binary.BigEndian.Uint32(b[4:]) != stunCookie || !isSTUN(v, b) {
 		return
 	}
@@ -120,7 +121,7 @@ func readSTUN(v *payload, b []byte) (a answer) {
 			}
 			if a.host == nil && len(name) > 0 && hostLabel(name) {
 				a.host = lowerName(v.scratch(), name)
-				a.app = callOf(v.engine.owner(a.host))
+				a.app = callOf(v.worker.owner(a.host))
 			}
 		case stunWhatsApp, stunWhatsApp + 1, stunWhatsApp + 2, stunWhatsApp + 3:
 			a.app = protocol.WhatsAppCall

@@ -106,7 +106,7 @@ func inspectHandshake(v *payload, b []byte, n int) answer {
 
 // inspectSplitHello judges a ClientHello of whose first bytes the first record has fewer than the four that tell its length.
 func inspectSplitHello(v *payload, b []byte, n int) answer {
-	h := joinRecords(b, v.engine.hello[:0])
+	h := joinRecords(b, v.worker.hello[:0])
 	if len(h) < 6 {
 		if v.begun && !v.cut && len(b) < 64 {
 			return answer{outcome: more}
@@ -125,7 +125,7 @@ func inspectClientHello(v *payload, b []byte, n, body int) answer {
 	if n >= 9+body {
 		b = b[9:min(len(b), 9+body)]
 	} else {
-		b = joinRecords(b, v.engine.hello[:0])
+		b = joinRecords(b, v.worker.hello[:0])
 		if len(b) < 4 {
 			return answer{outcome: partial}
 		}
@@ -141,12 +141,10 @@ func inspectClientHello(v *payload, b []byte, n, body int) answer {
 
 // helloAnswer says what a ClientHello tells. Without a name the server's certificate may tell more.
 func helloAnswer(v *payload, h *hello) answer {
-	if h.ech {
-		v.flow.L7[0] |= encryptedHello
-	}
+	v.hidden = v.hidden || h.ech
 	a := answer{outcome: final, app: alpnApp(h.alpn), host: lowerName(v.scratch(), h.name)}
 	if a.app == 0 && len(a.host) > 0 {
-		a.app = v.engine.owner(a.host)
+		a.app = v.worker.owner(a.host)
 	}
 	if (h.name == nil || isAddress(h.name) || torName(h.name, ".com")) && a.app == 0 && h.ok && v.tcp {
 		a.outcome = carrier
