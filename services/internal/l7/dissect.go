@@ -2,6 +2,7 @@ package l7
 
 import (
 	"sync"
+	"time"
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7/protocol"
@@ -79,6 +80,30 @@ func (v *payload) memory() *[4]byte {
 
 // scratch returns room for a host name, valid until the next packet.
 func (v *payload) scratch() []byte { return v.worker.host[:0] }
+
+// expect announces that a flow to or from an endpoint of UDP will carry proto, from now on for so long, or is of app.
+func (v *payload) expect(kind expectKind, addr []byte, port uint16, proto, app protocol.ID, life time.Duration) {
+	v.worker.expected.announce(addr, expectation{port: port, l4: udp, kind: kind, proto: proto, app: app, until: v.now + int64(life)})
+}
+
+// expected returns what was announced about either endpoint of the payload's flow, with its port; nil if nothing was.
+func (v *payload) expected() *expectation {
+	t, r := &v.worker.expected, v.flow
+	if t.empty() {
+		return nil
+	}
+	l4 := udp
+	if v.tcp {
+		l4 = tcp
+	}
+	server := r.Server()
+	for _, side := range [2]flow.Endpoint{server, 1 - server} {
+		if x := t.find(&r.Addr[side], r.Port[side], l4, v.now); x != nil {
+			return x
+		}
+	}
+	return nil
+}
 
 // An outcome is what a dissector makes of a payload.
 type outcome uint8
@@ -161,12 +186,3 @@ var dispatchTable = sync.OnceValue(func() *dispatch {
 	}
 	return &d
 })
-
-func containsByte(s string, b byte) bool {
-	for i := range len(s) {
-		if s[i] == b {
-			return true
-		}
-	}
-	return false
-}

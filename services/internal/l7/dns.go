@@ -215,13 +215,6 @@ func appendLabel(text, label []byte) []byte {
 	return text
 }
 
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		return c + 'a' - 'A'
-	}
-	return c
-}
-
 func hostLabel(label []byte) bool {
 	for _, c := range label {
 		if c <= ' ' || c >= 0x7f {
@@ -276,7 +269,7 @@ func watchDNS(v *payload) {
 			return
 		}
 		if kind == 1 && n == 4 || kind == 28 && n == 16 {
-			v.expect(expectServer, b[next+10:at], 0, udp|tcp, 0, app, [2]byte{}, dnsLife)
+			v.worker.expected.announce(b[next+10:at], expectation{l4: udp | tcp, kind: expectServer, app: app, until: v.now + int64(dnsLife)})
 		}
 	}
 }

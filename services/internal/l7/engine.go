@@ -37,6 +37,7 @@ type Engine struct {
 	config Config
 	store  store
 	worker worker
+	calls  *Calls // what the workers of a source share about calls
 	rows   *dispatch
 	view   payload      // of the packet that is being looked at
 	pieces [64]sipPiece // first fragments of datagrams, by flow and identification
@@ -47,7 +48,10 @@ func New(c Config) *Engine {
 	c = c.withDefaults()
 	part := c.Bytes / 16
 	e := &Engine{config: c, store: newStore(c.Bytes - 2*part), rows: dispatchTable()}
-	e.worker.hosts, e.worker.expected, e.worker.calls, e.worker.kept = c.Hosts, newExpectTable(part), newCaller(c.Calls, part), (*slots)(e)
+	w := &e.worker
+	w.hosts, w.expected, w.kept = c.Hosts, newExpectTable(part), (*slots)(e)
+	w.calls = newCaller(c.Calls, &w.expected, part)
+	e.calls = w.calls.calls
 	e.view.worker = &e.worker
 	return e
 }
@@ -60,7 +64,7 @@ func (e *Engine) Begin() { e.store.begin() }
 // which is valid for CallRoom packets.
 func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
 	v := e.inspect(inner, ref)
-	if ref.Flow != nil && (e.worker.calls.now != nil || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.worker.calls.calls.changes.Load() != 0) {
+	if ref.Flow != nil && (e.worker.calls.followed() || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.calls.changes.Load() != 0) {
 		e.attach(inner, ref, v)
 	}
 	return v
@@ -112,7 +116,7 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 	switch r.Proto {
 	case protoTCP, protoUDP:
 	case protoSCTP:
-		if e.openSCTP(p, r); s[0]&settled == 0 && e.exhausted(s) {
+		if e.bySCTP(p, r); s[0]&settled == 0 && e.exhausted(s) {
 			e.giveUp(r)
 		}
 		return verdict(s)
@@ -145,7 +149,7 @@ func (e *Engine) open(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verd
 
 // byProtocol names a flow that is neither TCP nor UDP by the packet's IP protocol number and, where there is something to look at, by what follows.
 func (e *Engine) byProtocol(p *packet.Packet, r *flow.Record) {
-	id := named(byIPProtocol, uint64(r.Proto))
+	id := byIP(r.Proto)
 	if id == 0 {
 		e.settle(r, Unknown)
 		return
@@ -157,10 +161,24 @@ func (e *Engine) byProtocol(p *packet.Packet, r *flow.Record) {
 	e.settle(r, Final)
 }
 
+// bySCTP names an association, and what it carries as soon as a packet says so.
+func (e *Engine) bySCTP(p *packet.Packet, r *flow.Record) {
+	s := &r.L7
+	if stateOf(s) == Pending {
+		e.name(r, protocol.SCTP, 0)
+		setState(s, Partial)
+	}
+	if id := sctpCarried(p); id != 0 {
+		e.name(r, protocol.SCTP, id)
+		e.settle(r, Final)
+	}
+}
+
 // The IP protocols whose payload is looked at.
 const (
-	protoTCP = 6
-	protoUDP = 17
+	protoTCP  = 6
+	protoUDP  = 17
+	protoSCTP = 132
 )
 
 // inTime notes the first packet with payload, and reports whether now is within the window after it.

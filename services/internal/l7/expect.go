@@ -2,9 +2,7 @@ package l7
 
 import (
 	"encoding/binary"
-	"time"
 
-	"galvo/services/internal/flow"
 	"galvo/services/internal/l7/protocol"
 )
 
@@ -91,31 +89,13 @@ func (t *expectTable) find(addr *[16]byte, port uint16, l4 transport, now int64)
 	return nil
 }
 
-// expect announces that a flow to or from an endpoint will carry proto, from now on for so long. addr is an IPv4 or IPv6 address, or a MAC address.
-// Dissectors and watchers call it; what is not an address is left out.
-func (v *payload) expect(kind expectKind, addr []byte, port uint16, l4 transport, proto, app protocol.ID, detail [2]byte, life time.Duration) {
-	x := expectation{port: port, l4: l4, kind: kind, detail: detail, proto: proto, app: app, until: v.now + int64(life)}
+// announce remembers x about an address, of IPv4 or IPv6, or of a MAC; x.until says for how long. What is not an address is left out.
+func (t *expectTable) announce(addr []byte, x expectation) {
 	if copy(x.addr[:], addr); len(addr) < 4 || x.addr == [16]byte{} {
 		return
 	}
-	v.worker.expected.put(x)
+	t.put(x)
 }
 
-// expected returns what was announced about either endpoint of the payload's flow, with its port; nil if nothing was.
-func (v *payload) expected() *expectation {
-	t, r := &v.worker.expected, v.flow
-	if !t.used {
-		return nil
-	}
-	l4 := udp
-	if v.tcp {
-		l4 = tcp
-	}
-	server := r.Server()
-	for _, side := range [2]flow.Endpoint{server, 1 - server} {
-		if x := t.find(&r.Addr[side], r.Port[side], l4, v.now); x != nil {
-			return x
-		}
-	}
-	return nil
-}
+// empty reports whether nothing was ever announced.
+func (t *expectTable) empty() bool { return !t.used }

@@ -20,7 +20,7 @@ func TestExpectations(t *testing.T) {
 		t.Error("something was expected before anything was announced")
 	}
 	announce := func(addr []byte, port uint16, life time.Duration) {
-		v.expect(expectFlow, addr, port, udp, protocol.RTP, 0, [2]byte{8, 0}, life)
+		l.engine.worker.expected.announce(addr, expectation{port: port, l4: udp, kind: expectFlow, proto: protocol.RTP, detail: [2]byte{8}, until: v.now + int64(life)})
 	}
 	announce([]byte{10, 0, 0, 2}, 3, time.Minute)
 	announce([]byte{10, 0, 0, 9}, 2, time.Minute)

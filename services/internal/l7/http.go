@@ -106,46 +106,9 @@ func token(b []byte) int {
 	return len(b)
 }
 
-// cutLine splits b behind its first line, whose end (LF or CR LF) it drops. whole is false if the end has not come: then line is all of b.
-func cutLine(b []byte) (line, rest []byte, whole bool) {
-	i := bytes.IndexByte(b, '\n')
-	if i < 0 {
-		return b, nil, false
-	}
-	line = b[:i]
-	if i > 0 && line[i-1] == '\r' {
-		line = line[:i-1]
-	}
-	return line, b[i+1:], true
-}
-
 func unlessWhole(whole bool) answer {
 	if whole {
 		return answer{}
 	}
 	return answer{outcome: more}
-}
-
-func hasPrefix(b []byte, s string) bool { return len(b) >= len(s) && string(b[:len(s)]) == s }
-
-func digits(b []byte) bool {
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return len(b) > 0
-}
-
-// equalFold compares b with s, which is in lower case.
-func equalFold(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i := range b {
-		if lower(b[i]) != s[i] {
-			return false
-		}
-	}
-	return true
 }

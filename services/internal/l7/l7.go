@@ -66,6 +66,11 @@ func (v Verdict) Is(id protocol.ID) bool {
 	return id != 0 && (protocol.Belongs(v.Proto, id) || protocol.Belongs(v.App, id) || protocol.Carrier(v.Proto) == id)
 }
 
+// MayBecome reports whether a verdict that is Partial, and does not name id, may still come to name it. A filter must not decide about id until then.
+func (v Verdict) MayBecome(id protocol.ID) bool {
+	return v.State == Partial && v.App == 0 && id != 0 && MayFollow(v.Proto, id)
+}
+
 // Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then
 // on; and DNS that asks for DNSCrypt's certificates is the beginning of DNSCrypt.
 func (v Verdict) Listed() (carrier, app protocol.ID) {

@@ -7,27 +7,23 @@ import (
 	"galvo/services/internal/l7/protocol"
 )
 
-// MayBecome reports whether a verdict that is Partial, and does not name id, may still come to name it: a stream of TLS may turn out to be an application's, one
-// of SMTP may go on as TLS. A filter must not decide about id until then.
-func (v Verdict) MayBecome(id protocol.ID) bool {
-	if v.State != Partial || v.App != 0 || id == 0 {
-		return false
-	}
+// MayFollow reports whether what a carrier's later packets tell may be id: a stream of TLS may turn out to be an application's, one of SMTP may go on as TLS.
+func MayFollow(carrier, id protocol.ID) bool {
 	r := refinements()
 	named := int(id) < len(r.named) && r.named[id]
-	switch v.Proto {
+	switch carrier {
 	case protocol.TLS, protocol.QUIC, protocol.HTTP, protocol.DTLS:
 		return named
 	case protocol.STUN:
 		return named || id == protocol.RTP || id == protocol.DTLS
 	}
-	if !r.carries[v.Proto] {
+	if !r.carries[carrier] {
 		return false
 	}
-	return named || id == protocol.TLS || id == protocol.HTTP && v.Proto == protocol.SOCKS || id == secured(v.Proto)
+	return named || id == protocol.TLS || id == protocol.HTTP && carrier == protocol.SOCKS || id == secured(carrier)
 }
 
-// refinement is what verdicts may turn into.
+// A refinement is what may follow.
 type refinement struct {
 	named   []bool               // by ID: a name of a server, a certificate or an offer may tell it, or a member of its family
 	carries map[protocol.ID]bool // TLS may follow in the same stream

@@ -3,14 +3,12 @@ package l7
 import (
 	"encoding/binary"
 
-	"galvo/services/internal/flow"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
 // The parts of SCTP (RFC 9260).
 const (
-	protoSCTP     = 132
 	sctpHeader    = 12
 	sctpData      = 0
 	sctpDataHead  = 16
@@ -18,38 +16,32 @@ const (
 	sctpIDataHead = 20
 )
 
-// openSCTP names an association by the payload protocol identifier of the first chunk of data that has one; a zero says nothing, and the payload is
-// looked at.
-func (e *Engine) openSCTP(p *packet.Packet, r *flow.Record) {
-	s := &r.L7
-	if stateOf(s) == Pending {
-		e.name(r, protocol.SCTP, 0)
-		setState(s, Partial)
-	}
+// sctpCarried names what a packet of SCTP carries, by the payload protocol identifier of the first chunk of data that has one; a zero says nothing, and the payload is
+// looked at. It is 0 if nothing says.
+func sctpCarried(p *packet.Packet) protocol.ID {
 	if p.Layers&(packet.SCTP|packet.LaterFragment) != packet.SCTP {
-		return
+		return 0
 	}
 	from, to := int(p.L4)+sctpHeader, min(int(p.End), len(p.Data))
 	for range 16 {
 		if from+4 > to {
-			return
+			return 0
 		}
 		chunk := p.Data[from:to]
 		size := int(binary.BigEndian.Uint16(chunk[2:]))
 		if size < 4 {
-			return
+			return 0
 		}
-		if id := sctpUser(chunk[:min(size, len(chunk))], r); id != 0 {
-			e.name(r, protocol.SCTP, id)
-			e.settle(r, Final)
-			return
+		if id := sctpUser(chunk[:min(size, len(chunk))], p.SrcPort, p.DstPort); id != 0 {
+			return id
 		}
 		from += (size + 3) &^ 3
 	}
+	return 0
 }
 
 // sctpUser names what a chunk carries, 0 if it has no data or none that is known.
-func sctpUser(chunk []byte, r *flow.Record) protocol.ID {
+func sctpUser(chunk []byte, src, dst uint16) protocol.ID {
 	head := 0
 	switch {
 	case chunk[0] == sctpData && len(chunk) > sctpDataHead:
@@ -64,7 +56,7 @@ func sctpUser(chunk []byte, r *flow.Record) protocol.ID {
 		return named(byPPID, uint64(ppid))
 	}
 	for _, p := range sctpPorts {
-		if (r.Port[0] == p.port || r.Port[1] == p.port) && p.holds(data) {
+		if (src == p.port || dst == p.port) && p.holds(data) {
 			return named(byPPID, p.ppid)
 		}
 	}

@@ -25,7 +25,7 @@ type sdpReader struct {
 const sdpLife = time.Hour
 
 // take reads a line: a letter, an equals sign, the value. m names the call.
-func (r *sdpReader) take(line []byte, m *sipSpan, v *payload) {
+func (r *sdpReader) take(line []byte, m *sipSpan, to *callSink) {
 	if len(line) < 3 || line[1] != '=' {
 		return
 	}
@@ -38,10 +38,10 @@ func (r *sdpReader) take(line []byte, m *sipSpan, v *payload) {
 			}
 		}
 	case 'm':
-		r.finish(m, v)
+		r.finish(m, to)
 		r.open(value)
 	case 'a':
-		r.attribute(value, m, v)
+		r.attribute(value, m, to)
 	}
 }
 
@@ -72,7 +72,7 @@ var (
 )
 
 // attribute reads an attribute of the media: names of payload types, RTCP's endpoint, and the endpoints that ICE offers (RFC 8839).
-func (r *sdpReader) attribute(value []byte, m *sipSpan, v *payload) {
+func (r *sdpReader) attribute(value []byte, m *sipSpan, to *callSink) {
 	name, rest, _ := bytes.Cut(value, colon)
 	switch string(name) {
 	case "rtpmap":
@@ -94,12 +94,12 @@ func (r *sdpReader) attribute(value []byte, m *sipSpan, v *payload) {
 	case "rtcp-mux":
 		r.shared = true
 	case "candidate":
-		r.candidate(rest, m, v)
+		r.candidate(rest, m, to)
 	}
 }
 
 // candidate announces an endpoint that ICE offers: foundation, component, transport, priority, address, port.
-func (r *sdpReader) candidate(b []byte, m *sipSpan, v *payload) {
+func (r *sdpReader) candidate(b []byte, m *sipSpan, to *callSink) {
 	var field [6][]byte
 	for i := range field {
 		field[i], b = word(b)
@@ -109,12 +109,12 @@ func (r *sdpReader) candidate(b []byte, m *sipSpan, v *payload) {
 	if ok && good && r.inMedia && hasFold(field[2], "udp") {
 		c := r.media
 		c.addr, c.port = a, uint16(port)
-		r.announce(&c, m, v)
+		r.announce(&c, m, to)
 	}
 }
 
 // finish announces the endpoints of the media that was being read.
-func (r *sdpReader) finish(m *sipSpan, v *payload) {
+func (r *sdpReader) finish(m *sipSpan, to *callSink) {
 	port, control := r.media.port, r.control
 	if port == 0 || r.media.addr == [16]byte{} { // refused, or on hold as RFC 2543 had it
 		return
@@ -122,13 +122,13 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 	for i := 0; i < r.count && r.told < maxEndpoints; i++ {
 		c := r.media
 		c.use = r.use()
-		r.announce(&c, m, v)
+		r.announce(&c, m, to)
 		if r.rtp {
 			app := protocol.ID(0)
 			if r.secure {
 				app = protocol.SRTP
 			}
-			v.expect(expectHint, addressBytes(&r.media.addr), r.media.port, udp, protocol.RTP, app, [2]byte{}, sdpLife)
+			to.expected.announce(addressBytes(&r.media.addr), expectation{port: r.media.port, l4: udp, kind: expectHint, proto: protocol.RTP, app: app, until: to.now + int64(sdpLife)})
 			if !r.shared || r.control != 0 {
 				c := r.media
 				if c.port++; control != 0 {
@@ -137,7 +137,7 @@ func (r *sdpReader) finish(m *sipSpan, v *payload) {
 				if r.apart != [16]byte{} {
 					c.addr = r.apart
 				}
-				r.announce(&c, m, v)
+				r.announce(&c, m, to)
 			}
 		}
 		r.media.port += 2
@@ -157,14 +157,14 @@ func (r *sdpReader) use() mediaUse {
 }
 
 // announce notes an endpoint of the call.
-func (r *sdpReader) announce(c *medium, m *sipSpan, v *payload) {
+func (r *sdpReader) announce(c *medium, m *sipSpan, to *callSink) {
 	if c.port == 0 || m.ids[0] == 0 || c.addr == [16]byte{} || r.told == maxEndpoints {
 		return
 	}
 	r.told++
 	var ids [8]uint64
 	copy(ids[:], m.ids[:])
-	v.worker.calls.calls.add(c, &ids, v.now)
+	to.calls.add(c, &ids, to.now)
 }
 
 // addressBytes returns the bytes of an address that is kept in 16.

@@ -40,15 +40,20 @@ func inspectSIP(v *payload) answer {
 
 // sipMore waits for the rest of a line that may become the first one of a message.
 func sipMore(v *payload, whole bool) answer {
-	if whole || !v.tcp || !sipMay(v.data) {
+	if whole || !v.tcp || !mayBegin(v.data) {
 		return answer{}
 	}
 	return answer{outcome: more}
 }
 
-// sipTarget reports whether b begins with a URI that requests go to.
-func sipTarget(b []byte) bool {
-	return hasFold(b, "sip:") || hasFold(b, "sips:") || hasFold(b, "tel:") || hasFold(b, "urn:")
+// watchSIP follows the messages of a flow of SIP, and notes which calls a packet belongs to.
+func watchSIP(v *payload) {
+	c := &v.worker.calls
+	switch {
+	case !v.tcp:
+		c.datagram(v.dir, v.packet, v.now)
+	case v.joined && c.first(v.flow.ID, v.dir, v.base, v.data, v.now): // packets before this one wait for the first message
+	default:
+		c.segment(v.flow.ID, v.dir, v.seq, v.packet, v.now)
+	}
 }
-
-func hasFold(b []byte, s string) bool { return len(b) >= len(s) && equalFold(b[:len(s)], s) }

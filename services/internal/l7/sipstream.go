@@ -60,10 +60,13 @@ const (
 	maxEndpoints = 20
 )
 
-// A callSink is where a stream writes what it finds: what is known about the packet, and media.
+// A callSink is where a stream writes what it finds in a packet: what is known about the packet, and media.
 type callSink struct {
-	call *flow.Call
-	view *payload
+	call     *flow.Call
+	calls    *Calls
+	expected *expectTable
+	now      int64 // ns since the epoch, of the packet
+	datagram bool
 }
 
 // read takes the bytes of a packet that go on where the stream is.
@@ -244,12 +247,12 @@ func (s *sipStream) identify(value []byte, to *callSink) {
 // body goes on behind the header.
 func (s *sipStream) body(to *callSink) {
 	if s.touch(to); s.bye && s.now.ids[0] != 0 {
-		to.view.worker.calls.calls.end(s.now.ids[0], to.view.now)
+		to.calls.end(s.now.ids[0], to.now)
 	}
 	s.phase, s.left = inBody, s.length
 	if s.length < 0 {
 		s.left = 0
-		if !to.view.tcp {
+		if to.datagram {
 			s.left = 1 << 16 // to the end of the datagram
 		}
 	}
@@ -271,7 +274,7 @@ func (s *sipStream) text(b []byte, to *callSink) {
 			s.keepLine(line)
 			line = s.line[:s.n]
 		}
-		s.sdp.take(chomp(line), &s.now, to.view)
+		s.sdp.take(chomp(line), &s.now, to)
 		s.n, s.skip = 0, false
 		s.lines++
 		b = b[n:]
@@ -282,9 +285,9 @@ func (s *sipStream) text(b []byte, to *callSink) {
 func (s *sipStream) end(to *callSink) {
 	if s.typed {
 		if s.n > 0 {
-			s.sdp.take(s.line[:s.n], &s.now, to.view)
+			s.sdp.take(s.line[:s.n], &s.now, to)
 		}
-		s.sdp.finish(&s.now, to.view)
+		s.sdp.finish(&s.now, to)
 	}
 	s.now.to = s.next
 	s.last[s.number%sipHistory] = s.now
@@ -404,24 +407,13 @@ func sipMay(b []byte) bool {
 	return len(rest) < 5 || sipTarget(rest)
 }
 
-// watchSIP follows the messages of a flow of SIP, and notes which calls a packet belongs to.
-func watchSIP(v *payload) {
-	c := &v.worker.calls
-	to := callSink{c.take(), v}
-	if !v.tcp {
-		s := &c.message
-		*s = sipStream{key: uint64(v.dir)}
-		s.read(v.packet, &to)
-		if s.phase == inBody {
-			s.end(&to)
-		}
-		return
-	}
-	s := c.stream(v.flow.ID, v.dir, v.now)
-	if v.joined && !s.open { // packets before this one wait for the first message
-		s.segment(v.base, v.data, &to)
-		s.resolve(&sipSpan{number: 1}, &to)
-		return
-	}
-	s.segment(v.seq, v.packet, &to)
+// sipTarget reports whether b begins with a URI that requests go to.
+func sipTarget(b []byte) bool {
+	return hasFold(b, "sip:") || hasFold(b, "sips:") || hasFold(b, "tel:") || hasFold(b, "urn:")
 }
+
+// mayBegin reports whether a message may begin with b, or after line ends at its beginning.
+func mayBegin(b []byte) bool { return len(b) > 0 && containsByte(sipFirst, b[0]) && sipMay(b) }
+
+// sipFirst are the bytes with which a message may begin, and line ends before it.
+const sipFirst = "ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n"

@@ -37,7 +37,7 @@ func inspectSkype(v *payload) answer {
 		if v.flow.Flags&flow.V6 != 0 {
 			n = 16
 		}
-		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, protocol.SkypeCall, 0, [2]byte{}, skypeLife)
+		v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], protocol.SkypeCall, 0, skypeLife)
 		return answer{outcome: final}
 	case m[2] == v.dir+1:
 		return answer{outcome: weak}

@@ -64,7 +64,7 @@ func announceCall(v *payload, app protocol.ID) {
 	if v.flow.Flags&flow.V6 != 0 {
 		n = 16
 	}
-	v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], udp, protocol.STUN, app, [2]byte{}, callLife)
+	v.expect(expectHint, v.flow.Addr[client][:n], v.flow.Port[client], protocol.STUN, app, callLife)
 }
 
 // watchSTUN notes the peers that the messages of an application's flow name: from the client to them the same call may go on without the server.
@@ -82,7 +82,7 @@ func watchSTUN(v *payload) {
 			for i := range n - 4 {
 				addr[i] = b[8+i] ^ cookie[i]
 			}
-			v.expect(expectHint, addr[:n-4], binary.BigEndian.Uint16(b[6:])^stunCookie>>16, udp, protocol.STUN, app, [2]byte{}, callLife)
+			v.expect(expectHint, addr[:n-4], binary.BigEndian.Uint16(b[6:])^stunCookie>>16, protocol.STUN, app, callLife)
 		}
 		if n = 4 + (n+3)&^3; n > len(b) {
 			return

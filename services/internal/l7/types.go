@@ -2,6 +2,7 @@ package l7
 
 import (
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,7 +42,7 @@ var typesByNumber = sync.OnceValue(func() typeTable {
 	t := make(typeTable)
 	for _, p := range protocol.Signatures().Protocols {
 		if err := t.add(protocol.ID(p.ID), p.Types); err != nil {
-			panic(fmt.Sprintf("l7: embedded signatures: protocol %s: %v", p.Name, err))
+			panic(fmt.Sprintf("header: embedded signatures: protocol %s: %v", p.Name, err))
 		}
 	}
 	return t
@@ -51,6 +52,20 @@ func typeKey(by numbering, number uint64) uint64 { return uint64(by)<<56 | numbe
 
 // named returns the protocol that a number stands for, 0 if the table has none.
 func named(by numbering, number uint64) protocol.ID { return typesByNumber()[typeKey(by, number)] }
+
+// byIP returns the protocol that an IP protocol number names, or 0.
+func byIP(number uint8) protocol.ID { return named(byIPProtocol, uint64(number)) }
+
+// allNumbered returns the protocols that a number names, and which field has it. One that several numbers name comes several times.
+func allNumbered() iter.Seq2[numbering, protocol.ID] {
+	return func(yield func(numbering, protocol.ID) bool) {
+		for key, id := range typesByNumber() {
+			if !yield(numbering(key>>56), id) {
+				return
+			}
+		}
+	}
+}
 
 // EtherTypes returns the protocols that an EtherType names, by that number.
 func EtherTypes() map[uint16]protocol.ID {

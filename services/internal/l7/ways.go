@@ -38,8 +38,8 @@ func Ways(id protocol.ID) Way { return waysByID()[id] }
 
 var waysByID = sync.OnceValue(func() map[protocol.ID]Way {
 	m := make(map[protocol.ID]Way)
-	for key, id := range typesByNumber() {
-		switch numbering(key >> 56) {
+	for field, id := range allNumbered() {
+		switch field {
 		case byIPProtocol:
 			m[id] |= ByIPProtocol
 		case byPPID:
