@@ -35,7 +35,7 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 			ref.Call = call
 		}
 	case r.Proto == protoUDP:
-		if changes := e.calls.changes.Load(); changes != 0 {
+		if changes := e.calls.version(); changes != 0 {
 			ref.Call = e.media(p, r, ref.From&1, changes)
 		}
 	case v.State == Pending && r.Proto == protoTCP:

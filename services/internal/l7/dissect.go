@@ -51,6 +51,13 @@ type worker struct {
 // owner returns the application that a server belongs to by its name in lower case, 0 if it is unknown.
 func (w *worker) owner(name []byte) protocol.ID { return protocol.ID(w.hosts.Find(name)) }
 
+// open makes a worker: hosts says which application a server belongs to, calls is what the workers of a source share about calls, nil for a table of its own. What
+// other flows announced may take so many bytes, and so may calls.
+func (w *worker) open(hosts *protocol.Hosts, calls *Calls, kept keeper, bytes int) {
+	w.hosts, w.expected, w.kept = hosts, newExpectTable(bytes), kept
+	w.calls = newCaller(calls, &w.expected, bytes)
+}
+
 // forget takes the memory of payloads before from a worker: keys that may be half made.
 func (w *worker) forget() { w.quic = quicKeys{} }
 
@@ -126,6 +133,14 @@ type answer struct {
 	host    []byte      // name of the server; borrowed
 }
 
+// yes is the answer of a dissector that looks at a packet by itself.
+func yes(is bool) answer {
+	if is {
+		return answer{outcome: final}
+	}
+	return answer{}
+}
+
 // A dissector recognises one protocol, or a family. inspect must not keep v, must bear any bytes, and must not allocate.
 type dissector struct {
 	proto   protocol.ID
@@ -133,6 +148,9 @@ type dissector struct {
 	first   string // bytes with which a payload may begin; empty = any
 	inspect func(v *payload) answer
 }
+
+// dissectorRows returns the table of dissectors. It must not be changed.
+func dissectorRows() []dissector { return dissectors }
 
 // A watcher sees every payload of the flows that have a carrier's name, the one that decided included and those after the verdict too, to learn
 // what such a flow announces about others (payload.expect). It changes no verdict, bears any bytes, keeps nothing and does not allocate.
@@ -162,12 +180,16 @@ const (
 // A dispatch holds the rows of dissectors worth asking, by layer 4 and first byte.
 type dispatch [2][256][]uint8
 
+// candidates returns the rows of dissectors to ask about a payload, in their order.
 func (d *dispatch) candidates(v *payload) []uint8 {
 	if v.tcp {
 		return d[1][v.data[0]]
 	}
 	return d[0][v.data[0]]
 }
+
+// allDissectors is a dispatch of all dissectors.
+func allDissectors() *dispatch { return dispatchTable() }
 
 var dispatchTable = sync.OnceValue(func() *dispatch {
 	var d dispatch

@@ -7,6 +7,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/signature"
 	"galvo/services/internal/packet"
 )
 
@@ -47,11 +48,9 @@ type Engine struct {
 func New(c Config) *Engine {
 	c = c.withDefaults()
 	part := c.Bytes / 16
-	e := &Engine{config: c, store: newStore(c.Bytes - 2*part), rows: dispatchTable()}
-	w := &e.worker
-	w.hosts, w.expected, w.kept = c.Hosts, newExpectTable(part), (*slots)(e)
-	w.calls = newCaller(c.Calls, &w.expected, part)
-	e.calls = w.calls.calls
+	e := &Engine{config: c, store: newStore(c.Bytes - 2*part), rows: allDissectors()}
+	e.worker.open(c.Hosts, c.Calls, (*slots)(e), part)
+	e.calls = e.worker.calls.table()
 	e.view.worker = &e.worker
 	return e
 }
@@ -64,7 +63,7 @@ func (e *Engine) Begin() { e.store.begin() }
 // which is valid for CallRoom packets.
 func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
 	v := e.inspect(inner, ref)
-	if ref.Flow != nil && (e.worker.calls.followed() || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.calls.changes.Load() != 0) {
+	if ref.Flow != nil && (e.worker.calls.followed() || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.calls.version() != 0) {
 		e.attach(inner, ref, v)
 	}
 	return v
@@ -235,7 +234,7 @@ func (e *Engine) look(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 	if v.carrier != 0 {
 		if sl := e.slotOf(v); sl == nil || sl.dir == v.dir {
 			v.row = s[1] - 1
-			e.conclude(v, dissectors[v.row].inspect(v))
+			e.conclude(v, dissectorRows()[v.row].inspect(v))
 		}
 	} else {
 		e.ask(v)
@@ -281,7 +280,7 @@ func (e *Engine) ask(v *payload) {
 func (e *Engine) askAll(v *payload) (decided, keep bool) {
 	s := &v.flow.L7
 	for _, v.row = range e.rows.candidates(v) {
-		a := dissectors[v.row].inspect(v)
+		a := dissectorRows()[v.row].inspect(v)
 		switch {
 		case (a.outcome == weak || a.outcome == half) && (s[1] == 0 || s[1] == v.row+1):
 			s[1], v.holder = v.row+1, v.row+1
@@ -301,7 +300,7 @@ func (e *Engine) conclude(v *payload, a answer) bool {
 	s := &v.flow.L7
 	switch a.outcome {
 	case carrier, partial, final:
-		e.name(v.flow, cmp.Or(a.proto, dissectors[v.row].proto), cmp.Or(a.app, e.worker.owner(a.host)))
+		e.name(v.flow, cmp.Or(a.proto, dissectorRows()[v.row].proto), cmp.Or(a.app, e.worker.owner(a.host)))
 		e.keepHost(s, a.host)
 		if v.hidden {
 			s[0] |= encryptedHello
@@ -378,7 +377,7 @@ func (e *Engine) giveUp(r *flow.Record) {
 
 // byAddress returns the application that DNS answers said the server's address belongs to.
 func (e *Engine) byAddress(r *flow.Record) protocol.ID {
-	if x := e.worker.expected.find(&r.Addr[r.Server()], 0, udp|tcp, r.Last); x != nil && x.kind == expectServer {
+	if x := e.worker.expected.find(&r.Addr[r.Server()], 0, signature.UDP|signature.TCP, r.Last); x != nil && x.kind == expectServer {
 		return x.app
 	}
 	return 0
@@ -444,7 +443,7 @@ func (e *Engine) keep(v *payload) {
 			return
 		}
 	}
-	sl.base, sl.dir, sl.spans = v.seq, v.dir, [8]span{}
+	sl.reset(v.seq, v.dir)
 	sl.put(0, v.packet)
 }
 
@@ -462,7 +461,7 @@ func (e *Engine) takeSlot(v *payload) *slot {
 		return nil
 	}
 	put16(&v.flow.L7, 12, i+1)
-	return &e.store.slots[i]
+	return e.store.at(i, v.flow.ID)
 }
 
 func (e *Engine) releaseSlot(s *state, id uint64) {

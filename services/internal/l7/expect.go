@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/signature"
 )
 
 // An expectation is what one flow announces about another that is still to come: SDP the address of an RTP stream, FTP the address of a data
@@ -76,7 +77,7 @@ func (t *expectTable) put(x expectation) {
 }
 
 // find returns what was announced about an endpoint and holds at now, or nil.
-func (t *expectTable) find(addr *[16]byte, port uint16, l4 transport, now int64) *expectation {
+func (t *expectTable) find(addr *[16]byte, port uint16, l4 signature.Transport, now int64) *expectation {
 	if !t.used {
 		return nil
 	}

@@ -67,7 +67,7 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 		{"m=audio 4000 RTP/SAVP 0", 4000, 0, Final, protocol.SRTP},
 		{"m=audio 4000 RTP/AVP 0", 4001, 0, Pending, 0},
 		{"m=image 4000 udptl t38", 4000, 0, Pending, 0},
-		{"m=audio 4000 RTP/AVP 0", 4000, 2 * sdpLife, Pending, 0},
+		{"m=audio 4000 RTP/AVP 0", 4000, 2 * time.Hour, Pending, 0},
 	} {
 		calls := NewCalls(1 << 16)
 		one, other := newLab(Config{Calls: calls}), newLab(Config{Calls: calls})

@@ -36,6 +36,9 @@ func (c *caller) take() *flow.Call {
 	return call
 }
 
+// table returns what the workers of a source share.
+func (c *caller) table() *Calls { return c.calls }
+
 // followed reports whether a packet was followed since told was asked.
 func (c *caller) followed() bool { return c.now != nil }
 
@@ -46,15 +49,15 @@ func (c *caller) told() *flow.Call {
 	return call
 }
 
-// sink begins to follow a packet.
-func (c *caller) sink(now int64, datagram bool) callSink {
+// begin begins to follow a packet.
+func (c *caller) begin(now int64, datagram bool) callSink {
 	c.now = c.take()
 	return callSink{c.now, c.calls, c.expected, now, datagram}
 }
 
 // datagram follows a datagram of SIP; dir is the endpoint of its flow that sent it.
 func (c *caller) datagram(dir uint8, b []byte, now int64) {
-	to := c.sink(now, true)
+	to := c.begin(now, true)
 	s := &c.message
 	*s = sipStream{key: uint64(dir)}
 	s.read(b, &to)
@@ -70,7 +73,7 @@ func (c *caller) first(flow uint64, dir uint8, seq uint32, b []byte, now int64) 
 	if s.open {
 		return false
 	}
-	to := c.sink(now, false)
+	to := c.begin(now, false)
 	s.segment(seq, b, &to)
 	s.resolve(&sipSpan{number: 1}, &to)
 	return true
@@ -78,7 +81,7 @@ func (c *caller) first(flow uint64, dir uint8, seq uint32, b []byte, now int64) 
 
 // segment follows a segment of a direction of a flow of SIP over TCP.
 func (c *caller) segment(flow uint64, dir uint8, seq uint32, b []byte, now int64) {
-	to := c.sink(now, false)
+	to := c.begin(now, false)
 	c.stream(flow, dir, now).segment(seq, b, &to)
 }
 

@@ -157,3 +157,11 @@ func TestCiscoHDLC(t *testing.T) {
 		t.Errorf("CDP over Cisco HDLC is %q", protocol.Name(id))
 	}
 }
+
+// FuzzLink names any frame without IP.
+func FuzzLink(f *testing.F) {
+	f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x88\xf7\x0b\x02\x00\x40"))
+	f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x00\x26\xaa\xaa\x03\x00\x00\x0c\x01\x0b"))
+	l := newLab(Config{})
+	f.Fuzz(func(t *testing.T, data []byte) { l.take(data) })
+}

@@ -29,6 +29,9 @@ const (
 	callLinger = 32 * time.Second // how long media goes on after the end of a call: 64 T1 of RFC 3261 section 17
 )
 
+// version returns what changes whenever an endpoint is added; 0 if none ever was.
+func (c *Calls) version() uint32 { return c.changes.Load() }
+
 // A callEntry is an endpoint of a call. Its words are address (2), port with the number of payload types and the profile, end of life, identifiers (4), payload
 // types with the hashes of their names (8). The version is odd while they are written.
 type callEntry struct {

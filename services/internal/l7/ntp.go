@@ -38,10 +38,3 @@ func ntpPrivate(b []byte) bool {
 	items, size := int(binary.BigEndian.Uint16(b[4:]))&0xfff, int(binary.BigEndian.Uint16(b[6:]))
 	return b[0]>>3&7 <= 3 && b[2] <= 3 && size < 512 && 8+items*size <= len(b) && len(b)%4 == 0
 }
-
-func yes(is bool) answer {
-	if is {
-		return answer{outcome: final}
-	}
-	return answer{}
-}

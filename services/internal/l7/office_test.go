@@ -2,7 +2,6 @@ package l7
 
 import (
 	"strings"
-	"testing"
 
 	"galvo/services/internal/l7/protocol"
 )
@@ -53,31 +52,5 @@ func officeConversations() []conversation {
 		{"ping of Ethereum", 17, 40000, 40001, []packetSpec{up(ping)}, protocol.Ethereum, 0, "", 1},
 		{"pongs of Ethereum", 17, 40000, 40001, []packetSpec{down(pong), up(pong)}, protocol.Ethereum, 0, "", 2},
 		{"RakNet", 17, 40000, 40001, []packetSpec{up(frame("\x01\x00\x00")), down("\xc0\x00\x01\x01\x01\x00\x00")}, protocol.RakNet, 0, "", 2},
-	}
-}
-
-// TestOfficeNumbers compares the numbers in code with those of the tables.
-func TestOfficeNumbers(t *testing.T) {
-	for name, id := range map[string]protocol.ID{"NFS": protocol.NFS, "ONC-RPC": protocol.ONCRPC, "GlusterFS": protocol.GlusterFS, "COAP": protocol.COAP, "LDAP": protocol.LDAP, "OpenVPN": protocol.OpenVPN, "BitTorrent": protocol.BitTorrent, "ETHEREUM": protocol.Ethereum, "RakNet": protocol.RakNet, "SOCKS": protocol.SOCKS} {
-		if got, _ := protocol.Lookup(name); got != id {
-			t.Errorf("%s is %d in the table, %d in code", name, got, id)
-		}
-	}
-}
-
-// TestNotQuite sends what misses one of the things that the dissectors of several packets want.
-func TestNotQuite(t *testing.T) {
-	for _, c := range []conversation{
-		{what: "call of another version of RPC", packets: []packetSpec{up(unhex("11223344 00000000 00000003 000186a5 00000003 00000001") + strings.Repeat("\x00", 16))}},
-		{what: "CoAP with an option that ends outside", packets: []packetSpec{up("\x43\x01\x05\xca\x72\x16\x33\xbf.well"), down("\x63\x45\x05\xca\x72\x16\x33\xbf.well")}},
-		{what: "uTP of two connections", packets: []packetSpec{up("\x01\x00\x00\x01" + strings.Repeat("a", 17)), up("\x01\x00\x00\x05" + strings.Repeat("a", 17)), up("\x01\x00\x00\x09" + strings.Repeat("a", 17)), up("\x01\x00\x00\x0d" + strings.Repeat("a", 17))}},
-		{what: "RakNet whose numbers jump", packets: []packetSpec{up("\x84\x01\x00\x00\x00\x00\x20abcd"), up("\x84\x01\x01\x00\x00\x00\x20abcd"), up("\x84\x01\x02\x00\x00\x00\x20abcd")}},
-		{what: "OpenVPN answered at another time", packets: []packetSpec{up("\x5012345678\x00\x00\x00\x01\x62\x5a\x9e\x97" + strings.Repeat("e", 64)), down("\x40abcdefgh\x00\x00\x00\x01\x71\x5a\x9e\x97" + strings.Repeat("e", 64))}},
-	} {
-		l := newLab(Config{})
-		c.proto, c.a, c.b = 17, 40000, 40001
-		if v := l.play(c); v.Proto != 0 {
-			t.Errorf("%s: %s", c.what, protocol.Name(v.Proto))
-		}
 	}
 }

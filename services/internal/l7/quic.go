@@ -191,7 +191,7 @@ func openInitials(v *payload, ver *quicVersion) answer {
 			}
 			sl.dir = v.dir
 		}
-		sl.noteKeyID(p.dcid, token)
+		noteKeyID(sl, p.dcid, token)
 		if !cryptoFrames(sl, plain, ver.crypto) {
 			break
 		}
@@ -318,7 +318,7 @@ func keyID(sl *slot, dcid []byte, token bool) []byte {
 }
 
 // noteKeyID is what keyID goes by.
-func (sl *slot) noteKeyID(id []byte, token bool) {
+func noteKeyID(sl *slot, id []byte, token bool) {
 	sl.note[0] = byte(copy(sl.note[1:], id))
 	if token {
 		sl.note[0] |= withToken

@@ -33,8 +33,8 @@ func (v *payload) announcedRTP() (app protocol.ID, ok bool) {
 	if x := v.expected(); x != nil && x.kind == expectHint && x.proto == protocol.RTP {
 		return x.app, true
 	}
-	calls, r := v.worker.calls.calls, v.flow
-	if calls.changes.Load() == 0 || v.tcp {
+	calls, r := v.worker.calls.table(), v.flow
+	if calls.version() == 0 || v.tcp {
 		return 0, false
 	}
 	server := r.Server()

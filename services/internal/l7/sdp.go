@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/signature"
 )
 
 // An sdpReader reads a session description (RFC 8866) line by line, and announces the endpoints that it names.
@@ -45,7 +46,7 @@ func (r *sdpReader) take(line []byte, m *sipSpan, to *callSink) {
 	}
 }
 
-// open reads a media line: what it is, port, transport, formats.
+// open reads a media line: what it is, port, signature.Transport, formats.
 func (r *sdpReader) open(value []byte) {
 	*r = sdpReader{session: r.session, told: r.told, inMedia: true, count: 1}
 	r.media.addr = r.session
@@ -98,7 +99,7 @@ func (r *sdpReader) attribute(value []byte, m *sipSpan, to *callSink) {
 	}
 }
 
-// candidate announces an endpoint that ICE offers: foundation, component, transport, priority, address, port.
+// candidate announces an endpoint that ICE offers: foundation, component, signature.Transport, priority, address, port.
 func (r *sdpReader) candidate(b []byte, m *sipSpan, to *callSink) {
 	var field [6][]byte
 	for i := range field {
@@ -128,7 +129,7 @@ func (r *sdpReader) finish(m *sipSpan, to *callSink) {
 			if r.secure {
 				app = protocol.SRTP
 			}
-			to.expected.announce(addressBytes(&r.media.addr), expectation{port: r.media.port, l4: udp, kind: expectHint, proto: protocol.RTP, app: app, until: to.now + int64(sdpLife)})
+			to.expected.announce(addressBytes(&r.media.addr), expectation{port: r.media.port, l4: signature.UDP, kind: expectHint, proto: protocol.RTP, app: app, until: to.now + int64(sdpLife)})
 			if !r.shared || r.control != 0 {
 				c := r.media
 				if c.port++; control != 0 {

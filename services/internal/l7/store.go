@@ -10,8 +10,8 @@ import (
 // slotBytes is what a slot keeps of a stream: a ClientHello with post-quantum key shares, or the headers of a request up to Host.
 const slotBytes = 4096
 
-// slotHead is what a slot takes beside.
-const slotHead = int(unsafe.Sizeof(slot{}))
+// slotSize is what a slot takes of a store.
+const slotSize = slotBytes + int(unsafe.Sizeof(slot{}))
 
 // A store keeps the bytes of undecided streams and the host names of decided flows in memory of fixed size. When it runs out of slots the one
 // taken longest ago changes hands; when it runs out of blocks a name is not kept. The bytes of a name stay until the next begin, whatever becomes of it.
@@ -47,7 +47,7 @@ type block struct {
 }
 
 func newStore(bytes int) store {
-	slots := min(max(bytes/4*3, 0)/(slotBytes+slotHead), 1<<16-2)
+	slots := min(max(bytes/4*3, 0)/slotSize, 1<<16-2)
 	blocks := min(max(bytes/4, 0)/64, mostBlocks)
 	s := store{slots: make([]slot, slots), blocks: hugepage.Make[block](blocks), long: make([]byte, 0, 256*protocol.MaxHost)}
 	data := make([]byte, slots*slotBytes)
@@ -97,6 +97,9 @@ func (s *store) release(i uint16, owner uint64) {
 	sl.prev, sl.next = newest.prev, s.newest
 	s.slots[newest.prev].next, newest.prev = i, i
 }
+
+// reset makes an empty slot for the bytes of a direction from a sequence number on.
+func (sl *slot) reset(base uint32, dir uint8) { sl.base, sl.dir, sl.spans = base, dir, [8]span{} }
 
 // put copies b to its place in the stream. Bytes beyond the slot, and a stream with more holes than the slot can note, are left out.
 func (sl *slot) put(at int, b []byte) {

@@ -51,7 +51,7 @@ var waysByID = sync.OnceValue(func() map[protocol.ID]Way {
 	for _, s := range protocol.Signatures().Rows {
 		m[protocol.ID(s.Proto)] |= BySignature
 	}
-	for _, d := range dissectors {
+	for _, d := range dissectorRows() {
 		m[d.proto] |= ByDissector
 	}
 	for id := range protocol.BuiltinHosts().Applications() {

@@ -2,13 +2,12 @@ package l7
 
 import (
 	"strings"
-	"testing"
 
 	"galvo/services/internal/l7/protocol"
 )
 
 // webConversations are those of the web: whose a name, a certificate or a request is.
-func webConversations(t testing.TB) []conversation {
+func webConversations() []conversation {
 	nameless := tlsRecordOf(22, strings.Replace(clientHello("www.example.com", 9), "\x00\x00\x00\x14\x00\x12\x00", "\x00\x15\x00\x14\x00\x12\x00", 1))
 	flight := serverFlight(certificateMessage("*.facebook.com", "Example", "www.example.com"))
 	quic := clientHello("quic.example.com", 16)
@@ -38,10 +37,10 @@ func webConversations(t testing.TB) []conversation {
 		{"TLS of a version of AnyDesk, by what it offers", 6, 40000, 443, []packetSpec{syn, synAck, up(tlsRecordOf(22, helloOffering("anydesk/7.1.7/linux")))}, protocol.TLS, appNamed("AnyDesk"), "www.example.com", 3},
 		{"request to a tracker", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /announce?port=6881&info_hash=%12%34 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTP, protocol.BitTorrent, "a.example", 3},
 		{"HLS with a token", 6, 40000, 80, []packetSpec{syn, synAck, up("GET /live/index.m3u8?token=1 HTTP/1.1\r\nHost: a.example\r\n\r\n")}, protocol.HTTP, protocol.HLS, "a.example", 3},
-		{"QUIC of an experimental mvfst, with the salt that is tried second", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0xfaceb00f, "connection", 0, cryptoFrame(0, quic))),
-			up(quicInitial(t, 0xfaceb00f, "connection", 1, cryptoFrame(0, quic)))}, protocol.QUIC, 0, "quic.example.com", 1},
-		{"QUIC 2 of the draft", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x709a50c4, "connection", 0, cryptoFrame(0, quic)))}, protocol.QUIC, 0, "quic.example.com", 1},
-		{"QUIC of Google with TLS", 17, 40000, 443, []packetSpec{up(quicInitial(t, 0x54303531, "connection", 0, "\x08"+cryptoFrame(0, quic)[1:]))}, protocol.QUIC, 0, "quic.example.com", 1},
+		{"QUIC of an experimental mvfst, with the salt that is tried second", 17, 40000, 443, []packetSpec{up(quicInitial(0xfaceb00f, "connection", 0, cryptoFrame(0, quic))),
+			up(quicInitial(0xfaceb00f, "connection", 1, cryptoFrame(0, quic)))}, protocol.QUIC, 0, "quic.example.com", 1},
+		{"QUIC 2 of the draft", 17, 40000, 443, []packetSpec{up(quicInitial(0x709a50c4, "connection", 0, cryptoFrame(0, quic)))}, protocol.QUIC, 0, "quic.example.com", 1},
+		{"QUIC of Google with TLS", 17, 40000, 443, []packetSpec{up(quicInitial(0x54303531, "connection", 0, "\x08"+cryptoFrame(0, quic)[1:]))}, protocol.QUIC, 0, "quic.example.com", 1},
 	}
 }
 

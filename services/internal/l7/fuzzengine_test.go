@@ -1,0 +1,84 @@
+package l7
+
+import (
+	"testing"
+)
+
+// FuzzEngine plays packets with any payloads on few flows, lost, cut off and out of order, and checks what never may happen: a verdict that is taken back, and
+// a store that loses its books.
+func FuzzEngine(f *testing.F) {
+	for _, c := range conversations() {
+		var script []byte
+		for _, p := range c.packets {
+			script = append(script, byte(len(p.payload)), byte(len(p.payload)>>8), 0)
+			script = append(script, p.payload...)
+		}
+		f.Add(script, c.proto == 6, c.b)
+	}
+	f.Fuzz(func(t *testing.T, script []byte, stream bool, port uint16) {
+		l := newLab(Config{Bytes: 4 * slotSize})
+		proto := byte(17)
+		if stream {
+			proto = 6
+		}
+		seen := make(map[uint64]Verdict)
+		for len(script) >= 3 {
+			n, how := int(script[0])|int(script[1])<<8, script[2]
+			script = script[3:]
+			n = min(n, len(script), 1400)
+			s := packetSpec{payload: string(script[:n]), back: how&1 != 0, flags: how & 2}
+			if how&4 != 0 {
+				s.skip = uint32(how)
+			}
+			if how&8 != 0 {
+				s.seq = uint32(how) << 20
+			}
+			l.snap = int(how&0x30) * 20
+			script = script[n:]
+			v := l.send(proto, 1000+uint16(how>>6), port, s)
+			if l.last == nil {
+				continue
+			}
+			old := seen[l.last.ID]
+			if old.Proto != 0 && !v.Is(old.Proto) || old.State == Final && v != old || old.State == Unknown && v != old {
+				t.Fatalf("%v became %v", old, v)
+			}
+			seen[l.last.ID] = v
+			l.engine.HostName(l.last)
+		}
+		for r := range l.table.All() {
+			l.engine.Finish(r)
+			l.engine.End(r)
+		}
+		l.checkStore(t)
+	})
+}
+
+// checkStore checks that all slots and blocks are back, each once.
+func (l *lab) checkStore(t *testing.T) {
+	l.engine.Begin()
+	t.Helper()
+	s := &l.engine.store
+	at, n := s.newest, 0
+	for {
+		if s.slots[at].used {
+			t.Fatalf("slot %d is not back", at)
+		}
+		if s.slots[s.slots[at].next].prev != at {
+			t.Fatal("the ring of slots is broken")
+		}
+		n++
+		if at = s.slots[at].next; at == s.newest || n > len(s.slots) {
+			break
+		}
+	}
+	free := 0
+	for b := s.free; b != 0; b = s.blocks[b-1].next {
+		if free++; free > len(s.blocks) {
+			t.Fatal("the list of blocks is broken")
+		}
+	}
+	if n != len(s.slots) || free != int(s.fresh) {
+		t.Fatalf("%d of %d slots, %d of %d blocks are back", n, len(s.slots), free, s.fresh)
+	}
+}
