@@ -2,6 +2,7 @@ package l7
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -154,8 +155,8 @@ func TestSDPOverTCP(t *testing.T) {
 			t.Fatalf("split at %d: %+v", at, c)
 		}
 		var call flow.Call
-		addr, _ := parseAddress([]byte("2001:db8::7"))
-		if l.engine.worker.calls.calls.find(&addr, 4000, 0, l.now, &call); !in(call, "a@b") {
+		addr := netip.MustParseAddr("2001:db8::7").As16()
+		if l.engine.calls.find(&addr, 4000, 0, l.now, &call); !in(call, "a@b") {
 			t.Fatalf("split at %d: the part's endpoint is missing", at)
 		}
 	}

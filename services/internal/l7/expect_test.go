@@ -7,85 +7,51 @@ import (
 	"unsafe"
 
 	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/signature"
 )
 
-func TestExpectations(t *testing.T) {
+func TestTable(t *testing.T) {
 	if n := unsafe.Sizeof(expectation{}); n > expectBytes {
 		t.Errorf("an expectation has %d bytes, not %d", n, expectBytes)
 	}
-	l := newLab(Config{})
-	l.send(17, 1, 2, up("x"))
-	v := payload{worker: &l.engine.worker, flow: l.last, now: l.now}
-	if v.expected() != nil {
-		t.Error("something was expected before anything was announced")
+	table, now := newExpectTable(1<<14), int64(1e18)
+	announce := func(addr []byte, port uint16) {
+		table.announce(addr, expectation{port: port, l4: signature.UDP, kind: expectFlow, proto: protocol.RTP, detail: [2]byte{8}, until: now + int64(time.Minute)})
 	}
-	announce := func(addr []byte, port uint16, life time.Duration) {
-		l.engine.worker.expected.announce(addr, expectation{port: port, l4: udp, kind: expectFlow, proto: protocol.RTP, detail: [2]byte{8}, until: v.now + int64(life)})
+	here := [16]byte{10, 0, 0, 2}
+	if x := table.find(&here, 2, signature.UDP, now); x != nil || !table.empty() {
+		t.Errorf("found %+v before anything was announced", x)
 	}
-	announce([]byte{10, 0, 0, 2}, 3, time.Minute)
-	announce([]byte{10, 0, 0, 9}, 2, time.Minute)
-	announce([]byte{0, 0, 0, 0}, 2, time.Minute)
-	if x := v.expected(); x != nil {
-		t.Errorf("expected %+v: no endpoint of the flow", x)
+	announce([]byte{0, 0, 0, 0}, 2)
+	if !table.empty() {
+		t.Error("something was announced about no address")
 	}
-	announce([]byte{10, 0, 0, 2}, 2, time.Minute)
-	if x := v.expected(); x == nil || x.proto != protocol.RTP || x.detail[0] != 8 {
-		t.Errorf("expected %+v", x)
+	announce(here[:4], 2)
+	for _, c := range []struct {
+		what  string
+		port  uint16
+		l4    signature.Transport
+		after time.Duration
+		found bool
+	}{
+		{"the endpoint", 2, signature.UDP, 0, true},
+		{"one of both transports", 2, signature.UDP | signature.TCP, 0, true},
+		{"another port", 3, signature.UDP, 0, false},
+		{"over TCP", 2, signature.TCP, 0, false},
+		{"after its time", 2, signature.UDP, time.Hour, false},
+	} {
+		x := table.find(&here, c.port, c.l4, now+int64(c.after))
+		if (x != nil) != c.found || x != nil && (x.proto != protocol.RTP || x.detail[0] != 8) {
+			t.Errorf("%s: %+v", c.what, x)
+		}
 	}
-	v.tcp = true
-	if x := v.expected(); x != nil {
-		t.Errorf("expected %+v over TCP", x)
-	}
-	v.tcp, v.now = false, l.now+int64(time.Hour)
-	if x := v.expected(); x != nil {
-		t.Errorf("expected %+v after its time", x)
-	}
-	v.now = l.now
-	table := &l.engine.worker.expected
 	for i := range 10 * len(table.sets) * expectWays { // the latest that was announced is there whatever came before
 		addr := binary.BigEndian.AppendUint32(nil, uint32(i+1))
-		v.now++
-		announce(addr, 9, time.Minute)
+		now++
+		announce(addr, 9)
 		key := [16]byte(append(addr, make([]byte, 12)...))
-		if table.find(&key, 9, udp, v.now) == nil {
+		if table.find(&key, 9, signature.UDP, now) == nil {
 			t.Fatalf("announcement %d is lost", i)
-		}
-	}
-}
-
-// TestMediaOfAnotherWorker: what SDP announced to one worker decides at the first packet that another one sees, as if one had seen both. Control and media that do not
-// come by RTP are not meant, nor what was announced long ago.
-func TestMediaOfAnotherWorker(t *testing.T) {
-	for _, c := range []struct {
-		media string
-		port  uint16
-		after time.Duration
-		state State
-		app   protocol.ID
-	}{
-		{"m=audio 4000 RTP/AVP 0", 4000, 0, Final, 0},
-		{"m=audio 4000 RTP/SAVP 0", 4000, 0, Final, protocol.SRTP},
-		{"m=audio 4000 RTP/AVP 0", 4001, 0, Pending, 0},
-		{"m=image 4000 udptl t38", 4000, 0, Pending, 0},
-		{"m=audio 4000 RTP/AVP 0", 4000, 2 * time.Hour, Pending, 0},
-	} {
-		calls := NewCalls(1 << 16)
-		one, other := newLab(Config{Calls: calls}), newLab(Config{Calls: calls})
-		one.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", c.media))))
-		other.now = one.now + int64(c.after)
-		if v := other.send(17, c.port, 6000, up(rtpPacket(1, 7))); v.State != c.state || v.App != c.app || v.State == Final && v.Proto != protocol.RTP {
-			t.Errorf("%s, port %d, after %v: %s/%s %v", c.media, c.port, c.after, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
-		}
-	}
-}
-
-// TestSecureMedia: a packet of RTP at an endpoint that SDP announced with a secure profile carries SRTP.
-func TestSecureMedia(t *testing.T) {
-	for profile, want := range map[string]protocol.ID{"RTP/AVP": 0, "RTP/SAVP": protocol.SRTP, "UDP/TLS/RTP/SAVPF": protocol.SRTP} {
-		l := newLab(Config{Bytes: 1 << 20})
-		l.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 "+profile+" 0"))))
-		if v := l.send(17, 4000, 6000, up(rtpPacket(1, 7))); v.Proto != protocol.RTP || v.App != want || v.State != Final || !v.Is(protocol.RTP) {
-			t.Errorf("%s: %s/%s %v", profile, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
 		}
 	}
 }

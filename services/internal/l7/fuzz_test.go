@@ -22,17 +22,15 @@ func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, por
 	for _, s := range protocol.Signatures().Rows {
 		f.Add(s.Samples[0], uint8(1), true)
 	}
-	l := newLab(Config{})
-	l.send(17, 1, 2, up("x"))
+	d := newDesk()
 	f.Fuzz(func(t *testing.T, data []byte, nth uint8, cut bool) {
 		if len(data) == 0 {
 			return
 		}
 		for _, port := range append(ports, 9999) {
-			l.forget()
-			v := payload{worker: &l.engine.worker, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
+			v := d.show(data, cut, stream, nth, port)
 			for range 2 { // the second time it meets what it left in its memory
-				a := inspect(&v)
+				a := inspect(v)
 				if len(a.host) > protocol.MaxHost {
 					t.Fatalf("a host name of %d bytes", len(a.host))
 				}
@@ -97,8 +95,7 @@ func FuzzDissectors(f *testing.F) {
 	for i, s := range protocol.Signatures().Rows {
 		f.Add(s.Samples[0], uint8(i), uint8(1), uint16(9), true)
 	}
-	l := newLab(Config{})
-	l.send(17, 1, 2, up("x"))
+	desk := newDesk()
 	f.Fuzz(func(t *testing.T, data []byte, row, nth uint8, port uint16, cut bool) {
 		if len(data) == 0 {
 			return
@@ -108,24 +105,19 @@ func FuzzDissectors(f *testing.F) {
 			if d.l4&l4 == 0 {
 				continue
 			}
-			l.forget()
-			v := payload{
-				worker: &l.engine.worker, flow: l.last, data: data, packet: data, cut: cut, tcp: l4 == tcp, nth: nth, dst: port, begun: nth%2 == 1, now: l.now,
-				row: uint8(int(row) % len(dissectors)),
-			}
+			v := desk.show(data, cut, l4 == tcp, nth, port)
+			v.row = uint8(int(row) % len(dissectors))
 			for range 2 {
-				a := d.inspect(&v)
+				a := d.inspect(v)
 				if len(a.host) > protocol.MaxHost || a.proto != 0 && protocol.Name(a.proto) == "" || a.app != 0 && protocol.Name(a.app) == "" {
 					t.Fatalf("%v", a)
 				}
 				if a.outcome >= carrier {
-					setState(&l.last.L7, Partial)
 					v.carrier = cmp.Or(a.proto, d.proto, protocol.TLS)
 				}
 			}
-			w := &watchers[int(nth)%len(watchers)]
-			setNames(&l.last.L7, w.proto, protocol.DNS)
-			w.watch(&v)
+			v.app = protocol.DNS
+			watchers[int(nth)%len(watchers)].watch(v)
 		}
 	})
 }
@@ -133,12 +125,11 @@ func FuzzDissectors(f *testing.F) {
 // FuzzCertificate reads any certificate message, at every length.
 func FuzzCertificate(f *testing.F) {
 	f.Add(certificateMessage("*.facebook.com", "Facebook, Inc.", "www.facebook.com"))
-	l := newLab(Config{})
-	l.send(6, 1, 2, up("x"))
+	d := newDesk()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v := payload{worker: &l.engine.worker, flow: l.last, data: data, packet: data, tcp: true}
+		v := d.show(data, false, true, 1, 2)
 		for n := range min(len(data), 600) {
-			certificateApp(&v, data[:n])
+			certificateApp(v, data[:n])
 		}
 	})
 }
@@ -150,7 +141,7 @@ func FuzzQUICFrames(f *testing.F) {
 	s := newStore(1 << 16)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		i, _ := s.take(1)
-		sl := &s.slots[i]
+		sl := s.at(i, 1)
 		cryptoFrames(sl, data, 6)
 		cryptoFrames(sl, data, 8)
 		readHello(sl.head())

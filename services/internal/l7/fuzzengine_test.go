@@ -56,29 +56,9 @@ func FuzzEngine(f *testing.F) {
 
 // checkStore checks that all slots and blocks are back, each once.
 func (l *lab) checkStore(t *testing.T) {
-	l.engine.Begin()
 	t.Helper()
-	s := &l.engine.store
-	at, n := s.newest, 0
-	for {
-		if s.slots[at].used {
-			t.Fatalf("slot %d is not back", at)
-		}
-		if s.slots[s.slots[at].next].prev != at {
-			t.Fatal("the ring of slots is broken")
-		}
-		n++
-		if at = s.slots[at].next; at == s.newest || n > len(s.slots) {
-			break
-		}
-	}
-	free := 0
-	for b := s.free; b != 0; b = s.blocks[b-1].next {
-		if free++; free > len(s.blocks) {
-			t.Fatal("the list of blocks is broken")
-		}
-	}
-	if n != len(s.slots) || free != int(s.fresh) {
-		t.Fatalf("%d of %d slots, %d of %d blocks are back", n, len(s.slots), free, s.fresh)
+	l.engine.Begin()
+	if err := l.engine.store.check(); err != nil {
+		t.Fatal(err)
 	}
 }

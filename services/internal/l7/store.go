@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"fmt"
 	"unsafe"
 
 	"galvo/services/internal/hugepage"
@@ -222,4 +223,30 @@ func (s *store) nameAt(r nameRef) []byte {
 		n -= min(n, len(bl.text))
 	}
 	return s.long[from:]
+}
+
+// check returns what is wrong with a store to which everything was given back: each slot and each block must be free, once. It walks through all of them.
+func (s *store) check() error {
+	at, n := s.newest, 0
+	for n < len(s.slots) {
+		sl := &s.slots[at]
+		if sl.used {
+			return fmt.Errorf("slot %d is not back", at)
+		}
+		if s.slots[sl.next].prev != at {
+			return fmt.Errorf("slot %d is not before slot %d", at, sl.next)
+		}
+		n++
+		if at = sl.next; at == s.newest {
+			break
+		}
+	}
+	free := 0
+	for b := s.free; b != 0 && free <= len(s.blocks); b = s.blocks[b-1].next {
+		free++
+	}
+	if n != len(s.slots) || free != int(s.fresh) {
+		return fmt.Errorf("%d of %d slots, %d of %d blocks are back", n, len(s.slots), free, s.fresh)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"strings"
 	"testing"
 
 	"galvo/services/internal/l7/protocol"
@@ -42,5 +43,25 @@ func TestSCTP(t *testing.T) {
 				newLab(Config{}).send(protoSCTP, 0, 0, up(p[:n]))
 			}
 		}
+	}
+}
+
+// TestIPHead: a flow of an IP protocol is named by the first packet that has the protocol's header, and given up without one.
+func TestIPHead(t *testing.T) {
+	const nhrp = 54
+	head, number := strings.Repeat("\x00", 16)+"\x01\x01\x00\x00", strings.Repeat("\x00", 16)+"\x01\x00\x00\x00"
+	l := newLab(Config{})
+	if v := l.send(nhrp, 0, 0, up(number)); v.State != Pending {
+		t.Errorf("by its number it is %s %v, want pending", protocol.Name(v.Proto), v.State)
+	}
+	if v := l.send(nhrp, 0, 0, up(head)); v.State != Final || protocol.Name(v.Proto) != "NHRP" || DPIPackets(l.last) != 2 {
+		t.Errorf("by its header it is %s %v after %d packets, want NHRP", protocol.Name(v.Proto), v.State, DPIPackets(l.last))
+	}
+	l = newLab(Config{})
+	for range 40 {
+		l.send(nhrp, 0, 0, up(number))
+	}
+	if v := VerdictOf(l.last); v.State != Unknown {
+		t.Errorf("after 40 packets without the header it is %v, want unknown", v.State)
 	}
 }
