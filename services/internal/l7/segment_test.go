@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/signature"
 )
 
 // TestSmallSegments plays every TCP signature's sample, and every conversation over TCP, with the first bytes of each side's first message apart: what is written in
@@ -13,7 +14,7 @@ func TestSmallSegments(t *testing.T) {
 	for i := range table.Rows {
 		s := &table.Rows[i]
 		sample := string(s.Samples[0])
-		if s.L4&tcp == 0 || s.Both {
+		if s.L4&signature.TCP == 0 || s.Both {
 			continue
 		}
 		port := uint16(40001)
