@@ -29,6 +29,7 @@ import (
 	"galvo/services/internal/flow"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/uring"
@@ -58,7 +59,7 @@ type Engine struct {
 	rings    *rings
 	slots    *slots
 	panics   panics
-	calls    *l7.Calls                     // what workers learn about calls; both directions of a call and its media may meet different ones
+	calls    *call.Table                     // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -148,7 +149,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if o.Uring != nil && c.Config.Rings.IOUring {
 		e.rings.store = o.Uring.Directory
 	}
-	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
+	e.calls = call.NewTable(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
 	e.flows, e.plan = plan.Plan.Flows, plan
 	if plan.L7 {

@@ -8,6 +8,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
@@ -70,7 +71,7 @@ func TestHeldPacketsFollowTheVerdict(t *testing.T) {
 
 // TestHeldPacketsLearnTheirCall: a packet that begins a SIP message waits until the packet that ends its header tells the call, and not longer.
 func TestHeldPacketsLearnTheirCall(t *testing.T) {
-	id := l7.CallID([]byte("a@b"))
+	id := call.ID([]byte("a@b"))
 	waiting := func(message uint32) *flow.Call { return &flow.Call{Pending: true, Message: message} }
 	tells := func(message uint32, ids ...uint64) *flow.Call {
 		c := &flow.Call{Continues: message, Own: uint8(len(ids))}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/header"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
@@ -306,7 +306,7 @@ func readLinkProtocol(c *checker, it item) *Error {
 // etherTypes are the EtherTypes of the protocols that package l7 names by one.
 var etherTypes = sync.OnceValue(func() map[protocol.ID][]uint16 {
 	m := make(map[protocol.ID][]uint16)
-	for et, id := range l7.EtherTypes() {
+	for et, id := range header.EtherTypes() {
 		m[id] = append(m[id], et)
 	}
 	for _, list := range m {

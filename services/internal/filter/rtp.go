@@ -8,6 +8,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
@@ -31,7 +32,7 @@ func readPayloadType(c *checker, it item) *Error {
 	text := strings.TrimSpace(it.text)
 	fixed := &numbers{max: 127, what: "an RTP payload type", names: payloadTypes}
 	if n, name, ok := fixed.named(text); ok {
-		c.set.codecs = append(c.set.codecs, l7.CodecID([]byte(name)), l7.CodecID([]byte(text)))
+		c.set.codecs = append(c.set.codecs, call.CodecID([]byte(name)), call.CodecID([]byte(text)))
 		return fixed.take(c, it, interval{n, n}, name)
 	}
 	if isOneOf(text, codecs...) || text != "" && !strings.ContainsAny(text[:1], "-0123456789") {
@@ -44,7 +45,7 @@ func readPayloadType(c *checker, it item) *Error {
 			}
 			return c.wrong(it, fmt.Sprintf("%q is not the name of an RTP payload type%s", short(text), didYouMean(nearest(text, append(names, codecs...), 3))), "a number from 0 to 127", "a name", "any name that SDP uses, in quotes")
 		}
-		c.set.codecs = append(c.set.codecs, l7.CodecID([]byte(text)))
+		c.set.codecs = append(c.set.codecs, call.CodecID([]byte(text)))
 		c.add(c.set.spellCodec(text))
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/l7test"
 	"galvo/services/internal/l7/protocol"
 )
 
@@ -23,11 +25,11 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 		{"m=image 4000 udptl t38", 4000, 0, Pending, 0},
 		{"m=audio 4000 RTP/AVP 0", 4000, 2 * time.Hour, Pending, 0},
 	} {
-		calls := NewCalls(1 << 16)
+		calls := call.NewTable(1 << 16)
 		one, other := newLab(Config{Calls: calls}), newLab(Config{Calls: calls})
-		one.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", c.media))))
+		one.send(17, 5060, 5060, l7test.Up(l7test.Invite("a@b", l7test.SDP("10.0.0.1", c.media))))
 		other.now = one.now + int64(c.after)
-		if v := other.send(17, c.port, 6000, up(rtpPacket(1, 7))); v.State != c.state || v.App != c.app || v.State == Final && v.Proto != protocol.RTP {
+		if v := other.send(17, c.port, 6000, l7test.Up(l7test.RTPPacket(1, 7))); v.State != c.state || v.App != c.app || v.State == Final && v.Proto != protocol.RTP {
 			t.Errorf("%s, port %d, after %v: %s/%s %v", c.media, c.port, c.after, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
 		}
 	}
@@ -37,8 +39,8 @@ func TestMediaOfAnotherWorker(t *testing.T) {
 func TestSecureMedia(t *testing.T) {
 	for profile, want := range map[string]protocol.ID{"RTP/AVP": 0, "RTP/SAVP": protocol.SRTP, "UDP/TLS/RTP/SAVPF": protocol.SRTP} {
 		l := newLab(Config{Bytes: 1 << 20})
-		l.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 "+profile+" 0"))))
-		if v := l.send(17, 4000, 6000, up(rtpPacket(1, 7))); v.Proto != protocol.RTP || v.App != want || v.State != Final || !v.Is(protocol.RTP) {
+		l.send(17, 5060, 5060, l7test.Up(l7test.Invite("a@b", l7test.SDP("10.0.0.1", "m=audio 4000 "+profile+" 0"))))
+		if v := l.send(17, 4000, 6000, l7test.Up(l7test.RTPPacket(1, 7))); v.Proto != protocol.RTP || v.App != want || v.State != Final || !v.Is(protocol.RTP) {
 			t.Errorf("%s: %s/%s %v", profile, protocol.Name(v.Proto), protocol.Name(v.App), v.State)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/call"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
@@ -18,8 +19,8 @@ type sipPiece struct {
 
 // attach notes on a packet which calls it belongs to.
 func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
-	c, r := &e.worker.calls, ref.Flow
-	call := c.told()
+	c, r := &e.worker.Calls, ref.Flow
+	call := c.Told()
 	switch {
 	case call != nil:
 		if p.Layers&packet.Fragment != 0 {
@@ -30,17 +31,17 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 		}
 	case v.Proto == protocol.SIP && p.Layers&packet.LaterFragment != 0:
 		if piece := e.piece(p, r); piece.flow == r.ID && piece.ident == datagram(p) {
-			call = c.take()
+			call = c.Take()
 			*call = piece.call
 			ref.Call = call
 		}
 	case r.Proto == protoUDP:
-		if changes := e.calls.version(); changes != 0 {
+		if changes := e.calls.Version(); changes != 0 {
 			ref.Call = e.media(p, r, ref.From&1, changes)
 		}
 	case v.State == Pending && r.Proto == protoTCP:
 		if data := p.L7(); hasPayload(p, data) && e.mayBeSIP(r, ref.From&1, data) {
-			call = c.take()
+			call = c.Take()
 			call.Pending, call.Message = true, 1<<1|uint32(ref.From&1)
 			ref.Call = call
 		}
@@ -51,11 +52,11 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 func (e *Engine) mayBeSIP(r *flow.Record, from flow.Endpoint, data []byte) bool {
 	stream := data
 	if i := get16(&r.L7, 12); i != 0 {
-		if sl := e.store.at(i-1, r.ID); sl != nil && sl.dir == uint8(from) {
-			stream = sl.head()
+		if sl := e.store.At(i-1, r.ID); sl != nil && sl.Dir == uint8(from) {
+			stream = sl.Head()
 		}
 	}
-	return len(bytes.TrimLeft(data, "\r\n")) > 0 && mayBegin(stream)
+	return len(bytes.TrimLeft(data, "\r\n")) > 0 && call.MayBegin(stream)
 }
 
 // media returns the calls to whose media a datagram belongs, nil if there are none.
@@ -68,10 +69,10 @@ func (e *Engine) media(p *packet.Packet, r *flow.Record, from flow.Endpoint, cha
 	if b := p.L7(); hasPayload(p, b) && len(b) >= 12 && b[0]>>6 == 2 && (b[1] < 192 || b[1] > 223) {
 		kind = b[1] & 0x7f
 	}
-	c := &e.worker.calls
-	call := c.take()
-	to := e.calls.find(&r.Addr[1-from], r.Port[1-from], kind, p.Time, call)
-	if e.calls.find(&r.Addr[from], r.Port[from], kind, p.Time, call) || to {
+	c := &e.worker.Calls
+	call := c.Take()
+	to := e.calls.Find(&r.Addr[1-from], r.Port[1-from], kind, p.Time, call)
+	if e.calls.Find(&r.Addr[from], r.Port[from], kind, p.Time, call) || to {
 		call.Media = true
 		return call
 	}

@@ -4,15 +4,17 @@ import (
 	"slices"
 	"testing"
 
+	"galvo/services/internal/l7/dissect"
+	"galvo/services/internal/l7/l7test"
 	"galvo/services/internal/l7/protocol"
 )
 
 // only makes a dispatch of one row of dissectors.
-func only(row int) *dispatch {
-	var d dispatch
+func only(row int) *dissect.Dispatch {
+	var d dissect.Dispatch
 	for l4 := range d {
 		for b := range d[l4] {
-			if slices.Contains(dispatchTable()[l4][b], uint8(row)) {
+			if slices.Contains(dissect.All()[l4][b], uint8(row)) {
 				d[l4][b] = []uint8{uint8(row)}
 			}
 		}
@@ -22,23 +24,23 @@ func only(row int) *dispatch {
 
 // TestEveryDissector asks each row alone about every conversation: each has one that it knows, and none takes another's for its own.
 func TestEveryDissector(t *testing.T) {
-	all := conversations()
-	for row := range dissectors {
+	all := l7test.Conversations()
+	for row := range dissect.Dissectors() {
 		known, rows := 0, only(row)
 		for _, c := range all {
 			l := newLab(Config{Bytes: 1 << 16})
 			l.engine.rows = rows
 			v := l.play(c)
 			switch {
-			case v.Proto == 0 || c.proto != 6 && c.proto != 17:
-			case v.Is(c.want) || Verdict{Proto: c.want}.Is(v.Proto):
+			case v.Proto == 0 || c.Proto != 6 && c.Proto != 17:
+			case v.Is(c.Want) || Verdict{Proto: c.Want}.Is(v.Proto):
 				known++
-			case !mayClaim[[2]string{protocol.Name(v.Proto), protocol.Name(c.want)}]:
-				t.Errorf("row %d (%s) alone calls %q %s/%s", row, protocol.Name(dissectors[row].proto), c.what, protocol.Name(v.Proto), protocol.Name(v.App))
+			case !mayClaim[[2]string{protocol.Name(v.Proto), protocol.Name(c.Want)}]:
+				t.Errorf("row %d (%s) alone calls %q %s/%s", row, protocol.Name(dissect.Dissectors()[row].Proto), c.What, protocol.Name(v.Proto), protocol.Name(v.App))
 			}
 		}
 		if known == 0 {
-			t.Errorf("no conversation is known by row %d, of %s", row, protocol.Name(dissectors[row].proto))
+			t.Errorf("no conversation is known by row %d, of %s", row, protocol.Name(dissect.Dissectors()[row].Proto))
 		}
 	}
 }

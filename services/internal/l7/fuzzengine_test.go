@@ -2,21 +2,24 @@ package l7
 
 import (
 	"testing"
+
+	"galvo/services/internal/l7/l7test"
+	"galvo/services/internal/l7/store"
 )
 
 // FuzzEngine plays packets with any payloads on few flows, lost, cut off and out of order, and checks what never may happen: a verdict that is taken back, and
 // a store that loses its books.
 func FuzzEngine(f *testing.F) {
-	for _, c := range conversations() {
+	for _, c := range l7test.Conversations() {
 		var script []byte
-		for _, p := range c.packets {
-			script = append(script, byte(len(p.payload)), byte(len(p.payload)>>8), 0)
-			script = append(script, p.payload...)
+		for _, p := range c.Packets {
+			script = append(script, byte(len(p.Payload)), byte(len(p.Payload)>>8), 0)
+			script = append(script, p.Payload...)
 		}
-		f.Add(script, c.proto == 6, c.b)
+		f.Add(script, c.Proto == 6, c.B)
 	}
 	f.Fuzz(func(t *testing.T, script []byte, stream bool, port uint16) {
-		l := newLab(Config{Bytes: 4 * slotSize})
+		l := newLab(Config{Bytes: 4 * store.SlotSize})
 		proto := byte(17)
 		if stream {
 			proto = 6
@@ -26,12 +29,12 @@ func FuzzEngine(f *testing.F) {
 			n, how := int(script[0])|int(script[1])<<8, script[2]
 			script = script[3:]
 			n = min(n, len(script), 1400)
-			s := packetSpec{payload: string(script[:n]), back: how&1 != 0, flags: how & 2}
+			s := l7test.Packet{Payload: string(script[:n]), Back: how&1 != 0, Flags: how & 2}
 			if how&4 != 0 {
-				s.skip = uint32(how)
+				s.Skip = uint32(how)
 			}
 			if how&8 != 0 {
-				s.seq = uint32(how) << 20
+				s.Seq = uint32(how) << 20
 			}
 			l.snap = int(how&0x30) * 20
 			script = script[n:]
@@ -58,7 +61,7 @@ func FuzzEngine(f *testing.F) {
 func (l *lab) checkStore(t *testing.T) {
 	t.Helper()
 	l.engine.Begin()
-	if err := l.engine.store.check(); err != nil {
+	if err := l.engine.store.Check(); err != nil {
 		t.Fatal(err)
 	}
 }

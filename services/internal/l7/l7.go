@@ -23,7 +23,10 @@
 // allocates.
 package l7
 
-import "galvo/services/internal/l7/protocol"
+import (
+	"galvo/services/internal/l7/dissect"
+	"galvo/services/internal/l7/protocol"
+)
 
 // A State says how much is known about a flow's protocol.
 type State uint8
@@ -68,7 +71,7 @@ func (v Verdict) Is(id protocol.ID) bool {
 
 // MayBecome reports whether a verdict that is Partial, and does not name id, may still come to name it. A filter must not decide about id until then.
 func (v Verdict) MayBecome(id protocol.ID) bool {
-	return v.State == Partial && v.App == 0 && id != 0 && MayFollow(v.Proto, id)
+	return v.State == Partial && v.App == 0 && id != 0 && dissect.MayFollow(v.Proto, id)
 }
 
 // Listed returns the carrier and the application under which a list of flows has the verdict: where STUN found the way for DTLS, DTLS is what carries from then

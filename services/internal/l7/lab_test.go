@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/l7test"
 	"galvo/services/internal/packet"
 )
 
@@ -34,15 +35,15 @@ func newLab(c Config) *lab {
 }
 
 // send passes a packet on and returns the verdict.
-func (l *lab) send(proto byte, a, b uint16, s packetSpec) Verdict {
+func (l *lab) send(proto byte, a, b uint16, s l7test.Packet) Verdict {
 	src, dst, dir := byte(1), byte(2), 0
-	if s.back {
+	if s.Back {
 		src, dst, a, b, dir = 2, 1, b, a, 1
 	}
 	f := append(l.frame[:0], 2, 0, 0, 0, 0, dst, 2, 0, 0, 0, 0, src, 8, 0)
 	header := map[byte]int{6: 20, 17: 8}[proto]
 	f = append(f, 0x45, 0)
-	f = binary.BigEndian.AppendUint16(f, uint16(20+header+len(s.payload)))
+	f = binary.BigEndian.AppendUint16(f, uint16(20+header+len(s.Payload)))
 	f = append(f, 0, 0, 0, 0, 64, proto, 0, 0, 10, 0, 0, src, 10, 0, 0, dst)
 	if header > 0 {
 		f = binary.BigEndian.AppendUint16(f, a)
@@ -50,20 +51,20 @@ func (l *lab) send(proto byte, a, b uint16, s packetSpec) Verdict {
 	}
 	switch proto {
 	case 6:
-		l.seqs[dir] += s.skip
+		l.seqs[dir] += s.Skip
 		seq := l.seqs[dir]
-		if s.seq != 0 {
-			seq = s.seq
+		if s.Seq != 0 {
+			seq = s.Seq
 		} else {
-			l.seqs[dir] += uint32(len(s.payload))
+			l.seqs[dir] += uint32(len(s.Payload))
 		}
 		f = binary.BigEndian.AppendUint32(f, seq)
-		f = append(f, 0, 0, 0, 0, 0x50, s.flags|0x10, 0xff, 0xff, 0, 0, 0, 0)
+		f = append(f, 0, 0, 0, 0, 0x50, s.Flags|0x10, 0xff, 0xff, 0, 0, 0, 0)
 	case 17:
-		f = binary.BigEndian.AppendUint16(f, uint16(8+len(s.payload)))
+		f = binary.BigEndian.AppendUint16(f, uint16(8+len(s.Payload)))
 		f = append(f, 0, 0)
 	}
-	l.frame = append(f, s.payload...)
+	l.frame = append(f, s.Payload...)
 	return l.take(l.frame)
 }
 
@@ -109,7 +110,7 @@ func (l *lab) again(b *testing.B, ref *flow.Ref, restore func()) {
 	start := now()
 	for b.Loop() {
 		restore()
-		l.engine.worker.forget()
+		l.engine.worker.Forget()
 		l.engine.Inspect(&l.pkt, &l.pkt, ref)
 	}
 	b.ReportMetric(float64(now()-start)/float64(b.N), "cpu-ns/op")

@@ -24,7 +24,7 @@ var belowIP = []string{
 // TestLinkAgrees: every frame without IP has the name that tshark gives it. Layers that tshark tells further apart than the table are left out.
 func TestLinkAgrees(t *testing.T) {
 	corpus, tshark := need.Corpus(t), need.Tool(t, "tshark")
-	data, err := os.ReadFile("testdata/link.tsv")
+	data, err := os.ReadFile("header/testdata/link.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}

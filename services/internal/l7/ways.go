@@ -3,6 +3,8 @@ package l7
 import (
 	"sync"
 
+	"galvo/services/internal/l7/dissect"
+	"galvo/services/internal/l7/header"
 	"galvo/services/internal/l7/protocol"
 )
 
@@ -38,11 +40,11 @@ func Ways(id protocol.ID) Way { return waysByID()[id] }
 
 var waysByID = sync.OnceValue(func() map[protocol.ID]Way {
 	m := make(map[protocol.ID]Way)
-	for field, id := range allNumbered() {
+	for field, id := range header.All() {
 		switch field {
-		case byIPProtocol:
+		case header.IPProtocol:
 			m[id] |= ByIPProtocol
-		case byPPID:
+		case header.PPID:
 			m[id] |= ByDissector
 		default:
 			m[id] |= ByLink
@@ -51,8 +53,8 @@ var waysByID = sync.OnceValue(func() map[protocol.ID]Way {
 	for _, s := range protocol.Signatures().Rows {
 		m[protocol.ID(s.Proto)] |= BySignature
 	}
-	for _, d := range dissectorRows() {
-		m[d.proto] |= ByDissector
+	for _, d := range dissect.Dissectors() {
+		m[d.Proto] |= ByDissector
 	}
 	for id := range protocol.BuiltinHosts().Applications() {
 		m[protocol.ID(id)] |= ByHost

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/header"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
@@ -73,7 +74,7 @@ func isSTP(p *packet.Packet) bool {
 }
 
 // etherTypes are the names of package l7 for EtherTypes beyond those above.
-var etherTypes = sync.OnceValue(l7.EtherTypes)
+var etherTypes = sync.OnceValue(header.EtherTypes)
 
 func linkName(key uint32) (name, filter string) {
 	name, ok := linkNames[key]

@@ -16,6 +16,7 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/header"
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
@@ -206,7 +207,7 @@ func TestEveryNameIsOneOfTheFilter(t *testing.T) {
 		_, f := linkName(key)
 		filters = append(filters, f)
 	}
-	for et := range l7.EtherTypes() {
+	for et := range header.EtherTypes() {
 		name, f := linkName(uint32(et))
 		if filters = append(filters, f); strings.HasPrefix(name, "0x") {
 			t.Errorf("EtherType %s has no name", name)
