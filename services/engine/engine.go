@@ -59,7 +59,7 @@ type Engine struct {
 	rings    *rings
 	slots    *slots
 	panics   panics
-	calls    *call.Table                     // what workers learn about calls; both directions of a call and its media may meet different ones
+	calls    *call.Table                   // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
