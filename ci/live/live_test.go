@@ -300,6 +300,9 @@ func TestKilledEngine(t *testing.T) {
 	t.Logf("%d frames sent, %d received, %d lost", n, lost.RxPackets, lost.LostKernel)
 	var inGaps uint64
 	for _, g := range lost.Gaps {
+		if g.Start >= g.End {
+			t.Errorf("frames were lost in no time: %+v", g)
+		}
 		inGaps += g.Lost
 	}
 	if inGaps != lost.LostKernel+lost.LostNic {

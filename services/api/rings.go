@@ -22,7 +22,7 @@ type RingRule struct {
 // A Ring is a packet ring buffer and how it does.
 type Ring struct {
 	RingRequest
-	State        string            `json:"state" doc:"creating; recording; stopped, which can be read, but no device takes packets; waiting (for its devices); or failed"`
+	State        string            `json:"state" doc:"creating; recording; stopped, which can be read, but no device takes packets; waiting, for its devices or because of rings.max; or failed"`
 	Reason       string            `json:"reason,omitempty"`
 	Progress     int               `json:"progress,omitempty" doc:"Percentage of the creation that is done."`
 	UsableBytes  uint64            `json:"usableBytes" doc:"For packets and their indexes, of one copy."`
@@ -30,7 +30,7 @@ type Ring struct {
 	TotalBytes   uint64            `json:"totalBytes" doc:"Of packets recorded since the ring was created; more than usedBytes once the oldest were overwritten."`
 	Packets      uint64            `json:"packets" doc:"Recorded since the processing started."`
 	Discarded    uint64            `json:"discarded" doc:"Left out by rules, since the ring was created."`
-	Dropped      map[string]uint64 `json:"dropped" doc:"Frames that are missing, by cause: queue, the disks were too slow; disk, none took them."`
+	Dropped      map[string]uint64 `json:"dropped" doc:"Frames that are missing, by cause: queue, the disks were too slow; disk, none took them; pinned, all that could be overwritten is protected; format, their interface could not be described."`
 	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet from which on nothing was overwritten."`
 	Newest       int64             `json:"newest,omitempty"`
 	ByteRate     uint64            `json:"byteRate" doc:"Bytes per second over the last seconds."`

@@ -2,7 +2,7 @@ package api
 
 // A Storage is a device for captures, savefiles and rings: a disk, or a directory of the host.
 type Storage struct {
-	ID         string `json:"id" doc:"Stays the same as long as the device is the same."`
+	ID         string `json:"id" doc:"Of a disk it stays the same, whatever the disk is called; of a directory it is its name."`
 	Name       string `json:"name" doc:"Alias from the configuration; else what the device calls itself."`
 	Kind       string `json:"kind" enum:"directory,disk"`
 	State      string `json:"state" doc:"active; inactive; absent; locked, encrypted and without its password; unformatted; foreign, with a file system that is not used; system, in use by the machine itself; formatting; failed"`

@@ -31,19 +31,20 @@ func (a *account) Process(b *pipeline.Batch) {
 		return
 	}
 	interfaces, own := a.interfaces(), a.own.Load()
-	var touched uint64 // set of ports, by id - 1
+	var sum received // of the packets of one port in a row: what others read is written as rarely as that allows
 	kept := 0
 	for i := range b.Packets {
 		p := &b.Packets[i]
-		id := interfaces[p.Iface].Port - 1
-		count := &a.ports[id]
+		if id := interfaces[p.Iface].Port - 1; id != sum.port {
+			a.add(&sum)
+			sum = received{port: id}
+		}
 		if p.Flags&packet.DirMask != packet.DirOut {
-			count.frames.Store(count.frames.Load() + 1)
-			count.bytes.Store(count.bytes.Load() + uint64(p.Len))
-			touched |= 1 << id
+			sum.frames++
+			sum.bytes += uint64(p.Len)
 		}
 		if own.has(p) {
-			count.own.Store(count.own.Load() + 1)
+			sum.own++
 			continue
 		}
 		if kept != i {
@@ -51,11 +52,26 @@ func (a *account) Process(b *pipeline.Batch) {
 		}
 		kept++
 	}
+	a.add(&sum)
 	b.Packets, b.Meta = b.Packets[:kept], b.Meta[:kept]
-	for id := 0; touched != 0; id, touched = id+1, touched>>1 {
-		if touched&1 != 0 {
-			a.journal.count(id, a.worker, a.ports[id].frames.Load(), a.ports[id].bytes.Load())
-		}
+}
+
+// received is what came from a port, by id - 1.
+type received struct {
+	port               int
+	frames, bytes, own uint64
+}
+
+// add shows what came from a port.
+func (a *account) add(r *received) {
+	p := &a.ports[r.port]
+	if r.own != 0 {
+		p.own.Store(p.own.Load() + r.own)
+	}
+	if r.frames != 0 {
+		p.frames.Store(p.frames.Load() + r.frames)
+		p.bytes.Store(p.bytes.Load() + r.bytes)
+		a.journal.count(r.port, a.worker, p.frames.Load(), p.bytes.Load())
 	}
 }
 

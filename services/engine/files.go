@@ -126,11 +126,17 @@ func (e *Engine) postFile(w http.ResponseWriter, r *http.Request, v *volume.Volu
 		}
 	}
 	to := query.Get("rename")
+	makes := directory || strings.HasSuffix(p, "/")
+	if makes || query.Has("rename") {
+		if n, _ := io.CopyN(io.Discard, &patientBody{r: r, rc: http.NewResponseController(w)}, 1); n > 0 {
+			return badRequest("this makes a directory, or renames, and takes no body: upload a file to a name without a slash at its end")
+		}
+	}
 	var err error
 	switch {
 	case query.Has("rename") && (directory || query.Has("offset") || query.Has("total")), directory && (query.Has("offset") || query.Has("total")):
 		return badRequest("directory, rename and offset with total do not go together: a request does one thing")
-	case directory || strings.HasSuffix(p, "/"):
+	case makes:
 		err = v.MakeDirectory(p)
 	case query.Has("rename"):
 		if err = v.Rename(p, to); err == nil {

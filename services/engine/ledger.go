@@ -36,6 +36,7 @@ type counts struct {
 	Engine  uint64 // lost because no engine was there
 	NIC     uint64 // dropped by the NIC while an engine was there
 	Started bool   // accounting began
+	Seen    int64  // when an engine was last known to be there, ns
 	Device  device // whose count Base is of
 }
 

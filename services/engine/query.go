@@ -71,7 +71,7 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 		return nil
 	},
 	"ring": func(q *captureQuery, v string, _ int64) error {
-		if v == "" || v[0] == ':' {
+		if v == "" || v[0] == ':' || v == "live" {
 			return fmt.Errorf("%q is not the name of a ring", v)
 		}
 		q.Source = v
@@ -124,6 +124,15 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 	}
 	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime <= q.StartTime {
 		return nil, badRequest("endTime is not after startTime: the capture would be empty")
+	}
+	if slices.Contains(seen, "ring") && slices.Contains(seen, "mm-id") {
+		return nil, badRequest("ring and mm-id do not go together: a capture is from a ring or from a slot")
+	}
+	named := slices.Contains(seen, "device") && !slices.Contains(seen, "capturetomedia") // to a device
+	for _, name := range []string{"device", "directory", "splitBytes", "splitSeconds"} {
+		if slices.Contains(seen, strings.ToLower(name)) && !q.CaptureToMedia && !named {
+			return nil, badRequest("%s goes with captureToMedia=true", name)
+		}
 	}
 	return q, nil
 }

@@ -11,12 +11,18 @@ import (
 	"galvo/services/internal/ring"
 )
 
-// delete ends a ring and removes its files.
+// delete ends a ring and removes its files. Another one may record then that waited for that.
 func (rs *rings) delete(name string) error {
 	r, err := rs.named(name)
 	if err != nil {
 		return err
 	}
+	defer rs.follow()
+	return rs.end(r)
+}
+
+// end is delete for one ring.
+func (rs *rings) end(r *recorder) error {
 	rs.mu.Lock()
 	cancel, created := r.cancel, r.created
 	rs.mu.Unlock()
@@ -29,9 +35,9 @@ func (rs *rings) delete(name string) error {
 	rs.drop(r)
 	rs.mu.Lock()
 	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
-	left := &recorder{Deleted: true, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
+	left := &recorder{Deleted: true, Places: r.Places, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
 	rs.deleted = append(rs.deleted, left)
-	err = rs.save() // before the files go: a deletion that is cut off is completed
+	err := rs.save() // before the files go: a deletion that is cut off is completed
 	rs.mu.Unlock()
 	if err != nil {
 		return err

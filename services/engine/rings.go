@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,7 @@ type recorder struct {
 	Made    bool // its files are whole
 	Deleted bool `json:",omitempty"` // it is no more, but for its files on Devices
 	api.RingRequest
+	Places map[string]string `json:",omitempty"` // directory below the state directory of each of its Devices, as far as it is known
 
 	state, reason string
 	progress      atomic.Int32
@@ -208,6 +210,7 @@ func (rs *rings) follow() {
 	if rs.closed {
 		return
 	}
+	rs.settle()
 	rs.sweep()
 	for i, r := range rs.all() {
 		rs.mu.Lock()
@@ -217,12 +220,30 @@ func (rs *rings) follow() {
 		case making:
 		case i >= rs.max:
 			rs.drop(r)
-			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: raise the setting rings.max, or delete another ring", rs.max))
+			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: delete another one, or raise the setting rings.max and restart the processing", rs.max))
 		case !made:
 			rs.make(r)
 		default:
 			rs.reopen(r)
 		}
+	}
+}
+
+// settle finds the devices of all rings again that are called something else now: the id of a directory is its name. rs.changing is held.
+func (rs *rings) settle() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	changed := false
+	for _, r := range slices.Concat(rs.list, rs.deleted) {
+		devices, places := rs.volumes.locate(r.Devices, r.Places)
+		changed = changed || !slices.Equal(devices, r.Devices) || !maps.Equal(places, r.Places)
+		r.Devices, r.Places = devices, places
+	}
+	if !changed {
+		return
+	}
+	if err := rs.save(); err != nil {
+		slog.Error("save where the rings are", "error", err)
 	}
 }
 
@@ -334,6 +355,7 @@ func (rs *rings) create(request api.RingRequest) (*recorder, error) {
 		return nil, err
 	}
 	rs.mu.Lock()
+	_, r.Places = rs.volumes.locate(r.Devices, nil)
 	rs.list = append(rs.list, r)
 	err := rs.save()
 	if err != nil {
@@ -358,7 +380,7 @@ func (rs *rings) checkNew(r *recorder) error {
 	case taken:
 		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("there is a ring %s already", r.Name)}
 	case n >= rs.max:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max", n, rs.max)}
+		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)}
 	}
 	if len(r.Devices) == 0 {
 		r.Devices = []string{""}

@@ -3,12 +3,15 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"galvo/services/api"
 	"galvo/services/internal/filter"
+	"galvo/services/internal/handover"
 	"galvo/services/internal/memory"
+	"galvo/services/internal/pipeline"
 )
 
 // A list of rings that is damaged is read from its copy, rules and all; where there is none either, the engine goes on and what is left of the files is kept.
@@ -68,5 +71,102 @@ func TestRuleErrors(t *testing.T) {
 		if wrong := api.ErrorOf(err); err == nil || wrong.Kind != api.BadExpression || wrong.Pos != c.pos || wrong.Len != c.len || !strings.HasPrefix(wrong.Text, "rule 2: ") {
 			t.Errorf("%+v: %d, %d: %v", c.rule, wrong.Pos, wrong.Len, err)
 		}
+	}
+}
+
+// called returns a storage device with a directory.
+func called(name, directory string) handover.Device {
+	return handover.Device{ID: name, Name: name, Directory: directory, Active: true}
+}
+
+// newRings makes rings on the storage device data, and returns what opens them: as many at once as it is told.
+func newRings(t *testing.T, names ...string) (open func(most int) *rings, vs *volumes) {
+	t.Helper()
+	state := t.TempDir()
+	if err := os.Mkdir(filepath.Join(state, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	vs = newVolumes(state)
+	t.Cleanup(vs.close)
+	vs.set([]handover.Device{called("data", "data")}, nil)
+	open = func(most int) *rings {
+		plan := &memoryPlan{Settings: memory.Settings{Workers: 1}, Plan: &memory.Plan{Rings: most, RingQueueBytes: 8 << 20, ReorderBytes: 8 << 20}}
+		env := func() *filter.Env { return &filter.Env{} }
+		rs := openRings(state, plan, vs, env, env, func() []pipeline.Interface { return nil })
+		t.Cleanup(rs.close)
+		rs.follow()
+		return rs
+	}
+	rs := open(len(names))
+	for _, name := range names {
+		r, err := rs.create(api.RingRequest{Name: name, SizeBytes: 16 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-r.created
+	}
+	rs.close()
+	return open, vs
+}
+
+// A ring stays where it is when the directory that it lies in is called something else, while it records and while it does not, and though another one is called as
+// that was.
+func TestRingOnRenamedDirectory(t *testing.T) {
+	open, vs := newRings(t, "one")
+	rs := open(1)
+	rename := func(d ...handover.Device) {
+		for _, v := range vs.set(d, rs.letGo) {
+			t.Log("opened", v.ID())
+		}
+	}
+	if err := os.Mkdir(filepath.Join(vs.state, "new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want := func(device, state string) {
+		t.Helper()
+		v := rs.views()[0]
+		if v.State != state || !slices.Equal(v.Devices, []string{device}) || v.DeviceStates[0].Device != device {
+			t.Errorf("want it %s on %s: %+v", state, device, v)
+		}
+	}
+	want("data", ringRecording)
+	rename(called("disk 1", "data"), called("data", "new"))
+	rs.follow()
+	want("disk 1", ringRecording)
+	rs.close()
+	rename(called("disk 2", "data"))
+	rs = open(1)
+	want("disk 2", ringRecording)
+	rename()
+	rs.follow()
+	want("disk 2", ringWaiting)
+	rename(called("disk 3", "data"))
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(vs.state, "data", ".galvo", "rings", "*")); len(left) > 0 {
+		t.Errorf("left of a deleted ring: %v", left)
+	}
+}
+
+// A ring that is one too many waits, and says so of a device that is there; when another one is deleted it records.
+func TestRingWaitsForAnother(t *testing.T) {
+	open, _ := newRings(t, "one", "two")
+	rs := open(1)
+	two := func() api.Ring { return rs.views()[len(rs.views())-1] }
+	if v := two(); v.State != ringWaiting || v.DeviceStates[0].State != "active" {
+		t.Errorf("one ring of two: %+v", v)
+	}
+	if _, err := rs.create(api.RingRequest{Name: "three", SizeBytes: 16 << 20}); err == nil || !strings.Contains(err.Error(), "restart the processing") {
+		t.Errorf("one ring too many: %v", err)
+	}
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	if v := two(); v.State != ringRecording {
+		t.Errorf("the only ring: %+v", v)
+	}
+	if r, _, err := rs.opened("two"); err != nil || !slices.Equal(r.Devices, []string{"data"}) {
+		t.Errorf("%v, %v", r, err)
 	}
 }

@@ -28,8 +28,8 @@ func (rs *rings) view(r *recorder) api.Ring {
 	}
 	rs.mu.Unlock()
 	if opened == nil {
-		for _, id := range r.Devices {
-			v.DeviceStates = append(v.DeviceStates, api.RingDevice{Device: id, State: "absent"})
+		for _, id := range v.Devices {
+			v.DeviceStates = append(v.DeviceStates, rs.deviceState(id))
 		}
 		return v
 	}
@@ -38,11 +38,11 @@ func (rs *rings) view(r *recorder) api.Ring {
 	v.Packets, v.Discarded, v.Dropped, v.ByteRate = s.Packets, s.Discarded, s.Dropped, uint64(s.Rate)
 	v.Oldest, v.Newest = s.Oldest/1000, s.Newest/1000
 	for i, d := range s.Devices {
-		state := api.RingDevice{Device: r.Devices[i], State: "active", Reason: d.Failed, SizeBytes: uint64(d.Size), UsedBytes: uint64(d.Used)}
+		state := api.RingDevice{Device: v.Devices[i], State: "active", Reason: d.Failed, SizeBytes: uint64(d.Size), UsedBytes: uint64(d.Used)}
 		switch {
 		case d.Missing:
 			state.State = "absent"
-			if _, err := rs.volumes.get(r.Devices[i]); err != nil {
+			if _, err := rs.volumes.get(v.Devices[i]); err != nil {
 				state.Reason = err.Error()
 			}
 		case d.Failed != "":
@@ -57,6 +57,14 @@ func (rs *rings) view(r *recorder) api.Ring {
 	}
 	v.Problems = append(v.Problems, s.Problems...)
 	return v
+}
+
+// deviceState says whether a storage device can be used, of a ring that is not open.
+func (rs *rings) deviceState(id string) api.RingDevice {
+	if _, err := rs.volumes.get(id); err != nil {
+		return api.RingDevice{Device: id, State: "absent", Reason: err.Error()}
+	}
+	return api.RingDevice{Device: id, State: "active"}
 }
 
 // memory returns the bytes that all open rings take, of their queues and for their readers.

@@ -116,6 +116,28 @@ func (vs *volumes) names() (names []string) {
 	return names
 }
 
+// locate returns the ids that devices have now which lie at places, by their former ids, and their places: of one that is not known, as they were.
+func (vs *volumes) locate(ids []string, places map[string]string) (now []string, at map[string]string) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	at = map[string]string{}
+	for _, id := range ids {
+		place := places[id]
+		i := slices.IndexFunc(vs.devices, func(d handover.Device) bool { return d.Directory != "" && d.Directory == place })
+		if i < 0 {
+			i = slices.IndexFunc(vs.devices, func(d handover.Device) bool { return d.Directory != "" && d.ID == id })
+		}
+		if i >= 0 {
+			id, place = vs.devices[i].ID, vs.devices[i].Directory
+		}
+		now = append(now, id)
+		if place != "" {
+			at[id] = place
+		}
+	}
+	return now, at
+}
+
 // ringDirectories returns where a ring has its files on each of its devices, and how many of these are active. Of one that is not the directory does not
 // exist.
 func (vs *volumes) ringDirectories(r *api.RingRequest) (dirs []string, active int) {

@@ -23,16 +23,14 @@ type body struct {
 func takeBody(r *http.Request) *body {
 	b := &body{Reader: r.Body}
 	r.Body = b
-	// A client that waits for leave to send needs no patience.
+	// A client that waits for leave to send needs no patience, until it has that.
 	b.over.Store(r.Body == http.NoBody || r.ContentLength == 0 || r.Header.Get("Expect") != "")
 	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if err != nil {
-		b.over.Store(true)
-	}
+	b.over.Store(err != nil)
 	return n, err
 }
 

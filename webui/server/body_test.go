@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -33,6 +34,34 @@ func TestRefusedBody(t *testing.T) {
 		w.do("POST", "/api/v1/status", "")
 		return time.Since(begun)
 	})
+}
+
+// What the engine refuses after a part of the body, it refuses in its own words, also to a client that waited for leave to send.
+func TestRefusedUpload(t *testing.T) {
+	w := newWeb(t, func(rw http.ResponseWriter, r *http.Request) {
+		io.CopyN(io.Discard, r.Body, 1<<20)
+		api.WriteError(rw, &api.Error{Kind: api.StorageFull, Text: "no room"})
+	})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ExpectContinueTimeout: time.Minute}}
+	defer client.CloseIdleConnections()
+	block := strings.Repeat(" ", 8<<20)
+	for range 30 {
+		req, err := http.NewRequest("POST", "https://"+w.address+"/api/v1/storage/data/files/x", strings.NewReader(block))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", basic("admin", password))
+		req.Header.Set("Expect", "100-continue")
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusInsufficientStorage {
+			t.Fatalf("a full device: %d %s %v", resp.StatusCode, text, err)
+		}
+	}
 }
 
 // sendRefused sends a body of 3 MiB that is refused with a status, and wants all of it taken.

@@ -48,12 +48,13 @@ func newForward(run string) *forward {
 }
 
 // rewrite addresses the service. The query goes on byte for byte: the capture URL has a reader of its own for what ReverseProxy would
-// throw away as unparsable. What is a secret here stays here.
+// throw away as unparsable. What is a secret here stays here. So does what a client expects before it sends its body: web gives it leave, and a net/http server that
+// was to do so hangs up on the rest of a body that it refuses, so that its answer may be lost.
 func rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "galvo", "galvo"
 	p.Out.URL.Path, p.Out.URL.RawPath = p.In.URL.Path, p.In.URL.RawPath
 	p.Out.URL.RawQuery, p.Out.URL.ForceQuery = p.In.URL.RawQuery, p.In.URL.ForceQuery
-	for _, h := range []string{"Authorization", "Cookie", "Origin", "Referer"} {
+	for _, h := range []string{"Authorization", "Cookie", "Origin", "Referer", "Expect"} {
 		p.Out.Header.Del(h)
 	}
 	for h, v := range callerHeaders(p.In.Context()) {

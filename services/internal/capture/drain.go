@@ -385,18 +385,17 @@ func (d *drain) trailer() {
 		c.link.CompareAndSwap(0, int32(packet.LinkEthernet)+1) // without any packet it does not matter
 		d.writeHeader(scanned)
 	}
+	d.describe()
+	if c.format.pcapng && len(d.described) == 0 && c.spec.Scan != nil { // else there is no place left for what was scanned
+		d.described = append(d.described, packet.LinkEthernet)
+		d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: packet.LinkEthernet, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
+	}
 	if d.split.files != nil {
-		d.describe()
 		d.completeFile(true)
 		return
 	}
 	if !c.format.pcapng {
 		return
-	}
-	d.describe()
-	if len(d.described) == 0 && c.spec.Scan != nil { // else there is no place left for what was scanned
-		d.described = append(d.described, packet.LinkEthernet)
-		d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: packet.LinkEthernet, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
 	}
 	now := time.Now().UnixNano()
 	for i := range d.described {

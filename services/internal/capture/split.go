@@ -3,6 +3,7 @@ package capture
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"galvo/services/internal/pcapng"
@@ -92,12 +93,19 @@ func (d *drain) fit(r run) (cut, rest run) {
 	return cut, run{r.b[at:], r.packets - cut.packets, r.captured - cut.captured}
 }
 
-// endBytes is how long the statistics at the end of a file are.
+// moreBytes is room for what a scan may have to say more at its end: larger numbers.
+const moreBytes = 64
+
+// endBytes is how long the statistics at the end of a file may be.
 func (d *drain) endBytes() int {
 	if !d.c.format.pcapng {
 		return 0
 	}
-	return len(d.described) * len(pcapng.AppendStatistics(nil, 0, pcapng.Statistics{}))
+	var end pcapng.Statistics
+	if d.c.spec.Scan != nil { // any file may be the last one
+		end.Comment = d.c.scanned() + strings.Repeat(" ", moreBytes)
+	}
+	return len(d.described) * len(pcapng.AppendStatistics(nil, 0, end))
 }
 
 // countDelivered counts packets in the file at hand.
@@ -150,7 +158,8 @@ func (d *drain) expireFile(now time.Time, busy bool) {
 	}
 	over := now.Add(-endSlack).UnixNano() >= s.until
 	if d.c.spec.Block {
-		over = !busy && slices.Min(d.marks) >= s.until // as they were before the last look for packets
+		past := slices.Min(d.marks)                              // as they were before the last look for packets
+		over = !busy && past >= s.until && past != math.MaxInt64 // at the source's end it is the last file, which has more to say
 	}
 	if over {
 		d.completeFile(false)

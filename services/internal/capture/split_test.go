@@ -2,6 +2,7 @@ package capture
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"galvo/ci/need"
+	"galvo/services/api"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
+	"galvo/services/internal/pipeline"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/volume"
 )
@@ -221,6 +224,41 @@ func TestSplitByTheSource(t *testing.T) {
 	byName, _, sum := files(t, dir)
 	if len(byName["7"]) != 2 || len(byName["113"]) != 1 || sum.Delivered != 3 {
 		t.Errorf("%d and %d packets; %+v", len(byName["7"]), len(byName["113"]), sum)
+	}
+}
+
+// The last file of a capture from a ring says what was scanned, within its size, also if nothing is in it and though its interval was over before the ring's was.
+func TestSplitSaysWhatWasScanned(t *testing.T) {
+	const limit = 2000
+	spec := Spec{SplitTime: time.Second, SplitBytes: limit, Block: true, Scan: func() api.Scan { return api.Scan{Blocks: 7} }}
+	for _, frames := range []uint64{0, 1, 50} {
+		for _, interfaces := range []func() []pipeline.Interface{func() []pipeline.Interface { return nil }, nil} {
+			if frames > 0 && interfaces != nil {
+				continue
+			}
+			dir := t.TempDir()
+			cs := newCaptures(t, Options{Source: Source{Interfaces: interfaces}})
+			out := toDisk(t, dir, 7e9)
+			c, wait := begin(t, cs, spec, out)
+			for i := range frames {
+				cs.Stage(0).Process(batchOf(0, frame(i, 100, int64(103e9+i), 0)))
+			}
+			cs.Stage(0).Finish()
+			d := newDrain(t.Context(), c, nil) // another one, that looks now
+			d.split, d.marks[0] = split{files: toDisk(t, t.TempDir(), 0), open: true, until: 104e9}, math.MaxInt64
+			if d.expireFile(time.Now(), false); !d.split.open {
+				t.Error("the file that was to say what was scanned is complete before that is known")
+			}
+			c.Finish("end")
+			if err := wait(); err != nil {
+				t.Fatal(err)
+			}
+			name, _ := out.Latest()
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil || !strings.Contains(string(b), "of 7 blocks") || len(b) > limit {
+				t.Errorf("%d packets, interfaces of its own %t: %s has %d bytes, %v", frames, interfaces == nil, name, len(b), err)
+			}
+		}
 	}
 }
 

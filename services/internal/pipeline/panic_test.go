@@ -47,7 +47,7 @@ func TestPanicIsOnePacket(t *testing.T) {
 		t.Fatalf("%d panics, want 1", len(told))
 	}
 	p := told[0]
-	if p.Flow != "IP protocol 17, 10.0.0.1:5062 and 10.0.0.2:5060" || !strings.Contains(p.Frame, hex.EncodeToString([]byte("INVITE"))) || !strings.Contains(p.Stack, "l7.(*Calls)") || p.Error() == "" {
+	if p.Flow != "IP protocol 17, 10.0.0.1:5062 and 10.0.0.2:5060" || !strings.Contains(p.Frame, hex.EncodeToString([]byte("INVITE"))) || !strings.Contains(p.Stack, "call.(*Table)") || p.Error() == "" {
 		t.Errorf("told %+v", p)
 	}
 	for i, v := range verdicts {

@@ -293,6 +293,7 @@ type Ring struct {
 	stopped sync.WaitGroup
 	readers sync.WaitGroup        // queries that may still use buffers
 	queries map[*Results]struct{} // that run; guarded by mu
+	spare   index.Shelves         // guarded by mu
 }
 
 // report tells of a problem, and waits for nobody.

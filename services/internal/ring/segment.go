@@ -36,12 +36,13 @@ type segment struct {
 
 	state.Segment
 
-	slots    []index.Slot // of its blocks; nil until somebody asks for a closed segment's
-	used     int          // slots given out since it was opened
-	inFlight int          // slots that are being written
-	lost     int          // blocks that could not be written
-	torn     []int        // places of blocks that make no sense, as far as anybody has looked
-	broken   error        // why nothing is written to it: its file is not what it was
+	slots    []index.Slot  // of its blocks; nil until somebody asks for a closed segment's
+	used     int           // slots given out since it was opened
+	inFlight int           // slots that are being written
+	lost     int           // blocks that could not be written
+	shelves  index.Shelves // for what the slots have of blocks that were written
+	torn     []int         // places of blocks that make no sense, as far as anybody has looked
+	broken   error         // why nothing is written to it: its file is not what it was
 
 	index index.Index
 }
@@ -110,7 +111,7 @@ func (r *Ring) open(d *device, s *segment) error {
 		r.problem(fmt.Errorf("%s: %s: its old content cannot be read: %w", d.name, files.SegmentName(s.number), err))
 		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	}
-	s.State, s.used, s.lost, s.torn = state.Open, 0, 0, nil
+	s.State, s.used, s.lost, s.torn, s.shelves = state.Open, 0, 0, nil, nil
 	s.span()
 	s.Floor = s.TotalHi
 	s.index.Drop()

@@ -212,10 +212,8 @@ func (r *Ring) placed(d *device, s *segment, at int, img *block.Image, err error
 		s.lost++
 		r.fail(d, fmt.Errorf("write block %d of %s: %w", at, files.SegmentName(s.number), err))
 	} else {
-		b := index.SlotOf(&img.Header)
-		b.Bloom = slices.Clone(block.BloomOf(img.Buf))
-		b.Keys, b.Chunks = append([]uint64(nil), img.Keys...), slices.Clone(img.Chunks)
-		s.slots[at] = b
+		s.slots[at] = index.SlotOf(&img.Header)
+		s.shelves.Keep(&s.slots[at], img, &r.spare)
 		d.dirty[s.file] = true
 	}
 	full := s.used == len(s.slots) && s.inFlight == 0 && s.broken == nil && s.State == state.Open && d.failed == nil
@@ -290,8 +288,13 @@ func (r *Ring) close(d *device, s *segment) {
 			if s.slots[i].Keys != nil && s.slots[i].Flags&block.FlagPartial == 0 {
 				s.slots[i].Bloom = nil
 			}
+			s.slots[i].Bloom = slices.Clone(s.slots[i].Bloom)
 			s.slots[i].Keys, s.slots[i].Chunks = nil, nil
 		}
+		if len(r.queries) == 0 { // else one may look at them, and nobody uses them again
+			s.shelves.GiveBack(&r.spare)
+		}
+		s.shelves = nil
 		err = r.saveEntry(d, s.number, false)
 	}
 	if err != nil {

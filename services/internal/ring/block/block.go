@@ -9,13 +9,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/sum"
 )
 
 // Size is the size of a block: what a ring writes and indexes at once.
@@ -23,14 +23,14 @@ const Size = 1 << 20
 
 // A block ends with its trailer: a header, where its chunks begin, and a bloom filter over the keys of its packets.
 const (
-	trailerSize = bloomAt + bloomSize + 4
+	trailerSize = bloomAt + BloomSize + 4
 	trailerAt   = Size - trailerSize
 	headerAt    = 8 // in the trailer
 	headerSize  = 120
 	chunksAt    = headerAt + headerSize
 	chunkEntry  = 8
 	bloomAt     = chunksAt + MaxChunks*chunkEntry
-	bloomSize   = 4096
+	BloomSize   = 4096
 )
 
 // TrailerPages is what is read to see the trailer of a block: two pages of 4096 bytes at its end.
@@ -55,9 +55,6 @@ const magic = "GALVORNG"
 const FormatVersion = 2
 
 var le = binary.LittleEndian
-
-// castagnoli is the polynomial of CRC-32C, which processors compute.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // A Header says what is in a block. Times are ns since the epoch.
 type Header struct {
@@ -154,14 +151,11 @@ func ParseHeader(b []byte) (h Header, err error) {
 	return h, nil
 }
 
-// sumOn is the checksum of a piece of a block, begun with that of everything before it.
-func sumOn(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
-
 // trailerSum is the checksum of a trailer, whose header may hold any.
 func trailerSum(t []byte) uint32 {
 	var none [4]byte
-	sum := sumOn(0, t[:headerAt+crcAt])
-	return sumOn(sumOn(sum, none[:]), t[headerAt+crcAt+4:])
+	before := sum.Of(t[:headerAt+crcAt])
+	return sum.On(sum.On(before, none[:]), t[headerAt+crcAt+4:])
 }
 
 // Finish writes the trailer's frame, the header and the trailer's checksum. The header has the checksums of the rest, and table of chunks and bloom filter are there.
@@ -183,8 +177,8 @@ func Seal(block []byte, h *Header) {
 
 // Resum gives a header the checksums of its block up to the padding.
 func (h *Header) Resum(block []byte) {
-	h.DataSum = sumOn(0, block[:h.DataEnd])
-	h.Sum = sumOn(h.DataSum, block[h.DataEnd:h.FlowsEnd])
+	h.DataSum = sum.Of(block[:h.DataEnd])
+	h.Sum = sum.On(h.DataSum, block[h.DataEnd:h.FlowsEnd])
 }
 
 // Copy copies what a finished block has beside its header, which is not written before it is sealed.
@@ -199,7 +193,7 @@ func Check(block []byte) (Header, error) {
 	if err != nil {
 		return h, err
 	}
-	if sumOn(0, block[:h.FlowsEnd]) != h.Sum {
+	if sum.Of(block[:h.FlowsEnd]) != h.Sum {
 		return h, ErrSum
 	}
 	return h, nil
@@ -243,15 +237,15 @@ func Empty(b []byte, id uint64) {
 	Seal(b[:Size], &h)
 }
 
-// A Bloom filter has bloomSize bytes; 4 bits stand for a key. With 1100 keys, as a block of real traffic has, one of 5000 blocks is read in vain.
+// A Bloom filter has BloomSize bytes; 4 bits stand for a key. With 1100 keys, as a block of real traffic has, one of 5000 blocks is read in vain.
 type Bloom []byte
 
 // BloomOf returns the bloom filter of a block, of which b is the end. It is a part of b.
-func BloomOf(b []byte) Bloom { return Bloom(b[len(b)-trailerSize+bloomAt:][:bloomSize]) }
+func BloomOf(b []byte) Bloom { return Bloom(b[len(b)-trailerSize+bloomAt:][:BloomSize]) }
 
 func (b Bloom) addHash(h uint64) {
 	for range 4 {
-		b[h>>3&(bloomSize-1)] |= 1 << (h & 7)
+		b[h>>3&(BloomSize-1)] |= 1 << (h & 7)
 		h >>= 15
 	}
 }
@@ -260,7 +254,7 @@ func (b Bloom) addHash(h uint64) {
 func (b Bloom) Has(key uint64) bool {
 	h := Hash(key)
 	for range 4 {
-		if b[h>>3&(bloomSize-1)]>>(h&7)&1 == 0 {
+		if b[h>>3&(BloomSize-1)]>>(h&7)&1 == 0 {
 			return false
 		}
 		h >>= 15

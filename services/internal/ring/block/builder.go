@@ -12,6 +12,7 @@ import (
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/opentable"
+	"galvo/services/internal/ring/sum"
 )
 
 // An Image is a block in memory: while it is built, while it waits for the disk, and as long as somebody reads it there.
@@ -70,7 +71,7 @@ func (b *Builder) Begin(img *Image, h Header, head []byte) {
 	b.pos = copy(b.buf, head)
 	b.Header.DataStart = uint32(b.pos)
 	b.Header.First, b.Header.Last = math.MaxInt64, math.MinInt64
-	b.bloom = Bloom(b.buf[trailerAt+bloomAt:][:bloomSize])
+	b.bloom = Bloom(b.buf[trailerAt+bloomAt:][:BloomSize])
 	clear(b.bloom)
 	b.sum, b.summed, b.chunk, b.nth = 0, 0, 0, 0
 	b.reach()
@@ -79,7 +80,7 @@ func (b *Builder) Begin(img *Image, h Header, head []byte) {
 
 // reach sums the block up to where the next packet begins, and notes that the chunks up to that place begin there.
 func (b *Builder) reach() {
-	b.sum, b.summed = sumOn(b.sum, b.buf[b.summed:b.pos]), b.pos
+	b.sum, b.summed = sum.On(b.sum, b.buf[b.summed:b.pos]), b.pos
 	for ; b.chunk <= b.pos>>chunkShift; b.chunk++ {
 		chunk{at: uint32(b.pos), before: b.Header.Packets - b.nth, sum: b.sum}.put(b.buf[trailerAt:], b.chunk)
 		b.nth = b.Header.Packets
@@ -480,8 +481,8 @@ func (b *Builder) Finish(img *Image) {
 	h.DataEnd = uint32(b.pos)
 	h.Entries = uint32(len(b.entries))
 	h.FlowsEnd = uint32(len(appendLocal(img.Buf[:b.pos], typeFlows, b.stream)))
-	h.DataSum = sumOn(b.sum, img.Buf[b.summed:b.pos])
-	h.Sum = sumOn(h.DataSum, img.Buf[b.pos:h.FlowsEnd])
+	h.DataSum = sum.On(b.sum, img.Buf[b.summed:b.pos])
+	h.Sum = sum.On(h.DataSum, img.Buf[b.pos:h.FlowsEnd])
 	endChunks(img.Buf, b.chunk, h.Packets-b.nth, &h)
 	img.Header = h
 	if img == b.Image {

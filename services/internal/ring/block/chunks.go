@@ -112,6 +112,9 @@ const (
 
 // AppendCodes appends the codes of a set.
 func (c Chunks) AppendCodes(dst []byte) []byte {
+	if c != 0 && c&(c-1) == 0 { // as most are
+		return append(dst, byte(c.First()))
+	}
 	if c = c.rough(); c == All {
 		return append(dst, codeAll)
 	}

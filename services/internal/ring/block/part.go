@@ -5,6 +5,8 @@ import (
 	"iter"
 	"math/bits"
 	"sync"
+
+	"galvo/services/internal/ring/sum"
 )
 
 // page is the unit in which files are read.
@@ -127,16 +129,16 @@ func (v *Reader) Packets(from, to int) [2]int {
 func (v *Reader) Verify(c Chunks, heads *Heads) error {
 	h, t := &v.Header, &v.table
 	head := v.Buf[:h.DataStart]
-	if sumOn(0, head) != t.sums[0] {
+	if sum.Of(head) != t.sums[0] {
 		return ErrHead
 	}
-	if sumOn(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
+	if sum.On(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
 		return ErrSum
 	}
 	heads.Know(head)
 	v.Chunks = 0
 	for i := range MaxChunks {
-		if c.Has(i) && sumOn(t.sums[i], v.Buf[t.at[i]:t.at[i+1]]) == t.sums[i+1] {
+		if c.Has(i) && sum.On(t.sums[i], v.Buf[t.at[i]:t.at[i+1]]) == t.sums[i+1] {
 			v.Chunks |= 1 << i
 		}
 	}
@@ -156,7 +158,7 @@ const mostHeads = 64
 
 // Know keeps a head.
 func (k *Heads) Know(head []byte) {
-	id := headID{uint32(len(head)), sumOn(0, head)}
+	id := headID{uint32(len(head)), sum.Of(head)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.of[id] != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/sum"
 )
 
 // The index of a segment lies in its last blocks, in pages: what its blocks are (the table), and which of them have which keys (the exact index).
@@ -30,9 +30,6 @@ const (
 )
 
 var le = binary.LittleEndian
-
-// castagnoli is the polynomial of CRC-32C, which processors compute.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // An Index is that of one segment: as much of it as is in memory, and the way to the rest. It may be used by several goroutines.
 type Index struct {
@@ -116,7 +113,7 @@ func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content [
 		}
 		for i := range run {
 			q := p[i*files.PageSize:][:files.PageSize]
-			if le.Uint32(q) != typeIndex || le.Uint32(q[8:]) != crc32.Checksum(q[12:12+pageContent], castagnoli)^uint32(s.Ring) {
+			if le.Uint32(q) != typeIndex || le.Uint32(q[8:]) != sum.Of(q[12:12+pageContent])^uint32(s.Ring) {
 				return errors.New("a page of its index is damaged")
 			}
 			if err := f(from+i, q[12:12+pageContent]); err != nil {

@@ -1,13 +1,13 @@
 package index
 
 import (
-	"hash/crc32"
 	"math"
 	"testing"
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/sum"
 )
 
 // FuzzIndex reads pages of keys that anything may have damaged.
@@ -45,7 +45,7 @@ func FuzzIndexPages(f *testing.F) {
 			b := at(i)
 			clear(b)
 			copy(b, content)
-			le.PutUint32(file.b[bytes-block.Size+pageOffset(i)+8:], crc32.Checksum(b, castagnoli)^uint32(s.Ring))
+			le.PutUint32(file.b[bytes-block.Size+pageOffset(i)+8:], sum.Of(b)^uint32(s.Ring))
 		}
 		for _, x := range []*Index{{}, {newest: 3}} {
 			if list, err := x.Table(s); err == nil && len(list) != blocks {

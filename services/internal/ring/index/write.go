@@ -2,12 +2,12 @@ package index
 
 import (
 	"fmt"
-	"hash/crc32"
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/sum"
 )
 
 // An indexWriter puts pages into index blocks.
@@ -39,7 +39,7 @@ func (w *indexWriter) seal(id uint64) {
 		p := w.b[pageOffset(n):][:files.PageSize]
 		le.PutUint32(p, typeIndex)
 		le.PutUint32(p[4:], files.PageSize)
-		le.PutUint32(p[8:], crc32.Checksum(p[12:12+pageContent], castagnoli)^uint32(id))
+		le.PutUint32(p[8:], sum.Of(p[12:12+pageContent])^uint32(id))
 		le.PutUint32(p[files.PageSize-4:], files.PageSize)
 	}
 	for at := pageOffset(w.page); at < len(w.b); at = (at/block.Size+1)*block.Size + files.PageSize {

@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/index"
+	"galvo/services/internal/ring/sum"
 )
 
 // The state file holds what the ring is, and what is in each of its segments, in pages that are written in two places by turns: a power cut leaves one.
@@ -68,9 +68,6 @@ func (d *Descriptor) AddPause(p Pause, oldest int64) {
 
 var le = binary.LittleEndian
 
-// castagnoli is the polynomial of CRC-32C, which processors compute.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // A Cause is why a packet was dropped.
 type Cause int
 
@@ -104,7 +101,7 @@ func (s *File) write(place int, page []byte) error {
 	s.Turns[place]++
 	le.PutUint64(page[8:], s.Turns[place])
 	le.PutUint32(page, 0)
-	le.PutUint32(page, crc32.Checksum(page[4:files.PageSize], castagnoli))
+	le.PutUint32(page, sum.Of(page[4:files.PageSize]))
 	_, err := s.File.WriteAt(page[:files.PageSize], int64(place)*2*files.PageSize+int64(s.Turns[place]&1)*files.PageSize)
 	return err
 }
@@ -143,7 +140,7 @@ func WriteEmpty(f files.File, d *Descriptor, page []byte) error {
 func newest(b []byte) (page []byte, turn uint64, doubt bool) {
 	valid := 0
 	for _, p := range [][]byte{b[:files.PageSize], b[files.PageSize : 2*files.PageSize]} {
-		if le.Uint32(p) != crc32.Checksum(p[4:], castagnoli) || le.Uint64(p[8:]) == 0 {
+		if le.Uint32(p) != sum.Of(p[4:]) || le.Uint64(p[8:]) == 0 {
 			continue
 		}
 		if valid++; le.Uint64(p[8:]) > turn {

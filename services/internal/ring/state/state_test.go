@@ -2,11 +2,11 @@ package state
 
 import (
 	"bytes"
-	"hash/crc32"
 	"io"
 	"testing"
 
 	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/sum"
 )
 
 // memory is a file.
@@ -38,7 +38,7 @@ func FuzzState(f *testing.F) {
 			b := file.b[place*files.PageSize:][:files.PageSize]
 			copy(b[from:], content)
 			le.PutUint64(b[8:], turn)
-			le.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+			le.PutUint32(b, sum.Of(b[4:]))
 		}
 		put(0, desc, pageHead)
 		if len(file.b) > 2*files.PageSize {
