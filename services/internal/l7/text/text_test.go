@@ -7,14 +7,14 @@ func TestCutLine(t *testing.T) {
 		line, rest string
 		whole      bool
 	}{
-		"":          {"", "", false},
-		"a":         {"a", "", false},
-		"a\r":       {"a\r", "", false},
-		"\n":        {"", "", true},
-		"\r\n":      {"", "", true},
-		"a\nb":      {"a", "b", true},
+		"":           {"", "", false},
+		"a":          {"a", "", false},
+		"a\r":        {"a\r", "", false},
+		"\n":         {"", "", true},
+		"\r\n":       {"", "", true},
+		"a\nb":       {"a", "b", true},
 		"a\r\nb\r\n": {"a", "b\r\n", true},
-		"a\r\r\n":   {"a\r", "", true},
+		"a\r\r\n":    {"a\r", "", true},
 	} {
 		if line, rest, whole := CutLine([]byte(text)); string(line) != want.line || string(rest) != want.rest || whole != want.whole {
 			t.Errorf("%q: %q, %q, %v", text, line, rest, whole)
