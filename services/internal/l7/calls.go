@@ -56,7 +56,7 @@ func (e *Engine) mayBeSIP(r *flow.Record, from flow.Endpoint, data []byte) bool 
 			stream = sl.Head()
 		}
 	}
-	return len(bytes.TrimLeft(data, "\r\n")) > 0 && call.MayBegin(stream)
+	return call.MayBegin(stream) && len(bytes.TrimLeft(data, "\r\n")) > 0
 }
 
 // media returns the calls to whose media a datagram belongs, nil if there are none.
