@@ -415,7 +415,6 @@ func IsTarget(b []byte) bool {
 }
 
 // MayBegin reports whether a message may begin with b, or after line ends at its beginning.
-func MayBegin(b []byte) bool { return len(b) > 0 && text.Has(firstBytesOfMessage, b[0]) && may(b) }
-
-// firstBytesOfMessage are the bytes with which a message may begin, and line ends before it.
-const firstBytesOfMessage = "ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n"
+func MayBegin(b []byte) bool {
+	return len(b) > 0 && (b[0] >= 'A' && b[0] <= 'Z' || b[0] == '\r' || b[0] == '\n') && may(b)
+}
