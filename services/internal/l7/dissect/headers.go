@@ -98,11 +98,11 @@ func (r *request) answer(v *Payload) Answer {
 
 // field takes in one header field.
 func (r *request) field(field []byte) {
-	name, value, ok := bytes.Cut(field, []byte(":"))
-	if !ok {
+	colon := bytes.IndexByte(field, ':')
+	if colon < 0 {
 		return
 	}
-	value = bytes.TrimSpace(value)
+	name, value := field[:colon], bytes.TrimSpace(field[colon+1:])
 	switch {
 	case text.EqualFold(name, "host"):
 		r.host = value
