@@ -78,7 +78,7 @@ func TestRing(t *testing.T) {
 
 	sameFrames(t, "everything", framesOf(t, d.past(url.Values{})), dataOf(frames))
 	file := filepath.Join(t.TempDir(), "remote.pcapng")
-	if code, said := d.remote("capture", "-k", "-d", d.URL, "-from", "now-1h", "-max-packets", "100", "-w", file); code != 0 || len(framesOf(t, file)) != 100 {
+	if code, said := d.remote("capture", "-k", "-d", d.URL, "-from", "now-1h", "-ring", "office", "-max-packets", "100", "-w", file); code != 0 || len(framesOf(t, file)) != 100 {
 		t.Errorf("galvo capture of the past: exit code %d, said %q", code, said)
 	}
 	all := filepath.Join(t.TempDir(), "sent.pcap")

@@ -47,7 +47,7 @@ func useRings(p *tab, d *wired) {
 	p.pick("Value", "4000")
 	p.pick("Action", "snap")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	p.shows("table[aria-label='Packet ring buffers']", "recording")
 	p.quiet("400")
 
@@ -57,13 +57,19 @@ func useRings(p *tab, d *wired) {
 		p.t.Errorf("the ring's rule is shown as VLAN %q", v)
 	}
 	p.pick("Value", "5000")
+	p.key("dialog button.primary", "\r")
+	p.shows(".rule [role=alert]", "Rule 1")
+	p.focuses("BUTTON Use these rules")
+	p.press("Packet ring buffers", "Add rule")
+	p.key("button[aria-label='Remove rule 2']", "\r")
+	p.focuses("DIALOG Rules of the ring office")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
 	p.shows(".rule [role=alert]", "Rule 1")
 	p.accessible()
 	p.picture("rules")
 	p.pick("Value", "4001")
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	p.do(chromedp.Click(chromedp.CSS("table[aria-label='Packet ring buffers'] summary")))
 	p.shows("table[aria-label='Packet ring buffers']", "outer VLAN 4001: first 128 bytes")
 	p.quiet("400")
@@ -99,7 +105,7 @@ func useRings(p *tab, d *wired) {
 	p.accessible()
 	p.pick("Start time", "")
 	p.pick("End time", "2020-01-01T00:00:00")
-	p.shows("#when", "has nothing from before the end")
+	p.shows("#when", "has nothing from before the end: its oldest packet is of 2")
 	p.press("Capture", "All recorded")
 	device.Wait(p.t, "the capture can be started", p.startable)
 	line := eval[string](p, "document.querySelector('.curl input').value")
@@ -112,6 +118,12 @@ func useRings(p *tab, d *wired) {
 	if said := p.text("#dryrun"); !strings.HasPrefix(said, "About ") && !strings.HasPrefix(said, fmt.Sprintf("%d packets", len(want))) {
 		p.t.Errorf("the dry run says %q of %d packets", said, len(want))
 	}
+	p.press("Capture", "Analyse")
+	p.focuses("H2 Analyses of savefiles")
+	p.shows("table[aria-label='Analyses']", "ring office")
+	p.shows("table[aria-label='Analyses']", "ready")
+	p.press("Analyses of savefiles", "End")
+	p.hides("table[aria-label='Analyses']")
 	eval[chromedp.Void](p, `document.querySelector("details").open = true`)
 	p.pick("Capture to", "http")
 	p.pick("File name", "past")
@@ -121,6 +133,7 @@ func useRings(p *tab, d *wired) {
 	if n := number(p.cell("Finished captures", 1, "Captured")); n != len(want) {
 		p.t.Errorf("the capture from the past has %d packets, want %d", n, len(want))
 	}
+	p.shows("#last", fmt.Sprintf("captured %d; end time", len(want))) // beside where it was started
 	p.expect("past", want)
 	p.pick("File name", "")
 	p.shows("table[aria-label='Finished captures'] tbody tr:first-child summary", "blocks read")
@@ -146,7 +159,7 @@ func keepPackets(p *tab) {
 	p.shows("#kept", "over already")
 	p.pick("Keep until", until)
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	p.shows("table[aria-label='Packet ring buffers']", "kept until "+strings.Replace(until, "T", " ", 1))
 	eval[chromedp.Void](p, `document.querySelector("table[aria-label='Packet ring buffers']").scrollIntoView()`)
 	p.accessible()
@@ -171,6 +184,16 @@ func deleteRing(p *tab, _ *wired) {
 	p.quiet()
 }
 
+// whole fails the test if text in a table is cut.
+func (p *tab) whole() {
+	p.t.Helper()
+	cut := eval[string](p, `[...document.querySelectorAll("td *")].filter((e) => getComputedStyle(e).overflow !== "visible" &&
+		(e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight + 4)).map((e) => e.innerText).join("\n")`)
+	if cut != "" {
+		p.t.Errorf("not all of this can be read: %s", cut)
+	}
+}
+
 // seeRings shows the page rings that are hard to come by.
 func seeRings(p *tab, _ *wired) {
 	if eval[bool](p, "document.querySelector('#panics') !== null") {
@@ -179,6 +202,7 @@ func seeRings(p *tab, _ *wired) {
 	eval[chromedp.Void](p, `(() => {
 		const parse = JSON.parse;
 		window.parseBefore = parse;
+		window.role = "admin";
 		const t = Date.now() * 1000;
 		const ring = {devices: ["data"], sizeBytes: 64e9, usableBytes: 60e9, usedBytes: 60e9, totalBytes: 3e12, packets: 5e9, discarded: 12, dropped: {queue: 0, disk: 0},
 			byteRate: 120e6, deviceStates: [{device: "data", state: "active", sizeBytes: 64e9, usedBytes: 60e9}], pins: [], problems: []};
@@ -189,14 +213,19 @@ func seeRings(p *tab, _ *wired) {
 				rules: [{type: "ip", value: "10.0.0.0/8", negate: true, action: "snap", snapLength: 128}, {type: "all", action: "l4"}]},
 			{...ring, name: "new", state: "creating", progress: 42, usableBytes: 0, usedBytes: 0, totalBytes: 0, byteRate: 0},
 			{...ring, name: "broken", state: "failed", reason: "create ring: no space left on device"},
+			{...ring, name: "w".repeat(63), state: "recording", oldest: t - 7200e6, newest: t, deviceStates: [{device: "usb-1", state: "absent", reason: "it was pulled", sizeBytes: 0, usedBytes: 0}]},
 		];
-		const capture = {id: "x", user: "admin", client: "127.0.0.1:1", sink: "http", source: "branch", expression: "port == 9", state: "finished", reason: "end time",
+		const capture = {id: "x", user: "admin", client: "127.0.0.1:1", sink: "disk", device: "usb-1", directory: "a/directory/with/a/long/name", fileName: "capture.pcapng", source: "branch", expression: "port == 9", state: "finished", reason: "end time",
 			startTime: t, endTime: t, captured: 0, dropped: 0, ignored: 7, held: 0, lost: 0, bytes: 0, bitRate: 0, scan: {blocks: 4096, read: 0, bytes: 0, packets: 0, matched: 0,
 			undecided: 3, disorder: 2, startTime: t - 7200e6, endTime: t, gaps: [{startTime: t - 60e6, endTime: t - 50e6, reason: "damaged"}], empty: "none of the ring's blocks has it"}};
 		JSON.parse = (text) => {
 			const v = parse(text);
-			if (v?.fingerprint) return {...v, role: "capture"};
-			return v?.ports && v.rings ? {...v, rings, finished: [capture], panics: 1234} : v;
+			if (v?.fingerprint) return {...v, role: window.role};
+			if (v?.devices) return {devices: v.devices.concat({...v.devices[0], id: "usb-1", name: "stick with a name that is not short at all", state: "inactive"})};
+			if (!v?.ports || !v.rings) return v;
+			const lost = {lostKernel: 7, gaps: [{start: t - 60e6, end: t - 50e6, lost: 7, cause: "engine"}]};
+			const finished = [...Array(100).keys()].map((i) => ({...capture, id: String(i)}));
+			return {...v, ports: v.ports.map((p) => ({...p, ...lost})), rings, finished, panics: 1234};
 		};
 	})()`)
 	for _, text := range []string{"creating 42 %", "no space left on device", "absent: it was pulled", "Block 17: its checksum is wrong", "1\u202f234\u202f567 dropped (queue)", "2 dropped (disk)", "2 rules", "kept until"} {
@@ -210,6 +239,14 @@ func seeRings(p *tab, _ *wired) {
 		p.t.Errorf("%q names a cause of which there is nothing", said)
 	}
 	p.shows("table[aria-label='Finished captures'] summary", "1 gap")
+	p.shows("table[aria-label='Finished captures'] tbody", "a/directory/with/a/long/name/capture.pcapng on stick with a name that is not short at all")
+	p.shows("table[aria-label='Finished captures'] tbody", "None of the ring's blocks has it")
+	p.shows("#last", "captured 0; none of the ring's blocks has it")
+	eval[chromedp.Void](p, "window.confirm = (text) => { window.question = text; return false; }")
+	p.press("Storage", "Deactivate")
+	if said := eval[string](p, "question"); !strings.Contains(said, "the rings branch, new, broken, www") {
+		p.t.Errorf("who deactivates a device of rings is asked %q", said)
+	}
 	p.pick("Source", "new")
 	p.shows("#when", "The ring new cannot be read: it is creating")
 	if p.startable() {
@@ -224,6 +261,17 @@ func seeRings(p *tab, _ *wired) {
 		p.shows("table[aria-label='Packet ring buffers'] ol", text)
 	}
 	p.shows("table[aria-label='Finished captures'] dl", "damaged")
+	p.shows("table[aria-label='Ports'] li", ": 7 (engine)")
+	captures := func(n int) {
+		device.Wait(p.t, fmt.Sprintf("%d captures are listed", n), func() bool {
+			return eval[int](p, `document.querySelectorAll("table[aria-label='Finished captures'] tbody code").length`) == n
+		})
+	}
+	captures(10)
+	p.press("Finished captures", "Show all 100")
+	captures(100)
+	p.press("Finished captures", "Show only 10")
+	captures(10)
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
 			p.look(scheme, width)
@@ -232,6 +280,7 @@ func seeRings(p *tab, _ *wired) {
 			p.picture(fmt.Sprintf("rings-%s-%d", scheme, width))
 			eval[chromedp.Void](p, `document.querySelector("section[aria-label='Protocols']").scrollIntoView()`)
 			p.picture(fmt.Sprintf("faults-%s-%d", scheme, width))
+			p.whole()
 			if wide := eval[int64](p, "document.documentElement.scrollWidth"); wide > width {
 				p.t.Errorf("the page is %d wide in a window of %d", wide, width)
 			}
@@ -239,10 +288,15 @@ func seeRings(p *tab, _ *wired) {
 	}
 	p.look("light", 1280)
 	p.pick("Source", "")
-	device.Wait(p.t, "who is no admin is not offered to create and delete rings", func() bool {
+	p.shows("section[aria-label='Files']", "New directory")
+	eval[chromedp.Void](p, `(() => { window.role = "capture"; })()`)
+	device.Wait(p.t, "who is no admin is not offered to create and delete rings, nor to deactivate storage", func() bool {
 		text := p.text("section[aria-label='Packet ring buffers']")
-		return strings.Contains(text, "Keep\u2026") && !strings.Contains(text, "Delete\u2026") && !strings.Contains(text, "Create ring\u2026")
+		return strings.Contains(text, "Keep\u2026") && !strings.Contains(text, "Delete\u2026") && !strings.Contains(text, "Create ring\u2026") &&
+			!strings.Contains(p.text("section[aria-label='Storage']"), "Deactivate")
 	})
+	eval[chromedp.Void](p, `(() => { window.role = "viewer"; })()`)
+	p.hides("section[aria-label='Files']") // who may not list files is not told that there are none
 	eval[chromedp.Void](p, "(() => { JSON.parse = window.parseBefore; })()")
 	p.shows("table[aria-label='Packet ring buffers']", "There is no packet ring buffer")
 	p.quiet("409") // the device has none of these rings, and says so when the filter is checked against one

@@ -53,7 +53,10 @@ func (p *tab) choose(name string) {
 func useStorage(p *tab, d *wired) {
 	p.shows("table[aria-label='Storage']", "active")
 	p.shows("table[aria-label='Files']", "There is no file here")
-	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office"; })()`)
+	eval[chromedp.Void](p, `(() => { window.confirm = () => true; window.prompt = () => "office/../elsewhere"; })()`)
+	p.press("Files", "New directory")
+	p.shows(".notice", "A path may have neither . nor .. in it")
+	eval[chromedp.Void](p, `(() => { window.prompt = () => "office"; })()`)
 	p.press("Files", "New directory")
 	p.press("Files", "office/")
 	file := filepath.Join(p.t.TempDir(), "mix.pcap")
@@ -90,6 +93,7 @@ func useStorage(p *tab, d *wired) {
 		p.t.Errorf("the upload went on at %s", offsets)
 	}
 	p.press("Files", "Analyse")
+	p.focuses("H2 Analyses of savefiles") // which may be far from the files
 	p.shows("table[aria-label='Analyses']", "ready")
 	if n := number(p.cell("Analyses", 1, "Packets")); n != len(frames) {
 		p.t.Errorf("the analysis has %d packets, want %d", n, len(frames))
@@ -108,23 +112,31 @@ func useStorage(p *tab, d *wired) {
 	p.press("Analyses of savefiles", "End")
 	device.Wait(p.t, "the slot is free", func() bool { return p.text("table[aria-label='Analyses']") == "" })
 
-	// To the device, into the directory.
+	// To the device, into the directory. What was refused is not said any more when it is done.
+	const directory = "details label:has(input[placeholder='top of the device']) input"
 	p.filter("macProtocol == ARP")
 	device.Wait(p.t, "the filter can be started", p.startable)
 	eval[chromedp.Void](p, `document.querySelector("details").open = true`)
 	p.pick("Capture to", "disk")
-	p.write("details label:has(input[placeholder='top of the device']) input", "office")
+	p.write(directory, "nowhere")
+	p.do(chromedp.Click(chromedp.CSS(startButton)))
+	p.shows(".notice", "There is no directory nowhere on data: make it first")
+	p.write(directory, "office")
 	if line := eval[string](p, "document.querySelector('.curl input').value"); !strings.Contains(line, "captureToMedia=true") || strings.Contains(line, "wireshark") {
 		p.t.Errorf("the curl line is %s", line)
 	}
 	p.do(chromedp.Click(chromedp.CSS(startButton)))
 	p.shows("table[aria-label='Running captures']", "office/galvo_")
+	if said := p.text(".notice"); said != "" {
+		p.t.Errorf("the capture runs, and the page says %q", said)
+	}
 	if err := d.play(context.Background(), 2, 0, rig.Mix(7, 4000)); err != nil {
 		p.t.Fatal(err)
 	}
 	device.Wait(p.t, "packets are captured", func() bool { return number(p.cell("Running captures", 1, "Captured")) > 0 })
 	p.press("Running captures", "Stop")
 	p.shows("table[aria-label='Finished captures']", "office/galvo_")
+	p.shows("#last", "stopped by admin") // beside where it was started
 	p.shows("table[aria-label='Files']", "macProtocol")
 	p.do(chromedp.ScrollIntoView(chromedp.CSS("table[aria-label='Files']")))
 	p.picture("files")
@@ -147,7 +159,7 @@ func useStorage(p *tab, d *wired) {
 	p.shows("table[aria-label='Files']", "office/")
 	p.filter("vlan == 4000")
 	device.Wait(p.t, "the filter can be started", p.startable)
-	p.quiet()
+	p.quiet("400") // there is no directory nowhere
 }
 
 // seeDisks shows the page disks that this machine need not have.
@@ -155,15 +167,19 @@ func seeDisks(p *tab, _ *wired) {
 	eval[chromedp.Void](p, `(() => {
 		const real = window.fetch;
 		window.asked = [];
-		const disk = {kind: "disk", path: "/dev/sdb", model: "Stick", serial: "4C53", transport: "usb", encrypted: false, health: "unknown", healthNote: "why", bytes: 64e9, freeBytes: 0, ringBytes: 0, ringShare: 0};
+		const disk = {kind: "disk", path: "/dev/sdb", model: "Stick", serial: "4C53", transport: "usb", encrypted: false, health: "unknown", healthNote: "why", bytes: 64e9, freeBytes: 0, ringBytes: 0, ringFreeBytes: 0, ringShare: 0};
 		window.fetch = (to, how) => {
 			if (how?.method === "POST" && to.includes("/storage/usb-")) window.asked.push(to + " " + how.body);
+			else if (to.includes("/storage/usb-5/")) return Promise.resolve(new Response(JSON.stringify({device: "usb-5", path: "", bytes: 0, freeBytes: 1e9,
+				files: ["a_10.pcap", "a_9.pcap", "z"].map((name) => ({name, path: name, type: name === "z" ? "directory" : "file", bytes: 1, modified: 0}))})));
 			else if (!to.endsWith("/storage")) return real(to, how);
 			else return Promise.resolve(new Response(JSON.stringify({devices: [
 				{...disk, id: "usb-1", name: "stick 1", state: "unformatted", reason: "it is empty: format it"},
 				{...disk, id: "usb-2", name: "stick 2", state: "locked", encrypted: true, reason: "it is encrypted"},
 				{...disk, id: "usb-3", name: "stick 3", state: "formatting", progress: 42},
 				{...disk, id: "usb-4", name: "stick 4", state: "inactive", health: "failing", healthNote: "it takes no more writes"},
+				{...disk, id: "usb-5", name: "stick 5", state: "active"},
+				{...disk, id: "usb-6", name: "stick 6", state: "active"},
 			]})));
 			return Promise.resolve(new Response("{}"));
 		};
@@ -187,23 +203,44 @@ func seeDisks(p *tab, _ *wired) {
 	}
 	p.write("#confirm", "stick 1")
 	device.Wait(p.t, "the disk can be formatted", ready)
+	const encrypt = "document.querySelector('dialog input[type=checkbox]').click()"
+	eval[chromedp.Void](p, encrypt)
+	p.write("dialog label:nth-of-type(3) input", "secret")
+	p.write("dialog label:nth-of-type(4) input", "secert")
+	if ready() {
+		p.t.Error("a disk can be encrypted with a password that was mistyped")
+	}
+	p.write("dialog label:nth-of-type(4) input", "secret")
+	device.Wait(p.t, "the disk can be encrypted", ready)
+	eval[chromedp.Void](p, encrypt)
 	p.do(chromedp.Click(chromedp.CSS("dialog button.primary")))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	if asked := eval[string](p, "asked.join()"); asked != `/api/v1/storage/usb-1/format {"confirm":"stick 1","ringShare":0,"encrypt":false}` {
 		p.t.Errorf("asked for %s", asked)
 	}
 	p.press("Storage", "Activate\u2026")
 	p.write("dialog input[type=password]", "secret")
 	p.do(chromedp.KeyEvent("\r"))
-	device.Wait(p.t, "the dialog is gone", func() bool { return p.text("dialog") == "" })
+	p.hides("dialog")
 	if asked := eval[string](p, "asked.pop()"); asked != `/api/v1/storage/usb-2/activate {"password":"secret"}` {
 		p.t.Errorf("asked for %s", asked)
 	}
+	if names := eval[string](p, "[...document.querySelectorAll(\"table[aria-label='Files'] td[data-name='Name']\")].map((td) => td.innerText.trim()).join()"); names != "z/,a_9.pcap,a_10.pcap" {
+		p.t.Errorf("the files are in the order %s", names)
+	}
+	eval[chromedp.Void](p, "document.querySelector('details').open = true")
+	p.pick("Capture to", "disk")
+	const shown = "[...document.querySelectorAll('form label')].find((l) => l.innerText.startsWith('Storage device'))?.querySelector('select').selectedOptions[0]?.text ?? ''"
+	device.Wait(p.t, "the form says to which device", func() bool { return eval[string](p, shown) == "stick 5" })
+	if more := p.text("form summary"); more != "More: 4 set" {
+		p.t.Errorf("%q does not say that destination, device, directory and file name are below it", more)
+	}
+	p.pick("Capture to", "http")
 	p.look("dark", 400)
 	p.accessible()
 	p.picture("disks-dark-400")
 	p.look("light", 1280)
 	eval[chromedp.Void](p, "(() => { window.fetch = window.fetchBefore; })()")
-	p.shows("table[aria-label='Storage']", "active")
-	p.quiet()
+	device.Wait(p.t, "the storage is that of the device", func() bool { return !strings.Contains(p.text("table[aria-label='Storage']"), "stick") })
+	p.quiet("404") // the files of a stick were asked for once more
 }

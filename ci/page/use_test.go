@@ -116,6 +116,57 @@ func waitForVerdict(p *tab, _ *wired) {
 	p.quiet()
 }
 
+// rest leaves the page alone: it asks for little, and for nothing when nobody sees it.
+func rest(p *tab, _ *wired) {
+	sent := eval[string](p, `new Promise((done) => {
+		const sent = [];
+		const events = new EventSource("/api/v1/events");
+		events.addEventListener("snapshot", (e) => {
+			sent.push("finished" in JSON.parse(e.data));
+			if (sent.length < 3) return;
+			events.close();
+			done(sent.join());
+		});
+	})`)
+	if sent != "true,false,false" {
+		p.t.Errorf("the finished captures are in the events so: %s; none ended meanwhile", sent)
+	}
+	p.shows("table[aria-label='Finished captures'] tbody", "macProtocol")
+	packets := func() int { return number(p.cell("Ports", 1, "Packets")) }
+	eval[chromedp.Void](p, `(() => {
+		const real = window.fetch;
+		window.fetchBefore = real;
+		window.asked = 0;
+		window.fetch = (to, how) => { window.asked++; return real(to, how); };
+		window.unseen = true;
+		Object.defineProperty(document, "hidden", {configurable: true, get: () => window.unseen});
+		document.dispatchEvent(new Event("visibilitychange"));
+	})()`)
+	const periods = "new Promise((done) => setTimeout(done, 3500))" // longer than any of the page's
+	before := packets()
+	eval[chromedp.Void](p, periods)
+	if asked, now := eval[int](p, "asked"), packets(); asked != 0 || now != before {
+		p.t.Errorf("a page that nobody sees asked %d times, and the packets of port 1 went from %d to %d", asked, before, now)
+	}
+	eval[chromedp.Void](p, `(() => {
+		window.unseen = false;
+		document.dispatchEvent(new Event("visibilitychange"));
+		delete document.hidden;
+		window.fetch = window.fetchBefore;
+	})()`)
+	device.Wait(p.t, "the page is up to date again", func() bool { return packets() > before })
+	p.quiet()
+}
+
+// fail has the page make a mistake: it does not go on as if nothing were.
+func fail(p *tab, _ *wired) {
+	eval[chromedp.Void](p, "setTimeout(() => undefined.toFixed())")
+	p.shows(".notice", "This page has a fault")
+	p.do(chromedp.KeyEvent("\x1b"))
+	p.hides(".notice")
+	p.quiet("toFixed")
+}
+
 // paste has a shell run the curl line, to the terminal and to disk.
 func paste(p *tab, d *wired) {
 	const odd = "interface == 2 and (macProtocol == ARP or regexp == \"it's $HOME `id` !! \\\\d 100% & #\")"

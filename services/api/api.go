@@ -206,7 +206,7 @@ type Snapshot struct {
 	Time      int64           `json:"time"`
 	Ports     []Port          `json:"ports"`
 	Captures  []Capture       `json:"captures"`
-	Finished  []Capture       `json:"finished"`
+	Finished  []Capture       `json:"finished,omitzero" doc:"Left out while it is the same as in the event before."`
 	Protocols []ProtocolCount `json:"protocols"`
 	Rings     []Ring          `json:"rings"`
 	Slots     []Slot          `json:"slots"`

@@ -403,7 +403,10 @@ func (e *Engine) reconfigure(c *handover.Config) {
 	}
 	e.captures.SetMax(plan.Plan.Captures)
 	e.configure(c, plan)
-	e.running.Go(e.rings.renew)
+	e.running.Go(func() {
+		e.rings.setReorder(plan.Plan.ReorderBytes)
+		e.rings.renew()
+	})
 }
 
 // handler answers the engine's part of the route table.

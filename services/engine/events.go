@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"time"
 
 	"galvo/services/api"
@@ -70,12 +71,19 @@ func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(eventPeriod)
 	defer tick.Stop()
 	fmt.Fprint(w, "retry: 1000\n\n")
+	var finished []api.Capture // as it was sent: a hundred of them are most of a snapshot, and seldom change
 	for {
 		in, err := e.slots.find(slot)
 		if err != nil {
 			return // the analysis was ended
 		}
-		b, err := json.Marshal(e.snapshot(in))
+		s := e.snapshot(in)
+		if reflect.DeepEqual(s.Finished, finished) {
+			s.Finished = nil
+		} else {
+			finished = s.Finished
+		}
+		b, err := json.Marshal(s)
 		if err != nil {
 			return
 		}

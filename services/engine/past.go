@@ -26,11 +26,11 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.Filter.NeedsCalls() || s.Filter.StreamReach() > 0 {
 		return e.startReplay(s, from)
 	}
+	if s.MaxDuration != 0 && s.Start == 0 {
+		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
+	}
 	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
 	q.From = since(s.Start, q.To, from)
-	if s.MaxDuration != 0 && s.Start == 0 {
-		s.Start = from.State().Oldest
-	}
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())
 	results, err := from.Query(ctx, q)
@@ -103,6 +103,9 @@ const replayMargin = int64(10 * time.Minute)
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
 	to := cmp.Or(s.End, math.MaxInt64)
 	s.Start = since(s.Start, to, from)
+	if s.MaxDuration != 0 {
+		s.Start = cmp.Or(s.Start, time.Now().UnixNano())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	source, err := from.Source(ctx, s.Start-replayMargin, to, s.Filter.Flows(), to > time.Now().UnixNano())
 	if err != nil {

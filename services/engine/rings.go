@@ -27,7 +27,7 @@ type rings struct {
 	path         string // of the file
 	max          int
 	queueBytes   uint64 // of each, as the memory plan grants it
-	reorderBytes uint64
+	reorderBytes atomic.Uint64
 	volumes      *volumes
 	env          func() *filter.Env           // what the rules of a ring are compiled against
 	envNow       func() *filter.Env           // likewise, but what names a port that is not there is wrong
@@ -91,9 +91,10 @@ func (r *recording) StreamReach() (reach int) {
 // openRings reads what rings there are. They are opened when the host has named the storage devices.
 func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) *rings {
 	rs := &rings{
-		path: filepath.Join(state, "rings.json"), max: plan.Plan.Rings, queueBytes: plan.Plan.RingQueueBytes, reorderBytes: plan.Plan.ReorderBytes,
+		path: filepath.Join(state, "rings.json"), max: plan.Plan.Rings, queueBytes: plan.Plan.RingQueueBytes,
 		volumes: vs, env: env, envNow: envNow, interfaces: interfaces,
 	}
+	rs.reorderBytes.Store(plan.Plan.ReorderBytes)
 	for range plan.Workers {
 		r := &recording{}
 		r.rings.Store(new([]ring.Stage))
@@ -293,14 +294,26 @@ func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
 	}
 	var names []string
 	for _, id := range r.Devices {
-		names = append(names, "storage device "+id)
+		names = append(names, "storage device "+rs.volumes.name(id))
 	}
 	return ring.Config{
 		Name: r.Name, Dirs: dirs, DeviceNames: names, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
-		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes), Store: rs.store,
+		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: rs.store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
 	}, nil
+}
+
+// setReorder changes the memory in which readers put packets in order, of those that begin from now on.
+func (rs *rings) setReorder(bytes uint64) {
+	rs.changing.Lock() // none is opened meanwhile with what was set before
+	defer rs.changing.Unlock()
+	rs.reorderBytes.Store(bytes)
+	for _, r := range rs.all() {
+		if r.ring != nil {
+			r.ring.SetReorder(int64(bytes))
+		}
+	}
 }
 
 // publish tells the workers which rings record.
@@ -455,8 +468,11 @@ func (rs *rings) make(r *recorder) {
 	}()
 }
 
-// letGo closes the rings that have a part on a device, before that is not to be used any more.
+// letGo closes the rings that have a part on a device, before that is not to be used any more. One that is being created there is created anew when the device is back.
 func (rs *rings) letGo(device string) {
+	for _, created := range rs.halt(device) {
+		<-created // without a lock, which the end of a creation needs
+	}
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
 	for _, r := range rs.all() {
@@ -464,6 +480,21 @@ func (rs *rings) letGo(device string) {
 			rs.shut(r)
 		}
 	}
+}
+
+// halt breaks off the creation of rings on a device, and returns what says when that is over.
+func (rs *rings) halt(device string) (over []chan struct{}) {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.list {
+		if r.cancel != nil && slices.Contains(r.Devices, device) {
+			r.cancel()
+			over = append(over, r.created)
+		}
+	}
+	return over
 }
 
 // lost tells the rings how many frames the ports have lost.

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"galvo/services/api"
+	"galvo/services/config"
+	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/memory"
@@ -169,4 +172,76 @@ func TestRingWaitsForAnother(t *testing.T) {
 	if r, _, err := rs.opened("two"); err != nil || !slices.Equal(r.Devices, []string{"data"}) {
 		t.Errorf("%v, %v", r, err)
 	}
+}
+
+// A device is let go though a ring is being created there, which is made when the device is back.
+func TestRingCreatedOnDeviceThatGoes(t *testing.T) {
+	open, vs := newRings(t)
+	rs := open(1)
+	r, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 256 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs.set(nil, func(device string) {
+		rs.letGo(device)
+		select {
+		case <-r.created:
+		default:
+			t.Error("it is let go, and files are made there")
+		}
+	})
+	rs.follow()
+	if v := rs.views()[0]; v.State != ringWaiting {
+		t.Errorf("without its device: %+v", v)
+	}
+	vs.set([]handover.Device{called("data", "data")}, nil)
+	rs.follow()
+	<-r.created
+	if v := rs.views()[0]; v.State != ringRecording {
+		t.Errorf("with its device: %+v", v)
+	}
+}
+
+// The setting of the reorder buffer is taken over while rings are open, and by those that are opened later.
+func TestReorderSetting(t *testing.T) {
+	open, vs := newRings(t, "one")
+	rs := open(1)
+	want := func(bytes int64) {
+		t.Helper()
+		if _, opened, err := rs.opened("one"); err != nil || opened.Reorder() != bytes {
+			t.Errorf("want %d bytes: %v", bytes, err)
+		}
+	}
+	want(8 << 20)
+	rs.setReorder(64 << 20)
+	want(64 << 20)
+	vs.set(nil, rs.letGo)
+	rs.follow()
+	vs.set([]handover.Device{called("data", "data")}, nil)
+	rs.follow()
+	want(64 << 20)
+}
+
+// A capture of a ring that has no packet yet may be limited in time like any other: that counts from now.
+func TestPastOfEmptyRing(t *testing.T) {
+	open, _ := newRings(t, "one")
+	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: func() []pipeline.Interface { return nil }}, Max: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{captures: captures, rings: open(1)}
+	e.settings.Store(&settings{config: *config.Default()})
+	for _, expression := range []string{"", "port == 80", `callId == "x"`} {
+		f, err := filter.Compile(expression, &filter.Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.startPast(capture.Spec{Sink: "discard", Source: "one", Filter: f, Format: "pcapng", QueueBytes: 1 << 20, MaxDuration: time.Minute})
+		if err != nil {
+			t.Errorf("%q: %v", expression, err)
+			continue
+		}
+		c.Finish("end")
+	}
+	e.running.Wait()
 }

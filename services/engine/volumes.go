@@ -108,6 +108,18 @@ func (vs *volumes) get(id string) (*volume.Volume, error) {
 	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
 }
 
+// name returns what a device is called; one that the configuration does not have any more is called by its id.
+func (vs *volumes) name(id string) string {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	for _, d := range vs.devices {
+		if d.ID == id {
+			return d.Name
+		}
+	}
+	return id
+}
+
 // names returns what the devices are called. vs.mu is held.
 func (vs *volumes) names() (names []string) {
 	for _, d := range vs.devices {

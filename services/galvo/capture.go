@@ -37,6 +37,7 @@ func remoteCapture(ctx context.Context, args []string) error {
 	snap := f.Uint("snaplen", 65535, "keep `N` bytes of each packet")
 	from := f.String("from", "", "start `time`: RFC 3339, 2006-01-02 15:04:05, microseconds since 1970, or now-10m")
 	to := f.String("to", "", "end `time`, likewise")
+	ring := f.String("ring", "", "`name` of the packet ring buffer to capture from: where there are several, or to go on with what it records")
 	insecure := f.Bool("k", false, "do not check the device's certificate")
 	rest, err := parse(f, args)
 	if err != nil {
@@ -57,6 +58,8 @@ func remoteCapture(ctx context.Context, args []string) error {
 		return wrongUsage("-to: %v", errTo)
 	case *snap < 1 || *snap > 65535:
 		return wrongUsage("-snaplen is 1 to 65535")
+	case *ring == "live" || strings.HasPrefix(*ring, ":"):
+		return wrongUsage("-ring: %q is not the name of a ring", *ring)
 	case *duration < 0:
 		return wrongUsage("-duration is a time such as 30s or 5m")
 	}
@@ -70,7 +73,7 @@ func remoteCapture(ctx context.Context, args []string) error {
 	if err == nil {
 		c, err = r.capture(ctx, *out, *duration, api.CaptureRequest{
 			Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
-			MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(start, now),
+			MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(*ring, start, now),
 		})
 	}
 	switch {
@@ -84,8 +87,11 @@ func remoteCapture(ctx context.Context, args []string) error {
 	return err
 }
 
-// source is where packets of a start time are: the past is in the device's ring.
-func source(start int64, now time.Time) string {
+// source is where packets of a start time are: the past is in the device's ring, the named one or the only one.
+func source(ring string, start int64, now time.Time) string {
+	if ring != "" {
+		return ring
+	}
 	if start != 0 && start < now.UnixMicro() {
 		return api.AnyRing
 	}

@@ -42,7 +42,7 @@ func roles() []role {
 		{"run", "[-config FILE] [-state DIR] [-interface NAME]... [-listen ADDR]", "serve the page and capture from ports, in the foreground", run},
 		{"read", "[-filter EXPR] [-w OUT] [-format pcapng|pcap|pcap-ns] [-snaplen N] [-undecided skip|hold] [-flows] [-config FILE] FILE...", "filter savefiles, or list their flows", read},
 		{"filter", "EXPR", "check an expression and print its canonical form", checkFilter},
-		{"capture", "-d URL [-u USER] [-filter EXPR] [-w OUT] [-duration D] [-max-bytes N] [-max-packets N] [-snaplen N] [-from TIME] [-to TIME] [-k]", "capture from a remote device", remoteCapture},
+		{"capture", "-d URL [-u USER] [-filter EXPR] [-w OUT] [-duration D] [-max-bytes N] [-max-packets N] [-snaplen N] [-from TIME] [-to TIME] [-ring NAME] [-k]", "capture from a remote device", remoteCapture},
 		{"firmware", firmwareSynopsis(), "build, sign and verify updates of appliances", firmwareRole},
 		{"ring", "inspect [-all] DIR... | verify [-q] DIR... | export [-from TIME] [-to TIME] -w OUT DIR...", "look into the files of a packet ring buffer", ringTool},
 		{"version", "", "print the version", printVersion},

@@ -104,6 +104,7 @@ type Capture struct {
 	room chan struct{}          // a chunk was given back; only if spec.Block
 	over chan struct{}          // closed with ended
 	end  atomic.Pointer[ending] // why the lanes look at no more
+	cut  atomic.Pointer[ending] // of who gives the sink no time to take what waits
 	seen chan struct{}          // closed when the stages look at packets for the capture
 	done chan struct{}          // closed when the capture is in the list of finished ones
 
@@ -155,15 +156,32 @@ func (c *Capture) Fail(reason string) { c.stop(Failed, reason, nil) }
 // Interrupt ends the capture for a reason in plain words, if it has not ended yet. Its sink has 2 seconds to take what waits.
 func (c *Capture) Interrupt(reason string) { c.stop(Interrupted, reason, within(stopTime)) }
 
-// finish says that no more is looked at, and why, unless that was said before.
-func (c *Capture) finish(state, reason string) {
-	if c.end.CompareAndSwap(nil, &ending{state, reason, time.Now().UnixNano()}) {
+// finish says that no more is looked at, and why, and returns true, unless that was said before.
+func (c *Capture) finish(state, reason string) bool {
+	first := c.end.CompareAndSwap(nil, &ending{state, reason, time.Now().UnixNano()})
+	if first {
 		close(c.over)
 	}
+	return first
+}
+
+// fallShort says why the sink did not take all that waited when the source had come to its end: somebody did not let it, or else as it says itself.
+func (c *Capture) fallShort(state, reason string) {
+	was := c.end.Load()
+	if was.state != Finished {
+		return
+	}
+	if cut := c.cut.Load(); cut != nil {
+		state, reason = cut.state, cut.reason
+	}
+	c.end.Store(&ending{state, reason, was.time})
 }
 
 // stop ends the capture. interrupt does something about its sink, if it has one by now; without one nobody else retires it.
 func (c *Capture) stop(state, reason string, interrupt func(sink.Sink)) {
+	if interrupt != nil {
+		c.cut.CompareAndSwap(nil, &ending{state: state, reason: reason})
+	}
 	c.finish(state, reason)
 	c.mu.Lock()
 	s := c.sink
@@ -302,7 +320,7 @@ func (c *Capture) view() api.Capture {
 	v.Lost = c.askLost()
 	v.Counters.Captured, v.Counters.Dropped, v.Counters.Held = total.captured, total.dropped, total.held
 	v.Counters.Ignored = total.looked - total.captured - total.dropped - total.held
-	v.Bytes, v.BitRate, v.Forgotten = total.bytes, total.rate*8, c.forgotten.Load()
+	v.Bytes, v.BitRate, v.Forgotten = total.bytes, c.rate(now)*8, c.forgotten.Load()
 	if c.spec.Scan != nil {
 		scan := c.scan()
 		v.Scan = &scan
@@ -360,6 +378,16 @@ func (c *Capture) counts() (total counts) {
 		total.add(&n)
 	}
 	return total
+}
+
+// rate returns the bytes of the last full second. A worker that had no turn since then has none: one that reads the past may wait long for its sink.
+func (c *Capture) rate(now int64) (sum uint64) {
+	for _, l := range c.lanes {
+		if n := l.shown.load(); uint64(now/1e9) <= n.second+1 {
+			sum += n.rate
+		}
+	}
+	return sum
 }
 
 // lostSince returns the frames lost since the capture began, by interface.

@@ -131,6 +131,24 @@ func every(t testing.TB, k uint64) *filter.Filter {
 	return compile(t, expression)
 }
 
+// TestRate: the rate is that of the last second, and not of the last in which the worker had a turn: one that reads the past waits for a slow sink.
+func TestRate(t *testing.T) {
+	for _, c := range []struct {
+		since time.Duration // the worker's last turn
+		rate  bool
+	}{{-time.Minute, true} /* which no slow machine makes old */, {5 * time.Second, false}} {
+		cs := newCaptures(t, Options{})
+		begin(t, cs, Spec{}, sink.NewWriter(io.Discard, "nowhere"))
+		last := time.Now().Add(-c.since).UnixNano()
+		for _, turn := range []int64{last - 1e9, last - 1, last} {
+			cs.Stage(0).Process(batchOf(0, frame(1, 100, turn, 0)))
+		}
+		if rate := cs.List()[0].BitRate; rate > 0 != c.rate {
+			t.Errorf("%s after its last packets a capture has %d bit/s", c.since, rate)
+		}
+	}
+}
+
 func TestCaptureOfEverything(t *testing.T) {
 	for _, format := range []Format{Pcapng, Pcap, PcapNanos} {
 		t.Run(string(format), func(t *testing.T) {

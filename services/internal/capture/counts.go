@@ -10,6 +10,7 @@ type counts struct {
 	held     uint64
 	bytes    uint64 // of captured, after snapping
 	rate     uint64 // bytes in the last full second
+	second   uint64 // of the clock, after that
 }
 
 func (c *counts) add(o *counts) {
@@ -18,21 +19,20 @@ func (c *counts) add(o *counts) {
 	c.dropped += o.dropped
 	c.held += o.held
 	c.bytes += o.bytes
-	c.rate += o.rate
 }
 
 // shown is the latest counts of a lane for others to read. Two places take turns, so that the writer never waits and a reader never
 // mixes two states.
 type shown struct {
 	turn  atomic.Uint64
-	place [2][6]atomic.Uint64
+	place [2][7]atomic.Uint64
 }
 
 // store belongs to the lane's worker.
 func (s *shown) store(c *counts) {
 	turn := s.turn.Load() + 1
 	p := &s.place[turn&1]
-	for i, v := range [...]uint64{c.looked, c.captured, c.dropped, c.held, c.bytes, c.rate} {
+	for i, v := range [...]uint64{c.looked, c.captured, c.dropped, c.held, c.bytes, c.rate, c.second} {
 		p[i].Store(v)
 	}
 	s.turn.Store(turn)
@@ -42,7 +42,7 @@ func (s *shown) load() counts {
 	for {
 		turn := s.turn.Load()
 		p := &s.place[turn&1]
-		c := counts{p[0].Load(), p[1].Load(), p[2].Load(), p[3].Load(), p[4].Load(), p[5].Load()}
+		c := counts{p[0].Load(), p[1].Load(), p[2].Load(), p[3].Load(), p[4].Load(), p[5].Load(), p[6].Load()}
 		if s.turn.Load() == turn {
 			return c
 		}

@@ -79,11 +79,12 @@ func (d *drain) run() error {
 		case <-d.ctx.Done():
 		}
 	}
-	if d.err != nil {
-		c.finish(d.reason())
-	}
+	failed := d.err != nil && c.finish(d.reason())
 	c.feed.detach(c)
 	for d.pass(time.Now(), true) {
+	}
+	if d.err != nil && !failed {
+		c.fallShort(d.reason())
 	}
 	d.trailer()
 	d.flush()

@@ -242,6 +242,34 @@ func TestClientsThatLeave(t *testing.T) {
 	}
 }
 
+// A capture whose source has come to its end, and whose sink did not take what was left, says what was wrong with the sink; one that somebody has stopped, who stopped it.
+func TestSinkFailsAtTheEnd(t *testing.T) {
+	for want, stop := range map[string]func(cs *Captures, c *Capture){
+		"client disconnected": func(_ *Captures, c *Capture) { c.Finish("end time") },
+		"stopped by somebody": func(cs *Captures, c *Capture) { cs.Stop(c.ID(), "stopped by somebody") },
+	} {
+		cs := newCaptures(t, Options{})
+		c, err := cs.Start(Spec{Block: true, QueueBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx, newMoody("blocks", 0)) }()
+		<-c.Attached()
+		for i := range uint64(10) {
+			cs.Stage(0).Process(batchOf(0, frame(i, 100, int64(i+1), 0)))
+		}
+		cs.Stage(0).Finish()
+		stop(cs, c)
+		cancel()
+		<-done
+		if v := cs.Finished()[0]; v.Reason != want || v.Dropped != 10 || v.State != Finished {
+			t.Errorf("%+v, want %q", v, want)
+		}
+	}
+}
+
 // A source that may be blocked loses nothing, however small the queue.
 func TestBlockingLosesNothing(t *testing.T) {
 	for workers := 1; workers <= 2; workers++ {

@@ -28,8 +28,7 @@ type lane struct {
 	opened  bool // a chunk was begun
 	seen    int  // packets of the batch up to which the capture looks
 
-	second    int64 // of the clock, for the rate
-	thatBytes uint64
+	thatBytes uint64 // when the second began
 }
 
 // An ifaceCount is how many frames of a batch came from an interface.
@@ -108,7 +107,7 @@ func (l *lane) inWindow(t int64) bool { return t >= l.c.from && t < l.c.until }
 
 // tick takes the rate once a second.
 func (l *lane) tick(now int64) {
-	second := now / 1e9
+	second := uint64(now / 1e9)
 	if second == l.second {
 		return
 	}

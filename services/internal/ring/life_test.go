@@ -23,6 +23,7 @@ import (
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
+	"galvo/services/internal/ring/index"
 	"galvo/services/internal/ring/rule"
 )
 
@@ -685,6 +686,52 @@ func TestProtect(t *testing.T) {
 	}
 	if have, _ := collect(t, r, Query{From: from, To: to}); len(have) != 0 || len(r.State().Pins) != 0 {
 		t.Errorf("%d packets after the protection", len(have))
+	}
+	s.Finish()
+	closeRing(t, r)
+}
+
+// TestProtectOldest keeps the oldest packets, which lie where the next ones were to go: in segments that are overwritten already.
+func TestProtectOldest(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	set.cfg.Now = func() int64 { return epoch }
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	base := mix(12, 10_000)
+	round := 0
+	record := func(rounds int) {
+		for range rounds {
+			play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+			waitIdle(t, r)
+			round++
+		}
+	}
+	next := func() (b index.Slot) { // what the next block is to overwrite
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s := r.devices[r.turn].current; s.used < len(s.slots) {
+			b = s.slots[s.used]
+		}
+		return b
+	}
+	for record(12); next().Seq == 0; record(1) {
+	}
+	from, to := next().First, next().Last+1
+	want, _ := collect(t, r, Query{From: from, To: to})
+	if pins, err := r.Protect(from, to, epoch+int64(time.Hour)); err != nil || len(pins) != 1 {
+		t.Fatalf("%v %v", pins, err)
+	}
+	for again := range 2 {
+		record(30)
+		have, _ := collect(t, r, Query{From: from, To: to})
+		if len(want) == 0 || len(have) != len(want) {
+			t.Fatalf("time %d: %d of %d packets were kept", again+1, len(have), len(want))
+		}
+		s.Finish()
+		closeRing(t, r)
+		r = set.open(t)
+		s = r.Stage(0, table)
 	}
 	s.Finish()
 	closeRing(t, r)

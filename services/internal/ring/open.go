@@ -31,6 +31,7 @@ func open(c Config) (*Ring, error) {
 	r := &Ring{cfg: c, waiting: make(map[uint64]*block.Image), flights: make(map[uint64]uint64), changed: make(chan struct{}), stop: make(chan struct{}),
 		overwritten: math.MinInt64, began: math.MaxInt64,
 		queries: make(map[*Results]struct{})}
+	r.reorder.Store(c.ReorderBytes)
 	r.buffers.Size = block.Size
 	var errs []error
 	for i, dir := range c.Dirs {

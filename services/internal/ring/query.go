@@ -96,7 +96,7 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 		return nil, fmt.Errorf("query ring %q: it is closed", r.d.Name)
 	}
 	r.readers.Add(1)
-	window := max(int(r.cfg.ReorderBytes/block.Size/2), 4)
+	window := max(int(r.Reorder()/block.Size/2), 4)
 	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
 	res.ctx, res.cancel = context.WithCancelCause(ctx)

@@ -254,7 +254,7 @@ type Ring struct {
 	packets   atomic.Uint64 // packets since the ring was opened
 	dropped   [state.Causes]atomic.Uint64
 	discarded atomic.Uint64
-	written   atomic.Uint64 // bytes of blocks written since the ring was opened
+	reorder   atomic.Int64 // Config.ReorderBytes now
 
 	memory []byte            // of the images
 	unpin  []func()          // what ends that devices know memory

@@ -3,8 +3,12 @@ package ring
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
+
+	"galvo/services/internal/packet"
+	"galvo/services/internal/ring/state"
 )
 
 // TestSkipped: what a query delivers, what it looks at in vain and what it need not look at are the packets of the interval, whatever that cuts, and however the
@@ -105,5 +109,50 @@ func TestPassed(t *testing.T) {
 		res.Close()
 	}
 	s.Finish()
+	closeRing(t, r)
+}
+
+// What was dropped before the packets of an interval is not dropped in it, though the last of them lie in a block that is not finished.
+func TestScanDropped(t *testing.T) {
+	set := newSetting(t, 1, 32<<20)
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	base := mix(12, 8000)
+	r.dropped[state.CauseQueue].Store(1000)
+	play(t, s, &traffic{frames: stamp(base, 0, time.Microsecond)})
+	for _, restart := range []bool{false, true} {
+		if restart {
+			closeRing(t, r)
+			r = set.open(t)
+		}
+		if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(base) || scan.Dropped != 0 {
+			t.Errorf("%d packets, %d dropped", len(have), scan.Dropped)
+		}
+	}
+	closeRing(t, r)
+}
+
+// The memory in which queries put packets in order can be changed while the ring is open.
+func TestSetReorder(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	set.cfg.Workers, set.cfg.ReorderBytes = 16, 1
+	set.create(t)
+	r := set.open(t)
+	var want []packet.Frame
+	for w := range set.cfg.Workers { // each a block of the same second
+		frames := stamp(mix(uint64(w), 1000), 0, time.Millisecond)
+		want = append(want, frames...)
+		s := r.Stage(w, table)
+		play(t, s, &traffic{frames: frames})
+		s.Finish()
+	}
+	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder == 0 {
+		t.Errorf("without memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
+	}
+	r.SetReorder(64 << 20)
+	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder != 0 {
+		t.Errorf("with memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
+	}
 	closeRing(t, r)
 }

@@ -213,10 +213,7 @@ func (s *stage) end() {
 		return
 	}
 	img := b.Image
-	b.Finish(img)
-	for _, n := range r.droppedNow() {
-		img.Header.Dropped += n
-	}
+	s.finish(img)
 	b.Reset()
 	s.unsaved = false
 	r.handing.Lock()
@@ -228,6 +225,14 @@ func (s *stage) end() {
 	s.bytes.Store(0)
 	r.handing.Unlock()
 	r.queue <- img // has room for every image
+}
+
+// finish makes a block, or a copy of one that is not finished, of what was built.
+func (s *stage) finish(img *block.Image) {
+	s.builder.Finish(img)
+	for _, n := range s.ring.droppedNow() {
+		img.Header.Dropped += n
+	}
 }
 
 func (r *Ring) droppedNow() (n [state.Causes]uint64) {
@@ -256,7 +261,7 @@ func (s *stage) tick(now int64) {
 	}
 	select {
 	case img := <-s.saved:
-		b.Finish(img)
+		s.finish(img)
 		img.Header.Total = s.ring.total.Load() + uint64(img.Header.Bytes)
 		s.savedAt, s.unsaved = now, false
 		s.ring.tails <- img // has room for the images of all stages
@@ -270,7 +275,7 @@ func (s *stage) show(mark int64) {
 	bl := s.builder
 	if bl.Image != nil && bl.Header.Packets != s.viewed {
 		img := block.Image{Buf: make([]byte, block.Size)}
-		bl.Finish(&img)
+		s.finish(&img)
 		s.viewed = bl.Header.Packets
 		s.view.Store(&snapshot{img.Header, img.Buf})
 	}

@@ -1,12 +1,14 @@
 package ring
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
 	"galvo/services/internal/ring/block"
+	"galvo/services/internal/ring/index"
 	"galvo/services/internal/ring/state"
 )
 
@@ -26,7 +28,7 @@ type State struct {
 	Bytes     uint64 // captured bytes recorded since the ring was created; more than Used once it has wrapped
 	Discarded uint64 // packets that rules left out, since the ring was created
 	Dropped   map[string]uint64
-	Rate      float64 // bytes per second written to the ring over the last seconds
+	Rate      float64 // bytes per second of Bytes, over the last seconds
 	Queued    int     // blocks that wait for the disk
 	Pins      []Pin
 	Problems  []string // what went wrong since the ring was opened, oldest first
@@ -48,7 +50,7 @@ func (r *Ring) State() State {
 	r.handing.Lock()
 	defer r.handing.Unlock()
 	s := State{
-		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.total.Load(),
+		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.recorded(),
 		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems),
 	}
 	for i, name := range state.CauseNames {
@@ -86,7 +88,6 @@ func (r *Ring) State() State {
 	unfinished := int64(len(r.waiting))
 	for _, st := range r.stages {
 		if st.current.Load() != 0 {
-			s.Bytes += st.bytes.Load()
 			unfinished++
 		}
 		if first, last := st.first.Load(), st.last.Load(); st.current.Load() != 0 && first <= last {
@@ -100,6 +101,17 @@ func (r *Ring) State() State {
 	s.Used = min(s.Used/int64(s.Copies+1)+unfinished*block.Size, s.Size)
 	s.Pins = r.pins()
 	return s
+}
+
+// recorded returns the bytes of packets that the ring took since it was created, with those of unfinished blocks. r.handing is held.
+func (r *Ring) recorded() uint64 {
+	n := r.total.Load()
+	for _, st := range r.stages {
+		if st.current.Load() != 0 {
+			n += st.bytes.Load()
+		}
+	}
+	return n
 }
 
 // Memory returns the bytes that the ring takes: for what its devices have not taken yet, which is taken whole when the ring is opened, and for its readers.
@@ -134,17 +146,60 @@ type Pin struct {
 // Protect keeps the packets of an interval (ns since the epoch, half-open) from being overwritten until a time; whole segments are kept. Recording goes on
 // in the others. A time that has passed ends the protection. It returns what is protected now; an error if so little would be left that recording stops soon.
 func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
-	r.settle()
+	was := map[*segment]int64{}
+	err := r.protect(from, to, until, was) // before the blocks that are finished now take the place of older ones
+	if err == nil {
+		r.settle()
+		if err = r.protect(from, to, until, was); err == nil && len(was) == 0 && until > r.now() {
+			err = errors.New("it has no packet of the interval")
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		for s, before := range was {
+			r.keepUntil(s, before)
+		}
+		return nil, fmt.Errorf("protect an interval of ring %q: %w", r.d.Name, err)
+	}
+	return r.pins(), nil
+}
+
+// protect is Protect for what lies on the devices. It notes in was until when the segments were protected before. A segment that is being written and has old packets
+// of the interval is left as it is: the next block goes to another one.
+func (r *Ring) protect(from, to, until int64, was map[*segment]int64) error {
+	r.mu.Lock()
+	chosen, err := r.chosen(from, to, until)
+	var left []*segment
+	for _, s := range chosen {
+		if _, known := was[s]; !known {
+			was[s] = s.Pinned
+		}
+		r.keepUntil(s, until)
+		if s == s.dev.current && s.hasOld(from, to) && until > r.now() {
+			s.used = len(s.slots)
+			if s.inFlight == 0 && s.broken == nil && s.dev.failed == nil { // else who writes does it
+				left = append(left, s)
+			}
+		}
+	}
+	r.mu.Unlock()
+	for _, s := range left {
+		r.rekey(s)
+		r.close(s.dev, s)
+	}
+	return err
+}
+
+// chosen returns the segments that have packets of an interval. r.mu is held.
+func (r *Ring) chosen(from, to, until int64) (chosen []*segment, err error) {
 	if r.closed {
-		return nil, fmt.Errorf("protect an interval of ring %q: %w", r.d.Name, ErrClosed)
+		return nil, ErrClosed
 	}
 	now := r.now()
 	if from >= to {
-		return nil, fmt.Errorf("protect an interval of ring %q: it ends before it begins", r.d.Name)
+		return nil, errors.New("it ends before it begins")
 	}
-	var chosen []*segment
 	for _, d := range r.devices {
 		free := 0
 		for _, s := range d.segments {
@@ -159,22 +214,26 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 			}
 		}
 		if until > now && free < minFree && d.failed == nil {
-			return nil, fmt.Errorf("protect an interval of ring %q: only %d of %d segments of %s would be left to record to; choose a shorter one", r.d.Name, free, len(d.segments), d.name)
+			return nil, fmt.Errorf("only %d of %d segments of %s would be left to record to; choose a shorter one", free, len(d.segments), d.name)
 		}
 	}
-	if len(chosen) == 0 && until > now {
-		return nil, fmt.Errorf("protect an interval of ring %q: it has no packet of the interval", r.d.Name)
+	return chosen, nil
+}
+
+// keepUntil protects a segment until a time. r.mu is held.
+func (r *Ring) keepUntil(s *segment, until int64) {
+	s.Pinned = until
+	if s.dev.failed != nil || r.cfg.ReadOnly {
+		return
 	}
-	for _, s := range chosen {
-		s.Pinned = until
-		if s.dev.failed != nil || r.cfg.ReadOnly {
-			continue
-		}
-		if err := r.saveEntry(s.dev, s.number, true); err != nil {
-			r.fail(s.dev, err)
-		}
+	if err := r.saveEntry(s.dev, s.number, true); err != nil {
+		r.fail(s.dev, err)
 	}
-	return r.pins(), nil
+}
+
+// hasOld reports whether a segment that is being written has packets of an interval where the next blocks would go. Ring.mu is held.
+func (s *segment) hasOld(from, to int64) bool {
+	return slices.ContainsFunc(s.slots[min(s.used, len(s.slots)):], func(b index.Slot) bool { return b.Seq != 0 && b.First < to && b.Last >= from })
 }
 
 // settle has the unfinished blocks finished, and waits until what was recorded before lies on the devices, for a moment: a segment is chosen by what is in it.

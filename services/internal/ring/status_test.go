@@ -35,6 +35,26 @@ func TestSpanOfUnfinishedBlock(t *testing.T) {
 	}
 }
 
+// TestRateOfSlowLink: a link that fills a block in many seconds has a rate meanwhile.
+func TestRateOfSlowLink(t *testing.T) {
+	set := newSetting(t, 1, 16<<20)
+	set.create(t)
+	r := set.open(t)
+	defer closeRing(t, r)
+	stage := r.Stage(0, table)
+	defer stage.Finish()
+	p := newPlayer(stage)
+	frames := mix(4, 1000) // less than a block
+	for len(frames) > 0 && r.State().Rate == 0 {
+		p.play(t, frames[:1])
+		frames = frames[1:]
+		time.Sleep(10 * time.Millisecond)
+	}
+	if len(frames) == 0 {
+		t.Error("packets come, and the rate is 0")
+	}
+}
+
 // TestMemory: the queue is taken whole, within what it was given, and what a query reads with is there only while it runs, but for a few buffers.
 func TestMemory(t *testing.T) {
 	set := newSetting(t, 1, 64<<20)

@@ -9,9 +9,15 @@ import (
 	"galvo/services/internal/ring/state"
 )
 
+// SetReorder changes Config.ReorderBytes, for queries that begin from now on.
+func (r *Ring) SetReorder(bytes int64) { r.reorder.Store(bytes) }
+
+// Reorder returns the memory in which queries put packets in order that begin now.
+func (r *Ring) Reorder() int64 { return r.reorder.Load() }
+
 // warmBytes is the memory for sketches, which say of a segment what is not in it, and for lists of blocks that nobody has asked for yet: a part of that of the readers, of
 // which windows take half. The newest segments have them; of an older one a query reads a page, and the list.
-func (r *Ring) warmBytes() int { return int(r.cfg.ReorderBytes / 16) }
+func (r *Ring) warmBytes() int { return int(r.Reorder() / 16) }
 
 // slotBytes is about what a block takes in a list.
 const slotBytes = 160

@@ -97,11 +97,8 @@ func (r *Ring) settled(w *writing) {
 		if w.why == state.CausePinned {
 			r.problem(errors.New("nothing is recorded: every segment is protected from overwriting; end the protection of an interval"))
 		}
-	default:
-		r.written.Add(block.Size)
-		if w.copies <= int(r.d.Copies) {
-			r.problem(errors.New("blocks have no copy: too few devices take them"))
-		}
+	case w.copies <= int(r.d.Copies):
+		r.problem(errors.New("blocks have no copy: too few devices take them"))
 	}
 }
 
@@ -396,7 +393,9 @@ func (r *Ring) keepSynced() {
 				r.watch()
 			}
 			r.mu.Lock()
-			r.rate.tick(r.now(), r.written.Load())
+			r.handing.Lock()
+			r.rate.tick(r.now(), r.recorded())
+			r.handing.Unlock()
 			r.mu.Unlock()
 		case <-r.stop:
 			r.sync()
@@ -440,7 +439,7 @@ func (r *Ring) sync() {
 	}
 }
 
-// A rate is how fast blocks are written, over the last seconds.
+// A rate is how fast the ring takes packets, over the last seconds. It does not wait for their blocks, of which a slow link fills one in many seconds.
 type rate struct {
 	at, bytes [16]uint64
 	n         int

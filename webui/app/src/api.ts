@@ -207,10 +207,10 @@ export interface Snapshot {
   panics: number; // packets whose application protocol was not looked for, because of a fault in Galvo
 }
 
-// readSnapshot reads an event. The device writes an empty list as null.
-export function readSnapshot(text: string): Snapshot {
+// readSnapshot reads an event. The device writes an empty list as null, and leaves out the finished captures while they are those of the event before.
+export function readSnapshot(text: string, before: Snapshot | null): Snapshot {
   const s = JSON.parse(text) as { [K in keyof Snapshot]: Snapshot[K] | null };
-  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [], rings: s.rings ?? [], panics: s.panics ?? 0 };
+  return { time: s.time ?? 0, ports: s.ports ?? [], captures: s.captures ?? [], finished: s.finished ?? before?.finished ?? [], protocols: s.protocols ?? [], slots: s.slots ?? [], rings: s.rings ?? [], panics: s.panics ?? 0 };
 }
 
 export interface Status {

@@ -2,7 +2,8 @@ import { call, type Capture } from "./api";
 import { narrow } from "./filter";
 import { bits, bytes, count, duration, time } from "./format";
 import { Scanned } from "./scan";
-import { say } from "./state";
+import { attempt, may } from "./state";
+import { deviceName } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
 
 const id = (c: Capture) => c.id;
@@ -13,14 +14,14 @@ function destination(c: Capture): string {
   const from = c.source === "live" ? "" : c.source.startsWith(":") ? `slot ${c.source.slice(1)} to ` : `ring ${c.source} to `;
   if (c.sink !== "disk") return from + c.sink;
   const path = [c.directory, c.fileName].filter(Boolean).join("/");
-  return `${from}${path} on ${c.device}${(c.files ?? 1) > 1 ? `, file ${c.files}` : ""}`;
+  return `${from}${path} on ${deviceName(c.device ?? "")}${(c.files ?? 1) > 1 ? `, file ${c.files}` : ""}`;
 }
 
 const filter: Column<Capture> = {
   name: "Filter",
   cell: (c) => (
     <>
-      <code class="line">{named(c)}</code>
+      <code class="brief">{named(c)}</code>
       <span class="line dim">
         {c.user} from {c.client}, {destination(c)}
       </span>
@@ -57,8 +58,21 @@ function running(c: Capture, now: number): string {
   return c.startTime > now ? `starts ${time(c.startTime)}` : "waits for its client";
 }
 
-export function Captures({ captures, now }: { captures: Capture[]; now: number }) {
-  const stop = (c: Capture) => call("DELETE", `/captures/${encodeURIComponent(c.id)}`).catch(say);
+// ended says how the last capture ended, near to where it was started: one from the past may run for a moment only.
+function ended(c: Capture): string {
+  const packets = [`captured ${count(c.captured)}`, c.dropped > 0 && `dropped ${count(c.dropped)}`, c.lost > 0 && `lost ${count(c.lost)}`];
+  const why = [c.state !== "finished" && c.state, c.scan?.empty ?? c.reason];
+  return [packets, why].map((part) => part.filter(Boolean).join(", ")).join("; ");
+}
+
+interface CapturesProps {
+  captures: Capture[];
+  last: Capture | undefined; // to end
+  now: number;
+}
+
+export function Captures({ captures, last, now }: CapturesProps) {
+  const stop = (c: Capture) => attempt(() => call("DELETE", `/captures/${encodeURIComponent(c.id)}`));
   const columns: Column<Capture>[] = [
     filter,
     { name: "Running for", kind: "mid", cell: (c) => <span class="tabular">{running(c, now)}</span> },
@@ -76,6 +90,13 @@ export function Captures({ captures, now }: { captures: Capture[]; now: number }
   return (
     <Panel title="Running captures">
       <Table label="Running captures" columns={columns} rows={captures} id={id} empty="No capture is running. Start one above, or with the curl line." />
+      <p class="brief dim" role="status" id="last">
+        {last && (
+          <>
+            Ended last, at {time(last.endTime ?? last.startTime)}: <code>{named(last)}</code> {ended(last)}
+          </>
+        )}
+      </p>
     </Panel>
   );
 }
@@ -84,6 +105,7 @@ const past: Column<Capture>[] = [
   filter,
   {
     name: "Start and end",
+    kind: "mid",
     cell: (c) => (
       <>
         <span class="line tabular">{time(c.startTime)}</span>
@@ -107,15 +129,15 @@ const past: Column<Capture>[] = [
 ];
 
 export function Finished({ captures }: { captures: Capture[] }) {
-  const clear = () => confirm("Delete the list of finished captures?") && call("DELETE", "/captures/finished").catch(say);
-  const side = (
+  const clear = () => confirm("Delete the list of finished captures?") && attempt(() => call("DELETE", "/captures/finished"));
+  const side = may("capture") && (
     <button type="button" onClick={clear} disabled={captures.length === 0}>
       Delete list
     </button>
   );
   return (
     <Panel title="Finished captures" side={side}>
-      <Table label="Finished captures" columns={past} rows={captures} id={id} empty="The last 100 captures that ended will be listed here." />
+      <Table label="Finished captures" columns={past} few={10} rows={captures} id={id} empty="The last 100 captures that ended will be listed here." />
     </Panel>
   );
 }

@@ -7,14 +7,15 @@ interface Choice {
   label: string;
   value: Signal<string>;
   options: [value: string, text: string][];
-  shown?: string; // what stands there while nothing was chosen
+  shown?: string; // what stands there while nothing was chosen, or something that is no more
 }
 
 export function Select({ label, value, options, shown = "" }: Choice) {
+  const there = options.some(([v]) => v === value.value);
   return (
     <label>
       {label}
-      <select value={value.value || shown} onChange={(e) => (value.value = e.currentTarget.value)}>
+      <select value={there ? value.value : shown} onChange={(e) => (value.value = e.currentTarget.value)}>
         {options.map(([v, text]) => (
           <option value={v} key={v}>
             {text}
@@ -25,9 +26,9 @@ export function Select({ label, value, options, shown = "" }: Choice) {
   );
 }
 
-export function Text({ label, value, hint }: { label: string; value: Signal<string>; hint: string }) {
+export function Text({ label, value, hint = "" }: { label: string; value: Signal<string>; hint?: string }) {
   return (
-    <label>
+    <label class="wide">
       {label}
       <input value={value.value} placeholder={hint} onInput={(e) => (value.value = e.currentTarget.value)} />
     </label>

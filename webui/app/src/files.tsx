@@ -2,19 +2,26 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { away, call, type Directory, failureOf, type FileEntry, Refusal } from "./api";
 import { bytes, count, time } from "./format";
-import { say } from "./state";
+import { analyse } from "./slots";
+import { attempt, may, reason } from "./state";
 import { devices, refreshDevices } from "./storage";
 import { type Column, Panel, Table } from "./table";
 
 const device = signal("");
 const path = signal("");
 const listed = signal<Directory | null>(null);
+const unlisted = signal(""); // why there is no list
 const chosen = signal<ReadonlySet<string>>(new Set());
 
-const url = (p: string) => `/storage/${encodeURIComponent(device.value)}/files/${p.split("/").map(encodeURIComponent).join("/")}`;
+function url(p: string): string {
+  const names = p.split("/");
+  // The browser would resolve them, whatever their encoding, and ask for another place.
+  if (names.some((n) => n === "." || n === "..")) throw new Error("a path may have neither . nor .. in it: go to the directory instead");
+  return `/storage/${encodeURIComponent(device.value)}/files/${names.map(encodeURIComponent).join("/")}`;
+}
 
 async function refresh(): Promise<void> {
-  if (device.value === "") {
+  if (device.value === "" || !may("capture")) {
     listed.value = null;
     return;
   }
@@ -24,8 +31,9 @@ async function refresh(): Promise<void> {
     listed.value = d;
     chosen.value = new Set(d.files.map((f) => f.path).filter((p) => chosen.value.has(p)));
   } catch (e) {
+    if (e instanceof Refusal && e.failure.kind === "unavailable") return; // which the page says already; the list stays
     if (e instanceof Refusal && e.status === 404 && path.value !== "") go("");
-    else listed.value = null;
+    else [listed.value, unlisted.value] = [null, reason(e)];
   }
 }
 
@@ -44,14 +52,14 @@ function choose(p: string, yes: boolean): void {
 
 // change does something with files and shows what became of it.
 async function change(what: () => Promise<unknown>): Promise<void> {
-  try {
-    await what();
-  } catch (e) {
-    say(e);
-  }
+  await attempt(what);
   await refresh();
   void refreshDevices();
 }
+
+// Directories come first, and file 10 comes after file 9.
+const names = new Intl.Collator("en", { numeric: true });
+const inOrder = (a: FileEntry, b: FileEntry) => Number(b.type === "directory") - Number(a.type === "directory") || names.compare(a.name, b.name);
 
 const columns: Column<FileEntry>[] = [
   {
@@ -117,6 +125,8 @@ async function upload(f: File, at: number, progress: (done: number) => void): Pr
   }
 }
 
+const none = "There is no file here. Capture to this device, or upload a savefile.";
+
 export function Files() {
   const busy = useSignal("");
   const active = devices.value.filter((d) => d.state === "active");
@@ -129,7 +139,7 @@ export function Files() {
     const again = setInterval(() => !document.hidden && void refresh(), 3000);
     return () => clearInterval(again);
   }, []);
-  if (active.length === 0) return null;
+  if (active.length === 0 || !may("capture")) return null;
 
   const here = [...chosen.value];
   const send = (files: File[]) =>
@@ -153,9 +163,9 @@ export function Files() {
       for (const p of here) await call("DELETE", `${url(p)}?everything=true`);
     });
   };
-  const analyse = () =>
+  const read = () =>
     change(async () => {
-      await call("POST", "/slots", { files: here.map((p) => ({ device: device.value, path: p })) });
+      await analyse({ files: here.map((p) => ({ device: device.value, path: p })) });
       chosen.value = new Set();
     });
 
@@ -190,7 +200,7 @@ export function Files() {
             </span>
           ))}
         </nav>
-        <button type="button" disabled={here.length === 0} onClick={analyse}>
+        <button type="button" disabled={here.length === 0} onClick={read}>
           Analyse
         </button>
         <button type="button" disabled={here.length !== 1} onClick={rename}>
@@ -216,7 +226,7 @@ export function Files() {
           />
         </label>
       </div>
-      <Table label="Files" columns={columns} rows={listed.value?.files ?? []} id={(f) => f.path} empty="There is no file here. Capture to this device, or upload a savefile." />
+      <Table label="Files" columns={columns} few={50} rows={listed.value?.files.toSorted(inOrder) ?? []} id={(f) => f.path} empty={listed.value ? none : unlisted.value} />
     </Panel>
   );
 }

@@ -12,7 +12,7 @@ import { Protocols } from "./protocols";
 import { Analyses, Viewed } from "./slots";
 import { Rings } from "./rings";
 import { Start } from "./start";
-import { access, begin, clockOff, contact, lastSeen, logout, notice, say, snapshot, status } from "./state";
+import { access, attempt, begin, clockOff, contact, lastSeen, logout, notice, snapshot, status } from "./state";
 import { StorageDevices } from "./storage";
 
 // Health is the state of the device in a word; never by colour alone.
@@ -55,12 +55,10 @@ function Bar() {
 }
 
 async function keepSettings(): Promise<void> {
-  try {
+  await attempt(async () => {
     await call("POST", "/config/confirm");
     status.value = await call<Status>("GET", "/status");
-  } catch (e) {
-    say(e);
-  }
+  });
 }
 
 const clockTolerance = 30_000; // ms
@@ -123,7 +121,7 @@ function Main() {
         <Start />
         {s !== null && (
           <>
-            <Captures captures={s.captures} now={s.time} />
+            <Captures captures={s.captures} last={s.finished[0]} now={s.time} />
             <Ports ports={s.ports} />
             <Protocols protocols={s.protocols} panics={s.panics} />
             <Finished captures={s.finished} />
@@ -160,6 +158,9 @@ function Away() {
 }
 
 const pages = { asking: () => null, away: Away, out: Login, in: Main };
+
+// Where the page itself has a fault, what it shows may be stale, and nothing else would say so.
+addEventListener("error", (e) => (notice.value = `This page has a fault, and what it shows may be out of date: reload it. Please report this: ${e.message}`));
 
 function Page() {
   const Shown = pages[access.value];

@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { call, type Ring } from "./api";
 import { Time, timeField, timeOf } from "./fields";
 import { time } from "./format";
-import { snapshot } from "./state";
+import { attempt, snapshot } from "./state";
 import { Dialog } from "./storage";
 
 const second = 1e6; // microseconds
@@ -42,7 +42,7 @@ export function Keep({ r, close }: { r: Ring; close: () => void }) {
 }
 
 // Pins lists what is kept, for who may with a way to end it.
-export function Pins({ r, may, failed }: { r: Ring; may: boolean; failed: (e: unknown) => void }) {
+export function Pins({ r, may }: { r: Ring; may: boolean }) {
   return (
     <>
       {r.pins.map((p) => {
@@ -51,7 +51,7 @@ export function Pins({ r, may, failed }: { r: Ring; may: boolean; failed: (e: un
           <span class="dim said" key={p.until}>
             kept until {time(p.until)}: {span}{" "}
             {may && (
-              <button type="button" aria-label={`Release ${span} of ring ${r.name}`} onClick={() => protect(r, p.startTime, p.endTime + 1, 1).catch(failed)}>
+              <button type="button" aria-label={`Release ${span} of ring ${r.name}`} onClick={() => attempt(() => protect(r, p.startTime, p.endTime + 1, 1))}>
                 Release
               </button>
             )}

@@ -6,11 +6,23 @@ import { type Column, counter, Panel, Table } from "./table";
 
 const lost = (p: Port) => p.lostNic + p.lostKernel;
 
-// gaps lists when frames were lost, latest first.
-function gaps(p: Port): string | undefined {
-  if (lost(p) === 0) return undefined;
-  const sums = [`NIC ${count(p.lostNic)}, kernel or engine ${count(p.lostKernel)}`];
-  return [...sums, ...p.gaps.toReversed().map((g) => `${time(g.start)} to ${time(g.end)}: ${count(g.lost)} (${g.cause})`)].join("\n");
+// Losses says, unfolded, when frames were lost, latest first.
+function Losses({ p }: { p: Port }) {
+  if (lost(p) === 0) return null;
+  return (
+    <details>
+      <summary>
+        lost by the NIC {count(p.lostNic)}, by kernel or engine {count(p.lostKernel)}
+      </summary>
+      <ul>
+        {p.gaps.toReversed().map((g, i) => (
+          <li key={i}>
+            {time(g.start)} to {time(g.end)}: {count(g.lost)} ({g.cause})
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
 }
 
 function State({ p }: { p: Port }) {
@@ -24,6 +36,7 @@ function State({ p }: { p: Port }) {
   return (
     <>
       <strong class={p.state === "up" ? "ok" : "warn"}>{p.state}</strong> <span class="dim">{notes.filter(Boolean).join(", ")}</span>
+      <Losses p={p} />
     </>
   );
 }
@@ -43,7 +56,7 @@ const columns: Column<Port>[] = [
   { name: "Packet rate", kind: "num", about: "packets per second", cell: (p) => live(packets(p.packetRate)) },
   counter("Packets", "received, without those that were lost", (p) => p.rxPackets),
   { name: "Bytes", kind: "num", cell: (p) => bytes(p.rxBytes), exact: (p) => `${count(p.rxBytes)} bytes` },
-  { ...counter("Lost", "gone before any filter saw them", lost, "loss"), exact: gaps },
+  counter("Lost", "gone before any filter saw them; the state says when", lost, "loss"),
   counter("Own", "packets of Galvo's own connections, left out", (p) => p.ownPackets),
   {
     name: "PCAP",

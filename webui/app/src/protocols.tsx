@@ -36,7 +36,7 @@ function Fault({ panics }: { panics: number }) {
 export function Protocols({ protocols, panics }: { protocols: Protocol[]; panics: number }) {
   const table = (layer: keyof typeof layers, label: string) => {
     const rows = protocols.filter((p) => p.layer === layer).sort((a, b) => b.bytes - a.bytes || a.name.localeCompare(b.name));
-    return <Table label={label} columns={layers[layer]} rows={rows} id={(p) => p.name} empty="No packet was seen yet." />;
+    return <Table label={label} columns={layers[layer]} few={20} rows={rows} id={(p) => p.name} empty="No packet was seen yet." />;
   };
   return (
     <Panel title="Protocols">

@@ -5,13 +5,11 @@ import { bytes, count, sentence, time } from "./format";
 import { NewRing } from "./newring";
 import { Keep, Pins } from "./pins";
 import { EditRules, ruleWords } from "./rules";
-import { live, say, status } from "./state";
-import { devices, Dialog, refreshDevices } from "./storage";
+import { live, may } from "./state";
+import { deviceName, Dialog, refreshDevices } from "./storage";
 import { type Column, counter, Panel, Table } from "./table";
 import { capturePast } from "./when";
 
-const mayCapture = () => status.value?.role !== "viewer";
-const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
 
 function Rules({ r }: { r: Ring }) {
   const rules = r.rules ?? [];
@@ -54,7 +52,7 @@ function State({ r }: { r: Ring }) {
       </span>
       {r.reason && <span>{r.reason}</span>}
       {r.deviceStates.map((d) => (
-        <span class="line" key={d.device} title={`${count(d.usedBytes)} of ${count(d.sizeBytes)} bytes`}>
+        <span class="said" key={d.device} title={`${count(d.usedBytes)} of ${count(d.sizeBytes)} bytes`}>
           {deviceName(d.device)} <span class={d.state === "active" ? "dim" : "warn"}>{[d.state, d.reason].filter(Boolean).join(": ")}</span>
         </span>
       ))}
@@ -89,7 +87,7 @@ const columns: Column<Ring>[] = [
       <>
         <strong class="line">{r.name}</strong>
         <Rules r={r} />
-        <Pins r={r} may={mayCapture()} failed={say} />
+        <Pins r={r} may={may("capture")} />
       </>
     ),
     exact: (r) => r.name,
@@ -127,7 +125,7 @@ export function Rings({ rings }: { rings: Ring[] }) {
   const asked = useSignal<Ring | "new" | null>(null);
   const kept = useSignal<Ring | null>(null);
   const ruled = useSignal<Ring | null>(null);
-  const admin = status.value?.role === "admin";
+  const admin = may("admin");
   const close = () => (asked.value = null);
   const look = (r: Ring) => {
     capturePast(r, Infinity);
@@ -142,7 +140,7 @@ export function Rings({ rings }: { rings: Ring[] }) {
         <button type="button" aria-label={`PCAP of ring ${r.name}`} disabled={!readable(r)} onClick={() => look(r)}>
           PCAP
         </button>
-        {mayCapture() && (
+        {may("capture") && (
           <button type="button" aria-label={`Keep packets of ring ${r.name}`} disabled={!readable(r) || !r.newest} onClick={() => (kept.value = r)}>
             {"Keep\u2026"}
           </button>

@@ -1,7 +1,9 @@
+import { signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { call, type Slot } from "./api";
 import { amount, bytes, count, duration, time } from "./format";
 import { Scanned } from "./scan";
-import { say, show, snapshot, view } from "./state";
+import { attempt, show, snapshot, view } from "./state";
 import { type Column, counter, Panel, Table } from "./table";
 
 const names = (s: Slot) => (s.ring ? `ring ${s.ring.name}` : s.files.map((f) => f.path).join(", "));
@@ -22,7 +24,7 @@ const columns: Column<Slot>[] = [
     name: "Analysed",
     cell: (s) => (
       <>
-        <span class="line">
+        <span class="brief">
           {s.id} <strong>{names(s)}</strong>
         </span>
         <span class="line dim">
@@ -59,21 +61,31 @@ const columns: Column<Slot>[] = [
   },
 ];
 
+// begun is the slot of an analysis that somebody has just begun: he is led to it as soon as it is listed.
+const begun = signal(0);
+
+export async function analyse(what: unknown): Promise<void> {
+  begun.value = (await call<Slot>("POST", "/slots", what)).id;
+}
+
 async function end(s: Slot): Promise<void> {
   if (view.value === `:${s.id}`) show("");
-  try {
-    await call("DELETE", `/slots/${s.id}`);
-  } catch (e) {
-    say(e);
-  }
+  await attempt(() => call("DELETE", `/slots/${s.id}`));
 }
+
+const title = "Analyses of savefiles";
 
 // Analyses lists the savefiles and intervals of rings that are analysed beside the live traffic.
 export function Analyses({ slots }: { slots: Slot[] }) {
   const taken = slots.filter((s) => s.state !== "free");
+  useEffect(() => {
+    if (!taken.some((s) => s.id === begun.value)) return;
+    begun.value = 0;
+    document.querySelector<HTMLElement>(`section[aria-label="${title}"] h2`)?.focus();
+  });
   if (taken.length === 0) return null;
   return (
-    <Panel title="Analyses of savefiles">
+    <Panel title={title}>
       <Table label="Analyses" columns={columns} rows={taken} id={(s) => String(s.id)} empty="" />
     </Panel>
   );

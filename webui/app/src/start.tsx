@@ -4,7 +4,7 @@ import { call, type CaptureCreated, type CaptureRequest } from "./api";
 import { Limit, Select, Text } from "./fields";
 import { check, checked, expression, slow } from "./filter";
 import { sentence } from "./format";
-import { contact, say, snapshot, user, view } from "./state";
+import { attempt, contact, snapshot, user, view } from "./state";
 import { devices } from "./storage";
 import { Panel } from "./table";
 import { Times, type When, when } from "./when";
@@ -106,16 +106,17 @@ export function Start() {
     ...(w.endTime !== undefined && { endTime: w.endTime }),
   };
 
+  const parameters = asked(request, w);
+  const more = parameters.filter(([name]) => !inSight.includes(name)).length;
+
   const start = async (e: Event) => {
     e.preventDefault();
     if (!ready || busy.value) return;
     busy.value = true;
-    try {
+    await attempt(async () => {
       const made = await call<CaptureCreated>("POST", "/captures", request);
       if (made.stream) download(made.stream);
-    } catch (err) {
-      say(err);
-    }
+    });
     busy.value = false;
   };
   const ctrlEnter = (e: KeyboardEvent & { currentTarget: HTMLFormElement }) => {
@@ -149,7 +150,7 @@ export function Start() {
             value={expression.value}
             onInput={(e) => (expression.value = e.currentTarget.value)}
           />
-          <button class="primary" disabled={!ready} title="Ctrl+Enter">
+          <button class="primary" disabled={!ready} aria-busy={busy.value} title="Ctrl+Enter">
             Start capture
           </button>
         </div>
@@ -158,10 +159,10 @@ export function Start() {
         </div>
         {view.value === "" && <Times w={w} expression={expression.value} startable={valid} />}
         <details>
-          <summary>More</summary>
+          <summary>More{more > 0 && `: ${more} set`}</summary>
           <div class="fields">
             {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
-            {onDisk && active.length > 1 && <Select label="Storage device" value={device} options={active.map((d) => [d.id, d.name])} />}
+            {onDisk && active.length > 1 && <Select label="Storage device" value={device} shown={target} options={active.map((d) => [d.id, d.name])} />}
             {onDisk && <Text label="Directory" value={directory} hint="top of the device" />}
             {onDisk && <Limit what="New file after MB" none="as set" value={splitMegabytes} />}
             {onDisk && <Limit what="New file after seconds" none="as set" value={splitSeconds} />}
@@ -172,17 +173,14 @@ export function Start() {
             <Limit what="Stop after seconds" value={seconds} />
             <Limit what="Stop after MB" value={megabytes} />
             <Limit what="Stop after packets" value={maxPackets} />
-            <label>
-              Comment
-              <input value={comment.value} onInput={(e) => (comment.value = e.currentTarget.value)} />
-            </label>
+            <Text label="Comment" value={comment} />
             <label class="check">
               <input type="checkbox" checked={single.value} onChange={(e) => (single.value = e.currentTarget.checked)} />
               Omit interface ID
             </label>
           </div>
         </details>
-        <Curl line={curl(request, w)} valid={ready} />
+        <Curl line={curl(request, parameters)} valid={ready} />
       </form>
     </Panel>
   );
@@ -201,10 +199,15 @@ function usual(source: string | undefined): string {
   return source === undefined ? "skip" : "hold";
 }
 
-// curl is the command that captures the same into Wireshark.
-function curl(r: CaptureRequest, { ring }: When): string {
+type Parameter = [name: string, value: string | number | boolean, plain: string | number | boolean];
+
+// inSight are the parameters that the form shows always. The others are below More.
+const inSight = ["expression", "fromCaptureBuffer", "ring", "startTime", "endTime", "mm-id"];
+
+// asked returns the parameters of the capture URL that ask for more than a plain capture.
+function asked(r: CaptureRequest, { ring }: When): Parameter[] {
   const several = (snapshot.value?.rings.length ?? 0) > 1;
-  const all: [name: string, value: string | number | boolean, plain: string | number | boolean][] = [
+  const all: Parameter[] = [
     ["expression", r.expression.trim(), ""],
     ["fromCaptureBuffer", ring !== undefined, false],
     ["ring", ring && several ? ring.name : "", ""],
@@ -226,8 +229,13 @@ function curl(r: CaptureRequest, { ring }: When): string {
     ["fileName", r.fileName, ""],
     ["comment", r.comment, ""],
   ];
+  return all.filter(([, value, plain]) => value !== plain);
+}
+
+// curl is the command that captures the same into Wireshark.
+function curl(r: CaptureRequest, parameters: Parameter[]): string {
   const quoted = (s: unknown) => encodeURIComponent(String(s)).replaceAll("'", "%27");
-  const query = all.filter(([, value, plain]) => value !== plain).map(([name, value]) => `${name}=${quoted(value)}`);
+  const query = parameters.map(([name, value]) => `${name}=${quoted(value)}`);
   const url = [`${location.origin}/API/data/modules/capture`, ...(query.length > 0 ? [query.join("&")] : [])].join("?");
   const who = /^[\w.@-]+$/.test(user.value) ? user.value : `'${user.value.replaceAll("'", "'\\''")}'`;
   if (r.sink.type === "disk") return `curl -sSk -u ${who} '${url}'`;

@@ -57,13 +57,11 @@ export async function login(name: string, password: string): Promise<void> {
 }
 
 export async function logout(): Promise<void> {
-  try {
+  await attempt(async () => {
     await call("POST", "/logout");
     localStorage.removeItem("user");
     leave();
-  } catch (e) {
-    say(e);
-  }
+  });
 }
 
 function leave(): void {
@@ -94,6 +92,21 @@ export function say(e: unknown): void {
   if (!isLogin(e)) notice.value = text;
 }
 
+// attempt does what somebody asks for, and shows why it was refused. What was refused before is not said any more.
+export async function attempt(what: () => Promise<unknown>): Promise<void> {
+  notice.value = "";
+  try {
+    await what();
+  } catch (e) {
+    say(e);
+  }
+}
+
+const roles: Status["role"][] = ["viewer", "capture", "admin"]; // each has the rights of those before it
+
+// may says whether the user has a role: what the device would refuse is not offered.
+export const may = (role: Status["role"]) => roles.indexOf(status.value?.role ?? "viewer") >= roles.indexOf(role);
+
 // live shows a rate only while it is one.
 export function live(rate: string): string {
   return contact.value === "live" ? rate : "\u2013";
@@ -109,7 +122,7 @@ function watch(): void {
   events?.close();
   const source = new EventSource(view.value === "" ? "/api/v1/events" : `/api/v1/events?mm-id=${view.value}`);
   source.addEventListener("snapshot", (e) => {
-    snapshot.value = readSnapshot(e.data);
+    snapshot.value = readSnapshot(e.data, snapshot.value);
     lastSeen.value = Date.now();
     clockOff.value = 1000 * Math.round((snapshot.value.time / 1000 - lastSeen.value) / 1000);
     contact.value = "live";
@@ -122,6 +135,13 @@ function watch(): void {
   };
   events = source;
 }
+
+// A page that nobody sees asks for nothing until somebody looks at it again.
+document.addEventListener("visibilitychange", () => {
+  if (access.value !== "in") return;
+  if (document.hidden) events?.close();
+  else watch();
+});
 
 let polling = false;
 

@@ -2,17 +2,27 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { call, type Storage } from "./api";
 import { bytes, count } from "./format";
-import { reason, say } from "./state";
+import { attempt, may, notice, reason, say, snapshot } from "./state";
 import { type Column, Panel, Table } from "./table";
 
 // devices is what the device has to store on. It is asked for now and then: the events are the engine's, and disks are not.
 export const devices = signal<Storage[]>([]);
+const known = signal(false); // whether the device has said what there is
+
+export const deviceName = (id: string) => devices.value.find((d) => d.id === id)?.name ?? id;
+
+// ringsOn names the rings that have blocks on a device.
+function ringsOn(d: Storage): string {
+  const names = (snapshot.value?.rings ?? []).filter((r) => r.devices?.includes(d.id)).map((r) => r.name);
+  return names.length > 0 ? `${names.length === 1 ? "the ring" : "the rings"} ${names.join(", ")}` : "";
+}
 
 const period = 3000; // ms
 
 export async function refreshDevices(): Promise<void> {
   try {
     devices.value = (await call<{ devices: Storage[] }>("GET", "/storage")).devices;
+    known.value = true;
   } catch (e) {
     if (devices.value.length === 0) say(e);
   }
@@ -44,7 +54,7 @@ const columns: Column<Storage>[] = [
     cell: (d) => (
       <>
         <strong class="line">{d.name}</strong>
-        <span class="line dim">{[d.path, d.model, d.serial, d.transport].filter(Boolean).join(", ")}</span>
+        <span class="line dim">{[d.path, d.model, d.serial, d.transport !== "other" && d.transport].filter(Boolean).join(", ")}</span>
       </>
     ),
     exact: (d) => d.id,
@@ -57,7 +67,7 @@ const columns: Column<Storage>[] = [
     exact: (d) => d.healthNote,
   },
   { name: "Free", kind: "num", cell: (d) => (d.state === "active" ? bytes(d.freeBytes) : "\u2013"), exact: (d) => `${count(d.freeBytes)} bytes` },
-  { name: "Rings", kind: "num", about: "what packet ring buffers take", cell: (d) => bytes(d.ringBytes), exact: (d) => `${d.ringShare} % of the device are meant for rings` },
+  { name: "Rings", kind: "num", about: "what packet ring buffers take", cell: (d) => (d.state === "active" ? bytes(d.ringBytes) : "\u2013"), exact: (d) => `${d.ringShare} % of the device are meant for rings` },
   { name: "Size", kind: "num", cell: (d) => (d.bytes > 0 ? bytes(d.bytes) : "\u2013"), exact: (d) => `${count(d.bytes)} bytes` },
 ];
 
@@ -66,6 +76,8 @@ interface Asked {
   device: Storage;
   what: "unlock" | "format";
 }
+
+const none = "There is no storage device. Plug in a disk, or name a directory as [[storage]] in the configuration.";
 
 export function StorageDevices() {
   const asked = useSignal<Asked | null>(null);
@@ -77,11 +89,11 @@ export function StorageDevices() {
   const act: Column<Storage> = {
     name: "Use",
     kind: "act",
-    cell: (d) => <Action d={d} ask={(what) => (asked.value = { device: d, what })} />,
+    cell: (d) => may("admin") && <Action d={d} ask={(what) => (asked.value = { device: d, what })} />,
   };
   return (
     <Panel title="Storage">
-      <Table label="Storage" columns={[...columns, act]} rows={devices.value} id={(d) => d.id} empty="There is no storage device. Plug in a disk, or name a directory as [[storage]] in the configuration." />
+      <Table label="Storage" columns={[...columns, act]} rows={devices.value} id={(d) => d.id} empty={known.value ? none : "Looking\u2026"} />
       {asked.value?.what === "format" && <Format d={asked.value.device} close={() => (asked.value = null)} />}
       {asked.value?.what === "unlock" && <Unlock d={asked.value.device} close={() => (asked.value = null)} />}
     </Panel>
@@ -89,16 +101,21 @@ export function StorageDevices() {
 }
 
 function Action({ d, ask }: { d: Storage; ask: (what: Asked["what"]) => void }) {
+  const rings = ringsOn(d);
+  const deactivate = () => {
+    const question = `Deactivate ${d.name}? Captures to it end${rings && `, and ${rings} can neither record to it nor be read from it`}.`;
+    if (confirm(question)) void attempt(() => change(d, "deactivate"));
+  };
   const formattable = d.kind === "disk" && ["inactive", "locked", "unformatted", "foreign", "failed"].includes(d.state);
   return (
     <>
       {d.state === "active" && (
-        <button type="button" aria-label={`Deactivate ${d.name}`} onClick={() => confirm(`Deactivate ${d.name}? Captures to it end.`) && change(d, "deactivate").catch(say)}>
+        <button type="button" aria-label={`Deactivate ${d.name}`} onClick={deactivate}>
           Deactivate
         </button>
       )}
       {d.state === "inactive" && (
-        <button type="button" aria-label={`Activate ${d.name}`} onClick={() => change(d, "activate").catch(say)}>
+        <button type="button" aria-label={`Activate ${d.name}`} onClick={() => attempt(() => change(d, "activate"))}>
           Activate
         </button>
       )}
@@ -127,7 +144,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
     e.preventDefault();
     if (!ready || busy.value) return;
     busy.value = true;
-    refused.value = "";
+    notice.value = refused.value = "";
     try {
       await done();
       shut();
@@ -137,7 +154,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
     busy.value = false;
   };
   return (
-    <dialog ref={box} aria-label={title} onClose={close}>
+    <dialog ref={box} tabIndex={-1} aria-label={title} onClose={close}>
       <form onSubmit={submit}>
         <h2>{title}</h2>
         {children}
@@ -149,7 +166,7 @@ export function Dialog({ title, done, close, ready, doing, said = false, childre
           <button type="button" onClick={shut}>
             Cancel
           </button>
-          <button class="primary" disabled={!ready || busy.value}>
+          <button class="primary" disabled={!ready} aria-busy={busy.value}>
             {doing}
           </button>
         </div>
@@ -186,7 +203,9 @@ function Format({ d, close }: { d: Storage; close: () => void }) {
   const share = useSignal("0");
   const encrypt = useSignal(false);
   const password = useSignal("");
-  const ready = typed.value === d.name && (!encrypt.value || password.value !== "");
+  const again = useSignal("");
+  const rings = ringsOn(d);
+  const ready = typed.value === d.name && (!encrypt.value || (password.value !== "" && password.value === again.value));
   const done = () => {
     const body = { confirm: typed.value, ringShare: Number(share.value), encrypt: encrypt.value, ...(encrypt.value && { password: password.value }) };
     return change(d, "format", body);
@@ -195,7 +214,7 @@ function Format({ d, close }: { d: Storage; close: () => void }) {
     <Dialog title={`Format ${d.name}`} done={done} close={close} ready={ready} doing="Format and delete everything">
       <p class="warn">
         Everything on {d.path} ({bytes(d.bytes)}
-        {d.model && `, ${d.model}`}) will be deleted.
+        {d.model && `, ${d.model}`}) will be deleted{rings && `, and what ${rings} may have there`}.
       </p>
       <label>
         Share for rings, in percent; with 100 there is no room for files
@@ -205,12 +224,13 @@ function Format({ d, close }: { d: Storage; close: () => void }) {
         <input type="checkbox" checked={encrypt.value} onChange={(e) => (encrypt.value = e.currentTarget.checked)} />
         Encrypt (LUKS2); the password is asked for at every activation
       </label>
-      {encrypt.value && (
-        <label>
-          Password of the device
-          <input type="password" autocomplete="new-password" value={password.value} onInput={(e) => (password.value = e.currentTarget.value)} />
-        </label>
-      )}
+      {encrypt.value &&
+        [["Password of the device", password] as const, ["The same once more: nobody can open the device without it", again] as const].map(([label, value]) => (
+          <label key={label}>
+            {label}
+            <input type="password" autocomplete="new-password" value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+          </label>
+        ))}
       <label>
         <span>
           Type <strong>{d.name}</strong> to confirm

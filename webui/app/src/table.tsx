@@ -1,3 +1,4 @@
+import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import { amount, count } from "./format";
@@ -21,16 +22,18 @@ interface TableProps<T> {
   label: string;
   columns: Column<T>[];
   rows: T[];
+  few?: number; // so many rows are shown until somebody asks for all of them
   id: (row: T) => string;
   empty: string; // a sentence that says what will be here
 }
 
 // Table is a table whose columns keep their width whatever the numbers are, and whose rows keep their place while somebody points at them.
-export function Table<T>({ label, columns, rows, id, empty }: TableProps<T>) {
+export function Table<T>({ label, columns, rows, few = Infinity, id, empty }: TableProps<T>) {
   const table = useRef<HTMLTableElement>(null);
   const order = useRef<string[]>([]);
   if (table.current?.matches(":hover, :focus-within")) rows = inOrder(rows, id, order.current);
   order.current = rows.map(id);
+  const all = useSignal(false);
   return (
     <table ref={table} aria-label={label}>
       <thead>
@@ -47,7 +50,7 @@ export function Table<T>({ label, columns, rows, id, empty }: TableProps<T>) {
         </tr>
       </thead>
       <tbody>
-        {rows.map((row) => (
+        {rows.slice(0, all.value ? undefined : few).map((row) => (
           <tr key={id(row)}>
             {columns.map((c) => (
               <td class={c.kind} data-name={c.kind === "act" ? undefined : c.name} key={c.name} title={c.exact?.(row)}>
@@ -56,6 +59,15 @@ export function Table<T>({ label, columns, rows, id, empty }: TableProps<T>) {
             ))}
           </tr>
         ))}
+        {rows.length > few && (
+          <tr>
+            <td colSpan={columns.length}>
+              <button type="button" aria-expanded={all.value} onClick={() => (all.value = !all.value)}>
+                {all.value ? `Show only ${few}` : `Show all ${count(rows.length)}`}
+              </button>
+            </td>
+          </tr>
+        )}
         {rows.length === 0 && (
           <tr>
             <td class="dim empty" colSpan={columns.length}>

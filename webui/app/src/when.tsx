@@ -4,7 +4,8 @@ import { computed, signal, useSignal } from "@preact/signals";
 import { call, readable, type DryRun, type Ring } from "./api";
 import { Select, Time, timeField, timeOf } from "./fields";
 import { bytes, count, duration, sentence, time } from "./format";
-import { snapshot } from "./state";
+import { analyse } from "./slots";
+import { attempt, may, snapshot } from "./state";
 
 const chosen = signal(""); // name of a ring; "" is the live traffic
 const from = signal(""); // as the field writes it, in the browser's zone; "" is now, or the oldest packet of a ring
@@ -46,8 +47,8 @@ function refused(ring: Ring | undefined, start: number | undefined, end: number 
     const way = rings().length > 0 ? "choose a ring as the source" : "create a packet ring buffer to keep it from now on";
     return { field: "start", text: `The start is in the past: ${way}, or leave the start empty.` };
   }
-  if (end !== undefined && end <= (start ?? ring?.oldest ?? -Infinity)) return { field: "end", text: start === undefined ? `The ring ${ring?.name} has nothing from before the end.` : "The end is not after the start." };
-  if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past." };
+  if (end !== undefined && end <= (start ?? ring?.oldest ?? -Infinity)) return { field: "end", text: start === undefined ? `The ring ${ring?.name} has nothing from before the end: its oldest packet is of ${time(ring?.oldest ?? 0)}.` : "The end is not after the start." };
+  if (!ring && end !== undefined && end <= now) return { field: "end", text: "The end is in the past: choose a later one, or leave it empty." };
   return undefined;
 }
 
@@ -127,10 +128,11 @@ export function Times({ w, expression, startable }: { w: When; expression: strin
   );
 }
 
-// Trial is the dry run: what a capture from a ring would bring.
+// Trial is the dry run, what a capture from a ring would bring, and the analysis of all that the ring has.
 function Trial({ ring, w, expression, startable }: { ring: Ring; w: When; expression: string; startable: boolean }) {
   const answer = useSignal({ to: "", text: "", refused: false });
   const question = { expression, startTime: w.startTime ?? 0, endTime: w.endTime ?? 0 };
+  const read = () => attempt(() => analyse({ ring: { name: ring.name, startTime: question.startTime, endTime: question.endTime } }));
   const asked = JSON.stringify([ring.name, question]);
   const ask = async () => {
     answer.value = { to: asked, text: "Looking\u2026", refused: false };
@@ -148,6 +150,11 @@ function Trial({ ring, w, expression, startable }: { ring: Ring; w: When; expres
       <button type="button" disabled={!startable || w.wrong !== undefined} onClick={ask}>
         Dry run
       </button>
+      {may("capture") && (
+        <button type="button" title="Statistics of everything that the ring has of this time, whatever the filter" disabled={w.wrong !== undefined} onClick={read}>
+          Analyse
+        </button>
+      )}
       <p class={answer.value.refused ? "bad" : "tabular"} role="status" id="dryrun">
         {answer.value.to === asked && answer.value.text}
       </p>
