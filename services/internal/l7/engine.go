@@ -426,7 +426,7 @@ func (e *Engine) HostName(r *flow.Record) []byte {
 	return e.store.Text(hostOf(&r.L7))
 }
 
-// rejoin puts a segment behind the bytes that were kept of its stream, so that v.data begins where the stream does.
+// rejoin puts a segment behind the bytes that were kept of its stream, so that v.Data begins where the stream does.
 func (e *Engine) rejoin(v *dissect.Payload) {
 	sl := e.slotOf(v)
 	if sl == nil || sl.Dir != v.Dir {
@@ -476,7 +476,7 @@ func (e *Engine) releaseSlot(s *state, id uint64) {
 	}
 }
 
-// slots are the engine's slots for dissectors.
+// slots is the engine as dissectors see it: what it keeps of the flow at hand (dissect.Keeper).
 type slots Engine
 
 func (e *slots) Kept(v *dissect.Payload) *store.Slot { return (*Engine)(e).slotOf(v) }
