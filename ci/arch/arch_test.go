@@ -54,16 +54,24 @@ var allowed = map[string][]string{
 	"services/internal/packet":   {},
 	"services/internal/flow":     {"services/internal/hugepage", "services/internal/packet"},
 	"services/internal/hugepage": {},
-	"services/internal/l7":       {"services/internal/flow", "services/internal/hugepage", "services/internal/packet", "services/internal/spelling", "services/internal/l7/hostname", "services/internal/l7/signature"},
+	"services/internal/l7":       {"services/internal/flow", "services/internal/packet", "services/internal/l7/call", "services/internal/l7/dissect", "services/internal/l7/expect", "services/internal/l7/header", "services/internal/l7/protocol", "services/internal/l7/signature", "services/internal/l7/store"},
 	"services/internal/spelling": {},
 
+	// Of l7 only the engine, l7 itself, knows what becomes of a flow. What it asks is below it, and none of these knows who asks.
 	"services/internal/l7/hostname":  {},
 	"services/internal/l7/signature": {},
+	"services/internal/l7/protocol":  {"services/internal/spelling", "services/internal/l7/hostname", "services/internal/l7/signature"},
+	"services/internal/l7/header":    {"services/internal/packet", "services/internal/l7/protocol"},
+	"services/internal/l7/text":      {},
+	"services/internal/l7/store":     {"services/internal/hugepage", "services/internal/l7/protocol"},
+	"services/internal/l7/expect":    {"services/internal/l7/protocol", "services/internal/l7/signature"},
+	"services/internal/l7/call":      {"services/internal/flow", "services/internal/l7/expect", "services/internal/l7/protocol", "services/internal/l7/signature", "services/internal/l7/text"},
+	"services/internal/l7/dissect":   {"services/internal/flow", "services/internal/l7/call", "services/internal/l7/expect", "services/internal/l7/header", "services/internal/l7/hostname", "services/internal/l7/protocol", "services/internal/l7/signature", "services/internal/l7/store", "services/internal/l7/text"},
 
 	"services/internal/stream":  {"services/internal/flow", "services/internal/hugepage", "services/internal/packet"},
 	"services/internal/regexp":  {},
 	"services/internal/country": {},
-	"services/internal/filter":  {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
+	"services/internal/filter":  {"services/internal/spelling", "services/internal/flow", "services/internal/l7", "services/internal/l7/call", "services/internal/l7/header", "services/internal/l7/protocol", "services/internal/packet", "services/internal/regexp", "services/internal/country"},
 	"services/internal/pcapng":  {"services/internal/packet"},
 
 	// One device or one store each.
@@ -86,7 +94,7 @@ var allowed = map[string][]string{
 	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/stream"},
 	"services/internal/ring": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline",
 		"services/internal/ring/aio", "services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/index", "services/internal/ring/rule", "services/internal/ring/state"},
-	"services/internal/ring/block": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline",
+	"services/internal/ring/block": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/l7/protocol", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline",
 		"services/internal/ring/opentable", "services/internal/ring/sum"},
 	"services/internal/ring/files":     {},
 	"services/internal/ring/index":     {"services/internal/filter", "services/internal/packet", "services/internal/pipeline", "services/internal/ring/aio", "services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/opentable", "services/internal/ring/sum"},
@@ -96,7 +104,7 @@ var allowed = map[string][]string{
 	"services/internal/ring/state":     {"services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/index", "services/internal/ring/sum"},
 	"services/internal/ring/aio":       {"services/internal/ring/files"},
 	"services/internal/ring/uring":     {"services/internal/ring/files"},
-	"services/internal/stats":          {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline"},
+	"services/internal/stats":          {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/l7/header", "services/internal/l7/protocol", "services/internal/packet", "services/internal/pipeline"},
 	"services/internal/sink":           {"services/api", "services/internal/pcapng", "services/internal/volume"},
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
@@ -112,7 +120,7 @@ var allowed = map[string][]string{
 	"services/host": {"board", "firmware/bundle", "firmware/slot", "services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/disk", "services/internal/gate",
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
-		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
+		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/l7/call", "services/internal/l7/protocol", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
 		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring",
 		"services/internal/ring/files", "services/internal/ring/rule", "services/internal/ring/uring", "services/internal/stream"},
 	"webui":      {},
@@ -153,6 +161,7 @@ var allowed = map[string][]string{
 	// What tests of several packages share.
 	"services/internal/country/countrytest": {"services/internal/country"},
 	"services/internal/packet/packettest":   {"services/internal/packet"},
+	"services/internal/l7/l7test":           {"services/internal/l7/protocol"},
 }
 
 // mains only wire: they may import whatever Go lets them.

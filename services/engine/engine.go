@@ -29,6 +29,8 @@ import (
 	"galvo/services/internal/flow"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/uring"
 	"galvo/services/internal/sink"
@@ -52,12 +54,12 @@ type Engine struct {
 	ports    *ports
 	captures *capture.Captures
 	stats    *stats.Stats
-	hosts    func() *l7.Hosts
+	hosts    func() *protocol.Hosts
 	volumes  *volumes
 	rings    *rings
 	slots    *slots
 	panics   panics
-	calls    *l7.Calls                     // what workers learn about calls; both directions of a call and its media may meet different ones
+	calls    *call.Table                   // what workers learn about calls; both directions of a call and its media may meet different ones
 	country  atomic.Pointer[country.Table] // nil until it is loaded, and where its data is not installed
 
 	running  sync.WaitGroup // everything that run waits for
@@ -83,7 +85,7 @@ type settings struct {
 func Run(ctx context.Context, o Options) error {
 	// What takes a while and needs no configuration is made while host has its own to do.
 	var early sync.WaitGroup
-	early.Go(func() { l7.BuiltinHosts() })
+	early.Go(func() { protocol.BuiltinHosts() })
 	defer early.Wait()
 	conn, first, err := join(ctx, o.Run)
 	if err != nil {
@@ -141,13 +143,13 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	if err != nil {
 		slog.Warn("finished captures", "error", err)
 	}
-	e.hosts = sync.OnceValue(func() *l7.Hosts { return readHosts(c.Config.Engine.Hosts) })
+	e.hosts = sync.OnceValue(func() *protocol.Hosts { return readHosts(c.Config.Engine.Hosts) })
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
 	e.rings = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
 	if o.Uring != nil && c.Config.Rings.IOUring {
 		e.rings.store = o.Uring.Directory
 	}
-	e.calls = l7.NewCalls(int(plan.L7Bytes / callsShare))
+	e.calls = call.NewTable(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
 	e.flows, e.plan = plan.Plan.Flows, plan
 	if plan.L7 {
@@ -163,20 +165,20 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 const callsShare = 32
 
 // readHosts reads the user's names of servers. A file that cannot be used costs these names, and nothing else.
-func readHosts(name string) *l7.Hosts {
+func readHosts(name string) *protocol.Hosts {
 	if name == "" {
-		return l7.BuiltinHosts()
+		return protocol.BuiltinHosts()
 	}
 	text, err := os.ReadFile(name)
 	if err == nil {
-		var hosts *l7.Hosts
-		if hosts, err = l7.ReadHosts(string(text)); err == nil {
+		var hosts *protocol.Hosts
+		if hosts, err = protocol.ReadHosts(string(text)); err == nil {
 			return hosts
 		}
 		err = fmt.Errorf("%s: %w", name, err)
 	}
 	slog.Warn("engine.hosts: only the names of servers that Galvo knows are used", "error", err)
-	return l7.BuiltinHosts()
+	return protocol.BuiltinHosts()
 }
 
 // setTimeZone makes the names of files, and what else has local time, be in a zone; empty is the machine's. Nothing has read the time yet.

@@ -17,6 +17,7 @@ import (
 
 	"galvo/ci/need"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // readInto runs read with standard output into a file, and returns that and what went to standard error.
@@ -59,9 +60,9 @@ func TestHoldGivesWholeFlows(t *testing.T) {
 		want := make(map[string]int)
 		for _, r := range table(t, flowsOf(t, []string{file})) {
 			n, _ := strconv.Atoi(r["packets"])
-			proto, _ := l7.Lookup(r["protocol"])
-			app, _ := l7.Lookup(r["app"])
-			for _, p := range l7.Protocols() {
+			proto, _ := protocol.Lookup(r["protocol"])
+			app, _ := protocol.Lookup(r["app"])
+			for _, p := range protocol.Protocols() {
 				if r["state"] != "guessed" && (l7.Verdict{Proto: proto, App: app, State: l7.Final}).Is(p.ID) {
 					want[p.Name] += n
 				}

@@ -26,6 +26,7 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
@@ -50,7 +51,7 @@ type readFlags struct {
 	snap                                       uint
 	flows                                      bool
 	files                                      []string
-	hosts                                      *l7.Hosts // of the configuration; nil are the built-in ones
+	hosts                                      *protocol.Hosts // of the configuration; nil are the built-in ones
 }
 
 func readArguments(args []string) (*readFlags, error) {
@@ -178,7 +179,7 @@ func readConfig(name string) (*config.Config, error) {
 
 // readHosts reads the user's names of servers. Without a file it is nil, which stands for the program's own: they take a moment to load, and not every
 // filter needs them.
-func readHosts(name string) (*l7.Hosts, error) {
+func readHosts(name string) (*protocol.Hosts, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -186,7 +187,7 @@ func readHosts(name string) (*l7.Hosts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine.hosts: %w", err)
 	}
-	hosts, err := l7.ReadHosts(string(text))
+	hosts, err := protocol.ReadHosts(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -424,16 +425,16 @@ func (l *flowList) print(rows *csv.Writer) {
 	for i := range l.flows {
 		f := &l.flows[i]
 		carrier, app := f.verdict.Listed()
-		name, category := l7.Name(carrier), l7.Category(carrier)
+		name, category := protocol.Name(carrier), protocol.Category(carrier)
 		if name == "" {
 			name = "Unknown"
 		}
-		if app != 0 && l7.Category(app) != "" {
-			category = l7.Category(app)
+		if app != 0 && protocol.Category(app) != "" {
+			category = protocol.Category(app)
 		}
 		rows.Write([]string{
 			l.file, l4Name(f.proto), f.addr[0].String(), strconv.Itoa(int(f.port[0])), f.addr[1].String(), strconv.Itoa(int(f.port[1])),
-			name, l7.Name(app), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), f.verdict.State.String(),
+			name, protocol.Name(app), f.host, category, strconv.Itoa(f.dpi), strconv.FormatUint(f.packets, 10), strconv.FormatUint(f.bytes, 10), f.verdict.State.String(),
 		})
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
@@ -45,8 +47,8 @@ func TestHeldPacketsFollowTheVerdict(t *testing.T) {
 	if v := cs.List()[0]; v.Held != 3 || v.Captured != 0 {
 		t.Errorf("while all is pending: %+v", v)
 	}
-	dns.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
-	tls.verdict = l7.Verdict{Proto: l7.TLS, State: l7.Partial}
+	dns.verdict = l7.Verdict{Proto: protocol.DNS, State: l7.Final}
+	tls.verdict = l7.Verdict{Proto: protocol.TLS, State: l7.Partial}
 	second := &pipeline.Batch{}
 	tls.say(second, 4, 400)
 	dns.say(second, 5, 500)
@@ -69,7 +71,7 @@ func TestHeldPacketsFollowTheVerdict(t *testing.T) {
 
 // TestHeldPacketsLearnTheirCall: a packet that begins a SIP message waits until the packet that ends its header tells the call, and not longer.
 func TestHeldPacketsLearnTheirCall(t *testing.T) {
-	id := l7.CallID([]byte("a@b"))
+	id := call.ID([]byte("a@b"))
 	waiting := func(message uint32) *flow.Call { return &flow.Call{Pending: true, Message: message} }
 	tells := func(message uint32, ids ...uint64) *flow.Call {
 		c := &flow.Call{Continues: message, Own: uint8(len(ids))}
@@ -80,7 +82,7 @@ func TestHeldPacketsLearnTheirCall(t *testing.T) {
 		cs := newCaptures(t, Options{})
 		var out bytes.Buffer
 		c, wait := begin(t, cs, Spec{Filter: compile(t, expression), Expression: "x", Hold: true, HoldBytes: 1 << 20}, sink.NewWriter(&out, "buffer"))
-		sip := &talk{rec: flow.Record{ID: 1}, verdict: l7.Verdict{Proto: l7.SIP, State: l7.Final}}
+		sip := &talk{rec: flow.Record{ID: 1}, verdict: l7.Verdict{Proto: protocol.SIP, State: l7.Final}}
 		for i, call := range []*flow.Call{waiting(2), tells(2, id), waiting(4), tells(4, id+1), waiting(6), tells(6, id)} {
 			b := &pipeline.Batch{}
 			sip.say(b, uint64(i+1), int64(i+1)*100)
@@ -113,7 +115,7 @@ func TestHeldPacketsKeepTheirComments(t *testing.T) {
 	f := &talk{rec: flow.Record{ID: 1}, verdict: pending}
 	for i := range uint64(4) {
 		if i == 3 {
-			f.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+			f.verdict = l7.Verdict{Proto: protocol.DNS, State: l7.Final}
 		}
 		b := &pipeline.Batch{}
 		f.say(b, i, int64(i+1)*100)
@@ -199,7 +201,7 @@ func TestHoldOverflowIsDropped(t *testing.T) {
 	if room := uint64(len(c.lanes[0].hold.items)); v.Held != room || v.Dropped != 100-room {
 		t.Errorf("%d items: %+v", room, v)
 	}
-	f.verdict = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+	f.verdict = l7.Verdict{Proto: protocol.DNS, State: l7.Final}
 	b := &pipeline.Batch{}
 	f.say(b, 100, 100)
 	cs.Stage(0).Process(b)
@@ -245,8 +247,8 @@ func holdRound(t *testing.T, rng *rand.Rand) {
 			now += int64(rng.IntN(20e6))
 			fl := flows[rng.IntN(len(flows))]
 			if fl.sent > 3 && rng.IntN(10) == 0 && fl.verdict == pending {
-				fl.verdict = l7.Verdict{Proto: []l7.ID{l7.DNS, l7.TLS}[rng.IntN(2)], State: l7.Final}
-				decided[fl.rec.ID], isDNS[fl.rec.ID] = now, fl.verdict.Proto == l7.DNS
+				fl.verdict = l7.Verdict{Proto: []protocol.ID{protocol.DNS, protocol.TLS}[rng.IntN(2)], State: l7.Final}
+				decided[fl.rec.ID], isDNS[fl.rec.ID] = now, fl.verdict.Proto == protocol.DNS
 			}
 			fl.say(b, frames, now)
 			packets[frames] = sent{fl.rec.ID, now}

@@ -9,6 +9,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/packet/packettest"
 	"galvo/services/internal/pipeline"
@@ -49,7 +50,7 @@ func TestHeldPacketsKeepTheirStream(t *testing.T) {
 	if v := cs.List()[0]; v.Held != 2 || v.Ignored != 1 {
 		t.Errorf("while all is pending: %+v", v)
 	}
-	cs.Stage(0).Process(segments(rec, l7.Verdict{Proto: l7.HTTP, State: l7.Final}, arena, "needl|e 4", "needle|5"))
+	cs.Stage(0).Process(segments(rec, l7.Verdict{Proto: protocol.HTTP, State: l7.Final}, arena, "needl|e 4", "needle|5"))
 	c.Finish("end")
 	if err := wait(); err != nil {
 		t.Fatal(err)

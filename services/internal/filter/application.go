@@ -7,6 +7,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/regexp"
 )
@@ -93,13 +94,13 @@ func readProtocol(c *checker, it item) *Error {
 		c.add("unknown")
 		return nil
 	}
-	id, ok := l7.Lookup(text)
+	id, ok := protocol.Lookup(text)
 	if !ok {
-		near := l7.Nearest(text, 3)
+		near := protocol.Nearest(text, 3)
 		return c.wrong(it, fmt.Sprintf("%q is not a protocol of the protocol table%s", short(text), didYouMean(near)), append(near, "unknown")...)
 	}
 	c.set.protocols = append(c.set.protocols, id)
-	c.add(quoteIfNeeded(l7.Name(id)))
+	c.add(quoteIfNeeded(protocol.Name(id)))
 	return nil
 }
 

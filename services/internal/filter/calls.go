@@ -5,6 +5,8 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -16,9 +18,9 @@ func callTest(media bool) func(*set, *Env) test {
 	return func(s *set, _ *Env) test {
 		ids := make([]uint64, len(s.strings))
 		for i, text := range s.strings {
-			ids[i] = l7.CallID([]byte(text))
+			ids[i] = call.ID([]byte(text))
 		}
-		sip, _ := l7.Lookup("SIP")
+		sip, _ := protocol.Lookup("SIP")
 		return func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {
 			var call *flow.Call
 			if ref != nil {

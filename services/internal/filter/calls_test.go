@@ -13,6 +13,8 @@ import (
 	"galvo/ci/need"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
@@ -175,9 +177,9 @@ func callsOf(t *testing.T, tshark, name string) map[int][]string {
 
 // TestCallOperands: what the operands make of what is known about a packet's calls.
 func TestCallOperands(t *testing.T) {
-	sip, _ := l7.Lookup("SIP")
+	sip, _ := protocol.Lookup("SIP")
 	known := l7.Verdict{Proto: sip, State: l7.Final}
-	id := l7.CallID([]byte("a@b"))
+	id := call.ID([]byte("a@b"))
 	p := decoded(ethernet(hostA, hostB, 0x0800, ip4{src: "10.0.0.1", dst: "10.0.0.2", proto: 6, ttl: 64}.over(tcpSegment(40000, 5060, 0x18, "some part of a message"))))
 	for _, c := range []struct {
 		what       string
@@ -210,7 +212,7 @@ func TestCallOperands(t *testing.T) {
 
 // TestPayloadTypeNames: names of RFC 3551 and of SDP.
 func TestPayloadTypeNames(t *testing.T) {
-	rtp, _ := l7.Lookup("RTP")
+	rtp, _ := protocol.Lookup("RTP")
 	packetOf := func(kind byte) *packet.Packet {
 		return decoded(ethernet(hostA, hostB, 0x0800, ip4{src: "10.0.0.1", dst: "10.0.0.2", proto: 17, ttl: 64}.over(udpDatagram(4000, 6000, join([]byte{0x80, kind}, u16(1), u32(100), u32(7), make([]byte, 20))))))
 	}
@@ -231,7 +233,7 @@ func TestPayloadTypeNames(t *testing.T) {
 		}
 		ref := &flow.Ref{}
 		if c.name != "" {
-			ref.Call = &flow.Call{Media: true, Codec: l7.CodecID([]byte(c.name))}
+			ref.Call = &flow.Call{Media: true, Codec: call.CodecID([]byte(c.name))}
 		}
 		if got := f.Match(packetOf(c.kind), ref, l7.Verdict{Proto: rtp, State: l7.Final}); got != c.want {
 			t.Errorf("%s for %d %s = %d", c.expression, c.kind, c.name, got)

@@ -8,6 +8,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -20,7 +21,7 @@ func readHost(c *checker, it item) *Error {
 		return c.wrong(it, "the value is empty", "a host name", "*. and a host name")
 	case strings.ContainsAny(name, "* \t/"):
 		return c.wrong(it, "only a leading *. stands for other names", "a host name", "*. and a host name")
-	case len(name) > l7.MaxHost:
+	case len(name) > protocol.MaxHost:
 		return c.wrong(it, "a host name has at most 255 bytes", "a host name")
 	}
 	c.set.strings = append(c.set.strings, text)
@@ -45,9 +46,9 @@ func (s *set) host(name []byte) bool {
 
 // hostTest compares the name that the flow's verdict came with, if its protocol is one of the named.
 func hostTest(protocols ...string) func(*set, *Env) test {
-	ids := sync.OnceValue(func() (ids []l7.ID) {
+	ids := sync.OnceValue(func() (ids []protocol.ID) {
 		for _, name := range protocols {
-			if id, ok := l7.Lookup(name); ok {
+			if id, ok := protocol.Lookup(name); ok {
 				ids = append(ids, id)
 			}
 		}
@@ -71,7 +72,7 @@ func hostTest(protocols ...string) func(*set, *Env) test {
 	}
 }
 
-func carries(v l7.Verdict, ids []l7.ID) bool {
+func carries(v l7.Verdict, ids []protocol.ID) bool {
 	for _, id := range ids {
 		if v.Is(id) {
 			return true
@@ -82,9 +83,9 @@ func carries(v l7.Verdict, ids []l7.ID) bool {
 
 // dnsNameTest compares the questions of the message in the packet.
 func dnsNameTest(s *set, _ *Env) test {
-	var ids []l7.ID
+	var ids []protocol.ID
 	for _, name := range []string{"DNS", "MDNS", "LLMNR"} {
-		if id, ok := l7.Lookup(name); ok {
+		if id, ok := protocol.Lookup(name); ok {
 			ids = append(ids, id)
 		}
 	}

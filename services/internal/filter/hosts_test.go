@@ -10,12 +10,13 @@ import (
 	"galvo/ci/need"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
 func TestHostNames(t *testing.T) {
-	tls, _ := l7.Lookup("TLS")
-	http, _ := l7.Lookup("HTTP")
+	tls, _ := protocol.Lookup("TLS")
+	http, _ := protocol.Lookup("HTTP")
 	record := &flow.Record{}
 	for _, c := range []struct {
 		expression string
@@ -55,7 +56,7 @@ func TestHostNames(t *testing.T) {
 }
 
 func TestDNSNames(t *testing.T) {
-	dns, _ := l7.Lookup("DNS")
+	dns, _ := protocol.Lookup("DNS")
 	// RFC 1035, 4.1: two questions, www.example.org and a.b.
 	message := "\x12\x34\x01\x00\x00\x02\x00\x00\x00\x00\x00\x00\x03www\x07example\x03org\x00\x00\x01\x00\x01\x01a\x01b\x00\x00\x1c\x00\x01"
 	for _, c := range []struct {

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // A field is something of a packet that a Set looks up once for all its filters.
@@ -186,7 +187,7 @@ func (s *set) guards(f field) (guards []guard) {
 
 // verdictKeys are the protocols that a name stands for: itself and what belongs to it. That the verdict is pending or unknown is looked up apart.
 func verdictKeys(s *set) (guards []guard, enough bool) {
-	for _, p := range l7.Protocols() {
+	for _, p := range protocol.Protocols() {
 		for _, id := range s.protocols {
 			if (l7.Verdict{Proto: p.ID}).Is(id) {
 				guards = append(guards, guard{protocolName, uint64(p.ID), uint64(p.ID)})

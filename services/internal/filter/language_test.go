@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 var update = flag.Bool("update", false, "write LANGUAGE.md anew")
@@ -91,7 +91,7 @@ func linkNames() (names []string) {
 		}
 		names = append(names, withAliases(name, l.aliases))
 	}
-	for _, p := range l7.Protocols() { // what package l7 knows beyond these
+	for _, p := range protocol.Protocols() { // what package l7 knows beyond these
 		var numbers []string
 		for _, et := range etherTypes()[p.ID] {
 			if !slices.ContainsFunc(linkProtocols, func(l linkProtocol) bool { return l.etherType == et }) {

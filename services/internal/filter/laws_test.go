@@ -9,6 +9,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -56,7 +57,7 @@ func scenes() (all []scene) {
 	table := flow.New(flow.Config{Flows: 256})
 	table.Begin()
 	var verdicts []l7.Verdict
-	http, _ := l7.Lookup("HTTP")
+	http, _ := protocol.Lookup("HTTP")
 	for state := l7.NoFlow; state <= l7.Unknown; state++ {
 		v := l7.Verdict{State: state}
 		if state == l7.Partial || state == l7.Final || state == l7.Guessed {

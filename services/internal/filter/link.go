@@ -6,7 +6,8 @@ import (
 	"strings"
 	"sync"
 
-	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/header"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -284,12 +285,12 @@ func readLinkProtocol(c *checker, it item) *Error {
 		}
 		names = append(append(names, l.name), strings.Fields(l.aliases)...)
 	}
-	if id, ok := l7.Lookup(text); ok {
+	if id, ok := protocol.Lookup(text); ok {
 		if types := etherTypes()[id]; len(types) > 0 {
 			for _, et := range types {
 				c.set.ranges = append(c.set.ranges, interval{uint32(et), uint32(et)})
 			}
-			c.add(quoteIfNeeded(l7.Name(id)))
+			c.add(quoteIfNeeded(protocol.Name(id)))
 			return nil
 		}
 	}
@@ -303,9 +304,9 @@ func readLinkProtocol(c *checker, it item) *Error {
 }
 
 // etherTypes are the EtherTypes of the protocols that package l7 names by one.
-var etherTypes = sync.OnceValue(func() map[l7.ID][]uint16 {
-	m := make(map[l7.ID][]uint16)
-	for et, id := range l7.EtherTypes() {
+var etherTypes = sync.OnceValue(func() map[protocol.ID][]uint16 {
+	m := make(map[protocol.ID][]uint16)
+	for et, id := range header.EtherTypes() {
 		m[id] = append(m[id], et)
 	}
 	for _, list := range m {

@@ -12,6 +12,7 @@ import (
 	"galvo/services/internal/country"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -136,8 +137,8 @@ func TestWords(t *testing.T) {
 
 // TestVerdicts: what l7Protocol says in each state of a verdict.
 func TestVerdicts(t *testing.T) {
-	tls, _ := l7.Lookup("TLS")
-	http, _ := l7.Lookup("HTTP")
+	tls, _ := protocol.Lookup("TLS")
+	http, _ := protocol.Lookup("HTTP")
 	p := decoded(zoo()["tcp data"])
 	for _, c := range []struct {
 		expression string

@@ -7,6 +7,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -131,8 +132,8 @@ func unknownOperand(name string) string {
 	near := nearest(name, OperandNames(), 3)
 	if known, ok := foreign[strings.ToLower(name)]; ok {
 		near = []string{known}
-	} else if id, ok := l7.Lookup(name); ok {
-		near = []string{"l7Protocol == " + l7.Name(id)}
+	} else if id, ok := protocol.Lookup(name); ok {
+		near = []string{"l7Protocol == " + protocol.Name(id)}
 	}
 	return fmt.Sprintf("unknown operand %q%s", short(name), didYouMean(near))
 }

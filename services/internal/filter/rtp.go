@@ -8,6 +8,8 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -30,7 +32,7 @@ func readPayloadType(c *checker, it item) *Error {
 	text := strings.TrimSpace(it.text)
 	fixed := &numbers{max: 127, what: "an RTP payload type", names: payloadTypes}
 	if n, name, ok := fixed.named(text); ok {
-		c.set.codecs = append(c.set.codecs, l7.CodecID([]byte(name)), l7.CodecID([]byte(text)))
+		c.set.codecs = append(c.set.codecs, call.CodecID([]byte(name)), call.CodecID([]byte(text)))
 		return fixed.take(c, it, interval{n, n}, name)
 	}
 	if isOneOf(text, codecs...) || text != "" && !strings.ContainsAny(text[:1], "-0123456789") {
@@ -43,7 +45,7 @@ func readPayloadType(c *checker, it item) *Error {
 			}
 			return c.wrong(it, fmt.Sprintf("%q is not the name of an RTP payload type%s", short(text), didYouMean(nearest(text, append(names, codecs...), 3))), "a number from 0 to 127", "a name", "any name that SDP uses, in quotes")
 		}
-		c.set.codecs = append(c.set.codecs, l7.CodecID([]byte(text)))
+		c.set.codecs = append(c.set.codecs, call.CodecID([]byte(text)))
 		c.add(c.set.spellCodec(text))
 		return nil
 	}
@@ -75,11 +77,11 @@ var mayCarryMedia = []string{"VoIP", "Media", "Video", "Streaming", "Collaborati
 // rtpTest needs the verdict only to believe or to refuse: while there is none the packet decides, so the result is never unknown. It decides too
 // in flows of STUN and DTLS, where media follow what set them up (RFC 7983), and in those of applications for talking and watching.
 func rtpTest(s *set, _ *Env) test {
-	id, _ := l7.Lookup("RTP")
-	stun, _ := l7.Lookup("STUN")
-	dtls, _ := l7.Lookup("DTLS")
-	may := make(map[l7.ID]bool)
-	for _, p := range l7.Protocols() {
+	id, _ := protocol.Lookup("RTP")
+	stun, _ := protocol.Lookup("STUN")
+	dtls, _ := protocol.Lookup("DTLS")
+	may := make(map[protocol.ID]bool)
+	for _, p := range protocol.Protocols() {
 		may[p.ID] = p.ID == stun || p.ID == dtls || slices.Contains(mayCarryMedia, p.Category)
 	}
 	return func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result {

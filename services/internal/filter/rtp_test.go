@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // TestRTP: what tshark 4.0.17 takes for RTP with its heuristic rtp_udp, and what a verdict changes.
@@ -16,10 +17,10 @@ func TestRTP(t *testing.T) {
 	}
 	media := bytes.Repeat([]byte{0x55}, 160)
 	padded := func(n byte) []byte { return append(bytes.Clone(media[:159]), n) }
-	rtp, _ := l7.Lookup("RTP")
-	stun, _ := l7.Lookup("STUN")
-	dtls, _ := l7.Lookup("DTLS")
-	dns, _ := l7.Lookup("DNS")
+	rtp, _ := protocol.Lookup("RTP")
+	stun, _ := protocol.Lookup("STUN")
+	dtls, _ := protocol.Lookup("DTLS")
+	dns, _ := protocol.Lookup("DNS")
 	none := l7.Verdict{}
 	var types []string
 	for n := range 128 {

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/regexp"
 )
 
@@ -21,7 +21,7 @@ type set struct {
 	flags     []flagSet
 	strings   []string
 	patterns  []*regexp.Regexp
-	protocols []l7.ID
+	protocols []protocol.ID
 	codecs    []uint32 // hashes of the names that SDP gives payload types
 	unknown   bool     // the word unknown
 	codes     [][2]byte

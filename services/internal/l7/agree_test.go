@@ -16,6 +16,7 @@ import (
 
 	"galvo/ci/need"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // evidence says when tshark knows a protocol by its payload and not by its port alone: it dissected the frame without finding it malformed, the
@@ -269,7 +270,7 @@ func compare(t *testing.T, file string, views []frameView, got *run, sums map[st
 	for i := range got.flows {
 		r := &got.flows[i]
 		names, other := namesOf(byFlow[r.id])
-		agree := slices.ContainsFunc(names, func(n string) bool { id, _ := l7.Lookup(n); return r.verdict.Is(id) })
+		agree := slices.ContainsFunc(names, func(n string) bool { id, _ := protocol.Lookup(n); return r.verdict.Is(id) })
 		for _, n := range names {
 			s := sums[n]
 			if s == nil {
@@ -283,7 +284,7 @@ func compare(t *testing.T, file string, views []frameView, got *run, sums map[st
 			}
 		}
 		for n, s := range sums {
-			if id, _ := l7.Lookup(n); !r.verdict.Is(id) {
+			if id, _ := protocol.Lookup(n); !r.verdict.Is(id) {
 				continue
 			}
 			s.named++
@@ -307,10 +308,10 @@ func compareFrames(t *testing.T, file string, views []frameView, got *run) (fram
 			continue
 		}
 		frames++
-		if id, _ := l7.Lookup(v.link); got.links[i].Is(id) {
+		if id, _ := protocol.Lookup(v.link); got.links[i].Is(id) {
 			same++
 		} else if frames-same < 5 {
-			t.Logf("frame: %s %d: tshark %s, here %q", file, i, v.link, l7.Name(got.links[i].Proto))
+			t.Logf("frame: %s %d: tshark %s, here %q", file, i, v.link, protocol.Name(got.links[i].Proto))
 		}
 	}
 	return frames, same

@@ -1,20 +1,15 @@
 package l7
 
-import "testing"
+import (
+	"testing"
 
-// TestWebNumbers holds the numbers that code uses against the names that the files give them.
-func TestWebNumbers(t *testing.T) {
-	for id, name := range map[ID]string{
-		smtp: "SMTP", ftp: "FTP_CONTROL", pop3: "POP3", imap: "IMAP", smtps: "SMTPS", imaps: "IMAPS", pops: "POPS", ftps: "FTPS", dohDoT: "DoH_DoT", wireGuard: "WireGuard", socks: "SOCKS",
-		dnscrypt: "DNScrypt", mpegDash: "MpegDash", webSocket: "WebSocket", webDAV: "WebDAV", soap: "SOAP", hls: "HLS", httpConnect: "HTTP_Connect",
-		httpProxy: "HTTP_Proxy", ipp: "IPP", iceCast: "IceCast", jsonRPC: "JSON-RPC", gitOverHTTP: "Git", rpcOverHTTP: "MS-RPCH", ocsp: "OCSP", ookla: "Ookla",
-		callZoom: "Zoom", callSkype: "Skype_TeamsCall", callWhatsApp: "WhatsAppCall",
-	} {
-		if got := Name(id); got != name {
-			t.Errorf("%d is %s, not %s", id, got, name)
-		}
-	}
-	if v := (Verdict{Proto: smtps, State: Final}); !v.Is(smtp) || !v.Is(TLS) || v.Is(imap) {
+	"galvo/services/internal/l7/l7test"
+	"galvo/services/internal/l7/protocol"
+)
+
+// TestSecured: what is another protocol inside TLS is that protocol, and TLS.
+func TestSecured(t *testing.T) {
+	if v := (Verdict{Proto: protocol.SMTPS, State: Final}); !v.Is(protocol.SMTP) || !v.Is(protocol.TLS) || v.Is(protocol.IMAP) {
 		t.Error("SMTPS is SMTP and TLS")
 	}
 }
@@ -22,15 +17,15 @@ func TestWebNumbers(t *testing.T) {
 // TestCallGoesOn has a client that tells a server whose call it is, and then looks for a peer from the same port, and for one that the server named.
 func TestCallGoesOn(t *testing.T) {
 	l := newLab(Config{})
-	l.send(17, 40000, 3478, up(stunOf("\x00\x14\x00\x0ctelegram.org")))
-	l.send(17, 40000, 3478, up(stunOf("\x00\x12\x00\x08\x00\x01"+u16(5000^0x2112)+"\x2b\x12\xa4\x40"))) // 10.0.0.2:5000
+	l.send(17, 40000, 3478, l7test.Up(l7test.STUNRequest("\x00\x14\x00\x0ctelegram.org")))
+	l.send(17, 40000, 3478, l7test.Up(l7test.STUNRequest("\x00\x12\x00\x08\x00\x01"+l7test.U16(5000^0x2112)+"\x2b\x12\xa4\x40"))) // 10.0.0.2:5000
 	for _, ports := range [2][2]uint16{{40000, 41000}, {42000, 5000}} {
-		if v := l.send(17, ports[0], ports[1], up(stunOf(""))); Name(v.App) != "TelegramVoip" || v.State != Final {
-			t.Errorf("port %d to %d: %s %v", ports[0], ports[1], Name(v.App), v.State)
+		if v := l.send(17, ports[0], ports[1], l7test.Up(l7test.STUNRequest(""))); protocol.Name(v.App) != "TelegramVoip" || v.State != Final {
+			t.Errorf("port %d to %d: %s %v", ports[0], ports[1], protocol.Name(v.App), v.State)
 		}
 	}
-	if v := l.send(17, 43000, 44000, up(stunOf(""))); v.App != 0 {
-		t.Errorf("another call: %s", Name(v.App))
+	if v := l.send(17, 43000, 44000, l7test.Up(l7test.STUNRequest(""))); v.App != 0 {
+		t.Errorf("another call: %s", protocol.Name(v.App))
 	}
 }
 
@@ -38,30 +33,30 @@ func TestCallGoesOn(t *testing.T) {
 func TestGuessByAddress(t *testing.T) {
 	l := newLab(Config{Guess: true})
 	answer := "\x12\x34\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x03www\x07spotify\x03com\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x02"
-	l.send(17, 40000, 53, down(answer))
+	l.send(17, 40000, 53, l7test.Down(answer))
 	var v Verdict
 	for range 12 {
-		v = l.send(6, 40000, 7000, up("????"))
+		v = l.send(6, 40000, 7000, l7test.Up("????"))
 	}
-	if Name(v.Proto) != "Spotify" || v.State != Guessed {
-		t.Errorf("%s %v", Name(v.Proto), v.State)
+	if protocol.Name(v.Proto) != "Spotify" || v.State != Guessed {
+		t.Errorf("%s %v", protocol.Name(v.Proto), v.State)
 	}
 }
 
 // TestEncryptedHello marks flows whose client hides the server's name.
 func TestEncryptedHello(t *testing.T) {
 	for _, ech := range []bool{false, true} {
-		hello := clientHello("public.example", 9)
+		hello := l7test.ClientHello("public.example", 9)
 		if ech {
-			hello = clientHello("public.example", 9)
+			hello = l7test.ClientHello("public.example", 9)
 			b := []byte(hello)
 			at := len(b) - len("\x00\x00"+"12"+"12"+"3"+"12"+"public.example") - 9 - 4
 			b[at], b[at+1] = 0xfe, 0x0d // instead of padding
 			hello = string(b)
 		}
 		l := newLab(Config{})
-		l.send(6, 40000, 443, syn)
-		l.send(6, 40000, 443, up(tlsRecordOf(22, hello)))
+		l.send(6, 40000, 443, l7test.SYN)
+		l.send(6, 40000, 443, l7test.Up(l7test.TLSRecord(22, hello)))
 		if got := EncryptedHello(l.last); got != ech {
 			t.Errorf("encrypted: %v, want %v", got, ech)
 		}

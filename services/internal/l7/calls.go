@@ -3,273 +3,12 @@ package l7
 import (
 	"bytes"
 	"encoding/binary"
-	"math"
-	"math/bits"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
-
-// Calls is what calls said about their media: which endpoints receive them, and what their payload types mean. The workers of a source share it, because
-// a call and its media often go between different addresses. It has fixed size; the endpoint that is forgotten first makes room. Readers take no lock.
-type Calls struct {
-	mu      sync.Mutex // among writers
-	sets    [][callWays]callEntry
-	tags    []atomic.Uint64 // of each set: 16 bits of the hash of each of its endpoints. Most datagrams are of no call, and need not look at four endpoints to know it
-	over    [][callWays]callEnd
-	changes atomic.Uint32 // counts what was added; 0 = nothing was ever
-}
-
-const (
-	callWays   = 4
-	callWords  = 16
-	callTypes  = 8                // payload types that are kept of an endpoint
-	mediaLife  = 4 * time.Hour    // after the last message that names an endpoint
-	callLinger = 32 * time.Second // how long media goes on after the end of a call: 64 T1 of RFC 3261 section 17
-)
-
-// A callEntry is an endpoint of a call. Its words are address (2), port with the number of payload types and the profile, end of life, identifiers (4), payload
-// types with the hashes of their names (8). The version is odd while they are written.
-type callEntry struct {
-	version atomic.Uint64
-	word    [callWords]atomic.Uint64
-}
-
-// A callEnd is a call that is over, by its first identifier, and since when.
-type callEnd struct{ id, since atomic.Uint64 }
-
-// callEntryBytes is what an entry takes, with its tag and its part of the ends.
-const callEntryBytes = 8*(callWords+1) + 2 + 16
-
-// NewCalls returns a table of at most so many bytes.
-func NewCalls(bytes int) *Calls {
-	n := 1
-	for 2*n*callWays*callEntryBytes <= bytes {
-		n *= 2
-	}
-	return &Calls{sets: make([][callWays]callEntry, n), tags: make([]atomic.Uint64, n), over: make([][callWays]callEnd, n)}
-}
-
-// A medium is an endpoint that receives media, as SDP describes it.
-type medium struct {
-	addr  [16]byte // IPv4 in the first 4 bytes, the others 0
-	port  uint16
-	types [callTypes]uint64 // payload type in the high half, hash of its name in the low
-	n     uint8
-	use   mediaUse
-}
-
-// A mediaUse is what an endpoint is for.
-type mediaUse uint8
-
-const (
-	mediaOther  mediaUse = iota // control, or a medium that does not come by RTP
-	mediaRTP                    // RTP
-	mediaSecure                 // SRTP (RFC 3711)
-)
-
-// place returns the set that an endpoint belongs in, and its tag.
-func (c *Calls) place(addr *[16]byte, port uint16) (set int, tag uint16) {
-	h := binary.LittleEndian.Uint64(addr[:8])*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(addr[8:])*0xc2b2ae3d27d4eb4f ^ uint64(port)*0x165667b19e3779f9
-	h ^= h >> 29
-	h *= 0xbf58476d1ce4e5b9
-	return int(h >> 32 & uint64(len(c.sets)-1)), uint16(h>>16) | 1 // 0 is the tag of what is empty
-}
-
-// add notes an endpoint of the call that ids name, from now on. The same endpoint of calls that are over is forgotten.
-func (c *Calls) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reopen(ids[0])
-	lo, hi := binary.LittleEndian.Uint64(m.addr[:8]), binary.LittleEndian.Uint64(m.addr[8:])
-	n, tag := c.place(&m.addr, m.port)
-	set := &c.sets[n]
-	at := 0
-	for i := range set {
-		e := &set[i]
-		if e.word[0].Load() == lo && e.word[1].Load() == hi && uint16(e.word[2].Load()) == m.port {
-			if e.word[4].Load() == ids[0] {
-				at = i
-				break
-			}
-			if c.endOf(e.word[4].Load()) != 0 {
-				e.word[3].Store(0)
-			}
-		}
-		if e.word[3].Load() < set[at].word[3].Load() {
-			at = i
-		}
-	}
-	e := &set[at]
-	e.version.Add(1)
-	e.word[0].Store(lo)
-	e.word[1].Store(hi)
-	e.word[2].Store(uint64(m.port) | uint64(m.n)<<16 | uint64(m.use)<<24)
-	e.word[3].Store(uint64(now + int64(mediaLife)))
-	for i := range 4 {
-		e.word[4+i].Store(ids[i])
-	}
-	for i := range m.types {
-		e.word[8+i].Store(m.types[i])
-	}
-	e.version.Add(1)
-	c.tags[n].Store(c.tags[n].Load()&^(math.MaxUint16<<(16*at)) | uint64(tag)<<(16*at))
-	if c.changes.Add(1) == 0 {
-		c.changes.Add(1)
-	}
-}
-
-// tagged returns the set of an endpoint, and which of its entries may be the endpoint's: a bit each.
-func (c *Calls) tagged(addr *[16]byte, port uint16) (set *[callWays]callEntry, which uint) {
-	n, tag := c.place(addr, port)
-	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
-		if uint16(tags) == tag {
-			which |= 1 << i
-		}
-	}
-	return &c.sets[n], which
-}
-
-// of reports whether an entry is an endpoint's and lives longer than until a time, and returns its version: what is read of it then holds if it has that version after,
-// because it may be given to another endpoint meanwhile.
-func (e *callEntry) of(addr *[16]byte, port uint16, after int64) (version uint64, is bool) {
-	version = e.version.Load()
-	return version, version&1 == 0 && e.word[0].Load() == binary.LittleEndian.Uint64(addr[:8]) && e.word[1].Load() == binary.LittleEndian.Uint64(addr[8:]) &&
-		uint16(e.word[2].Load()) == port && int64(e.word[3].Load()) > after
-}
-
-// find adds the calls of an endpoint to into, and the name that the endpoint gave a payload type if into has none. It reports whether there are any.
-func (c *Calls) find(addr *[16]byte, port uint16, kind uint8, now int64, into *flow.Call) bool {
-	found := false
-	for set, which := c.tagged(addr, port); which != 0; which &= which - 1 {
-		e := &set[bits.TrailingZeros(which)%callWays]
-		version, is := e.of(addr, port, now)
-		if !is {
-			continue
-		}
-		var ids [4]uint64
-		for k := range ids {
-			ids[k] = e.word[4+k].Load()
-		}
-		name := uint32(0)
-		for k := range min(int(e.word[2].Load()>>16&0xff), callTypes) {
-			if t := e.word[8+k].Load(); uint8(t>>32) == kind {
-				name = uint32(t)
-			}
-		}
-		if e.version.Load() != version {
-			continue
-		}
-		if end := c.endOf(ids[0]); end != 0 && now-int64(end) > int64(callLinger) {
-			continue
-		}
-		found = true
-		for _, id := range ids {
-			into.Add(id)
-		}
-		if into.Codec == 0 {
-			into.Codec = name
-		}
-	}
-	return found
-}
-
-// use returns what an endpoint is for, if a message named it not longer than sdpLife ago.
-func (c *Calls) use(addr *[16]byte, port uint16, now int64) mediaUse {
-	for set, which := c.tagged(addr, port); which != 0; which &= which - 1 {
-		e := &set[bits.TrailingZeros(which)%callWays]
-		version, is := e.of(addr, port, now+int64(mediaLife-sdpLife))
-		if use := mediaUse(e.word[2].Load() >> 24); is && use != mediaOther && e.version.Load() == version {
-			return use
-		}
-	}
-	return mediaOther
-}
-
-func (c *Calls) ends(id uint64) *[callWays]callEnd {
-	return &c.over[id*0x9e3779b97f4a7c15>>32&uint64(len(c.over)-1)]
-}
-
-// endOf returns when a call ended, 0 if it goes on or nothing is known of it.
-func (c *Calls) endOf(id uint64) uint64 {
-	set := c.ends(id)
-	for i := range set {
-		if set[i].id.Load() == id {
-			return set[i].since.Load()
-		}
-	}
-	return 0
-}
-
-// end notes that a call is over.
-func (c *Calls) end(id uint64, now int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	set := c.ends(id)
-	at := 0
-	for i := range set {
-		if set[i].id.Load() == id {
-			at = i
-			break
-		}
-		if set[i].since.Load() < set[at].since.Load() {
-			at = i
-		}
-	}
-	set[at].id.Store(id)
-	set[at].since.Store(uint64(now))
-}
-
-func (c *Calls) reopen(id uint64) {
-	set := c.ends(id)
-	for i := range set {
-		if set[i].id.Load() == id {
-			set[i].since.Store(0)
-			set[i].id.Store(0)
-		}
-	}
-}
-
-// CallID returns what stands for an identifier of a call in flow.Call: a hash of its text.
-func CallID(text []byte) uint64 {
-	h := uint64(14695981039346656037)
-	for _, b := range text {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	if h ^= h >> 32; h == 0 {
-		return 1
-	}
-	return h
-}
-
-// CodecID returns what stands for an encoding name of an RTP payload type in flow.Call: a hash of its text, whatever the case.
-func CodecID(name []byte) uint32 {
-	h := uint32(2166136261)
-	for _, b := range name {
-		h = (h ^ uint32(lower(b))) * 16777619
-	}
-	if h == 0 {
-		return 1
-	}
-	return h
-}
-
-// CallRoom is for how many packets what Inspect attached to a packet stays valid.
-const CallRoom = 512
-
-// A caller keeps what an engine knows about the calls of its flows.
-type caller struct {
-	calls   *Calls
-	streams [][callWays]sipStream // of SIP over TCP, by flow and direction
-	message sipStream             // the datagram that is being read
-	pieces  [64]sipPiece          // first fragments of datagrams, by flow and identification
-	room    [CallRoom]flow.Call
-	next    int
-	now     *flow.Call // of the packet that is being looked at
-}
 
 // A sipPiece says which call the later fragments of a datagram belong to.
 type sipPiece struct {
@@ -278,73 +17,33 @@ type sipPiece struct {
 	call  flow.Call
 }
 
-func newCaller(shared *Calls, bytes int) caller {
-	if shared == nil {
-		bytes /= 2
-		shared = NewCalls(bytes)
-	}
-	n := 1
-	for 2*n*callWays*sipStreamBytes <= bytes {
-		n *= 2
-	}
-	return caller{calls: shared, streams: make([][callWays]sipStream, n)}
-}
-
-// take returns room for what is known about a packet's calls.
-func (c *caller) take() *flow.Call {
-	c.next = (c.next + 1) % len(c.room)
-	c.now = &c.room[c.next]
-	*c.now = flow.Call{}
-	return c.now
-}
-
-// stream returns the state of a flow's direction. If there was none it is a new one, in place of the one that was used longest ago.
-func (c *caller) stream(id uint64, dir uint8, now int64) *sipStream {
-	key := id<<1 | uint64(dir)
-	set := &c.streams[key*0x9e3779b97f4a7c15>>32&uint64(len(c.streams)-1)]
-	at := 0
-	for i := range set {
-		if set[i].key == key {
-			set[i].seen = now
-			return &set[i]
-		}
-		if set[i].seen < set[at].seen {
-			at = i
-		}
-	}
-	s := &set[at]
-	*s = sipStream{key: key, seen: now}
-	return s
-}
-
 // attach notes on a packet which calls it belongs to.
 func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
-	c, r := &e.caller, ref.Flow
-	call := c.now
-	c.now = nil
+	c, r := &e.worker.Calls, ref.Flow
+	call := c.Told()
 	switch {
 	case call != nil:
 		if p.Layers&packet.Fragment != 0 {
-			*c.piece(p, r) = sipPiece{r.ID, datagram(p), *call}
+			*e.piece(p, r) = sipPiece{r.ID, datagram(p), *call}
 		}
 		if call.IDs[0] != 0 || call.Pending || call.Continues != 0 {
 			ref.Call = call
 		}
-	case v.Proto == SIP && p.Layers&packet.LaterFragment != 0:
-		if piece := c.piece(p, r); piece.flow == r.ID && piece.ident == datagram(p) {
-			call = c.take()
+	case v.Proto == protocol.SIP && p.Layers&packet.LaterFragment != 0:
+		if piece := e.piece(p, r); piece.flow == r.ID && piece.ident == datagram(p) {
+			call = c.Take()
 			*call = piece.call
-			ref.Call, c.now = call, nil
+			ref.Call = call
 		}
 	case r.Proto == protoUDP:
-		if changes := c.calls.changes.Load(); changes != 0 {
+		if changes := e.calls.Version(); changes != 0 {
 			ref.Call = e.media(p, r, ref.From&1, changes)
 		}
 	case v.State == Pending && r.Proto == protoTCP:
 		if data := p.L7(); hasPayload(p, data) && e.mayBeSIP(r, ref.From&1, data) {
-			call = c.take()
+			call = c.Take()
 			call.Pending, call.Message = true, 1<<1|uint32(ref.From&1)
-			ref.Call, c.now = call, nil
+			ref.Call = call
 		}
 	}
 }
@@ -353,18 +52,12 @@ func (e *Engine) attach(p *packet.Packet, ref *flow.Ref, v Verdict) {
 func (e *Engine) mayBeSIP(r *flow.Record, from flow.Endpoint, data []byte) bool {
 	stream := data
 	if i := get16(&r.L7, 12); i != 0 {
-		if sl := e.store.at(i-1, r.ID); sl != nil && sl.dir == uint8(from) {
-			stream = sl.head()
+		if sl := e.store.At(i-1, r.ID); sl != nil && sl.Dir == uint8(from) {
+			stream = sl.Head()
 		}
 	}
-	if len(stream) == 0 || !containsByte(sipFirst, stream[0]) {
-		return false
-	}
-	return len(bytes.TrimLeft(data, "\r\n")) > 0 && sipMay(stream)
+	return call.MayBegin(stream) && len(bytes.TrimLeft(data, "\r\n")) > 0
 }
-
-// sipFirst are the bytes with which a message may begin, and line ends before it.
-const sipFirst = upper + "\r\n"
 
 // media returns the calls to whose media a datagram belongs, nil if there are none.
 func (e *Engine) media(p *packet.Packet, r *flow.Record, from flow.Endpoint, changes uint32) *flow.Call {
@@ -376,11 +69,10 @@ func (e *Engine) media(p *packet.Packet, r *flow.Record, from flow.Endpoint, cha
 	if b := p.L7(); hasPayload(p, b) && len(b) >= 12 && b[0]>>6 == 2 && (b[1] < 192 || b[1] > 223) {
 		kind = b[1] & 0x7f
 	}
-	c := &e.caller
-	call := c.take()
-	c.now = nil
-	to := c.calls.find(&r.Addr[1-from], r.Port[1-from], kind, p.Time, call)
-	if c.calls.find(&r.Addr[from], r.Port[from], kind, p.Time, call) || to {
+	c := &e.worker.Calls
+	call := c.Take()
+	to := e.calls.Find(&r.Addr[1-from], r.Port[1-from], kind, p.Time, call)
+	if e.calls.Find(&r.Addr[from], r.Port[from], kind, p.Time, call) || to {
 		call.Media = true
 		return call
 	}
@@ -401,6 +93,6 @@ func datagram(p *packet.Packet) uint32 {
 	return 0
 }
 
-func (c *caller) piece(p *packet.Packet, r *flow.Record) *sipPiece {
-	return &c.pieces[(uint32(r.ID)*31+datagram(p))%uint32(len(c.pieces))]
+func (e *Engine) piece(p *packet.Packet, r *flow.Record) *sipPiece {
+	return &e.pieces[(uint32(r.ID)*31+datagram(p))%uint32(len(e.pieces))]
 }

@@ -2,37 +2,18 @@ package l7
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/call"
+	"galvo/services/internal/l7/l7test"
+	"galvo/services/internal/l7/protocol"
 )
 
-// A sipSpec is a SIP message of a test.
-type sipSpec struct {
-	start, id, extra, body string
-}
-
-func (m sipSpec) String() string {
-	text := m.start + "\r\nVia: SIP/2.0/TCP pc33.example.com\r\n" + m.extra + m.id + "\r\n"
-	if m.body != "" {
-		text += "Content-Type: application/sdp\r\n"
-	}
-	return text + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(m.body)) + m.body
-}
-
-func invite(id, body string) string {
-	return sipSpec{"INVITE sip:bob@example.com SIP/2.0", "Call-ID: " + id, "", body}.String()
-}
-
-func sdpBody(addr string, media ...string) string {
-	return "v=0\r\no=- 1 1 IN IP4 " + addr + "\r\ns=-\r\nc=IN IP4 " + addr + "\r\nt=0 0\r\n" + strings.Join(media, "\r\n") + "\r\n"
-}
-
 // callOf is Inspect's ref.Call for the last packet of a conversation.
-func (l *lab) callOf(proto byte, a, b uint16, s packetSpec) flow.Call {
+func (l *lab) callOf(proto byte, a, b uint16, s l7test.Packet) flow.Call {
 	l.send(proto, a, b, s)
 	if l.ref.Call == nil {
 		return flow.Call{}
@@ -40,19 +21,19 @@ func (l *lab) callOf(proto byte, a, b uint16, s packetSpec) flow.Call {
 	return *l.ref.Call
 }
 
-func in(c flow.Call, id string) bool { return c.Has(CallID([]byte(id))) }
+func in(c flow.Call, id string) bool { return c.Has(call.ID([]byte(id))) }
 
 // TestMessageInPieces splits two messages at every place: each packet belongs to the calls of the messages that it carries parts of, or says which message
 // it waits for, and the packet that ends that message's header tells its identifiers.
 func TestMessageInPieces(t *testing.T) {
-	first := sipSpec{"INVITE sip:bob@example.com SIP/2.0", "i: one@a", "P-Palladion-ID: leg7\r\nAv-Global-Session-ID:\r\n folded\r\n", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0")}.String()
-	text := "\r\n\r\n" + first + invite("two@b", "")
+	first := l7test.SIPMessage{Start: "INVITE sip:bob@example.com SIP/2.0", CallID: "i: one@a", Extra: "P-Palladion-ID: leg7\r\nAv-Global-Session-ID:\r\n folded\r\n", Body: l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 0")}.String()
+	text := "\r\n\r\n" + first + l7test.Invite("two@b", "")
 	begin := 4
 	end := begin + len(first)
 	for at := 1; at < len(text); at++ {
 		l := newLab(Config{})
-		l.send(6, 40000, 5060, syn)
-		calls := []flow.Call{l.callOf(6, 40000, 5060, up(text[:at])), l.callOf(6, 40000, 5060, up(text[at:]))}
+		l.send(6, 40000, 5060, l7test.SYN)
+		calls := []flow.Call{l.callOf(6, 40000, 5060, l7test.Up(text[:at])), l.callOf(6, 40000, 5060, l7test.Up(text[at:]))}
 		for _, c := range calls[1:] { // what a hold does
 			if calls[0].Pending && calls[0].Message == c.Continues {
 				calls[0].Pending = false
@@ -80,25 +61,25 @@ func TestMessageInPieces(t *testing.T) {
 
 // TestMessageInManyPieces sends messages byte by byte, and in random pieces that come twice.
 func TestMessageInManyPieces(t *testing.T) {
-	first := invite("one@a", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0"))
-	text := first + invite("two@b", "")
+	first := l7test.Invite("one@a", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 0"))
+	text := first + l7test.Invite("two@b", "")
 	known := strings.Index(first, "Call-ID") + 20
 	for size := 1; size < 60; size++ {
 		l := newLab(Config{PayloadPackets: 255, Packets: 255})
-		l.send(6, 40000, 5060, packetSpec{flags: 2, skip: 1000})
+		l.send(6, 40000, 5060, l7test.Packet{Flags: 2, Skip: 1000})
 		base := l.seqs[0]
 		seen := 0
 		for at := 0; at < len(text); at += size {
 			piece := text[at:min(at+size, len(text))]
-			l.callOf(6, 40000, 5060, packetSpec{payload: piece, seq: base + uint32(at)})
-			if again := l.callOf(6, 40000, 5060, packetSpec{payload: piece, seq: base + uint32(at)}); at > known && at+size < len(first) {
+			l.callOf(6, 40000, 5060, l7test.Packet{Payload: piece, Seq: base + uint32(at)})
+			if again := l.callOf(6, 40000, 5060, l7test.Packet{Payload: piece, Seq: base + uint32(at)}); at > known && at+size < len(first) {
 				if !in(again, "one@a") || in(again, "two@b") {
 					t.Fatalf("pieces of %d, sent again at %d: %+v", size, at, again)
 				}
 				seen++
 			}
 		}
-		last := l.callOf(6, 40000, 5060, packetSpec{payload: invite("three@c", ""), seq: base + uint32(len(text))})
+		last := l.callOf(6, 40000, 5060, l7test.Packet{Payload: l7test.Invite("three@c", ""), Seq: base + uint32(len(text))})
 		if !in(last, "three@c") || seen == 0 && size < 40 {
 			t.Fatalf("pieces of %d: %+v behind them", size, last)
 		}
@@ -108,10 +89,10 @@ func TestMessageInManyPieces(t *testing.T) {
 // TestCallMedia: who is to or from an endpoint that SDP named belongs to the call.
 func TestCallMedia(t *testing.T) {
 	l := newLab(Config{Bytes: 1 << 22})
-	say := func(text string) { l.send(17, 5060, 5060, up(text)) }
+	say := func(text string) { l.send(17, 5060, 5060, l7test.Up(text)) }
 	media := func(what, id string, a, b uint16, want bool) {
 		t.Helper()
-		c := l.callOf(17, a, b, up(rtpPacket(1, 7)))
+		c := l.callOf(17, a, b, l7test.Up(l7test.RTPPacket(1, 7)))
 		if got := in(c, id) && c.Media; got != want {
 			t.Errorf("%s: %v, %+v", what, got, c)
 		}
@@ -120,7 +101,7 @@ func TestCallMedia(t *testing.T) {
 	if v := VerdictOf(l.last); v.State != Pending {
 		t.Errorf("one packet of RTP is %v", v)
 	}
-	say(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 96 0", "a=rtpmap:96 opus/48000/2", "m=video 4010/2 RTP/AVP 97", "a=rtpmap:97 H264/90000", "a=rtcp:5000 IN IP4 10.0.0.1", "m=image 4020 udptl t38",
+	say(l7test.Invite("a@b", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 96 0", "a=rtpmap:96 opus/48000/2", "m=video 4010/2 RTP/AVP 97", "a=rtpmap:97 H264/90000", "a=rtcp:5000 IN IP4 10.0.0.1", "m=image 4020 udptl t38",
 		"m=audio 0 RTP/AVP 0", "m=message 4030 TCP/MSRP *", "m=audio 4040 RTP/AVP 0", "c=IN IP4 10.0.0.77", "m=audio 4050 UDP/TLS/RTP/SAVPF 111", "a=rtcp-mux", "a=candidate:1 1 UDP 2130706431 10.0.0.1 4061 typ host")))
 	for _, c := range []struct {
 		a    uint16
@@ -128,135 +109,89 @@ func TestCallMedia(t *testing.T) {
 	}{{4000, true}, {4001, true}, {4010, true}, {4012, true}, {5000, true}, {4013, true}, {4020, true}, {4021, false}, {4030, false}, {4040, false}, {4050, true}, {4051, false}, {4061, true}, {4002, false}} {
 		media(fmt.Sprintf("from port %d", c.a), "a@b", c.a, 6000, c.want)
 	}
-	c := l.callOf(17, 4000, 6001, packetSpec{back: true, payload: "\x80\x60" + rtpPacket(2, 8)[2:]})
-	if c.Codec != CodecID([]byte("OPUS")) || !in(c, "a@b") {
+	c := l.callOf(17, 4000, 6001, l7test.Packet{Back: true, Payload: "\x80\x60" + l7test.RTPPacket(2, 8)[2:]})
+	if c.Codec != call.CodecID([]byte("OPUS")) || !in(c, "a@b") {
 		t.Errorf("to the endpoint that named payload type 96: %+v", c)
 	}
-	if v := VerdictOf(l.last); v.Proto != RTP || DPIPackets(l.last) != 1 {
+	if v := VerdictOf(l.last); v.Proto != protocol.RTP || DPIPackets(l.last) != 1 {
 		t.Errorf("announced RTP is %v after %d packets", v, DPIPackets(l.last))
 	}
-	if l.send(17, 4000, 6009, up("\r\n\r\n")); VerdictOf(l.last).Proto != 0 {
+	if l.send(17, 4000, 6009, l7test.Up("\r\n\r\n")); VerdictOf(l.last).Proto != 0 {
 		t.Errorf("a keep-alive from the endpoint is %v", VerdictOf(l.last))
 	}
-	say(invite("a@b", sdpBody("10.0.0.1", "m=audio 4100 RTP/AVP 0"))) // another port
+	say(l7test.Invite("a@b", l7test.SDP("10.0.0.1", "m=audio 4100 RTP/AVP 0"))) // another port
 	media("after the second INVITE", "a@b", 4100, 6000, true)
-	say(invite("a@b", "v=0\r\nc=IN IP4 0.0.0.0\r\nm=audio 4100 RTP/AVP 0\r\na=sendonly\r\n")) // hold
+	say(l7test.Invite("a@b", "v=0\r\nc=IN IP4 0.0.0.0\r\nm=audio 4100 RTP/AVP 0\r\na=sendonly\r\n")) // hold
 	media("on hold", "a@b", 4100, 6002, true)
-	say(invite("leg2@c", sdpBody("10.0.0.1", "m=audio 4100 RTP/AVP 0"))) // a second leg with the same endpoint
+	say(l7test.Invite("leg2@c", l7test.SDP("10.0.0.1", "m=audio 4100 RTP/AVP 0"))) // a second leg with the same endpoint
 	media("first leg", "a@b", 4100, 6003, true)
 	media("second leg", "leg2@c", 4100, 6003, true)
-	say(sipSpec{"BYE sip:bob@example.com SIP/2.0", "Call-ID: a@b", "", ""}.String())
+	say(l7test.SIPMessage{Start: "BYE sip:bob@example.com SIP/2.0", CallID: "Call-ID: a@b"}.String())
 	media("just after the end", "a@b", 4100, 6003, true)
-	say(invite("new@d", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0")))
+	say(l7test.Invite("new@d", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 0")))
 	media("a new call with the port of an old one", "new@d", 4000, 6000, true)
 	media("the old call's port", "a@b", 4000, 6000, false)
-	l.now += int64(callLinger) + 1e9
+	l.now += 33e9
 	media("long after the end", "a@b", 4100, 6004, false)
 	media("the second leg goes on", "leg2@c", 4100, 6004, true)
 	for i := range 5000 { // the table is full: the latest calls are in it
 		id := fmt.Sprintf("many-%d@e", i)
-		say(invite(id, sdpBody(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1), fmt.Sprintf("m=audio %d RTP/AVP 0", 10000+i*2))))
+		say(l7test.Invite(id, l7test.SDP(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1), fmt.Sprintf("m=audio %d RTP/AVP 0", 10000+i*2))))
 	}
-	say(invite("last@f", sdpBody("10.0.0.1", "m=audio 4200 RTP/AVP 0")))
+	say(l7test.Invite("last@f", l7test.SDP("10.0.0.1", "m=audio 4200 RTP/AVP 0")))
 	media("behind many calls", "last@f", 4200, 6000, true)
 }
 
 // TestSDPOverTCP: a description may come in pieces, and in a body of several parts.
 func TestSDPOverTCP(t *testing.T) {
-	body := "--x\r\nContent-Type: application/sdp\r\n\r\n" + sdpBody("2001:db8::7", "m=audio 4000 RTP/AVP 0") + "--x\r\nContent-Type: text/plain\r\n\r\nhello\r\n--x--\r\n"
-	body = strings.ReplaceAll(body, "IP4", "IP6") + sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0")
-	text := strings.Replace(invite("a@b", body), "application/sdp", "multipart/mixed;boundary=x", 1)
+	body := "--x\r\nContent-Type: application/sdp\r\n\r\n" + l7test.SDP("2001:db8::7", "m=audio 4000 RTP/AVP 0") + "--x\r\nContent-Type: text/plain\r\n\r\nhello\r\n--x--\r\n"
+	body = strings.ReplaceAll(body, "IP4", "IP6") + l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 0")
+	text := strings.Replace(l7test.Invite("a@b", body), "application/sdp", "multipart/mixed;boundary=x", 1)
 	for at := 1; at < len(text); at += 3 {
 		l := newLab(Config{})
-		l.send(6, 40000, 5060, syn)
-		l.send(6, 40000, 5060, up(text[:at]))
-		l.send(6, 40000, 5060, up(text[at:]))
-		c := l.callOf(17, 4000, 6000, up(rtpPacket(1, 7)))
+		l.send(6, 40000, 5060, l7test.SYN)
+		l.send(6, 40000, 5060, l7test.Up(text[:at]))
+		l.send(6, 40000, 5060, l7test.Up(text[at:]))
+		c := l.callOf(17, 4000, 6000, l7test.Up(l7test.RTPPacket(1, 7)))
 		if !in(c, "a@b") {
 			t.Fatalf("split at %d: %+v", at, c)
 		}
 		var call flow.Call
-		addr, _ := parseAddress([]byte("2001:db8::7"))
-		if l.engine.caller.calls.find(&addr, 4000, 0, l.now, &call); !in(call, "a@b") {
+		addr := netip.MustParseAddr("2001:db8::7").As16()
+		if l.engine.calls.Find(&addr, 4000, 0, l.now, &call); !in(call, "a@b") {
 			t.Fatalf("split at %d: the part's endpoint is missing", at)
 		}
 	}
 }
 
-func TestParseAddress(t *testing.T) {
-	for text, want := range map[string]string{
-		"10.0.0.1": "0a000001", "255.255.255.255": "ffffffff", "::": "", "::1": "00000000000000000000000000000001", "2001:db8::7": "20010db8000000000000000000000007",
-		"1:2:3:4:5:6:7:8": "00010002000300040005000600070008", "1::": "0001", "::ffff:10.0.0.1": "00000000000000000000ffff0a000001", "fe80::a:b": "fe80000000000000000000000 00a000b",
-	} {
-		a, ok := parseAddress([]byte(text))
-		var b [16]byte
-		copy(b[:], unhex(want))
-		if !ok || a != b {
-			t.Errorf("%s = %x, %v", text, a, ok)
-		}
-	}
-	for _, text := range []string{"", "10.0.0", "10.0.0.0.1", "10.0.0.256", "host", ":", ":::", "1::2::3", "1:2:3:4:5:6:7:8:9", "12345::", "1:2:3:4:5:6:7:", "::g", "1:2:3:4:5:6:7:1.2.3.4", "1.2.3.4:5"} {
-		if a, ok := parseAddress([]byte(text)); ok {
-			t.Errorf("%q = %x", text, a)
-		}
-	}
-}
-
-// TestSharedCalls: workers add and look up at once, and nobody sees half an entry.
-func TestSharedCalls(t *testing.T) {
-	c := NewCalls(1) // one set
-	var stop atomic.Bool
-	var writers sync.WaitGroup
-	for w := range 2 {
-		writers.Go(func() {
-			for i := uint64(1); !stop.Load(); i++ {
-				port := uint16(i%8)*2 + uint16(w)
-				c.add(&medium{addr: [16]byte{10, 0, 0, byte(port)}, port: port}, &[flow.CallIDs]uint64{uint64(port) + 1}, int64(i))
-			}
-		})
-	}
-	found := 0
-	for n := 0; n < 200000 || found == 0; n++ {
-		var call flow.Call
-		port := uint16(n % 16)
-		if c.find(&[16]byte{10, 0, 0, byte(port)}, port, 0, 1, &call) {
-			if found++; call.IDs[0] != uint64(port)+1 || call.IDs[1] != 0 && call.IDs[1] != call.IDs[0] {
-				t.Errorf("endpoint %d has %v", port, call.IDs)
-			}
-		}
-	}
-	stop.Store(true)
-	writers.Wait()
-}
-
 // FuzzCalls feeds pieces of a stream and datagrams.
 func FuzzCalls(f *testing.F) {
-	f.Add([]byte(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0", "a=rtpmap:96 opus/48000", "a=candidate:1 1 UDP 1 10.0.0.1 4061 typ host"))), uint16(40), int16(0))
-	f.Add([]byte(invite("a@b", "")+invite("c@d", "x")), uint16(100), int16(-20))
+	f.Add([]byte(l7test.Invite("a@b", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 0", "a=rtpmap:96 opus/48000", "a=candidate:1 1 UDP 1 10.0.0.1 4061 typ host"))), uint16(40), int16(0))
+	f.Add([]byte(l7test.Invite("a@b", "")+l7test.Invite("c@d", "x")), uint16(100), int16(-20))
 	l := newLab(Config{})
 	f.Fuzz(func(t *testing.T, data []byte, at uint16, shift int16) {
-		l.send(17, 5060, 5060, up(sipInvite))
-		l.send(6, 40000, 5060, packetSpec{flags: 2, seq: 1})
-		l.send(6, 40000, 5060, packetSpec{payload: sipInvite, seq: 2})
+		l.send(17, 5060, 5060, l7test.Up(l7test.SIPInvite))
+		l.send(6, 40000, 5060, l7test.Packet{Flags: 2, Seq: 1})
+		l.send(6, 40000, 5060, l7test.Packet{Payload: l7test.SIPInvite, Seq: 2})
 		n := min(int(at), len(data))
-		seq := uint32(2 + len(sipInvite))
-		l.send(6, 40000, 5060, packetSpec{payload: string(data[:n]), seq: seq})
-		l.send(6, 40000, 5060, packetSpec{payload: string(data[n:min(len(data), n+1400)]), seq: seq + uint32(n) + uint32(int32(shift))})
-		l.send(17, 5060, 5060, up(string(data[:min(len(data), 1400)])))
-		l.send(17, 4000, 6000, up(rtpPacket(1, 7)))
+		seq := uint32(2 + len(l7test.SIPInvite))
+		l.send(6, 40000, 5060, l7test.Packet{Payload: string(data[:n]), Seq: seq})
+		l.send(6, 40000, 5060, l7test.Packet{Payload: string(data[n:min(len(data), n+1400)]), Seq: seq + uint32(n) + uint32(int32(shift))})
+		l.send(17, 5060, 5060, l7test.Up(string(data[:min(len(data), 1400)])))
+		l.send(17, 4000, 6000, l7test.Up(l7test.RTPPacket(1, 7)))
 	})
 }
 
 func TestCallAllocs(t *testing.T) {
-	text := invite("a@b", sdpBody("2001:db8::1:2", "m=audio 4000 RTP/AVP 96", "a=rtpmap:96 opus/48000", "c=IN IP4 10.0.0.1", "m=audio 4000 RTP/AVP 96"))
+	text := l7test.Invite("a@b", l7test.SDP("2001:db8::1:2", "m=audio 4000 RTP/AVP 96", "a=rtpmap:96 opus/48000", "c=IN IP4 10.0.0.1", "m=audio 4000 RTP/AVP 96"))
 	l := newLab(Config{})
-	l.send(17, 5060, 5060, up(text))
+	l.send(17, 5060, 5060, l7test.Up(text))
 	ref := flow.Ref{Flow: l.last}
 	p := l.pkt
 	if n := testing.AllocsPerRun(100, func() { l.engine.Inspect(&p, &p, &ref) }); n != 0 {
 		t.Errorf("a message costs %v allocations", n)
 	}
-	l.send(17, 4000, 6000, up(rtpPacket(1, 7)))
+	l.send(17, 4000, 6000, l7test.Up(l7test.RTPPacket(1, 7)))
 	ref.Flow = l.last
 	p = l.pkt
 	if n := testing.AllocsPerRun(100, func() { l.engine.Inspect(&p, &p, &ref) }); n != 0 {
@@ -270,16 +205,16 @@ func BenchmarkCalls(b *testing.B) {
 		what, payload string
 		a             uint16
 	}{
-		{"INVITE", invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 96", "a=rtpmap:96 opus/48000")), 5060},
-		{"short lines", sipInvite[:len(sipInvite)-2] + strings.Repeat("a:\n", 400), 5060},
-		{"many media", invite("a@b", sdpBody("10.0.0.1", strings.Repeat("m=a 4/4 RTP/A 0\r\n", 60))), 5060},
-		{"media", rtpPacket(1, 7), 4000}, {"no media", rtpPacket(1, 7), 4444},
+		{"INVITE", l7test.Invite("a@b", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 96", "a=rtpmap:96 opus/48000")), 5060},
+		{"short lines", l7test.SIPInvite[:len(l7test.SIPInvite)-2] + strings.Repeat("a:\n", 400), 5060},
+		{"many media", l7test.Invite("a@b", l7test.SDP("10.0.0.1", strings.Repeat("m=a 4/4 RTP/A 0\r\n", 60))), 5060},
+		{"media", l7test.RTPPacket(1, 7), 4000}, {"no media", l7test.RTPPacket(1, 7), 4444},
 	} {
 		b.Run(c.what, func(b *testing.B) {
 			l := newLab(Config{})
-			l.send(17, 5060, 5060, up(invite("a@b", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 96"))))
+			l.send(17, 5060, 5060, l7test.Up(l7test.Invite("a@b", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 96"))))
 			for range 5 {
-				l.send(17, c.a, 5060, up(c.payload))
+				l.send(17, c.a, 5060, l7test.Up(c.payload))
 			}
 			ref := flow.Ref{Flow: l.last}
 			b.ReportAllocs()
@@ -292,15 +227,15 @@ func BenchmarkCalls(b *testing.B) {
 
 // TestLostSegments: what is lost of a body costs nothing, what is lost of a header costs the rest of that message at most.
 func TestLostSegments(t *testing.T) {
-	first := invite("one@a", sdpBody("10.0.0.1", "m=audio 4000 RTP/AVP 0"))
-	second, third := invite("two@b", ""), invite("three@c", "")
+	first := l7test.Invite("one@a", l7test.SDP("10.0.0.1", "m=audio 4000 RTP/AVP 0"))
+	second, third := l7test.Invite("two@b", ""), l7test.Invite("three@c", "")
 	for from := 1; from < len(first)-10; from += 7 {
 		l := newLab(Config{})
-		l.send(6, 40000, 5060, syn)
-		l.send(6, 40000, 5060, up(invite("zero@z", "")))
-		begin := l.callOf(6, 40000, 5060, up(first[:from]))
+		l.send(6, 40000, 5060, l7test.SYN)
+		l.send(6, 40000, 5060, l7test.Up(l7test.Invite("zero@z", "")))
+		begin := l.callOf(6, 40000, 5060, l7test.Up(first[:from]))
 		to := min(from+20, len(first))
-		rest := l.callOf(6, 40000, 5060, packetSpec{payload: first[to:], skip: uint32(to - from)})
+		rest := l.callOf(6, 40000, 5060, l7test.Packet{Payload: first[to:], Skip: uint32(to - from)})
 		if in(begin, "zero@z") || in(rest, "zero@z") || in(rest, "two@b") {
 			t.Fatalf("lost %d to %d: %+v, %+v", from, to, begin, rest)
 		}
@@ -309,7 +244,7 @@ func TestLostSegments(t *testing.T) {
 		}
 		for _, m := range []string{second, third} {
 			id := m[strings.Index(m, "Call-ID: ")+9:][:5]
-			if c := l.callOf(6, 40000, 5060, up(m)); !in(c, map[string]string{"two@b": "two@b", "three": "three@c"}[id]) || in(c, "one@a") {
+			if c := l.callOf(6, 40000, 5060, l7test.Up(m)); !in(c, map[string]string{"two@b": "two@b", "three": "three@c"}[id]) || in(c, "one@a") {
 				t.Fatalf("lost %d to %d: the next message is %+v", from, to, c)
 			}
 		}
@@ -320,12 +255,12 @@ func TestLostSegments(t *testing.T) {
 func TestManyMessagesInASegment(t *testing.T) {
 	text := ""
 	for i := range 6 {
-		text += sipSpec{"ACK sip:b SIP/2.0", fmt.Sprintf("i: %d@a", i), "", ""}.String()
+		text += l7test.SIPMessage{Start: "ACK sip:b SIP/2.0", CallID: fmt.Sprintf("i: %d@a", i)}.String()
 	}
 	l := newLab(Config{})
-	l.send(6, 40000, 5060, syn)
-	begin, rest := l.callOf(6, 40000, 5060, up(text[:30])), l.callOf(6, 40000, 5060, up(text[30:]))
-	if !begin.Pending || begin.Message != rest.Continues || rest.Own != 1 || rest.IDs[0] != CallID([]byte("0@a")) || !in(rest, "5@a") {
+	l.send(6, 40000, 5060, l7test.SYN)
+	begin, rest := l.callOf(6, 40000, 5060, l7test.Up(text[:30])), l.callOf(6, 40000, 5060, l7test.Up(text[30:]))
+	if !begin.Pending || begin.Message != rest.Continues || rest.Own != 1 || rest.IDs[0] != call.ID([]byte("0@a")) || !in(rest, "5@a") {
 		t.Errorf("%+v, then %+v", begin, rest)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
@@ -32,7 +33,7 @@ type row struct {
 }
 
 func (r *row) String() string {
-	return fmt.Sprintf("%d %v:%d-%v:%d %s/%s %q", r.proto, r.addr[0], r.port[0], r.addr[1], r.port[1], l7.Name(r.verdict.Proto), l7.Name(r.verdict.App), r.host)
+	return fmt.Sprintf("%d %v:%d-%v:%d %s/%s %q", r.proto, r.addr[0], r.port[0], r.addr[1], r.port[1], protocol.Name(r.verdict.Proto), protocol.Name(r.verdict.App), r.host)
 }
 
 // A run classifies the flows of savefiles.

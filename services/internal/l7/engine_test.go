@@ -1,117 +1,16 @@
 package l7
 
 import (
-	"fmt"
-	"strings"
 	"testing"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
 )
 
-func TestLookup(t *testing.T) {
-	for name, want := range map[string]ID{"dns": DNS, "SSL": TLS, "MDNS": MDNS, "profinet": PROFINET, "ptp": PTP, "IcmpV6": ICMPv6, "pim": PIM, "socks": socks, "smtp": 256} {
-		if got, ok := Lookup(name); !ok || got != want {
-			t.Errorf("Lookup(%q) = %v, %v; want %v", name, got, ok, want)
-		}
-	}
-	if id, ok := Lookup("no such protocol"); ok {
-		t.Errorf("Lookup of nonsense = %v", id)
-	}
-	if got := Nearest("htpt", 3); len(got) == 0 || got[0] != "HTTP" {
-		t.Errorf("Nearest(htpt) = %q; want HTTP first", got)
-	}
-	if got := Nearest("xyzzyplugh", 3); len(got) != 0 {
-		t.Errorf("Nearest of nonsense = %q", got)
-	}
-}
-
-func TestTable(t *testing.T) {
-	seen := make(map[string]ID)
-	for i, p := range Protocols() {
-		if i > 0 && p.ID <= Protocols()[i-1].ID || p.Name == "" || p.Category == "" || p.Layer == 0 {
-			t.Errorf("row %d is not complete or out of order: %+v", i, p)
-		}
-		if p.Master == p.ID || p.Master != 0 && Name(p.Master) == "" {
-			t.Errorf("%s: master %d", p.Name, p.Master)
-		}
-		for _, n := range append([]string{p.Name}, p.Aliases...) {
-			if id, ok := Lookup(n); !ok || id != p.ID {
-				t.Errorf("Lookup(%q) = %v, want %s", n, Name(id), p.Name)
-			}
-			seen[n] = p.ID
-		}
-	}
-	if v := (Verdict{Proto: PTPv2, State: Final}); !v.Is(PTP) || !v.Is(PTPv2) || v.Is(DNS) || v.Is(0) {
+// TestFamily: what belongs to a family is the family too.
+func TestFamily(t *testing.T) {
+	if v := (Verdict{Proto: protocol.PTPv2, State: Final}); !v.Is(protocol.PTP) || !v.Is(protocol.PTPv2) || v.Is(protocol.DNS) || v.Is(0) {
 		t.Error("a verdict of PTPv2 is PTPv2 and PTP, and nothing else")
-	}
-}
-
-func TestStore(t *testing.T) {
-	s := newStore(4 * (slotBytes + slotHead) * 2)
-	if len(s.slots) != 6 {
-		t.Fatalf("%d slots", len(s.slots))
-	}
-	for id := range uint64(20) {
-		i, _ := s.take(id)
-		if s.at(i, id) == nil {
-			t.Fatalf("slot %d is not of %d", i, id)
-		}
-		if id%3 == 0 {
-			s.release(i, id)
-			if s.at(i, id) != nil {
-				t.Fatal("released, and still there")
-			}
-		}
-	}
-	sl := &s.slots[0]
-	sl.spans = [8]span{}
-	for _, at := range []int{10, 30, 20, 0, 40} {
-		sl.put(at, []byte("0123456789"))
-	}
-	if string(sl.head()) != "01234567890123456789012345678901234567890123456789" {
-		t.Errorf("head %q of %v", sl.head(), sl.spans)
-	}
-	name := make([]byte, 250)
-	for i := range name {
-		name[i] = byte('a' + i%26)
-	}
-	b := s.keepName(name)
-	if string(s.nameAt(b)) != string(name) {
-		t.Errorf("name %q", s.nameAt(b))
-	}
-	for b != 0 {
-		b = s.keepName(name)
-	}
-	if int(s.fresh) > len(s.blocks) {
-		t.Error("more blocks than there are")
-	}
-}
-
-// TestNamesStay takes names, drops them and takes others: the bytes of a dropped name are what they were until begin, and are used again after it.
-func TestNamesStay(t *testing.T) {
-	s := newStore(4 * 64 * 8) // eight blocks
-	var refs []nameRef
-	var given [][]byte
-	for i := range 2 {
-		refs = append(refs, s.keepName([]byte(fmt.Sprintf("%d.%s", i, strings.Repeat("x", 100*i+30)))))
-		given = append(given, s.nameAt(refs[i]))
-	}
-	want := fmt.Sprintf("%q", given)
-	for _, r := range refs {
-		s.dropName(r)
-	}
-	others := 0
-	for ; s.keepName([]byte("another.example")) != 0; others++ {
-	}
-	if got := fmt.Sprintf("%q", given); others != 4 || got != want || !strings.Contains(want, "1.xx") {
-		t.Errorf("%s after %d other names, want %s after 4", got, others, want)
-	}
-	s.begin()
-	n := 0
-	for ; s.keepName([]byte("again.example")) != 0; n++ {
-	}
-	if n != 1+3 {
-		t.Errorf("%d blocks came back, want those of the two names, 4", n)
 	}
 }
 

@@ -2,175 +2,24 @@ package l7
 
 import (
 	"testing"
+
+	"galvo/services/internal/l7/l7test"
+	"galvo/services/internal/l7/store"
 )
-
-// fuzzDissector feeds a dissector with any payload, alone and cut off, at ports that make it most willing.
-func fuzzDissector(f *testing.F, stream bool, inspect func(*payload) answer, ports ...uint16) {
-	for _, c := range conversations(f) {
-		for _, p := range c.packets {
-			f.Add([]byte(p.payload), uint8(1), false)
-		}
-	}
-	for _, s := range signatureTable().Rows {
-		f.Add(s.Samples[0], uint8(1), true)
-	}
-	l := newLab(Config{})
-	l.send(17, 1, 2, up("x"))
-	f.Fuzz(func(t *testing.T, data []byte, nth uint8, cut bool) {
-		if len(data) == 0 {
-			return
-		}
-		for _, port := range append(ports, 9999) {
-			l.forget()
-			v := payload{engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: stream, nth: nth, dst: port, begun: nth%2 == 1}
-			for range 2 { // the second time it meets what it left in its memory
-				a := inspect(&v)
-				if len(a.host) > MaxHost {
-					t.Fatalf("a host name of %d bytes", len(a.host))
-				}
-				if int(a.proto) != 0 && Name(a.proto) == "" || int(a.app) != 0 && Name(a.app) == "" {
-					t.Fatalf("no name for %v", a)
-				}
-			}
-		}
-	})
-}
-
-func FuzzDNS(f *testing.F)           { fuzzDissector(f, false, inspectDNS, 53, 5353, 5355, 137) }
-func FuzzDNSOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectDNSOverTCP, 53) }
-func FuzzDHCP(f *testing.F)          { fuzzDissector(f, false, inspectDHCP, 67) }
-func FuzzDHCPv6(f *testing.F)        { fuzzDissector(f, false, inspectDHCPv6, 547) }
-func FuzzHTTP(f *testing.F)          { fuzzDissector(f, true, inspectHTTP, 80) }
-func FuzzTLS(f *testing.F)           { fuzzDissector(f, true, inspectTLS, 443) }
-func FuzzDTLS(f *testing.F)          { fuzzDissector(f, false, inspectDTLS) }
-func FuzzQUIC(f *testing.F)          { fuzzDissector(f, false, inspectQUIC, 443) }
-func FuzzSSH(f *testing.F)           { fuzzDissector(f, true, inspectSSH, 22) }
-func FuzzSIP(f *testing.F)           { fuzzDissector(f, true, inspectSIP, 5060) }
-func FuzzSSDP(f *testing.F)          { fuzzDissector(f, false, inspectSSDP, 1900) }
-func FuzzRTP(f *testing.F)           { fuzzDissector(f, false, inspectRTP) }
-func FuzzRTPStream(f *testing.F)     { fuzzDissector(f, true, inspectRTPStream) }
-func FuzzWebSocket(f *testing.F)     { fuzzDissector(f, true, inspectWebSocket) }
-func FuzzThreema(f *testing.F)       { fuzzDissector(f, true, inspectThreema, 5222) }
-func FuzzSTUN(f *testing.F)          { fuzzDissector(f, false, inspectSTUN, 3478) }
-func FuzzNTP(f *testing.F)           { fuzzDissector(f, false, inspectNTP, 123) }
-func FuzzSNMP(f *testing.F)          { fuzzDissector(f, false, inspectSNMP, 161) }
-func FuzzPTP(f *testing.F)           { fuzzDissector(f, false, inspectPTP, 319, 320) }
-func FuzzDCERPC(f *testing.F)        { fuzzDissector(f, false, inspectDCERPC, 34964) }
-func FuzzDCERPCStream(f *testing.F)  { fuzzDissector(f, true, inspectDCERPCStream, 135) }
-func FuzzTeredo(f *testing.F)        { fuzzDissector(f, false, inspectTeredo, 3544) }
-func FuzzRPC(f *testing.F)           { fuzzDissector(f, false, inspectRPC) }
-func FuzzRPCOverTCP(f *testing.F)    { fuzzDissector(f, true, inspectRPC) }
-func FuzzLDAP(f *testing.F)          { fuzzDissector(f, true, inspectLDAP) }
-func FuzzOpenVPN(f *testing.F)       { fuzzDissector(f, false, inspectOpenVPN) }
-func FuzzOpenVPNTCP(f *testing.F)    { fuzzDissector(f, true, inspectOpenVPN) }
-func FuzzRakNet(f *testing.F)        { fuzzDissector(f, false, inspectRakNet) }
-func FuzzESP(f *testing.F)           { fuzzDissector(f, false, inspectESP, 4500) }
-func FuzzWireGuard(f *testing.F)     { fuzzDissector(f, false, inspectWireGuard) }
-func FuzzSkype(f *testing.F)         { fuzzDissector(f, false, inspectSkype) }
-func FuzzUTP(f *testing.F)           { fuzzDissector(f, false, inspectUTP) }
-func FuzzEthereum(f *testing.F)      { fuzzDissector(f, false, inspectEthereum, 30303) }
-func FuzzDNP3(f *testing.F)          { fuzzDissector(f, true, inspectDNP3) }
-func FuzzCOTP(f *testing.F)          { fuzzDissector(f, true, inspectCOTP, 102) }
-func FuzzGTP(f *testing.F)           { fuzzDissector(f, false, inspectGTP, 2123, 2152, 3386) }
-func FuzzPFCP(f *testing.F)          { fuzzDissector(f, false, inspectPFCP, 8805) }
-func FuzzEtherCAT(f *testing.F)      { fuzzDissector(f, false, inspectEtherCAT, 0x88a4) }
-func FuzzPROFINET(f *testing.F)      { fuzzDissector(f, false, inspectProfinetUDP, 0x8892) }
-func FuzzCOAP(f *testing.F)          { fuzzDissector(f, false, inspectCOAP, 5683) }
-func FuzzSignatures(f *testing.F)    { fuzzDissector(f, false, inspectSignatures, 514, 1812) }
-func FuzzSignaturesTCP(f *testing.F) { fuzzDissector(f, true, inspectSignatures, 514, 2404) }
-
-// FuzzDissectors feeds any row of dissectors, and then any watcher, with any payload, alone and after itself.
-func FuzzDissectors(f *testing.F) {
-	for i, c := range conversations(f) {
-		for _, p := range c.packets {
-			f.Add([]byte(p.payload), uint8(i), uint8(1), c.b, false)
-		}
-	}
-	for i, s := range signatureTable().Rows {
-		f.Add(s.Samples[0], uint8(i), uint8(1), uint16(9), true)
-	}
-	l := newLab(Config{})
-	l.send(17, 1, 2, up("x"))
-	f.Fuzz(func(t *testing.T, data []byte, row, nth uint8, port uint16, cut bool) {
-		if len(data) == 0 {
-			return
-		}
-		d := &dissectors[int(row)%len(dissectors)]
-		for _, l4 := range [2]transport{udp, tcp} {
-			if d.l4&l4 == 0 {
-				continue
-			}
-			l.forget()
-			v := payload{
-				engine: l.engine, flow: l.last, data: data, packet: data, cut: cut, tcp: l4 == tcp, nth: nth, dst: port, begun: nth%2 == 1, now: l.now,
-				row: uint8(int(row) % len(dissectors)),
-			}
-			for range 2 {
-				a := d.inspect(&v)
-				if len(a.host) > MaxHost || a.proto != 0 && Name(a.proto) == "" || a.app != 0 && Name(a.app) == "" {
-					t.Fatalf("%v", a)
-				}
-				if a.outcome >= carrier {
-					setState(&l.last.L7, Partial)
-				}
-			}
-			w := &watchers[int(nth)%len(watchers)]
-			setNames(&l.last.L7, w.proto, DNS)
-			w.watch(&v)
-		}
-	})
-}
-
-// FuzzCertificate reads any certificate message, at every length.
-func FuzzCertificate(f *testing.F) {
-	f.Add(certificateMessage("*.facebook.com", "Facebook, Inc.", "www.facebook.com"))
-	l := newLab(Config{})
-	l.send(6, 1, 2, up("x"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		v := payload{engine: l.engine, flow: l.last, data: data, packet: data, tcp: true}
-		for n := range min(len(data), 600) {
-			certificateApp(&v, data[:n])
-		}
-	})
-}
-
-// FuzzQUICFrames reads any frames of an opened Initial packet.
-func FuzzQUICFrames(f *testing.F) {
-	f.Add([]byte(cryptoFrame(0, clientHello("www.example.com", 10))))
-	f.Add([]byte("\x02\x01\x01\x00\x00\x01\x06\x00\x01a"))
-	s := newStore(1 << 16)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		i, _ := s.take(1)
-		sl := &s.slots[i]
-		cryptoFrames(sl, data, 6)
-		cryptoFrames(sl, data, 8)
-		readHello(sl.head())
-		chloName(make([]byte, 0, MaxHost), data)
-		s.release(i, 1)
-	})
-}
-
-// FuzzLink names any frame without IP.
-func FuzzLink(f *testing.F) {
-	f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x88\xf7\x0b\x02\x00\x40"))
-	f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x00\x26\xaa\xaa\x03\x00\x00\x0c\x01\x0b"))
-	l := newLab(Config{})
-	f.Fuzz(func(t *testing.T, data []byte) { l.take(data) })
-}
 
 // FuzzEngine plays packets with any payloads on few flows, lost, cut off and out of order, and checks what never may happen: a verdict that is taken back, and
 // a store that loses its books.
 func FuzzEngine(f *testing.F) {
-	for _, c := range conversations(f) {
+	for _, c := range l7test.Conversations() {
 		var script []byte
-		for _, p := range c.packets {
-			script = append(script, byte(len(p.payload)), byte(len(p.payload)>>8), 0)
-			script = append(script, p.payload...)
+		for _, p := range c.Packets {
+			script = append(script, byte(len(p.Payload)), byte(len(p.Payload)>>8), 0)
+			script = append(script, p.Payload...)
 		}
-		f.Add(script, c.proto == 6, c.b)
+		f.Add(script, c.Proto == 6, c.B)
 	}
 	f.Fuzz(func(t *testing.T, script []byte, stream bool, port uint16) {
-		l := newLab(Config{Bytes: 4 * (slotBytes + slotHead)})
+		l := newLab(Config{Bytes: 4 * store.SlotSize})
 		proto := byte(17)
 		if stream {
 			proto = 6
@@ -180,12 +29,12 @@ func FuzzEngine(f *testing.F) {
 			n, how := int(script[0])|int(script[1])<<8, script[2]
 			script = script[3:]
 			n = min(n, len(script), 1400)
-			s := packetSpec{payload: string(script[:n]), back: how&1 != 0, flags: how & 2}
+			s := l7test.Packet{Payload: string(script[:n]), Back: how&1 != 0, Flags: how & 2}
 			if how&4 != 0 {
-				s.skip = uint32(how)
+				s.Skip = uint32(how)
 			}
 			if how&8 != 0 {
-				s.seq = uint32(how) << 20
+				s.Seq = uint32(how) << 20
 			}
 			l.snap = int(how&0x30) * 20
 			script = script[n:]
@@ -210,29 +59,9 @@ func FuzzEngine(f *testing.F) {
 
 // checkStore checks that all slots and blocks are back, each once.
 func (l *lab) checkStore(t *testing.T) {
-	l.engine.Begin()
 	t.Helper()
-	s := &l.engine.store
-	at, n := s.newest, 0
-	for {
-		if s.slots[at].used {
-			t.Fatalf("slot %d is not back", at)
-		}
-		if s.slots[s.slots[at].next].prev != at {
-			t.Fatal("the ring of slots is broken")
-		}
-		n++
-		if at = s.slots[at].next; at == s.newest || n > len(s.slots) {
-			break
-		}
-	}
-	free := 0
-	for b := s.free; b != 0; b = s.blocks[b-1].next {
-		if free++; free > len(s.blocks) {
-			t.Fatal("the list of blocks is broken")
-		}
-	}
-	if n != len(s.slots) || free != int(s.fresh) {
-		t.Fatalf("%d of %d slots, %d of %d blocks are back", n, len(s.slots), free, s.fresh)
+	l.engine.Begin()
+	if err := l.engine.store.Check(); err != nil {
+		t.Fatal(err)
 	}
 }

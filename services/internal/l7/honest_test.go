@@ -7,6 +7,7 @@ import (
 
 	"galvo/ci/need"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // TestDPIPackets cuts each flow behind the packet that is said to have decided it, and wants the same verdict.
@@ -33,7 +34,7 @@ func TestDPIPackets(t *testing.T) {
 			alone := verdicts(classifySome(t, l7.Config{}, name, func(frame int) bool { return flowAt(whole, frame) != r.id || frame <= last[r.id] }))
 			if got := alone[keyOf(r)]; got != r.verdict {
 				wrong++
-				t.Errorf("%s: %v was decided by packet %d; cut behind it, it is %s/%s %v", filepath.Base(name), r, r.dpi, l7.Name(got.Proto), l7.Name(got.App), got.State)
+				t.Errorf("%s: %v was decided by packet %d; cut behind it, it is %s/%s %v", filepath.Base(name), r, r.dpi, protocol.Name(got.Proto), protocol.Name(got.App), got.State)
 			}
 		}
 	}

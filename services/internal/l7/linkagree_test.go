@@ -12,6 +12,7 @@ import (
 
 	"galvo/ci/need"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // belowIP are savefiles with protocols straight on the link layer.
@@ -23,7 +24,7 @@ var belowIP = []string{
 // TestLinkAgrees: every frame without IP has the name that tshark gives it. Layers that tshark tells further apart than the table are left out.
 func TestLinkAgrees(t *testing.T) {
 	corpus, tshark := need.Corpus(t), need.Tool(t, "tshark")
-	data, err := os.ReadFile("testdata/link.tsv")
+	data, err := os.ReadFile("header/testdata/link.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +66,8 @@ func agreeBelowIP(t *testing.T, tshark, name string, names map[string][]string) 
 				continue
 			}
 			total[l]++
-			if !slices.ContainsFunc(names[l], func(n string) bool { id, _ := l7.Lookup(n); return v.Is(id) }) {
-				t.Errorf("frame %d: %s, here %s/%s", i, lines.Text(), l7.Name(v.Proto), l7.Name(v.App))
+			if !slices.ContainsFunc(names[l], func(n string) bool { id, _ := protocol.Lookup(n); return v.Is(id) }) {
+				t.Errorf("frame %d: %s, here %s/%s", i, lines.Text(), protocol.Name(v.Proto), protocol.Name(v.App))
 			}
 			if l == "lcp" { // what it rejects is quoted behind it
 				break

@@ -15,6 +15,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/packet/packettest"
 	"galvo/services/internal/pipeline"
@@ -200,7 +201,7 @@ func newCrowd(b *testing.B, flows int) *crowd {
 	runtime.ReadMemStats(&after)
 	c.bytes = float64(after.HeapAlloc-before.HeapAlloc) / float64(flows)
 	for i := range flows {
-		if v := c.worker.take(tcpFlow(i, 0), 1e18); v.Proto != l7.TLS {
+		if v := c.worker.take(tcpFlow(i, 0), 1e18); v.Proto != protocol.TLS {
 			b.Fatalf("flow %d is %v", i, v)
 		}
 	}

@@ -3,6 +3,9 @@ package l7
 import (
 	"math/rand/v2"
 	"testing"
+
+	"galvo/services/internal/l7/l7test"
+	"galvo/services/internal/l7/protocol"
 )
 
 // noises are payloads that are nothing: how each byte is made, and how many conversations in 10,000 may have a name all the same. Zeros and small numbers are what headers of
@@ -37,15 +40,15 @@ func TestNoise(t *testing.T) {
 			}
 			proto := [2]byte{6, 17}[i%2]
 			if proto == 6 {
-				l.send(proto, 41000+uint16(i%500), 40001, syn)
+				l.send(proto, 41000+uint16(i%500), 40001, l7test.SYN)
 			}
 			for k := range 4 {
 				b := make([]byte, 1+r.IntN([]int{8, 40, 200, 1400}[r.IntN(4)]))
 				for at := range b {
 					b[at] = noise.byte(r, at)
 				}
-				if v := l.send(proto, 41000+uint16(i%500), 40001, packetSpec{payload: string(b), back: k%2 == 1}); v.Proto != 0 {
-					named[Name(v.Proto)]++
+				if v := l.send(proto, 41000+uint16(i%500), 40001, l7test.Packet{Payload: string(b), Back: k%2 == 1}); v.Proto != 0 {
+					named[protocol.Name(v.Proto)]++
 					n++
 					break
 				}

@@ -9,6 +9,7 @@ import (
 	"galvo/ci/need"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
@@ -162,7 +163,7 @@ func TestSpoiled(t *testing.T) {
 					default:
 						sums[i].other++
 						if !everyFile {
-							t.Logf("%s, %s: %s is %s/%s, and was %s/%s", filepath.Base(name), d.what, key, l7.Name(v.Proto), l7.Name(v.App), l7.Name(w.Proto), l7.Name(w.App))
+							t.Logf("%s, %s: %s is %s/%s, and was %s/%s", filepath.Base(name), d.what, key, protocol.Name(v.Proto), protocol.Name(v.App), protocol.Name(w.Proto), protocol.Name(w.App))
 						}
 					}
 				}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"galvo/services/internal/flow"
+	"galvo/services/internal/l7/protocol"
+	"galvo/services/internal/l7/store"
 )
 
 // A state is what the engine keeps of a flow in its record (flow.Record.L7), 20 bytes without pointers:
@@ -19,7 +21,7 @@ import (
 //	12-13  slot of the store that keeps the flow's bytes, + 1
 //	14-15  first packet with payload: time since the record's First, in ticks; saturating
 //	       both 10-11 and 14-15, once the search is over: see noMedia
-//	16-19  memory of the dissector; with hasName the nameRef of the host name
+//	16-19  memory of the dissector; with hasName the store.Name of the host name
 type state = [20]byte
 
 // tick is the unit of the time that a state can hold: 4.2 ms, so that 16 bits reach 275 s. A flow that is silent for longer before its first payload has
@@ -40,11 +42,11 @@ func stateOf(s *state) State { return State(s[0] & 7) }
 
 func setState(s *state, to State) { s[0] = s[0]&^7 | byte(to) }
 
-func protoOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[2:])) }
+func protoOf(s *state) protocol.ID { return protocol.ID(binary.LittleEndian.Uint16(s[2:])) }
 
-func appOf(s *state) ID { return ID(binary.LittleEndian.Uint16(s[4:])) }
+func appOf(s *state) protocol.ID { return protocol.ID(binary.LittleEndian.Uint16(s[4:])) }
 
-func setNames(s *state, proto, app ID) {
+func setNames(s *state, proto, app protocol.ID) {
 	binary.LittleEndian.PutUint16(s[2:], uint16(proto))
 	binary.LittleEndian.PutUint16(s[4:], uint16(app))
 }
@@ -64,14 +66,14 @@ func setNoMedia(s *state, changes uint32) {
 func memory(s *state) *[4]byte { return (*[4]byte)(s[16:20]) }
 
 // hostOf returns where the host name is.
-func hostOf(s *state) nameRef {
+func hostOf(s *state) store.Name {
 	if s[0]&hasName == 0 {
 		return 0
 	}
-	return nameRef(binary.LittleEndian.Uint32(s[16:]))
+	return store.Name(binary.LittleEndian.Uint32(s[16:]))
 }
 
-func setHost(s *state, r nameRef) {
+func setHost(s *state, r store.Name) {
 	s[0] |= hasName
 	binary.LittleEndian.PutUint32(s[16:], uint32(r))
 }

@@ -1,6 +1,12 @@
 package l7
 
-import "sync"
+import (
+	"sync"
+
+	"galvo/services/internal/l7/dissect"
+	"galvo/services/internal/l7/header"
+	"galvo/services/internal/l7/protocol"
+)
 
 // A Way is a manner in which a protocol is recognised.
 type Way uint8
@@ -30,32 +36,32 @@ func (w Way) Strings() []string {
 }
 
 // Ways returns how a protocol of the table is recognised.
-func Ways(id ID) Way { return waysByID()[id] }
+func Ways(id protocol.ID) Way { return waysByID()[id] }
 
-var waysByID = sync.OnceValue(func() map[ID]Way {
-	m := make(map[ID]Way)
-	for key, id := range typesByNumber() {
-		switch numbering(key >> 56) {
-		case byIPProtocol:
+var waysByID = sync.OnceValue(func() map[protocol.ID]Way {
+	m := make(map[protocol.ID]Way)
+	for field, id := range header.All() {
+		switch field {
+		case header.IPProtocol:
 			m[id] |= ByIPProtocol
-		case byPPID:
+		case header.PPID:
 			m[id] |= ByDissector
 		default:
 			m[id] |= ByLink
 		}
 	}
-	for _, s := range signatureTable().Rows {
-		m[ID(s.Proto)] |= BySignature
+	for _, s := range protocol.Signatures().Rows {
+		m[protocol.ID(s.Proto)] |= BySignature
 	}
-	for _, d := range dissectors {
-		m[d.proto] |= ByDissector
+	for _, d := range dissect.Dissectors() {
+		m[d.Proto] |= ByDissector
 	}
-	for id := range BuiltinHosts().Applications() {
-		m[ID(id)] |= ByHost
+	for id := range protocol.BuiltinHosts().Applications() {
+		m[protocol.ID(id)] |= ByHost
 	}
-	for _, p := range Protocols() {
+	for _, p := range protocol.Protocols() {
 		switch {
-		case p.Layer == LayerLink:
+		case p.Layer == protocol.LayerLink:
 			m[p.ID] |= ByLink
 		case m[p.ID] == 0:
 			m[p.ID] = ByDissector // one that names several

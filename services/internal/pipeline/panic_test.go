@@ -11,6 +11,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/call"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/packet/packettest"
 )
@@ -33,7 +34,7 @@ func TestPanicIsOnePacket(t *testing.T) {
 	list := frames(20)
 	list[3], list[7], list[18] = invitation(), invitation(), invitation()
 	w := &Worker{
-		Source: &loop{list, 3, io.EOF}, Flows: flow.New(flow.Config{Flows: 1024}), L7: l7.New(l7.Config{Calls: new(l7.Calls)}), Stages: []Stage{&seen, &lastVerdicts{&verdicts}},
+		Source: &loop{list, 3, io.EOF}, Flows: flow.New(flow.Config{Flows: 1024}), L7: l7.New(l7.Config{Calls: new(call.Table)}), Stages: []Stage{&seen, &lastVerdicts{&verdicts}},
 		OnPanic: func(p *Panic) { told = append(told, p) },
 	}
 	if err := w.Run(context.Background()); err != nil {
@@ -46,7 +47,7 @@ func TestPanicIsOnePacket(t *testing.T) {
 		t.Fatalf("%d panics, want 1", len(told))
 	}
 	p := told[0]
-	if p.Flow != "IP protocol 17, 10.0.0.1:5062 and 10.0.0.2:5060" || !strings.Contains(p.Frame, hex.EncodeToString([]byte("INVITE"))) || !strings.Contains(p.Stack, "l7.(*Calls)") || p.Error() == "" {
+	if p.Flow != "IP protocol 17, 10.0.0.1:5062 and 10.0.0.2:5060" || !strings.Contains(p.Frame, hex.EncodeToString([]byte("INVITE"))) || !strings.Contains(p.Stack, "call.(*Table)") || p.Error() == "" {
 		t.Errorf("told %+v", p)
 	}
 	for i, v := range verdicts {

@@ -11,6 +11,7 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
@@ -156,8 +157,8 @@ func expression(t *rapid.T, w *witness, depth int) string {
 		add("arpip %s %d.%d.%d.%d", op, a>>24, a>>16&255, a>>8&255, a&255)
 	}
 	if p.verdict.Proto != 0 {
-		add("l7Protocol %s %q", op, l7.Name(p.verdict.Proto))
-		add("l7Protocol %s %q,unknown", op, l7.Name(p.verdict.Proto))
+		add("l7Protocol %s %q", op, protocol.Name(p.verdict.Proto))
+		add("l7Protocol %s %q,unknown", op, protocol.Name(p.verdict.Proto))
 	}
 	if len(p.host) > 0 {
 		add("sni %s %s", op, p.host)

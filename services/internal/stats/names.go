@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/header"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 )
 
@@ -72,12 +74,12 @@ func isSTP(p *packet.Packet) bool {
 }
 
 // etherTypes are the names of package l7 for EtherTypes beyond those above.
-var etherTypes = sync.OnceValue(l7.EtherTypes)
+var etherTypes = sync.OnceValue(header.EtherTypes)
 
 func linkName(key uint32) (name, filter string) {
 	name, ok := linkNames[key]
 	if id := etherTypes()[uint16(key)]; !ok && key < 1<<16 && id != 0 {
-		name, ok = l7.Name(id), true
+		name, ok = protocol.Name(id), true
 	}
 	if !ok {
 		name = fmt.Sprintf("0x%04x", key)
@@ -125,9 +127,9 @@ func (s *Stage) addVerdict(v l7.Verdict, c count) {
 }
 
 // masters returns the family of each protocol, by id.
-func masters() []l7.ID {
-	rows := l7.Protocols()
-	m := make([]l7.ID, rows[len(rows)-1].ID+1)
+func masters() []protocol.ID {
+	rows := protocol.Protocols()
+	m := make([]protocol.ID, rows[len(rows)-1].ID+1)
 	for i := range rows {
 		m[rows[i].ID] = rows[i].Master
 	}
@@ -138,6 +140,6 @@ func verdictName(key uint32) (name, filter string) {
 	if key == keyUnknown {
 		return "unknown", "l7Protocol == unknown"
 	}
-	name = l7.Name(l7.ID(key))
+	name = protocol.Name(protocol.ID(key))
 	return name, "l7Protocol == " + name
 }

@@ -18,6 +18,7 @@ import (
 
 	"galvo/services/api"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
@@ -81,8 +82,8 @@ type Stage struct {
 	kinds   [256]kind
 	fresh   []uint8 // kinds with counts that are not in the layers yet
 	ports   [maxPorts]atomic.Pointer[port]
-	masters []l7.ID // by id
-	last    *port   // of the interface number lastIface
+	masters []protocol.ID // by id
+	last    *port         // of the interface number lastIface
 	iface   int
 }
 
@@ -149,7 +150,7 @@ func (k *kind) shim() uint16          { return uint16(k.verdict >> 40) }
 func (k *kind) proto() uint8          { return uint8(k.headers >> 48) }
 func (k *kind) stp() bool             { return k.headers>>56 != 0 }
 func (k *kind) l7() l7.Verdict {
-	return l7.Verdict{Proto: l7.ID(k.verdict), App: l7.ID(k.verdict >> 16), State: l7.State(k.verdict >> 32)}
+	return l7.Verdict{Proto: protocol.ID(k.verdict), App: protocol.ID(k.verdict >> 16), State: l7.State(k.verdict >> 32)}
 }
 
 // kindLayers are the layers that names depend on.
@@ -315,7 +316,7 @@ func (s *Stats) Protocols() []api.ProtocolCount {
 			row := api.ProtocolCount{Layer: layerNames[i], Packets: c.packets, Bytes: c.bytes, BitRate: s.layers[i][key].bitRate, PacketRate: s.layers[i][key].packetRate}
 			row.Name, row.Filter = name(key)
 			if i == layerL7 {
-				row.Category = l7.Category(l7.ID(key))
+				row.Category = protocol.Category(protocol.ID(key))
 			}
 			list = append(list, row)
 		}
@@ -332,13 +333,13 @@ func WithUnseen(list []api.ProtocolCount) []api.ProtocolCount {
 	for i := range list {
 		if row := &list[i]; row.Layer == layerNames[layerL7] {
 			seen[row.Name] = true
-			if id, ok := l7.Lookup(row.Name); ok {
-				row.By, row.OSILayer = l7.Ways(id).Strings(), int(l7.LayerOf(id))
+			if id, ok := protocol.Lookup(row.Name); ok {
+				row.By, row.OSILayer = l7.Ways(id).Strings(), int(protocol.LayerOf(id))
 			}
 		}
 	}
 	first := len(list)
-	for _, p := range l7.Protocols() {
+	for _, p := range protocol.Protocols() {
 		if seen[p.Name] {
 			continue
 		}

@@ -16,6 +16,8 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/header"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/savefile"
@@ -157,7 +159,7 @@ func ipPacket(iface uint16, size int) packet.Packet {
 func TestRates(t *testing.T) {
 	s := New(2)
 	b := &pipeline.Batch{Packets: []packet.Packet{ipPacket(1, 100), ipPacket(1, 200)}, Meta: make([]pipeline.Meta, 2)}
-	b.Meta[0].L7 = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+	b.Meta[0].L7 = l7.Verdict{Proto: protocol.DNS, State: l7.Final}
 	s.Tick(1e9)
 	for w := range 2 {
 		s.Stage(w).Process(b)
@@ -205,7 +207,7 @@ func TestEveryNameIsOneOfTheFilter(t *testing.T) {
 		_, f := linkName(key)
 		filters = append(filters, f)
 	}
-	for et := range l7.EtherTypes() {
+	for et := range header.EtherTypes() {
 		name, f := linkName(uint32(et))
 		if filters = append(filters, f); strings.HasPrefix(name, "0x") {
 			t.Errorf("EtherType %s has no name", name)
@@ -215,7 +217,7 @@ func TestEveryNameIsOneOfTheFilter(t *testing.T) {
 		_, f := protocolName(key)
 		filters = append(filters, f)
 	}
-	for _, p := range l7.Protocols() {
+	for _, p := range protocol.Protocols() {
 		_, f := verdictName(uint32(p.ID))
 		filters = append(filters, f)
 	}
@@ -230,7 +232,7 @@ func traffic() *pipeline.Batch {
 	b := &pipeline.Batch{}
 	for i := range pipeline.BatchSize {
 		b.Packets = append(b.Packets, ipPacket(uint16(i/64%2), 60+i*5))
-		v := l7.Verdict{Proto: l7.ID(1 + i%20), State: l7.Final}
+		v := l7.Verdict{Proto: protocol.ID(1 + i%20), State: l7.Final}
 		b.Meta = append(b.Meta, pipeline.Meta{L7: v})
 	}
 	return b
@@ -256,7 +258,7 @@ func BenchmarkProcess(b *testing.B) {
 func TestWithUnseen(t *testing.T) {
 	s := New(1)
 	b := &pipeline.Batch{Packets: traffic().Packets[:1], Meta: make([]pipeline.Meta, 1)}
-	b.Meta[0].L7 = l7.Verdict{Proto: l7.DNS, State: l7.Final}
+	b.Meta[0].L7 = l7.Verdict{Proto: protocol.DNS, State: l7.Final}
 	s.Stage(0).Process(b)
 	s.Stage(0).Process(&pipeline.Batch{Now: 1 << 62})
 	rows := make(map[string]int)
@@ -272,7 +274,7 @@ func TestWithUnseen(t *testing.T) {
 			t.Errorf("%s was seen %d times", row.Name, row.Packets)
 		}
 	}
-	for _, p := range l7.Protocols() {
+	for _, p := range protocol.Protocols() {
 		if rows[p.Name] != 1 {
 			t.Errorf("%s is there %d times", p.Name, rows[p.Name])
 		}

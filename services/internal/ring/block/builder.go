@@ -7,6 +7,7 @@ import (
 	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
@@ -97,7 +98,7 @@ func (b *Builder) Reset() {
 }
 
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
-const perPacket = 2*(maxEntryBytes+maxEventBytes+l7.MaxHost) + 2 + 3
+const perPacket = 2*(maxEntryBytes+maxEventBytes+protocol.MaxHost) + 2 + 3
 
 // packetHead bounds what a packet block takes beside the packet's bytes.
 const packetHead = 28 + 3 + 8 + 4 + 4
@@ -105,7 +106,7 @@ const packetHead = 28 + 3 + 8 + 4 + 4
 // Room reports whether a packet of so many captured bytes fits into the block.
 func (b *Builder) Room(captured int) bool {
 	return b.pos+captured+packetHead+localSize(b.bound+len(b.codes)+perPacket)+LocalHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
-		int(b.Header.Packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+l7.MaxHost <= maxHosts
+		int(b.Header.Packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+protocol.MaxHost <= maxHosts
 }
 
 // Add puts a packet into the block, which has room. Of its bytes captured are kept.
@@ -306,7 +307,7 @@ func (b *Builder) note(entry, ordinal int32, m *pipeline.Meta) {
 		return
 	}
 	e.host = 0
-	if n := min(len(m.Host), l7.MaxHost); n > 0 {
+	if n := min(len(m.Host), protocol.MaxHost); n > 0 {
 		e.host = newHostRef(len(b.hosts), n)
 		b.hosts = append(b.hosts, m.Host[:n]...)
 		b.bound += 1 + n
@@ -330,7 +331,7 @@ func (b *Builder) event(ordinal int32, v l7.Verdict, host hostRef) int16 {
 }
 
 // idLen is how many bytes a protocol takes in an event; below 2^14, as all are.
-func idLen(id l7.ID) int {
+func idLen(id protocol.ID) int {
 	switch {
 	case id == 0:
 		return 0

@@ -7,6 +7,7 @@ import (
 
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
+	"galvo/services/internal/l7/protocol"
 )
 
 // A FlowTable is the flow table of a block, read as far as it was asked for: most of its entries are not, where few packets are looked at.
@@ -214,7 +215,7 @@ func (d *Decoder) event(ev *FlowEvent, later bool) (head byte) {
 	}
 	if ev != nil {
 		ev.Packet += int(distance)
-		ev.Verdict, ev.Host = l7.Verdict{Proto: l7.ID(proto), App: l7.ID(app), State: l7.State(head & 7)}, host
+		ev.Verdict, ev.Host = l7.Verdict{Proto: protocol.ID(proto), App: protocol.ID(app), State: l7.State(head & 7)}, host
 	}
 	return head
 }
