@@ -14,14 +14,13 @@ import (
 // An Endpoint is what one flow announces about another that is still to come: SDP the address of an RTP stream, FTP the address of a data
 // connection, DNS which application an address belongs to.
 type Endpoint struct {
-	addr   [16]byte // IPv4 in the first 4 bytes, or a MAC address in the first 6; the others 0
-	Port   uint16   // 0 = any flow with this address
-	L4     signature.Transport
-	Kind   Kind
-	Detail [2]byte // for whoever meets it: an RTP payload type, say
-	Proto  protocol.ID
-	App    protocol.ID
-	Until  int64 // ns since the epoch; 0 = empty
+	addr  [16]byte // IPv4 in the first 4 bytes, or a MAC address in the first 6; the others 0
+	Port  uint16   // 0 = any flow with this address
+	L4    signature.Transport
+	Kind  Kind
+	Proto protocol.ID
+	App   protocol.ID
+	Until int64 // ns since the epoch; 0 = empty
 }
 
 // A Kind says what an announcement is worth.
@@ -47,7 +46,7 @@ type Table struct {
 }
 
 // endpointBytes is what one announcement takes.
-const endpointBytes = 40
+const endpointBytes = 32
 
 // NewTable returns a table of at most so many bytes.
 func NewTable(bytes int) Table {

@@ -16,7 +16,7 @@ func TestTable(t *testing.T) {
 	}
 	table, now := NewTable(1<<14), int64(1e18)
 	announce := func(addr []byte, port uint16) {
-		table.Announce(addr, Endpoint{Port: port, L4: signature.UDP, Kind: Flow, Proto: protocol.RTP, Detail: [2]byte{8}, Until: now + int64(time.Minute)})
+		table.Announce(addr, Endpoint{Port: port, L4: signature.UDP, Kind: Flow, Proto: protocol.RTP, Until: now + int64(time.Minute)})
 	}
 	here := [16]byte{10, 0, 0, 2}
 	if x := table.Find(&here, 2, signature.UDP, now); x != nil || !table.Empty() {
@@ -41,7 +41,7 @@ func TestTable(t *testing.T) {
 		{"after its time", 2, signature.UDP, time.Hour, false},
 	} {
 		x := table.Find(&here, c.port, c.l4, now+int64(c.after))
-		if (x != nil) != c.found || x != nil && (x.Proto != protocol.RTP || x.Detail[0] != 8) {
+		if (x != nil) != c.found || x != nil && (x.Proto != protocol.RTP) {
 			t.Errorf("%s: %+v", c.what, x)
 		}
 	}
