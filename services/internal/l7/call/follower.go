@@ -44,7 +44,7 @@ func (c *Follower) Take() *flow.Call {
 // Table returns what the workers of a source share.
 func (c *Follower) Table() *Table { return c.calls }
 
-// Followed reports whether a packet was followed since told was asked.
+// Followed reports whether a packet was followed since Told was asked.
 func (c *Follower) Followed() bool { return c.now != nil }
 
 // Told returns what was found out about the packet that was followed, once; nil if none was.

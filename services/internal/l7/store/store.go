@@ -19,7 +19,7 @@ const SlotBytes = 4096
 const SlotSize = SlotBytes + int(unsafe.Sizeof(Slot{}))
 
 // A Store keeps the bytes of undecided streams and the host names of decided flows in memory of fixed size. When it runs out of slots the one
-// taken longest ago changes hands; when it runs out of blocks a name is not kept. The bytes of a name stay until the next begin, whatever becomes of it.
+// taken longest ago changes hands; when it runs out of blocks a name is not kept. The bytes of a name stay until the next Begin, whatever becomes of it.
 type Store struct {
 	slots  []Slot // in a ring by prev and next: slots[newest] was taken last, the one before it in the ring is the next to be taken
 	newest uint16
@@ -28,7 +28,7 @@ type Store struct {
 	fresh  uint32 // blocks from here on were never used
 	long   []byte // names that are longer than a block, put together
 
-	dropped, last uint32 // first and last block + 1 of those that were dropped since begin
+	dropped, last uint32 // first and last block + 1 of those that were dropped since Begin
 }
 
 // A Slot holds one stream of bytes with holes.
@@ -189,7 +189,7 @@ func (s *Store) block() uint32 {
 	return s.fresh
 }
 
-// Drop gives the blocks of a name back with the next begin.
+// Drop gives the blocks of a name back with the next Begin.
 func (s *Store) Drop(r Name) {
 	for b := r.block(); b != 0; {
 		bl := &s.blocks[b-1]
@@ -209,7 +209,7 @@ func (s *Store) Begin() {
 	}
 }
 
-// Text returns a name. It is valid until the next begin, and a long one until 256 others were asked for.
+// Text returns a name. It is valid until the next Begin, and a long one until 256 others were asked for.
 func (s *Store) Text(r Name) []byte {
 	b, n := r.block(), r.length()
 	if n == 0 {
