@@ -36,37 +36,52 @@ type nothing struct{ files.File }
 
 func (nothing) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
-// BenchmarkStage records the generator's traffic, of 334 bytes a packet, with and without its writers.
+// BenchmarkStage runs the generator's traffic, of 334 bytes a packet, through a worker: without a ring, and with one whose writers keep nothing.
 func BenchmarkStage(b *testing.B) {
-	set := newSetting(b, 1, 64<<20)
-	set.cfg.SegmentBytes, set.cfg.QueueBytes = 16<<20, 64<<20
-	set.create(b)
-	set.cfg.Store = func(dir string) files.Store { return nowhere{set.disks[dir]} }
-	r := set.open(b)
-	k := &keeper{}
-	worker(b, []pipeline.Stage{k}, &traffic{frames: mix(41, 200_000)})
-	s := r.Stage(0, table)
-	bytes, packets := 0, 0
-	b.ReportAllocs()
-	before := cpu()
-	for b.Loop() {
-		for i := range k.batches {
-			s.Process(&k.batches[i])
-			packets += len(k.batches[i].Packets)
-			for j := range k.batches[i].Packets {
-				bytes += len(k.batches[i].Packets[j].Data)
-			}
+	frames := mix(41, 200_000)
+	inOnePiece(frames)
+	b.Run("without", func(b *testing.B) { benchWorker(b, frames) })
+	b.Run("with", func(b *testing.B) {
+		set := newSetting(b, 1, 256<<20)
+		set.cfg.SegmentBytes, set.cfg.QueueBytes = 64<<20, 64<<20
+		set.create(b)
+		set.cfg.Store = func(dir string) files.Store { return nowhere{set.disks[dir]} }
+		r := set.open(b)
+		s := r.Stage(0, table)
+		benchWorker(b, frames, s)
+		s.Finish()
+		if n := r.State().Dropped["queue"]; n > r.State().Packets/10 {
+			b.Logf("%d packets dropped", n)
 		}
+		closeRing(b, r)
+	})
+}
+
+// inOnePiece puts the bytes of frames into one piece of memory, as those of a receive ring are.
+func inOnePiece(frames []packet.Frame) {
+	n := 0
+	for _, f := range frames {
+		n += len(f.Data)
 	}
-	used := cpu() - before
-	s.Finish()
-	if n := r.State().Dropped["queue"]; n > uint64(packets/10) {
-		b.Logf("%d of %d packets dropped", n, packets)
+	all := make([]byte, 0, n)
+	for i, f := range frames {
+		at := len(all)
+		all = append(all, f.Data...)
+		frames[i].Data = all[at:len(all):len(all)]
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
-	b.ReportMetric(float64(used.Nanoseconds())/float64(packets), "cpu-ns/packet")
-	b.ReportMetric(float64(bytes)/float64(packets), "bytes/packet")
-	closeRing(b, r)
+}
+
+// benchWorker reports what a packet costs on all processors: the least of all rounds, because what else runs on the machine only adds.
+func benchWorker(b *testing.B, frames []packet.Frame, stages ...pipeline.Stage) {
+	p := newPlayer(stages...)
+	p.play(b, frames)
+	least := time.Duration(math.MaxInt64)
+	for b.Loop() {
+		before := cpu()
+		p.play(b, frames)
+		least = min(least, cpu()-before)
+	}
+	b.ReportMetric(float64(least.Nanoseconds())/float64(len(frames)), "cpu-ns/packet")
 }
 
 // cpu returns the time that the process has used on all processors.
