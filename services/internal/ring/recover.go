@@ -69,6 +69,9 @@ func (r *Ring) recover() {
 				s.used = i + 1
 			}
 		}
+		if s.Pinned > r.now() && s.hasOld(math.MinInt64, math.MaxInt64) {
+			s.used = len(s.slots) // the protection may be about what would be overwritten next
+		}
 		s.damaged(synced)
 		if n := len(s.torn); n > 0 {
 			r.problem(fmt.Errorf("%s: %d blocks of %s are damaged", s.dev.name, n, files.SegmentName(s.number)))

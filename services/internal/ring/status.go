@@ -158,7 +158,7 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 	defer r.mu.Unlock()
 	if err != nil {
 		for s, before := range was {
-			r.keepUntil(s, before)
+			err = errors.Join(err, r.keepUntil(s, before))
 		}
 		return nil, fmt.Errorf("protect an interval of ring %q: %w", r.d.Name, err)
 	}
@@ -170,12 +170,18 @@ func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 func (r *Ring) protect(from, to, until int64, was map[*segment]int64) error {
 	r.mu.Lock()
 	chosen, err := r.chosen(from, to, until)
+	if err == nil && until > r.now() {
+		err = r.keeps(chosen)
+	}
+	if err != nil {
+		chosen = nil
+	}
 	var left []*segment
 	for _, s := range chosen {
 		if _, known := was[s]; !known {
 			was[s] = s.Pinned
 		}
-		r.keepUntil(s, until)
+		err = errors.Join(err, r.keepUntil(s, until))
 		if s == s.dev.current && s.hasOld(from, to) && until > r.now() {
 			s.used = len(s.slots)
 			if s.inFlight == 0 && s.broken == nil && s.dev.failed == nil { // else who writes does it
@@ -220,15 +226,35 @@ func (r *Ring) chosen(from, to, until int64) (chosen []*segment, err error) {
 	return chosen, nil
 }
 
-// keepUntil protects a segment until a time. r.mu is held.
-func (r *Ring) keepUntil(s *segment, until int64) {
+// keeps returns an error if segments lie on so many devices that have failed that one block of them may lie on such devices alone: their protection could not be saved, so
+// the next opening, to which the devices may work again, would know nothing of it. r.mu is held.
+func (r *Ring) keeps(chosen []*segment) error {
+	failed := make(map[*device]bool)
+	for _, s := range chosen {
+		if s.dev.failed != nil {
+			failed[s.dev] = true
+		}
+	}
+	for d := range failed {
+		if len(failed) > int(r.d.Copies) {
+			return fmt.Errorf("%s takes nothing, not even that it is protected: %w", d.name, d.failed)
+		}
+	}
+	return nil
+}
+
+// keepUntil protects a segment until a time. It returns with that on the disk, or an error if the device fails. r.mu is held.
+func (r *Ring) keepUntil(s *segment, until int64) error {
 	s.Pinned = until
 	if s.dev.failed != nil || r.cfg.ReadOnly {
-		return
+		return nil
 	}
-	if err := r.saveEntry(s.dev, s.number, true); err != nil {
+	err := r.saveEntry(s.dev, s.number, true)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", s.dev.name, err)
 		r.fail(s.dev, err)
 	}
+	return err
 }
 
 // hasOld reports whether a segment that is being written has packets of an interval where the next blocks would go. Ring.mu is held.
