@@ -36,9 +36,27 @@ func (r *Ring) forget(b *index.Slot) {
 	}
 }
 
-// forgotten finds out what was overwritten before the ring was opened: blocks lie in the order in which they ended, so it ended before the oldest blocks that are
-// there. A worker's block may end long after its last packet, so a few of them are asked. r.mu is held.
+// remember joins what devices knew when they were closed: what one did not know nobody knows.
+func (r *Ring) remember(d *state.Descriptor) {
+	if all := &r.d; all.Overwritten == 0 || d.Overwritten == 0 {
+		all.Overwritten = 0
+	} else if all.Overwritten = max(all.Overwritten, d.Overwritten); d.Ahead != (state.Pause{}) {
+		if all.Ahead == (state.Pause{}) {
+			all.Ahead = d.Ahead
+		}
+		all.Ahead = state.Pause{From: min(all.Ahead.From, d.Ahead.From), To: max(all.Ahead.To, d.Ahead.To)}
+	}
+}
+
+// forgotten finds out what was overwritten before the ring was opened. If it was closed its state says so. Else blocks lie in the order in which they ended, so it ended
+// before the oldest blocks that are there. A worker's block may end long after its last packet, so a few of them are asked. r.mu is held.
 func (r *Ring) forgotten() {
+	if r.d.Clean && r.d.Overwritten != 0 {
+		if r.overwritten = r.d.Overwritten; r.d.Ahead != (state.Pause{}) {
+			r.ahead = Gap{r.d.Ahead.From, r.d.Ahead.To, whyOverwritten}
+		}
+		return
+	}
 	for _, d := range r.devices {
 		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }) {
 			continue // nothing was ever overwritten
@@ -73,29 +91,9 @@ func (d *device) byAge(now int64) []*segment {
 // pinned returns the times that protection keeps whole, though they are older than what else is whole. r.mu is held.
 func (r *Ring) pinned() (spans []Gap) {
 	now := r.now()
-	byUntil := make(map[int64]Gap)
-	for _, d := range r.devices {
-		own := make(map[int64]Gap)
-		for _, s := range d.segments {
-			if s.State == state.Empty || s.Pinned <= now {
-				continue
-			}
-			g, ok := own[s.Pinned]
-			if !ok {
-				g = Gap{From: s.First, To: s.Last}
-			}
-			own[s.Pinned] = Gap{From: min(g.From, s.First), To: max(g.To, s.Last)}
-		}
-		for until, g := range own {
-			if all, ok := byUntil[until]; ok {
-				g = Gap{From: max(g.From, all.From), To: min(g.To, all.To)}
-			}
-			byUntil[until] = g
-		}
-	}
-	for _, g := range byUntil {
-		if g.From <= g.To {
-			spans = append(spans, g)
+	for _, k := range r.d.Kept {
+		if k.Until > now {
+			spans = append(spans, Gap{From: k.From, To: k.To})
 		}
 	}
 	slices.SortFunc(spans, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
@@ -107,9 +105,24 @@ func (r *Ring) pinned() (spans []Gap) {
 func (r *Ring) covered(oldest int64) int64 {
 	from := max(oldest, (r.overwritten/1000+1)*1000)
 	for _, g := range r.pinned() {
-		from = min(from, max(g.From, oldest))
+		if first := r.firstFrom(g.From); first <= g.To {
+			from = min(from, max(first, oldest))
+		}
 	}
 	return from
+}
+
+// firstFrom returns the time of the first packet that lies on a device from a time on, or that time if it is within a segment; math.MaxInt64 if there is none. r.mu is held.
+func (r *Ring) firstFrom(from int64) int64 {
+	first := int64(math.MaxInt64)
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State != state.Empty && s.Last >= from {
+				first = min(first, max(s.First, from))
+			}
+		}
+	}
+	return first
 }
 
 // holes returns the times of the query's interval of which packets are not there any more, or cannot be read.
@@ -215,11 +228,7 @@ func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
 		old = append(old, Gap{max(from, r.overwritten+1, r.ahead.From), min(to, r.ahead.To), why})
 	}
 	for _, p := range r.pinned() {
-		var rest []Gap
-		for _, g := range old {
-			rest = append(rest, Gap{g.From, min(g.To, p.From-1), why}, Gap{max(g.From, p.To+1), g.To, why})
-		}
-		old = rest
+		old = without(old, p)
 	}
 	for _, g := range old {
 		if g.From <= g.To {

@@ -68,6 +68,7 @@ func TestWrap(t *testing.T) {
 				s.Finish()
 			}
 			waitIdle(t, r)
+			before := int64(0) // time of the oldest packet
 			for _, when := range []string{"recorded", "opened again"} {
 				have, scan := collect(t, r, everything)
 				scan.Gaps = slices.DeleteFunc(scan.Gaps, func(g Gap) bool { return g.Why == whyPaused }) // by the clock: long after the packets
@@ -85,10 +86,14 @@ func TestWrap(t *testing.T) {
 						t.Fatalf("%s: packet %d of those before the oldest is out of order, or was never recorded so", when, j)
 					}
 				}
-				// The workers are a round apart, and a block of 3,000 packets each is what goes at once. Once it is opened again a few blocks of each
-				// device are not trusted, which is much of so small a ring.
-				if when == "recorded" && at > 16_000 || len(have)-at < 1000 {
+				// The workers are a round apart, and a block of 3,000 packets each is what goes at once.
+				if at > 16_000 || len(have)-at < 1000 {
 					t.Errorf("%s: %d of %d packets are older than the oldest", when, at, len(have))
+				}
+				if before == 0 {
+					before = oldest
+				} else if oldest != before {
+					t.Errorf("opening the ring has cost what is between %d and %d", before, oldest)
 				}
 				from := slices.IndexFunc(all, func(f packet.Frame) bool { return f.Time >= oldest })
 				sameFrames(t, all[from:], have[at:])

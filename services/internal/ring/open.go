@@ -60,6 +60,7 @@ func open(c Config) (*Ring, error) {
 	r.mu.Lock()
 	r.recover()
 	r.forgotten()
+	r.checkKept()
 	r.mu.Unlock()
 	if c.ReadOnly {
 		return r, nil
@@ -112,6 +113,10 @@ func (r *Ring) openDevice(d *device) error {
 	if desc.Saved > r.d.Saved { // a device that was away does not know of the latest pauses
 		r.d.Saved, r.d.Pauses = desc.Saved, desc.Pauses
 	}
+	if desc.KeptTurn > r.d.KeptTurn {
+		r.d.Kept, r.d.KeptTurn = desc.Kept, desc.KeptTurn
+	}
+	r.remember(&desc)
 	r.d.Clean = r.d.Clean && desc.Clean
 	for i := range desc.Dropped {
 		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
@@ -225,6 +230,7 @@ func (r *Ring) start() error {
 	_, newest := r.stored()
 	r.began = max(r.now(), newest) // where the clock was set back since what is there was recorded
 	r.pause()
+	r.d.Saved = r.now()
 	usable := 0
 	for _, d := range r.devices {
 		if d.failed == nil {
@@ -357,6 +363,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 	}
 	r.sync()
 	r.mu.Lock()
+	r.d.Saved = r.now()
 	asked := len(r.queries) > 0
 	for q := range r.queries {
 		q.cancel(ErrClosed)

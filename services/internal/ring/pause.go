@@ -33,9 +33,12 @@ func (r *Ring) resume() {
 // pausesIn returns when the ring was not recording within some time, both included, but for what was overwritten anyway. r.mu is held.
 func (r *Ring) pausesIn(from, to int64) (gaps []Gap) {
 	for _, p := range r.d.Pauses {
-		if g := (Gap{max(from, p.From), min(to, p.To), whyPaused}); g.From <= g.To && p.To > r.overwritten {
+		if g := (Gap{max(from, p.From), min(to, p.To), whyPaused}); g.From <= g.To {
 			gaps = append(gaps, g)
 		}
+	}
+	for _, g := range r.overwrittenIn(from, to, whyOverwritten) {
+		gaps = without(gaps, g)
 	}
 	return gaps
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,12 +22,15 @@ type lap struct {
 	stage  Stage
 	base   []packet.Frame
 	rounds int
+	clock  atomic.Int64
 }
 
 func newLap(t *testing.T, devices int) *lap {
 	set := newSetting(t, devices, 32<<20)
-	set.cfg.Now = func() int64 { return epoch }
-	l := &lap{set: set.create(t), base: mix(12, 10_000)}
+	l := &lap{set: set, base: mix(12, 10_000)}
+	l.clock.Store(epoch)
+	set.cfg.Now = l.clock.Load
+	set.create(t)
 	l.open(t)
 	return l
 }
@@ -46,10 +50,16 @@ func (l *lap) close(t *testing.T) {
 func (l *lap) record(t *testing.T, rounds int) {
 	t.Helper()
 	for range rounds {
-		play(t, l.stage, &traffic{frames: stamp(l.base, l.rounds, time.Microsecond)})
-		waitIdle(t, l.ring)
-		l.rounds++
+		l.play(t, stamp(l.base, l.rounds, time.Microsecond))
 	}
+}
+
+func (l *lap) play(t *testing.T, frames []packet.Frame) {
+	t.Helper()
+	l.clock.Store(frames[len(frames)-1].Time)
+	play(t, l.stage, &traffic{frames: frames})
+	waitIdle(t, l.ring)
+	l.rounds++
 }
 
 // next is the block that will be overwritten next.
@@ -97,9 +107,8 @@ func TestKilledAfterPin(t *testing.T) {
 	for again := range 2 {
 		l.open(t)
 		l.record(t, 30)
-		have, scan := collect(t, l.ring, Query{From: from, To: to})
-		if len(want) == 0 || len(have) != len(want) || len(scan.Gaps) != 0 {
-			t.Fatalf("time %d: %d of %d packets were kept, gaps %v", again+1, len(have), len(want), short(scan.Gaps))
+		if have, _ := collect(t, l.ring, Query{From: from, To: to}); len(want) == 0 || len(have) != len(want) {
+			t.Fatalf("time %d: %d of %d packets were kept", again+1, len(have), len(want))
 		}
 		l.close(t)
 	}
@@ -128,4 +137,94 @@ func TestPinThatCannotBeKept(t *testing.T) {
 	}
 	l.stage.Finish()
 	l.ring.Close() //nolint:errcheck // it says what is wrong with the device
+}
+
+// TestTwoPins protects two times until the same hour: what is between them is overwritten, and in a gap; of either end of them nothing is said to be missing that never was.
+func TestTwoPins(t *testing.T) {
+	for _, devices := range []int{1, 2} {
+		l := newLap(t, devices)
+		l.record(t, 6*devices) // all of it is there
+		at := func(round int) int64 { return epoch + int64(round*devices)*10_000_000 }
+		spans := [][2]int64{{at(0), at(0) + 10_000_000}, {at(4) + 5_000_000, at(4) + 10_000_000}}
+		for _, span := range spans {
+			if pins, err := l.ring.Protect(span[0], span[1], epoch+int64(time.Hour)); err != nil {
+				t.Fatal(pins, err)
+			}
+		}
+		for _, how := range []string{"recorded", "opened again"} {
+			l.record(t, 20*devices)
+			for _, span := range spans {
+				have, scan := collect(t, l.ring, Query{From: span[0], To: span[1]})
+				if n := int(span[1]-span[0]) / 1000; len(have) != n || len(scan.Gaps) != 0 {
+					t.Errorf("%d devices, %s: %d of %d packets that are protected, gaps %v", devices, how, len(have), n, short(scan.Gaps))
+				}
+			}
+			have, scan := collect(t, l.ring, Query{From: spans[0][1], To: spans[1][0]})
+			if n := int(spans[1][0]-spans[0][1]) / 1000; len(have) == n || len(scan.Gaps) != 1 || scan.Gaps[0] != (Gap{spans[0][1], spans[1][0] - 1, whyOverwritten}) {
+				t.Errorf("%d devices, %s: %d of %d packets between what is protected, gaps %v", devices, how, len(have), n, short(scan.Gaps))
+			}
+			s := l.ring.State()
+			want := []Pin{{spans[0][0], spans[0][1] - 1, epoch + int64(time.Hour), 0}, {spans[1][0], spans[1][1] - 1, epoch + int64(time.Hour), 0}}
+			for i := range s.Pins {
+				if i < len(want) {
+					want[i].Bytes = s.Pins[i].Bytes
+				}
+			}
+			if !slices.Equal(s.Pins, want) || s.Oldest != epoch {
+				t.Errorf("%d devices, %s: protected is %v, the oldest packet of %d", devices, how, s.Pins, s.Oldest)
+			}
+			l.close(t)
+			l.open(t)
+		}
+		pins, err := l.ring.Protect(spans[0][0], spans[0][1], 1)
+		if err != nil || len(pins) != 1 || pins[0].From != spans[1][0] {
+			t.Errorf("after the end of the first one: %v, %v", pins, err)
+		}
+		l.record(t, 20*devices)
+		if have, scan := collect(t, l.ring, Query{From: spans[0][0], To: spans[0][1]}); len(have) != 0 || len(scan.Gaps) != 1 {
+			t.Errorf("%d packets that are not protected any more, gaps %v", len(have), short(scan.Gaps))
+		}
+		l.close(t)
+	}
+}
+
+// TestQueryFromMicrosecond asks as others do, from the microsecond of the oldest packet on: of a ring that has wrapped nothing of that is missing, nor of what was protected.
+func TestQueryFromMicrosecond(t *testing.T) {
+	l := newLap(t, 2)
+	for i := range l.base {
+		l.base[i].Iface = 0
+	}
+	record := func(n int) {
+		for range n {
+			frames := stamp(l.base, l.rounds, time.Microsecond)
+			for i := range frames {
+				frames[i].Time += int64(300 + i%500)
+			}
+			l.play(t, frames)
+		}
+	}
+	record(12)
+	oldest := l.ring.State().Oldest / 1000 * 1000
+	end := oldest + 8_000_000
+	gaps := func(how string) {
+		t.Helper()
+		from := l.ring.State().Oldest / 1000 * 1000
+		if _, scan := collect(t, l.ring, Query{From: from, To: end}); len(scan.Gaps) != 0 {
+			t.Errorf("%s: from %d gaps %v, pins %v", how, from, short(scan.Gaps), l.ring.State().Pins)
+		}
+	}
+	gaps("wrapped")
+	if _, err := l.ring.Protect(oldest, end, epoch+int64(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	record(24)
+	gaps("protected")
+	have, _ := collect(t, l.ring, Query{From: oldest, To: end})
+	if len(have) != 8000 {
+		t.Errorf("%d packets are protected", len(have))
+	}
+	l.close(t)
+	l.open(t)
+	gaps("opened again")
+	l.close(t)
 }

@@ -153,7 +153,13 @@ func (r *Ring) saveDescriptor(d *device, clean bool) error {
 	}
 	defer r.buffers.Put(page)
 	desc := r.d
-	desc.Device, desc.Clean, desc.Saved = d.index, clean, r.now()
+	desc.Device, desc.Clean, desc.Overwritten, desc.Ahead = d.index, clean, 0, state.Pause{}
+	if clean {
+		desc.Overwritten = r.overwritten
+		if r.ahead.Why != "" {
+			desc.Ahead = state.Pause{From: r.ahead.From, To: r.ahead.To}
+		}
+	}
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()
 	}

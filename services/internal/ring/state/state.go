@@ -38,8 +38,12 @@ type Descriptor struct {
 	Dropped      [Causes]uint64
 	Discarded    uint64
 	Clean        bool  // it was closed, so nothing has to be looked for
-	Saved        int64 // when the descriptor was written: it was opened then, or closed
+	Saved        int64 // when the ring was opened, or closed
 	Pauses       []Pause
+	Kept         []Kept
+	KeptTurn     uint32 // how often Kept was changed
+	Overwritten  int64  // time of the last packet that was overwritten when the ring was closed, math.MinInt64 if none was; 0 = not known
+	Ahead        Pause  // the same of what was recorded when the clock was ahead, from its earliest to its latest packet; zeros if there is nothing
 }
 
 // A Pause is a time, ns since the epoch and both included, in which the ring was not recording: between its being closed, or cut off, and its being opened again.
@@ -48,12 +52,25 @@ type Pause struct{ From, To int64 }
 // MaxPauses is how many pauses a descriptor has room for.
 const MaxPauses = 200
 
-// Where the pauses are in a descriptor, from the head of its page on.
+// A Kept is a time, ns since the epoch and both included, that was whole when somebody protected it, until the protection ends. Of what is around it the
+// segments that are protected have a part.
+type Kept struct{ From, To, Until int64 }
+
+// MaxKept is how many of them a descriptor has room for.
+const MaxKept = 25
+
+// Where the lists are in a descriptor, from the head of its page on.
 const (
-	atSaved  = 224
-	atCount  = 232
-	atPauses = 240
-	onePause = 16
+	atSaved       = 224
+	atCount       = 232
+	atKeptCount   = 234
+	atKeptTurn    = 236
+	atPauses      = 240
+	onePause      = 16
+	atKept        = atPauses + MaxPauses*onePause
+	oneKept       = 24
+	atOverwritten = atKept + MaxKept*oneKept
+	atAhead       = atOverwritten + 8
 )
 
 // AddPause notes a pause. Those that ended before oldest say nothing any more; if there are too many still, the two oldest become one.
@@ -180,6 +197,17 @@ func (d *Descriptor) Put(b []byte) {
 		le.PutUint64(at, uint64(p.From))
 		le.PutUint64(at[8:], uint64(p.To))
 	}
+	le.PutUint16(b[atKeptCount:], uint16(len(d.Kept)))
+	le.PutUint32(b[atKeptTurn:], d.KeptTurn)
+	for i, k := range d.Kept {
+		at := b[atKept+i*oneKept:]
+		le.PutUint64(at, uint64(k.From))
+		le.PutUint64(at[8:], uint64(k.To))
+		le.PutUint64(at[16:], uint64(k.Until))
+	}
+	le.PutUint64(b[atOverwritten:], uint64(d.Overwritten))
+	le.PutUint64(b[atAhead:], uint64(d.Ahead.From))
+	le.PutUint64(b[atAhead+8:], uint64(d.Ahead.To))
 }
 
 func parseDescriptor(b []byte) (d Descriptor, err error) {
@@ -203,6 +231,13 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 		at := b[atPauses+i*onePause:]
 		d.Pauses = append(d.Pauses, Pause{int64(le.Uint64(at)), int64(le.Uint64(at[8:]))})
 	}
+	d.KeptTurn = le.Uint32(b[atKeptTurn:])
+	for i := range min(int(le.Uint16(b[atKeptCount:])), MaxKept) {
+		at := b[atKept+i*oneKept:]
+		d.Kept = append(d.Kept, Kept{int64(le.Uint64(at)), int64(le.Uint64(at[8:])), int64(le.Uint64(at[16:]))})
+	}
+	d.Overwritten = int64(le.Uint64(b[atOverwritten:]))
+	d.Ahead = Pause{int64(le.Uint64(b[atAhead:])), int64(le.Uint64(b[atAhead+8:]))}
 	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices || d.Copies >= d.Devices {
 		return d, errors.New("its sizes make no sense")
 	}
