@@ -266,24 +266,25 @@ func (q *Results) askEnds() {
 // in the interval as a whole their numbers say which may have them, so that the blocks of few segments need be listed.
 func (q *Results) ends() (first, last uint64, ok bool) {
 	r := q.ring
+	asked := func(first, last int64) bool { return q.in(first, last) && last >= q.told }
 	lo, hi := uint64(math.MaxUint64), uint64(0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.State == state.Closed && s.First >= q.q.From && s.Last < q.q.To {
+			if s.State == state.Closed && s.First >= q.told && s.Last < q.q.To {
 				lo, hi = min(lo, s.SeqLo), max(hi, s.SeqHi)
 			}
 		}
 	}
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.State == state.Empty || s.State == state.Closed && (!q.in(s.First, s.Last) || s.SeqLo > lo && s.SeqHi < hi) || r.load(s) != nil {
+			if s.State == state.Empty || s.State == state.Closed && (!asked(s.First, s.Last) || s.SeqLo > lo && s.SeqHi < hi) || r.load(s) != nil {
 				continue
 			}
 			for i := range s.slots {
 				b := &s.slots[i]
-				if b.Seq == 0 || !q.in(b.First, b.Last) {
+				if b.Seq == 0 || !asked(b.First, b.Last) {
 					continue
 				}
 				ok = true

@@ -265,10 +265,11 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		l = nil
 	}
 	if l != nil && f.leavesOut(s, l) {
-		blocks, lo, hi := uint64(l.used), s.First, s.Last
+		blocks, hi := uint64(l.used), s.Last
+		first, last := q.of(s.First, s.Last)
 		r.mu.Unlock()
 		q.skip(hi, l.packets)
-		q.saw(blocks, lo, hi)
+		q.saw(blocks, first, last)
 		return
 	}
 	if err := r.load(s); err != nil {
@@ -294,7 +295,8 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		if exact && b.Seq <= f.floor && chunks == 0 && q.within(b.First, b.Last) {
 			blocks++
 			skipped += uint64(b.Packets)
-			lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
+			first, last := q.of(b.First, b.Last)
+			lo, hi = min(lo, first), max(hi, last)
 			if r.d.Copies > 0 {
 				f.left[b.Seq] = true
 			}
@@ -351,7 +353,8 @@ func (f *follower) choose(tasks []*task) []*task {
 		if t.from == 0 {
 			fresh++
 		}
-		lo, hi = min(lo, max(t.First, q.q.From)), max(hi, min(t.Last, q.q.To-1))
+		first, last := q.of(t.First, t.Last)
+		lo, hi = min(lo, first), max(hi, last)
 		switch wanted := q.maybe(t); {
 		case !q.within(t.First, t.Last):
 			if t.cut = !(wanted && t.chunks != 0) && t.searchable(); t.cut {

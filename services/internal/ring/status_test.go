@@ -244,7 +244,7 @@ func TestProgress(t *testing.T) {
 	play(t, s, &traffic{frames: frames})
 	s.Finish()
 	waitIdle(t, r)
-	source, err := r.Source(context.Background(), math.MinInt64, math.MaxInt64, nil, false)
+	source, err := r.Source(context.Background(), everything)
 	if err != nil {
 		t.Fatal(err)
 	}
