@@ -21,6 +21,7 @@ const (
 	whyBehind      = "not recorded yet: the recording is behind"
 	whyDamaged     = "damaged"
 	whyMissing     = "a device of the ring is missing"
+	whyAbsent      = "a part of the ring is not there"
 )
 
 // forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now, only about its own time. r.mu is held.
@@ -151,6 +152,7 @@ func (q *Results) holes() (gaps []Gap) {
 	}
 	gaps = append(gaps, r.damagedIn(begin, from, to)...)
 	gaps = append(gaps, r.pausesIn(from, to)...)
+	gaps = append(gaps, r.absentIn(from, to)...)
 	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
 }
 

@@ -100,10 +100,11 @@ func (r *Ring) wholeIn(from, to int64) []Gap {
 // without takes a time out of others.
 func without(times []Gap, g Gap) (rest []Gap) {
 	for _, t := range times {
-		for _, part := range []Gap{{t.From, min(t.To, g.From-1), t.Why}, {max(t.From, g.To+1), t.To, t.Why}} {
-			if part.From <= part.To {
-				rest = append(rest, part)
-			}
+		if t.From < g.From {
+			rest = append(rest, Gap{t.From, min(t.To, g.From-1), t.Why})
+		}
+		if t.To > g.To {
+			rest = append(rest, Gap{max(t.From, g.To+1), t.To, t.Why})
 		}
 	}
 	return rest

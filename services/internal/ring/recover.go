@@ -25,7 +25,10 @@ func (r *Ring) recover() {
 				if err := r.scan(s); err != nil {
 					r.problem(fmt.Errorf("%s: %w", d.name, err))
 				}
-				s.span()
+				if s.span(); s.unknown && s.SeqHi == 0 && len(s.torn) == 0 {
+					s.State = state.Empty
+					continue
+				}
 				open = append(open, s)
 			}
 			if s.SeqHi > newest.Seq {
@@ -81,6 +84,7 @@ func (r *Ring) recover() {
 			d.current = s
 		}
 	}
+	r.floors()
 	if torn > 0 {
 		r.problem(fmt.Errorf("%d blocks were torn when the ring was cut off; what they held up to the last tail is kept", torn))
 	}

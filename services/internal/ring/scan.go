@@ -125,7 +125,7 @@ func (q *Results) gap(from, to int64, why string) {
 		return
 	}
 	q.count(func(s *Scan) {
-		at := slices.IndexFunc(s.Gaps, func(g Gap) bool { return g.Why == why && from-1 <= g.To && g.From-1 <= to })
+		at := slices.IndexFunc(s.Gaps, func(g Gap) bool { return g.Why == why && from <= g.To+1 && g.From <= to+1 })
 		if at < 0 && len(s.Gaps) < mostGaps {
 			s.Gaps = append(s.Gaps, Gap{from, to, why})
 			return

@@ -24,6 +24,8 @@ type device struct {
 	segments []*segment
 	current  *segment // being written
 	failed   error    // why nothing is written to it any more
+	known    bool     // index is
+	rebuilt  bool     // without its state, by its segments
 	missing  bool     // its files could not be opened: there is nothing to read either
 	dirty    map[files.File]bool
 }
@@ -42,6 +44,7 @@ type segment struct {
 	lost     int           // blocks that could not be written
 	shelves  index.Shelves // for what the slots have of blocks that were written
 	torn     []int         // places of blocks that make no sense, as far as anybody has looked
+	unknown  bool          // the state says nothing of it
 	broken   error         // why nothing is written to it: its file is not what it was
 
 	index index.Index

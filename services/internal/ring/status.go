@@ -27,6 +27,7 @@ type State struct {
 	Rate      float64 // bytes per second of Bytes, over the last seconds
 	Queued    int     // blocks that wait for the disk
 	Pins      []Pin
+	Rebuilt   []string // what is not known, and how the rest was found out, because a device has no state; empty if each has
 	Problems  []string // what went wrong since the ring was opened, oldest first
 }
 
@@ -47,7 +48,7 @@ func (r *Ring) State() State {
 	defer r.handing.Unlock()
 	s := State{
 		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.recorded(),
-		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems),
+		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems), Rebuilt: slices.Clone(r.rebuilt),
 	}
 	for i, name := range state.CauseNames {
 		s.Dropped[name] = r.dropped[i].Load()

@@ -18,7 +18,7 @@ import (
 const (
 	stateMagic      = "GALVORST"
 	segmentEntry    = 64
-	entriesPerPage  = (files.PageSize - 64) / segmentEntry
+	EntriesPerPage  = (files.PageSize - 64) / segmentEntry
 	MaxName         = 128
 	MinSegments     = 3
 	stateDescriptor = 2 * files.PageSize // bytes of the two places of the descriptor
@@ -101,7 +101,7 @@ var CauseNames = [Causes]string{"queue", "disk", "pinned", "format"}
 
 // Size is how many bytes the file has for so many segments.
 func Size(segments int) int64 {
-	pages := (segments + entriesPerPage - 1) / entriesPerPage
+	pages := (segments + EntriesPerPage - 1) / EntriesPerPage
 	return stateDescriptor + int64(pages)*2*files.PageSize
 }
 
@@ -126,13 +126,13 @@ func (s *File) write(place int, page []byte) error {
 // WriteSegment writes the page with the entry of a segment. of returns the others' too, and nil for a segment that there is not.
 func (s *File) WriteSegment(number int, page []byte, of func(n int) *Segment) error {
 	clear(page)
-	from := number / entriesPerPage * entriesPerPage
-	for i := range entriesPerPage {
+	from := number / EntriesPerPage * EntriesPerPage
+	for i := range EntriesPerPage {
 		if e := of(from + i); e != nil {
 			e.Put(page[64+i*segmentEntry:])
 		}
 	}
-	return s.write(1+number/entriesPerPage, page)
+	return s.write(1+number/EntriesPerPage, page)
 }
 
 // WriteDescriptor writes what the ring is.
@@ -146,7 +146,7 @@ func WriteEmpty(f files.File, d *Descriptor, page []byte) error {
 	s := File{File: f, Turns: make([]uint64, Size(int(d.Segments))/(2*files.PageSize))}
 	empty := Segment{First: math.MaxInt64, Last: math.MinInt64}
 	for place := 1; place < len(s.Turns); place++ {
-		if err := s.WriteSegment((place-1)*entriesPerPage, page, func(int) *Segment { return &empty }); err != nil {
+		if err := s.WriteSegment((place-1)*EntriesPerPage, page, func(int) *Segment { return &empty }); err != nil {
 			return err
 		}
 	}
@@ -301,14 +301,20 @@ type Entry struct {
 	Doubt bool // it may be an older one
 }
 
-// Read reads the state of a device.
+// The errors of a state that does not say what the ring is, and of one that the device does not give.
+var (
+	ErrDamaged = errors.New("it is damaged")
+	ErrUnread  = errors.New("it cannot be read")
+)
+
+// Read reads the state of a device. Of one that is damaged it returns what is there of the segments, as many as the file has room for.
 func Read(f files.File) (c Content, err error) {
 	size, err := f.Size()
 	if err != nil {
 		return c, err
 	}
 	if size < stateDescriptor || size > Size(1<<20) || size%(2*files.PageSize) != 0 {
-		return c, fmt.Errorf("a state file of %d bytes makes no sense", size)
+		return c, fmt.Errorf("%w: %d bytes make no sense", ErrDamaged, size)
 	}
 	b, err := files.Pages(int(size))
 	if err != nil {
@@ -316,32 +322,51 @@ func Read(f files.File) (c Content, err error) {
 	}
 	defer files.Free(b)
 	if _, err := f.ReadAt(b, 0); err != nil {
-		return c, err
+		return c, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	page, turn, doubt := newest(b)
+	c.Turns, c.Doubt = append(c.Turns, turn), doubt
+	for at := int64(stateDescriptor); at < size; at += 2 * files.PageSize {
+		c.readEntries(b[at:])
+	}
 	if page == nil {
-		return c, errors.New("both copies of its description are damaged")
+		return c, fmt.Errorf("%w: both copies of what the ring is", ErrDamaged)
 	}
 	if c.Descriptor, err = parseDescriptor(page); err != nil {
 		return c, err
 	}
 	n := int(c.Descriptor.Segments)
 	if Size(n) != size {
-		return c, errors.New("it is not as long as its description says")
+		return c, fmt.Errorf("%w: it is not as long as it says", ErrDamaged)
 	}
-	c.Turns, c.Doubt = append(c.Turns, turn), doubt
-	for at := int64(stateDescriptor); at < size; at += 2 * files.PageSize {
-		page, turn, doubt := newest(b[at:])
-		c.Turns = append(c.Turns, turn)
-		for i := 0; i < entriesPerPage && len(c.Segments) < n; i++ {
-			e := Entry{Known: page != nil, Doubt: doubt}
-			if e.Unknown(); e.Known {
-				e.Parse(page[64+i*segmentEntry:])
-			}
-			c.Segments = append(c.Segments, e)
-		}
-	}
+	c.Segments = c.Segments[:n]
 	return c, nil
+}
+
+// readEntries reads what the two places of a page say of segments.
+func (c *Content) readEntries(b []byte) {
+	page, turn, doubt := newest(b)
+	c.Turns = append(c.Turns, turn)
+	for i := range EntriesPerPage {
+		e := Entry{Known: page != nil, Doubt: doubt}
+		if e.Unknown(); e.Known {
+			e.Parse(page[64+i*segmentEntry:])
+		}
+		c.Segments = append(c.Segments, e)
+	}
+}
+
+// Of makes a Content of segments of which nothing is known out of what there is of a state: it has n segments then.
+func (c *Content) Of(n int) {
+	if places := int(Size(n) / (2 * files.PageSize)); len(c.Turns) != places {
+		*c = Content{Turns: make([]uint64, places)}
+	}
+	c.Segments = c.Segments[:min(n, len(c.Segments))]
+	for len(c.Segments) < n {
+		var e Entry
+		e.Unknown()
+		c.Segments = append(c.Segments, e)
+	}
 }
 
 // Unknown is a segment of which the state file says nothing.
