@@ -306,8 +306,15 @@ func (r *Ring) discover() {
 	if dropped > counted { // blocks go on counting
 		r.dropped[state.CauseQueue].Add(dropped - counted)
 	}
-	if r.d.Created == 0 && all[0].Total == uint64(all[0].Bytes) { // nothing came before
-		r.d.Created = slices.MinFunc(all, func(a, b index.Slot) int { return cmp.Compare(a.First, b.First) }).First
+	if all[0].Total == uint64(all[0].Bytes) { // nothing came before, and what came later, and is not there, is known to be absent
+		if r.d.Created == 0 {
+			r.d.Created = slices.MinFunc(all, func(a, b index.Slot) int { return cmp.Compare(a.First, b.First) }).First
+		}
+		for _, d := range r.devices {
+			for _, s := range d.segments {
+				s.Floor = 0
+			}
+		}
 	}
 	if r.d.Saved == 0 {
 		r.pausesOf(all)
