@@ -51,6 +51,7 @@ type recorder struct {
 	Places map[string]string `json:",omitempty"` // directory below the state directory of each of its Devices, as far as it is known
 
 	state, reason string
+	found         bool // its files were there, with packets, when it was to be created
 	progress      atomic.Int32
 	cancel        context.CancelFunc // of its creation; nil if that is over
 	created       chan struct{}      // closed when it is
@@ -278,6 +279,13 @@ func (rs *rings) reopen(r *recorder) {
 	}
 	rs.mu.Lock()
 	r.ring, r.stages, r.dirs, r.state, r.reason = opened, stages, dirs, ringRecording, ""
+	if s := opened.State(); r.found && uint64(s.SizeRaw) != r.SizeBytes {
+		slog.Warn("ring: it was there already", "name", r.Name, "bytes", s.SizeRaw, "asked for", r.SizeBytes)
+		r.SizeBytes, r.Replication = uint64(s.SizeRaw), s.Copies
+		if err := rs.save(); err != nil {
+			slog.Error("save what the rings are", "error", err)
+		}
+	}
 	rs.mu.Unlock()
 	rs.publish()
 }
@@ -411,6 +419,9 @@ func (rs *rings) checkNew(r *recorder) error {
 	if r.Replication >= len(r.Devices) {
 		return badRequest("a copy of each block lies on another storage device: name a second one")
 	}
+	if id := rs.leftOn(r); id != "" {
+		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.volumes.name(id))}
+	}
 	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
 	if _, err := ringRules(r.Rules, rs.envNow(), nil); err != nil {
 		return err
@@ -423,14 +434,32 @@ func (rs *rings) checkNew(r *recorder) error {
 	if err != nil {
 		return badRequest("%v", err)
 	}
+	found, err := ring.Holds(c)
+	if err != nil {
+		return err
+	}
 	for _, id := range r.Devices {
-		if v, err := rs.volumes.get(id); err == nil {
+		if v, err := rs.volumes.get(id); err == nil && !found {
 			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
 				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
 			}
 		}
 	}
 	return nil
+}
+
+// leftOn returns a device of a new ring that has files of a deleted one of its name; nothing if there is none.
+func (rs *rings) leftOn(r *recorder) string {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, left := range rs.deleted {
+		for _, id := range left.Devices {
+			if left.Name == r.Name && slices.Contains(r.Devices, id) {
+				return id
+			}
+		}
+	}
+	return ""
 }
 
 // make begins to make the files of a ring, in the background. rs.changing is held.
@@ -451,10 +480,13 @@ func (rs *rings) make(r *recorder) {
 	rs.mu.Unlock()
 	go func() {
 		defer close(r.created)
-		ring.Remove(c) // what is left of an attempt that was cut off; if there is nothing that is no error to tell
-		err := ring.Create(ctx, c)
+		found, err := ring.Holds(c)
+		if err == nil && !found {
+			ring.Remove(c) // what is left of an attempt that was cut off; if there is nothing that is no error to tell
+			err = ring.Create(ctx, c)
+		}
 		rs.mu.Lock()
-		r.Made = err == nil
+		r.found, r.Made = found, err == nil
 		if err == nil {
 			err = rs.save()
 		}

@@ -8,12 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"galvo/ci/rig"
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/memory"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
 
@@ -95,7 +97,7 @@ func newRings(t *testing.T, names ...string) (open func(most int) *rings, vs *vo
 	open = func(most int) *rings {
 		plan := &memoryPlan{Settings: memory.Settings{Workers: 1}, Plan: &memory.Plan{Rings: most, RingQueueBytes: 8 << 20, ReorderBytes: 8 << 20}}
 		env := func() *filter.Env { return &filter.Env{} }
-		rs := openRings(state, plan, vs, env, env, func() []pipeline.Interface { return nil })
+		rs := openRings(state, plan, vs, env, env, func() []pipeline.Interface { return []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}} })
 		t.Cleanup(rs.close)
 		rs.follow()
 		return rs
@@ -244,4 +246,111 @@ func TestPastOfEmptyRing(t *testing.T) {
 		c.Finish("end")
 	}
 	e.running.Wait()
+}
+
+// record has the ring of a name record so many frames.
+func (rs *rings) record(t *testing.T, name string, frames int) {
+	t.Helper()
+	r, err := rs.named(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range rig.Mix(5, frames) {
+		p := packet.Packet{Frame: packet.Frame{Data: f.Data, Len: uint32(len(f.Data)), Time: 1_700_000_000e9 + int64(i)}}
+		p.Decode(packet.LinkEthernet)
+		r.stages[0].Process(&pipeline.Batch{Packets: []packet.Packet{p}, Meta: make([]pipeline.Meta, 1), Now: p.Time})
+	}
+}
+
+// The list of rings is lost, with its copy: a ring that is created where one lies is that one, with its packets, whatever size was asked for, and however full the device is;
+// what is left of a creation that was cut off is not.
+func TestRingIsThereAlready(t *testing.T) {
+	open, vs := newRings(t, "one", "other")
+	rs := open(2)
+	rs.record(t, "one", 1000)
+	rs.close()
+	forget := func() {
+		for _, name := range []string{"rings.json", "rings.json" + copySuffix} {
+			if err := os.Remove(filepath.Join(vs.state, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	forget()
+	rs = open(2)
+	for name, size := range map[string]uint64{"one": 1 << 60, "other": 24 << 20} {
+		r, err := rs.create(api.RingRequest{Name: name, SizeBytes: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-r.created
+		v := rs.view(r)
+		if (v.Oldest == 1_700_000_000e6) != (name == "one") || (v.SizeBytes == 15<<20) != (name == "one") || (len(v.Problems) > 0) != (name == "one") || v.State != ringRecording {
+			t.Errorf("%+v", v)
+		}
+	}
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if <-r.created; rs.view(r).Oldest != 0 {
+		t.Errorf("a ring that was deleted is there again: %+v", rs.view(r))
+	}
+	// One that cannot be opened is failed, and its files stay until it is deleted.
+	rs.record(t, "one", 1000)
+	rs.close()
+	forget()
+	dir := filepath.Join(vs.state, "data", ".galvo", "rings", "one")
+	for _, name := range []string{"state", "000001.pcapng"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rs = open(2)
+	if r, err = rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	<-r.created
+	if v := rs.view(r); v.State != ringFailed || !strings.Contains(v.Reason, "segments are not there") {
+		t.Errorf("%+v", v)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "000000.pcapng")); err != nil {
+		t.Error(err)
+	}
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the files of a deleted ring are there")
+	}
+}
+
+// Files of a deleted ring that cannot be removed are not those of a new one: that would lose its own when they can.
+func TestFilesOfDeletedRing(t *testing.T) {
+	open, vs := newRings(t, "one")
+	rs := open(1)
+	stuck := filepath.Join(vs.state, "data", ".galvo", "rings", "one", "000009.pcapng")
+	if err := os.MkdirAll(filepath.Join(stuck, "somebody's"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := rs.delete("one"); err == nil {
+		t.Error("all of it is deleted")
+	}
+	_, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20})
+	if err == nil || !strings.Contains(err.Error(), "deleted") {
+		t.Errorf("it is created: %v", err)
+	}
+	if err := os.RemoveAll(stuck); err != nil {
+		t.Fatal(err)
+	}
+	r, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if <-r.created; rs.view(r).State != ringRecording {
+		t.Errorf("%+v", rs.view(r))
+	}
 }

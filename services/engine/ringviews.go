@@ -23,6 +23,9 @@ func (rs *rings) view(r *recorder) api.Ring {
 	rs.mu.Lock()
 	v := api.Ring{RingRequest: r.RingRequest, State: r.state, Reason: r.reason, Dropped: map[string]uint64{}, DeviceStates: []api.RingDevice{}, Pins: []api.RingPin{}, Problems: []string{}}
 	opened := r.ring
+	if r.found {
+		v.Problems = append(v.Problems, "its files were there when it was created: it has their size and their packets; delete it, and create it again, for an empty one")
+	}
 	if r.state == ringCreating {
 		v.Progress = int(r.progress.Load())
 	}

@@ -25,6 +25,54 @@ func (r *Ring) lostState(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, state.ErrDamaged) || r.cfg.ReadOnly && errors.Is(err, state.ErrUnread)
 }
 
+// Holds reports whether files of a ring that have packets lie in one of the directories, or some of which that is not known: whether or not it can be opened, nobody should
+// remove them unasked. What a creation that was cut off has left has none.
+func Holds(c Config) (bool, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return false, err
+	}
+	b, err := files.Pages(block.TrailerPages)
+	if err != nil {
+		return false, err
+	}
+	defer files.Free(b)
+	for _, dir := range c.Dirs {
+		if holds(c.Store(dir), b) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// holds is Holds for a device. Of each segment the blocks are asked that are written first.
+func holds(s files.Store, b []byte) bool {
+	if f, err := s.Open(files.StateName, false); err == nil {
+		_, err = state.Read(f)
+		if f.Close(); err != nil && !errors.Is(err, state.ErrDamaged) { // one of another version, for one
+			return true
+		}
+	}
+	numbers, err := s.Segments()
+	for _, n := range numbers {
+		f, operr := s.Open(files.SegmentName(n), false)
+		if operr != nil {
+			return true
+		}
+		size, serr := f.Size()
+		packets := serr != nil
+		for i := int64(0); i < writers*burst && (i+1)*block.Size <= size && !packets; i++ {
+			_, rerr := f.ReadAt(b, (i+1)*block.Size-block.TrailerPages)
+			h, herr := block.ParseHeader(b)
+			packets = rerr != nil || herr == nil && h.Seq != 0
+		}
+		if f.Close(); packets {
+			return true
+		}
+	}
+	return err != nil && !errors.Is(err, os.ErrNotExist)
+}
+
 // A remnant is a segment file of which no state says anything.
 type remnant struct {
 	number int
