@@ -212,7 +212,7 @@ func exportRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	}
 	for _, g := range gaps {
 		from := ""
-		if g.From != math.MinInt64 {
+		if g.From > 0 { // else nobody knows where the ring began
 			from = fmt.Sprintf("from %s ", clock(g.From))
 		}
 		fmt.Fprintf(os.Stderr, "galvo ring: %sto %s packets may be missing: %s\n", from, clock(g.To), g.Why)

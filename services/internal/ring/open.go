@@ -178,12 +178,15 @@ func (r *Ring) join(desc *state.Descriptor) {
 	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
 }
 
+// writes reports whether a device is to be written: one that cannot be still has its packets.
+func (r *Ring) writes(d *device) bool { return !r.cfg.ReadOnly && d.failed == nil }
+
 // openSegment opens a segment of which the state says so much.
 func (r *Ring) openSegment(d *device, n int, known *state.Entry) {
 	s := &segment{dev: d, number: n, Segment: known.Segment, unknown: !known.Known}
 	d.segments = append(d.segments, s)
 	var err error
-	if s.file, err = d.store.Open(files.SegmentName(n), !r.cfg.ReadOnly); err != nil {
+	if s.file, err = d.store.Open(files.SegmentName(n), r.writes(d)); err != nil {
 		s.file = brokenFile{err}
 	} else if size, serr := s.file.Size(); serr == nil && size != r.d.SegmentBytes {
 		err = fmt.Errorf("it has %d bytes, not %d", size, r.d.SegmentBytes)
@@ -211,8 +214,8 @@ func (r *Ring) openSegment(d *device, n int, known *state.Entry) {
 
 // openTails opens the slots of unfinished blocks, or makes them anew for who writes, if there are none.
 func (r *Ring) openTails(d *device) {
-	f, err := d.store.Open(files.TailsName, !r.cfg.ReadOnly)
-	if errors.Is(err, os.ErrNotExist) && !r.cfg.ReadOnly && d.failed == nil {
+	f, err := d.store.Open(files.TailsName, r.writes(d))
+	if errors.Is(err, os.ErrNotExist) && r.writes(d) {
 		if f, err = r.makeTails(d); err == nil {
 			r.mu.Lock()
 			r.problem(fmt.Errorf("%s: %s was lost, and is made anew: blocks that were unfinished when the ring was cut off are lost", d.name, files.TailsName))

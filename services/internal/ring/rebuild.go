@@ -261,7 +261,7 @@ func (r *Ring) reclaim(d *device, why error, n int, list []remnant) error {
 	return r.adopt(d, f, &c)
 }
 
-// remains opens what is left of a device's state, or makes it anew for who writes, and returns what it says yet. f is nil if there is none.
+// remains opens what is left of a device's state, or makes it anew for who writes, and returns what it says yet. f is nil if there is none, and can be none.
 func (r *Ring) remains(d *device, n int) (f files.File, c state.Content, err error) {
 	f, err = d.store.Open(files.StateName, !r.cfg.ReadOnly)
 	if r.cfg.ReadOnly {
@@ -274,8 +274,9 @@ func (r *Ring) remains(d *device, n int) (f files.File, c state.Content, err err
 	if errors.Is(err, os.ErrNotExist) {
 		f, err = d.store.Create(files.StateName, state.Size(n))
 	}
-	if err != nil {
-		return nil, c, err
+	if err != nil { // it can be read
+		d.failed = fmt.Errorf("make its state anew: %w", err)
+		return nil, c, nil
 	}
 	if err := lock(f); err != nil {
 		return nil, c, errors.Join(err, f.Close())
@@ -430,13 +431,19 @@ func (r *Ring) pausesOf(all []index.Slot) {
 
 // absences notes when blocks were finished that are not there: the totals of the others leave room for them. r.mu is held.
 func (r *Ring) absences(all []index.Slot) {
-	missing := uint64(0)
+	missing, newest := uint64(0), int64(math.MinInt64)
+	for i := range all {
+		newest = max(newest, all[i].Last)
+	}
 	for i := 1; i < len(all); i++ {
 		a, b := &all[i-1], &all[i]
 		if before := b.Total - uint64(b.Bytes); before > a.Total && b.Total >= uint64(b.Bytes) {
 			missing += before - a.Total
-			r.absent = append(r.absent, Gap{min(a.Last, b.First) - blockAge, max(a.Last, b.Last) + blockAge, whyAbsent})
+			r.absent = append(r.absent, Gap{min(a.Last, b.First) - blockAge, min(max(a.Last, b.Last)+blockAge, newest), whyAbsent})
 		}
+	}
+	if missing > 0 || slices.ContainsFunc(r.devices, func(d *device) bool { return slices.ContainsFunc(d.segments, (*segment).absent) }) {
+		r.absent = append(r.absent, Gap{newest + 1, r.now(), whyAbsent}) // as far as anybody knows
 	}
 	if missing > 0 {
 		r.rebuilt = append(r.rebuilt, fmt.Sprintf("%d captured bytes that were recorded later than the oldest block are not there: segments or devices are missing, or they were protected, or cut off by a loss of power", missing))
@@ -446,7 +453,7 @@ func (r *Ring) absences(all []index.Slot) {
 // absentIn returns within which of some times, both included, packets were recorded that are not there. r.mu is held.
 func (r *Ring) absentIn(from, to int64) (gaps []Gap) {
 	for _, g := range r.absent {
-		if g.From, g.To = max(from, g.From), min(to, g.To, r.now()); g.From <= g.To {
+		if g.From, g.To = max(from, g.From), min(to, g.To); g.From <= g.To {
 			gaps = append(gaps, g)
 		}
 	}

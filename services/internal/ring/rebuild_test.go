@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -310,4 +311,23 @@ func TestStateCannotBeRead(t *testing.T) {
 		t.Errorf("%d of %d packets, problems %q", len(have), len(w.whole), r.State().Problems)
 	}
 	closeRing(t, r)
+}
+
+// TestStateOnReadOnlyDisk: what cannot be written can be read, without a state too.
+func TestStateOnReadOnlyDisk(t *testing.T) {
+	w := newWreck(t, 2, 0, 77, 20)
+	w.reset()
+	w.set.disks["a"].lose(files.StateName)
+	w.set.disks["a"].fail = func(_ string, write bool, _ int64) error {
+		if write {
+			return syscall.EROFS
+		}
+		return nil
+	}
+	r := w.set.open(t)
+	have, _ := collect(t, r, Query{From: math.MinInt64, To: w.whole[len(w.whole)-1].Time + 1})
+	if s := r.State(); !slices.Equal(idsOf(have), idsOf(w.whole)) || s.Devices[0].Missing || !strings.Contains(s.Devices[0].Failed, "read-only") {
+		t.Errorf("%d of %d packets, %+v", len(have), len(w.whole), s)
+	}
+	r.Close() //nolint:errcheck // it says what is wrong with the device
 }
