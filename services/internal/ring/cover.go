@@ -49,31 +49,58 @@ func (r *Ring) remember(d *state.Descriptor) {
 	}
 }
 
-// forgotten finds out what was overwritten before the ring was opened. If it was closed its state says so. Else blocks lie in the order in which they ended, so it ended
-// before the oldest blocks that are there. A worker's block may end long after its last packet, so a few of them are asked. r.mu is held.
+// forgotten finds out what was overwritten before the ring was opened. Its state says so as of when it was closed, or when a segment was begun, or full, last. If it does not,
+// blocks lie in the order in which they ended, so it ended before the oldest blocks that are there. A worker's block may end long after its last packet, so a few of them are
+// asked. r.mu is held.
 func (r *Ring) forgotten() {
-	if r.d.Clean && r.d.Overwritten != 0 {
+	if r.d.Overwritten != 0 {
 		if r.overwritten = r.d.Overwritten; r.d.Ahead != (state.Pause{}) {
 			r.ahead = Gap{r.d.Ahead.From, r.d.Ahead.To, whyOverwritten}
 		}
-		return
 	}
 	for _, d := range r.devices {
-		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }) {
-			continue // nothing was ever overwritten
-		}
-		left := r.cfg.Workers + writers/2
-		for _, s := range d.byAge(r.now()) {
-			if left == 0 {
-				break
-			}
-			_ = r.load(s) // what of it can be read
-			for i := range s.slots {
-				if b := &s.slots[i]; left > 0 && b.Seq != 0 && (s != d.current || i >= s.used) {
-					r.forget(b)
-					left--
+		switch {
+		case !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }): // nothing was ever overwritten
+		case r.d.Overwritten == 0:
+			r.forgottenOn(d)
+		case !r.d.Clean:
+			for _, s := range d.segments {
+				if s.State == state.Open && s.Floor > 0 {
+					r.forgottenIn(s)
 				}
 			}
+		}
+	}
+}
+
+// forgottenOn is forgotten for a device whose state does not say it. r.mu is held.
+func (r *Ring) forgottenOn(d *device) {
+	left := r.cfg.Workers + writers/2
+	for _, s := range d.byAge(r.now()) {
+		if left == 0 {
+			break
+		}
+		_ = r.load(s) // what of it can be read
+		for i := range s.slots {
+			if b := &s.slots[i]; left > 0 && b.Seq != 0 && (s != d.current || i >= s.used) {
+				r.forget(b)
+				left--
+			}
+		}
+	}
+}
+
+// forgottenIn is forgotten for a segment that was being overwritten when the ring was cut off: the index of what was in it before is still there. Without that all of it counts as
+// overwritten. r.mu is held.
+func (r *Ring) forgottenIn(s *segment) {
+	defer s.index.Drop() // it is not that of what is in the segment
+	old, err := s.index.Table(r.indexed(s))
+	if err != nil {
+		old = s.slots
+	}
+	for i := range old {
+		if b := &old[i]; b.Total <= s.Floor && (err != nil || s.slots[i].Seq != b.Seq) {
+			r.forget(b)
 		}
 	}
 }
@@ -106,7 +133,7 @@ func (r *Ring) pinned() (spans []Gap) {
 func (r *Ring) covered(oldest int64) int64 {
 	from := max(oldest, (r.overwritten/1000+1)*1000)
 	for _, g := range r.pinned() {
-		if first := r.firstFrom(g.From); first <= g.To {
+		if first := r.firstFrom((g.From + 999) / 1000 * 1000); first <= g.To {
 			from = min(from, max(first, oldest))
 		}
 	}

@@ -136,7 +136,7 @@ func (r *Ring) adopt(d *device, f files.File, content *state.Content) error {
 	desc := content.Descriptor
 	if content.Doubt { // it is of the opening before, or of this one before it was closed
 		desc.Generation++
-		desc.Clean = false
+		desc.Clean, desc.Overwritten = false, 0
 	}
 	if r.d.Ring != 0 && desc.Ring != r.d.Ring {
 		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.Name), f.Close())

@@ -10,16 +10,25 @@ import (
 const unsaved = int64(time.Second)
 
 // pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since a second before the latest packet that is there, because
-// workers save at different times. r.mu is held.
+// workers save at different times. What was whole when somebody protected it was on the disk by then. r.mu is held.
 func (r *Ring) pause() {
 	oldest, newest := r.stored()
 	if !r.d.Clean && oldest <= newest {
 		newest = max(oldest, newest-unsaved)
 	}
 	newest = max(newest, r.d.Saved)
-	if now := r.now(); newest != 0 && newest < now {
-		r.d.AddPause(state.Pause{From: newest + 1, To: now}, oldest)
-		r.paused = true
+	if newest == 0 {
+		return
+	}
+	pauses := []Gap{{From: newest + 1, To: r.now()}}
+	for _, g := range r.pinned() {
+		pauses = without(pauses, g)
+	}
+	for _, g := range pauses {
+		if g.From <= g.To {
+			r.d.AddPause(state.Pause{From: g.From, To: g.To}, oldest)
+			r.paused = true
+		}
 	}
 }
 

@@ -82,19 +82,14 @@ func (r *Ring) protect(from, to, until int64, was map[*segment]int64) (whole []G
 	return whole, err
 }
 
-// wholeIn returns the times from a time to another, both included, of which nothing was overwritten, in whole microseconds, in which others ask. r.mu is held.
+// wholeIn returns the times from a time to another, both included, of which nothing was overwritten. r.mu is held.
 func (r *Ring) wholeIn(from, to int64) []Gap {
 	oldest, _ := r.stored()
 	whole := []Gap{{From: max(from, min(r.d.Created, oldest)), To: to}}
 	for _, g := range r.overwrittenIn(from, to, "") {
 		whole = without(whole, g)
 	}
-	for i := range whole {
-		if g := &whole[i]; g.From > from {
-			g.From = (g.From + 999) / 1000 * 1000
-		}
-	}
-	return slices.DeleteFunc(whole, func(g Gap) bool { return g.From > g.To })
+	return whole
 }
 
 // without takes a time out of others.
@@ -262,13 +257,24 @@ func (r *Ring) settle(from, to int64) error {
 		return !parted(s) && s.current.Load() != 0 && s.first.Load() < to && s.last.Load() >= from
 	}
 	if slices.ContainsFunc(r.stages, unfinished) || r.waitsFor(last, from, to) {
-		return errors.New("packets of the interval are not on the disk yet: ask again in a moment")
+		return errNotYet
+	}
+	total := r.total.Load()
+	for end = time.Now().Add(syncTime); r.synced.Load() < total; time.Sleep(settleTime / 200) {
+		if time.Now().After(end) {
+			return errNotYet
+		}
 	}
 	return nil
 }
 
-// settleTime is longer than workers and devices take, unless something is wrong with them.
-const settleTime = time.Second
+var errNotYet = errors.New("packets of the interval are not on the disk yet: ask again in a moment")
+
+// settleTime is longer than workers and devices take, unless something is wrong with them, and syncTime than devices take to make it permanent.
+const (
+	settleTime = time.Second
+	syncTime   = 5 * time.Second
+)
 
 func allOf(stages []*stage, is func(*stage) bool) bool {
 	return !slices.ContainsFunc(stages, func(s *stage) bool { return !is(s) })
