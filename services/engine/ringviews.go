@@ -85,8 +85,8 @@ func (rs *rings) memory() (queues, readers uint64) {
 
 func pinsOf(pins []ring.Pin) []api.RingPin {
 	list := []api.RingPin{}
-	for _, p := range pins {
-		list = append(list, api.RingPin{StartTime: p.From / 1000, EndTime: p.To / 1000, Until: p.Until / 1000, Bytes: uint64(p.Bytes)})
+	for _, p := range pins { // from the microsecond on of which all is there
+		list = append(list, api.RingPin{StartTime: min((p.From+999)/1000, p.To/1000), EndTime: p.To / 1000, Until: p.Until / 1000, Bytes: uint64(p.Bytes)})
 	}
 	return list
 }
