@@ -18,8 +18,10 @@ import (
 	"galvo/services/internal/volume"
 )
 
-// progressTime is how long an upload may stand still.
-const progressTime = 2 * time.Minute
+const (
+	progressTime = 2 * time.Minute // for an upload to go on
+	breakTime    = time.Second     // likewise where its device is given up: less than the host waits for that
+)
 
 // filesHandler answers requests for the files of a storage device. They are plain handlers, because they stream.
 func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *volume.Volume, string, url.Values) error) http.HandlerFunc {
@@ -195,6 +197,7 @@ func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume
 		return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)}
 	}
 	body := &patientBody{r: r, rc: http.NewResponseController(w), gone: v.Gone()}
+	defer whenGone(v, body.breakOff)()
 	info, err := v.Upload(u, body)
 	if err != nil {
 		if body.isGone() {
@@ -222,12 +225,16 @@ func (b *patientBody) isGone() bool {
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
-	b.rc.SetReadDeadline(time.Now().Add(progressTime)) // a body without deadlines is one of a test
-	if b.isGone() {
+	b.rc.SetReadDeadline(time.Now().Add(progressTime))
+	if b.isGone() { // after the deadline was set, so that breakOff has the last word
+		b.breakOff()
 		return 0, os.ErrDeadlineExceeded
 	}
 	return b.r.Body.Read(p)
 }
+
+// breakOff ends a Read that waits. Who sends without pause comes to the next one, and gets an answer: the server looks for no more of a body that was cut.
+func (b *patientBody) breakOff() { b.rc.SetReadDeadline(time.Now().Add(breakTime)) }
 
 // deleteFile deletes a file, or a directory.
 func (e *Engine) deleteFile(w http.ResponseWriter, r *http.Request, v *volume.Volume, p string, query url.Values) error {
