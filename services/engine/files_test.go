@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/handover"
 )
@@ -26,6 +30,8 @@ func TestPostFile(t *testing.T) {
 		{"a/", "", http.StatusCreated},
 		{"b", "packets", http.StatusCreated},
 		{"b?rename=c", "packets", http.StatusBadRequest},
+		{"b?rename=c&rename=d", "", http.StatusBadRequest},
+		{"e?offset=0&offset=0", "packets", http.StatusBadRequest},
 		{"b?rename=c", "", http.StatusCreated},
 	} {
 		reply, err := http.Post(s.url+c.path, "", strings.NewReader(c.body))
@@ -69,6 +75,67 @@ func serveFiles(t *testing.T) *fileServer {
 
 func (s *fileServer) plug() { s.volumes.set([]handover.Device{called("data", "data")}, nil) }
 func (s *fileServer) pull() { s.volumes.set(nil, func(string) {}) }
+
+// A download goes on only with the file that it began with; what is refused has the body of an error.
+func TestConditionalDownload(t *testing.T) {
+	s := serveFiles(t)
+	file := filepath.Join(s.dir, "a")
+	write := func(text string, at time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chtimes(file, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(headers ...string) (*http.Response, string) {
+		t.Helper()
+		req, err := http.NewRequest("GET", s.url+"a", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		reply, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reply.Body.Close()
+		text, err := io.ReadAll(reply.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply, string(text)
+	}
+	now := time.Unix(1_700_000_000, 0)
+	write("one", now)
+	reply, _ := get()
+	tag := reply.Header.Get("ETag")
+	if reply, text := get("If-Range", tag, "Range", "bytes=1-"); reply.StatusCode != http.StatusPartialContent || text != "ne" {
+		t.Errorf("the rest of the same file: %d %q", reply.StatusCode, text)
+	}
+	if reply, _ := get("If-None-Match", tag); reply.StatusCode != http.StatusNotModified {
+		t.Errorf("the same file: %d", reply.StatusCode)
+	}
+	write("two", now.Add(time.Millisecond)) // in the same second, and as long
+	if reply, text := get("If-Range", tag, "Range", "bytes=1-"); reply.StatusCode != http.StatusOK || text != "two" {
+		t.Errorf("the rest of another file: %d %q", reply.StatusCode, text)
+	}
+	for _, c := range []struct {
+		header, value string
+		status        int
+		kind          api.Kind
+	}{
+		{"If-Match", tag, http.StatusPreconditionFailed, api.Changed},
+		{"If-Unmodified-Since", now.Add(-time.Hour).UTC().Format(http.TimeFormat), http.StatusPreconditionFailed, api.Changed},
+		{"Range", "bytes=3-", http.StatusRequestedRangeNotSatisfiable, api.BadRange},
+	} {
+		reply, text := get(c.header, c.value)
+		var e api.Error
+		if err := json.Unmarshal([]byte(text), &e); err != nil || reply.StatusCode != c.status || e.Kind != c.kind || reply.Header.Get("Content-Disposition") != "" {
+			t.Errorf("%s: %d %q, %v", c.header, reply.StatusCode, text, err)
+		}
+	}
+}
 
 // A device that goes takes downloads with it: a disk with open files could not be unmounted.
 func TestDownloadFromDeviceThatGoes(t *testing.T) {
