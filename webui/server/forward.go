@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -64,12 +65,18 @@ func rewrite(p *httputil.ProxyRequest) {
 
 // unavailable answers for a service that does not.
 func unavailable(w http.ResponseWriter, r *http.Request, service api.Service, err error) {
-	if r.Context().Err() != nil {
-		return // nobody reads the answer
-	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		api.WriteError(w, &api.Error{Text: "the request is larger than 1 MiB", Kind: api.TooLarge})
+		return
+	}
+	var broken *bodyError
+	if errors.As(err, &broken) {
+		api.WriteError(w, &api.Error{Text: fmt.Sprintf("the body of the request breaks off, or is not what its head says: %v", broken.err), Kind: api.BadRequest})
+		return
+	}
+	if r.Context().Err() != nil { // as a rule nobody reads this
+		api.WriteError(w, &api.Error{Text: "the connection was closed, or its sending side, before there was an answer: keep it open", Kind: api.BadRequest})
 		return
 	}
 	slog.Warn("a service does not answer", "service", service, "error", err)
