@@ -259,7 +259,11 @@ func (s *storage) give(fd int, dir string) error {
 	if s.owner < 0 || int(st.Uid) == s.owner {
 		return nil
 	}
-	if err := errors.Join(unix.Fchown(fd, s.owner, -1), unix.Fchmod(fd, 0o700)); err != nil {
+	err := unix.Fchown(fd, s.owner, -1)
+	if err == nil {
+		err = unix.Fchmod(fd, 0o700)
+	}
+	if err != nil {
 		return fmt.Errorf("give the directory %s to the engine: %w", dir, err)
 	}
 	return nil
