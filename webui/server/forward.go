@@ -112,7 +112,8 @@ func (f *forward) serve(service api.Service, stall time.Duration, w http.Respons
 	control := http.NewResponseController(w)
 	// The connection's next request begins without a deadline.
 	defer control.SetWriteDeadline(time.Time{})
-	f.proxies[service].ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall}, r)
+	upload, _ := r.Body.(*body) // others are small
+	f.proxies[service].ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall, body: upload}, r)
 }
 
 // A bufferPool lends the buffers that streams are copied with.
@@ -126,6 +127,7 @@ type deadlineWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+	body    *body // of the request; nil if nobody waits for it
 }
 
 func (w *deadlineWriter) Write(b []byte) (n int, err error) {
@@ -136,6 +138,15 @@ func (w *deadlineWriter) Write(b []byte) (n int, err error) {
 		n, b = n+m, b[m:]
 	}
 	return n, err
+}
+
+// WriteHeader gives the rest of a body that was not wanted to its end some time, and no more: net/http looks for it before it sends the head of the answer, and whoever
+// sends it may stand still.
+func (w *deadlineWriter) WriteHeader(status int) {
+	if w.body != nil && !w.body.over.Load() && status >= http.StatusOK {
+		w.control.SetReadDeadline(time.Now().Add(drainTime))
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
