@@ -101,11 +101,7 @@ func (o Operation[I, O]) Handle(a huma.API, handler func(context.Context, *I) (*
 	huma.Register(a, o.huma, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
-			e := *ErrorOf(err)
-			if e.Expected == nil {
-				e.Expected = []string{} // JSON's empty list, as WriteError has it
-			}
-			return nil, &e
+			return nil, ErrorOf(err).listed()
 		}
 		return out, nil
 	})
