@@ -47,7 +47,7 @@ func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *v
 	}
 }
 
-// only refuses parameters that a call does not know, or knows once.
+// only refuses parameters that a call does not know, or that are given twice.
 func only(query url.Values, names ...string) error {
 	for name, values := range query {
 		if !slices.Contains(names, name) {
