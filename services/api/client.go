@@ -114,10 +114,7 @@ func ReadError(resp *http.Response) *Error {
 
 // WriteError answers a request with an error.
 func WriteError(w http.ResponseWriter, e *Error) {
-	if e.Expected == nil {
-		e.Expected = []string{}
-	}
-	Write(w, e.GetStatus(), e)
+	Write(w, e.GetStatus(), e.listed())
 }
 
 // Write answers a request with a value as JSON. Characters that matter in HTML only stay as they are: people read what curl prints.

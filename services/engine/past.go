@@ -163,7 +163,7 @@ func scanOf(s ring.Scan) api.Scan {
 
 // dryRun says what a capture from a ring would bring.
 func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[api.DryRun], error) {
-	_, from, err := e.rings.opened(in.Name)
+	from, err := e.rings.at(in.Name)
 	if err != nil {
 		return nil, err
 	}

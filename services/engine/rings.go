@@ -198,6 +198,15 @@ func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
 	return r, r.ring, nil
 }
 
+// at returns the ring that a path leads to, if it can be read.
+func (rs *rings) at(name string) (*ring.Ring, error) {
+	if _, err := rs.named(name); err != nil {
+		return nil, err
+	}
+	_, opened, err := rs.opened(name)
+	return opened, err
+}
+
 // set changes what is shown of a ring.
 func (rs *rings) set(r *recorder, state, reason string) {
 	rs.mu.Lock()

@@ -354,3 +354,38 @@ func TestFilesOfDeletedRing(t *testing.T) {
 		t.Errorf("%+v", rs.view(r))
 	}
 }
+
+// A path that leads to no ring is told from a ring that cannot be read, and an interval that ends before it begins is the caller's fault.
+func TestRingPaths(t *testing.T) {
+	open, vs := newRings(t, "one")
+	e := &Engine{rings: open(1)}
+	e.settings.Store(&settings{config: *config.Default(), env: &filter.Env{}})
+	ask := func(name string, pin api.RingPin) (api.Kind, api.Kind) {
+		t.Helper()
+		path := api.NameInput{Name: name}
+		_, dry := e.dryRun(t.Context(), &api.DryRunInput{NameInput: path})
+		_, pinned := e.pinRing(t.Context(), &api.PinInput{NameInput: path, Body: pin})
+		kind := func(err error) api.Kind {
+			if err == nil {
+				return ""
+			}
+			return api.ErrorOf(err).Kind
+		}
+		return kind(dry), kind(pinned)
+	}
+	whole := api.RingPin{StartTime: 1, EndTime: 2}
+	if dry, pinned := ask("none", whole); dry != api.NotFound || pinned != api.NotFound {
+		t.Errorf("a ring that is not there: %q, %q", dry, pinned)
+	}
+	if dry, pinned := ask("one", whole); dry != "" || pinned != "" {
+		t.Errorf("a ring: %q, %q", dry, pinned)
+	}
+	if _, pinned := ask("one", api.RingPin{StartTime: 2, EndTime: 2}); pinned != api.BadRequest {
+		t.Errorf("an interval without a length: %q", pinned)
+	}
+	vs.set(nil, e.rings.letGo)
+	e.rings.follow()
+	if dry, pinned := ask("one", whole); dry != api.NoRing || pinned != api.NoRing {
+		t.Errorf("a ring without its device: %q, %q", dry, pinned)
+	}
+}

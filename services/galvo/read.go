@@ -298,6 +298,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		runErr = end.Err
 	}
 	reportLinks(os.Stderr, source.Interfaces())
+	if note := source.Progress().Note(); note != "" {
+		fmt.Fprintf(os.Stderr, "galvo read: %s\n", note)
+	}
 	if list != nil {
 		list.rest(worker.Flows)
 		list.print(rows)

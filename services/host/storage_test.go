@@ -215,6 +215,28 @@ func TestStorageDirectory(t *testing.T) {
 	}
 }
 
+// Where a directory was taken away and there is another one now, the engine is told: it has the old one open.
+func TestStorageReplaced(t *testing.T) {
+	b := newBench(t, "")
+	told := func() handover.Device {
+		t.Helper()
+		b.wantState("data", "active")
+		now, _ := b.host.devices()
+		return now.Devices[0]
+	}
+	before := told()
+	b.write("state/data/file", "")
+	if again := told(); again != before || before.Identity == "" {
+		t.Errorf("it changed from %+v to %+v", before, again)
+	}
+	if err := os.RemoveAll(filepath.Join(b.dir, "state", "data")); err != nil {
+		t.Fatal(err)
+	}
+	if after := told(); after == before || after.Directory != before.Directory {
+		t.Errorf("another directory is told as %+v, the one before as %+v", after, before)
+	}
+}
+
 // A device that the engine is to open, or to let go, is answered for when the engine has done so.
 func TestStorageWaitsForTheEngine(t *testing.T) {
 	b := newBench(t, "")

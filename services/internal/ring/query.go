@@ -132,7 +132,7 @@ func (q *Results) release() {
 	delete(q.ring.queries, q)
 	q.ring.mu.Unlock()
 	q.giveBack()
-	q.ring.buffers.Trim()
+	q.ring.trim()
 	q.ring.readers.Done()
 }
 

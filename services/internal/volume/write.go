@@ -80,7 +80,12 @@ func (v *Volume) create(p string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.mu.Lock()
 	file, err := v.root.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		v.writing[p] = true
+	}
+	v.mu.Unlock()
 	if errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -88,9 +93,6 @@ func (v *Volume) create(p string) (*File, error) {
 		return nil, v.failed(p, err)
 	}
 	f := &File{v: v, f: file, path: p, note: unfinished + "/" + strings.ToLower(rand.Text()[:12])}
-	v.mu.Lock()
-	v.writing[p] = true
-	v.mu.Unlock()
 	f.noteGood()
 	if err := f.ahead(0); err != nil {
 		f.Discard()
@@ -317,27 +319,40 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if _, err := v.root.Lstat(p); err == nil {
 		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
 	}
-	if dir := path.Dir(p); dir != "." {
-		if info, err := v.root.Lstat(dir); err != nil || !info.IsDir() {
-			return api.File{}, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no directory %s on %s: make it first", dir, v.name)}
-		}
+	if err := v.checkParent(p); err != nil {
+		return api.File{}, err
 	}
-	part := partOf(p)
+	part, err := v.clean(partOf(p), false)
+	if err != nil {
+		return api.File{}, err
+	}
 	if !v.claim(part) {
 		return api.File{}, conflict("%s is being uploaded", p)
 	}
 	done, err := v.upload(part, u, in)
-	v.unclaim(part)
+	v.mu.Lock()
+	switch {
+	case err != nil:
+		v.removeEmpty(part)
+	case done:
+		err = v.move(part, p)
+	}
+	delete(v.writing, part)
+	v.mu.Unlock()
 	if err != nil {
 		return api.File{}, err
 	}
 	if !done {
-		return v.Stat(part)
-	}
-	if err := v.root.Rename(part, p); err != nil {
-		return api.File{}, v.failed(p, err)
+		p = part
 	}
 	return v.Stat(p)
+}
+
+// removeEmpty removes a file with nothing in it: the next upload needs none to go on.
+func (v *Volume) removeEmpty(p string) {
+	if info, err := v.root.Lstat(p); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		v.root.Remove(p)
+	}
 }
 
 func (v *Volume) claim(p string) bool {

@@ -311,9 +311,8 @@ func (p *Buffers) Taken() uint64 {
 	return uint64(len(p.all)) * uint64(p.Size)
 }
 
-// Trim gives all but a few of the buffers that nobody has back to the system.
-func (p *Buffers) Trim() {
-	const keep = 8
+// Trim gives all but so many of the buffers that nobody has back to the system.
+func (p *Buffers) Trim(keep int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.free) > keep {
