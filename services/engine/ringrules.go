@@ -34,7 +34,7 @@ func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules
 		expression, form := r.Value, ruleExpressions[r.Type]
 		switch {
 		case form != "":
-			expression = fmt.Sprintf(form, quote(r.Value))
+			expression = fmt.Sprintf(form, filter.Quote(r.Value))
 		case r.Type == "all":
 			if r.Value != "" {
 				return nil, badRequest("rule %d: a rule for all packets takes no value", i+1)
@@ -80,13 +80,10 @@ func callsOf(list []api.RingRule) []*rule.Calls {
 	return calls
 }
 
-// quote writes a value so that it is one, whatever is in it.
-func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `\"`) + `"` }
-
 // sipExpression finds the messages of SIP with a number or a user in From, To or the request's address (RFC 3261 section 19.1, RFC 3966). By one of these the
 // ring learns which calls the number has.
 func sipExpression(number string) string {
-	return `l7Protocol == SIP and regexp == ` + quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
+	return `l7Protocol == SIP and regexp == ` + filter.Quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
 }
 
 // setRules gives a ring other rules. What comes from the next batch on is recorded by them.

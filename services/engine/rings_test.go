@@ -77,6 +77,28 @@ func TestRuleErrors(t *testing.T) {
 	}
 }
 
+// The value of a rule is one value, whatever is in it.
+func TestRuleValues(t *testing.T) {
+	groups := []string{`ends with \`, `it's "quoted"`, `both \" and '`}
+	env := &filter.Env{}
+	for i, name := range groups {
+		env.Groups = append(env.Groups, filter.Group{Name: name, VLANs: []int{i}})
+	}
+	for _, name := range groups {
+		if _, err := ringRules([]api.RingRule{{Type: "group", Value: name, Action: "full"}}, env, nil); err != nil {
+			t.Errorf("group %s: %v", name, err)
+		}
+	}
+	for _, number := range []string{`+49 30\`, `a"b`, `\`} {
+		if _, err := ringRules([]api.RingRule{{Type: "sip", Value: number, Action: "full"}}, env, nil); err != nil {
+			t.Errorf("SIP number %s: %v", number, err)
+		}
+	}
+	if _, err := ringRules([]api.RingRule{{Type: "ip", Value: `10.0.0.1" or ip == "10.0.0.2`, Action: "full"}}, env, nil); err == nil {
+		t.Error("a value that ends its quotes was taken for two")
+	}
+}
+
 // called returns a storage device with a directory.
 func called(name, directory string) handover.Device {
 	return handover.Device{ID: name, Name: name, Directory: directory, Active: true}
