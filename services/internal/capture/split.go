@@ -176,6 +176,9 @@ func (d *drain) completeFile(last bool) {
 	now, lost := ifaces(d.c, last), d.c.lostSince()
 	var b []byte
 	if d.c.format.pcapng && d.header {
+		if s.bytes == 0 { // the sink did not take what begins the file
+			b = d.head("")
+		}
 		for i := range d.described {
 			b = pcapng.AppendStatistics(b, uint32(i), d.fileStatistics(i, now, lost, last))
 		}
