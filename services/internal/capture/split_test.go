@@ -302,10 +302,35 @@ func TestStorageFull(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "1.pcapng")); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := v2.Create("", "x"); err != nil {
+	if f, err := v2.Create("", "x", 0); err != nil {
 		t.Errorf("there is room again: %v", err)
 	} else {
 		f.Discard()
+	}
+}
+
+// Files of one name are numbered on, though earlier ones were deleted meanwhile.
+func TestSplitNumbersGoOn(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{SplitBytes: 1}, toDisk(t, dir, 1e9))
+	for i := range uint64(6) {
+		cs.Stage(0).Process(batchOf(0, frame(i, 100, 1e9+int64(i), 0)))
+		until(t, "the packet is written", func() bool { return c.delivered.Load() == i+1 })
+		if i == 3 {
+			for _, name := range []string{"1", "1_1"} {
+				if err := os.Remove(filepath.Join(dir, name+".pcapng")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, names, _ := files(t, dir); !slices.Equal(names, []string{"1_2", "1_3", "1_4", "1_5"}) {
+		t.Errorf("files %v", names)
 	}
 }
 
