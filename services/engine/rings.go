@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -170,9 +171,9 @@ func (rs *rings) find(name string) (*recorder, error) {
 	case len(rs.list) == 0:
 		return nil, &api.Error{Kind: api.NoRing, Text: "there is no packet ring buffer, so the past cannot be captured: create one, or capture live", Expected: []string{"live"}}
 	case name == "":
-		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which one", Expected: names}
+		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which, " + strings.Join(names, " or "), Expected: names}
 	}
-	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q", name), Expected: names}
+	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q; there are: %s", name, strings.Join(names, ", ")), Expected: names}
 }
 
 // named returns the ring that is called so; the error is one of a path that leads to nothing.

@@ -77,6 +77,17 @@ func TestRuleErrors(t *testing.T) {
 	}
 }
 
+// Who asks for no ring, or for one that is not there, is told which there are.
+func TestRingNames(t *testing.T) {
+	open, _ := newRings(t, "a", "b")
+	rs := open(2)
+	for name, want := range map[string]string{"": "say which, a or b", "c": "there are: a, b"} {
+		if _, err := rs.find(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 // The value of a rule is one value, whatever is in it.
 func TestRuleValues(t *testing.T) {
 	groups := []string{`ends with \`, `it's "quoted"`, `both \" and '`}
