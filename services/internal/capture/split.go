@@ -145,6 +145,7 @@ func (d *drain) nextFile(t int64) {
 	if d.err = s.files.Begin(time.Unix(0, began)); d.err != nil {
 		return
 	}
+	d.c.tell()
 	s.open, s.began, s.bytes, s.packets = true, time.Now(), 0, 0
 	d.header, d.described = false, nil
 	d.writeHeader("")
