@@ -69,7 +69,10 @@ type storage struct {
 // A device is one of them. It is not changed once it was seen.
 type device struct {
 	api.Storage
-	dir  string     // of its files, below the state directory; empty while it is not active
+	dir string // of its files, below the state directory; empty while it is not active
+
+	fileID string // of a directory: somebody may move it, and another one is made
+
 	disk *disk.Disk // nil for a directory, and while it is absent
 	is   *config.Storage
 
@@ -211,7 +214,8 @@ func (s *storage) directory(w *config.Storage) *device {
 	if w.Inactive {
 		return d
 	}
-	if err := s.makeDirectory(w.Directory); err != nil {
+	var err error
+	if d.fileID, err = s.makeDirectory(w.Directory); err != nil {
 		d.State, d.Reason = failed, err.Error()
 		return d
 	}
@@ -223,31 +227,35 @@ func (s *storage) directory(w *config.Storage) *device {
 	return d
 }
 
-// makeDirectory makes a directory below the state directory that belongs to the engine.
-func (s *storage) makeDirectory(dir string) error {
+// makeDirectory makes a directory below the state directory that belongs to the engine, and returns which one it is.
+func (s *storage) makeDirectory(dir string) (fileID string, err error) {
 	root, err := os.OpenRoot(s.state)
 	if err != nil {
-		return fmt.Errorf("open the state directory: %w", err)
+		return "", fmt.Errorf("open the state directory: %w", err)
 	}
 	defer root.Close()
 	if err := root.MkdirAll(dir, 0o711); err != nil {
-		return fmt.Errorf("make the directory %s below the state directory: %w", dir, err)
+		return "", fmt.Errorf("make the directory %s below the state directory: %w", dir, err)
 	}
 	f, err := root.Open(".")
 	if err != nil {
-		return fmt.Errorf("open the state directory: %w", err)
+		return "", fmt.Errorf("open the state directory: %w", err)
 	}
 	defer f.Close()
 	// A symbolic link could have been put there to have something else given away.
 	fd, err := unix.Openat2(int(f.Fd()), dir, &unix.OpenHow{Flags: unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
 	if errors.Is(err, unix.ELOOP) {
-		return fmt.Errorf("the directory %s below the state directory is a symbolic link: use a bind mount instead", dir)
+		return "", fmt.Errorf("the directory %s below the state directory is a symbolic link: use a bind mount instead", dir)
 	}
 	if err != nil {
-		return fmt.Errorf("open the directory %s below the state directory: %w", dir, err)
+		return "", fmt.Errorf("open the directory %s below the state directory: %w", dir, err)
 	}
 	defer unix.Close(fd)
-	return s.give(fd, dir)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", fmt.Errorf("look at the directory %s: %w", dir, err)
+	}
+	return fmt.Sprintf("%d-%d", st.Dev, st.Ino), s.give(fd, dir)
 }
 
 // give makes an open directory the engine's.

@@ -110,6 +110,7 @@ type Device struct {
 	ID        string
 	Name      string
 	Directory string // its file system, or its part of one, below the state directory
+	FileID    string // of a directory that is a device: another one lies there when it changes
 	Active    bool
 	RingShare int // percentage that rings may take
 }
