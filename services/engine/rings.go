@@ -282,6 +282,7 @@ func (rs *rings) reopen(r *recorder) {
 	r.ring, r.stages, r.dirs, r.state, r.reason, r.inFull = opened, stages, dirs, ringRecording, inFull(wrong), wrong != nil
 	rs.mu.Unlock()
 	rs.publish()
+	opened.Resume() // batches that were under way went past it
 }
 
 // config says how a ring is made or opened. The error is about the first rule that is wrong; the configuration has those before it.

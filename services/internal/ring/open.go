@@ -225,6 +225,7 @@ func (r *Ring) start() error {
 	_, newest := r.stored()
 	r.began = max(r.now(), newest) // where the clock was set back since what is there was recorded
 	r.pause()
+	r.d.Saved = r.now()
 	usable := 0
 	for _, d := range r.devices {
 		if d.failed == nil {
@@ -357,6 +358,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 	}
 	r.sync()
 	r.mu.Lock()
+	r.d.Saved = r.wholeUntil()
 	asked := len(r.queries) > 0
 	for q := range r.queries {
 		q.cancel(ErrClosed)

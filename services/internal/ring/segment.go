@@ -153,7 +153,7 @@ func (r *Ring) saveDescriptor(d *device, clean bool) error {
 	}
 	defer r.buffers.Put(page)
 	desc := r.d
-	desc.Device, desc.Clean, desc.Saved = d.index, clean, r.now()
+	desc.Device, desc.Clean = d.index, clean
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()
 	}
