@@ -69,7 +69,8 @@ type storage struct {
 // A device is one of them. It is not changed once it was seen.
 type device struct {
 	api.Storage
-	dir  string     // of its files, below the state directory; empty while it is not active
+	dir string // of its files, below the state directory; empty while it is not active
+
 	disk *disk.Disk // nil for a directory, and while it is absent
 	is   *config.Storage
 

@@ -237,6 +237,34 @@ func TestStorageReplaced(t *testing.T) {
 	}
 }
 
+// A directory that somebody moves is one that goes, and comes again when it is moved back.
+func TestStorageDirectoryMoved(t *testing.T) {
+	b := newBench(t, "")
+	which := func() string {
+		t.Helper()
+		b.wantState("data", "active")
+		now, _ := b.host.devices()
+		return now.Devices[0].Identity
+	}
+	first := which()
+	if again := which(); again != first || first == "" {
+		t.Errorf("nothing happened: %q, then %q", first, again)
+	}
+	data, elsewhere := filepath.Join(b.dir, "state", "data"), filepath.Join(b.dir, "elsewhere")
+	if err := os.Rename(data, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if now := which(); now == first {
+		t.Error("the engine is not told that another directory lies there")
+	}
+	if err := errors.Join(os.Remove(data), os.Rename(elsewhere, data)); err != nil {
+		t.Fatal(err)
+	}
+	if now := which(); now != first {
+		t.Error("the engine is not told that the directory is back")
+	}
+}
+
 // A device that the engine is to open, or to let go, is answered for when the engine has done so.
 func TestStorageWaitsForTheEngine(t *testing.T) {
 	b := newBench(t, "")

@@ -318,8 +318,7 @@ func (d *drain) writeHeader(scanned string) {
 	c := d.c
 	if c.format.pcapng {
 		d.header = true
-		d.writeRaw(pcapng.AppendSection(nil, c.section(scanned)))
-		d.describe()
+		d.writeRaw(d.head(scanned))
 		d.flush()
 		return
 	}
@@ -330,6 +329,12 @@ func (d *drain) writeHeader(scanned string) {
 	d.header = true
 	d.writeRaw(pcapng.AppendPcapHeader(nil, link, c.spec.SnapLen, c.format.nanos))
 	d.flush()
+}
+
+// head returns what begins a pcapng file: its section and the interfaces that there are.
+func (d *drain) head(scanned string) []byte {
+	d.described = nil
+	return append(pcapng.AppendSection(nil, d.c.section(scanned)), d.interfaces()...)
 }
 
 // onlyLink returns the link type of all packets: that of the first one, or of the first interface of a live source, whose header comes
@@ -352,12 +357,21 @@ func (d *drain) describe() {
 	if !c.format.pcapng {
 		return
 	}
+	before := len(d.described)
+	if d.writeRaw(d.interfaces()); d.err != nil {
+		d.described = d.described[:before]
+	}
+}
+
+// interfaces describes those that are new in the table, in pcapng.
+func (d *drain) interfaces() (b []byte) {
+	c := d.c
 	if c.format.single {
 		if link, ok := c.onlyLink(); ok && len(d.described) == 0 {
 			d.described = append(d.described, link)
-			d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
+			b = pcapng.AppendInterface(b, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen})
 		}
-		return
+		return b
 	}
 	table := c.feed.Interfaces()
 	for i, link := range d.described {
@@ -367,8 +381,9 @@ func (d *drain) describe() {
 	}
 	for _, in := range table[len(d.described):] {
 		d.described = append(d.described, in.Link)
-		d.writeRaw(pcapng.AppendInterface(nil, c.iface(&in)))
+		b = pcapng.AppendInterface(b, c.iface(&in))
 	}
+	return b
 }
 
 // trailer ends the savefile: with a header if nothing else was written, and statistics.

@@ -156,19 +156,24 @@ func (r *Ring) show(done <-chan struct{}, past bool) (bound int64) {
 	return bound
 }
 
-// showIdle shows the unfinished block of a worker that has no batch at the moment. It may be one that waits for a processor, with frames that it has not looked at: only
-// what the last batch said holds, unless there was none for so long that the worker has no frames at all.
+// showIdle shows the unfinished block of a worker that has no batch at the moment.
 func (s *stage) showIdle() {
 	if s.inside.TryLock() {
 		if !s.finished.Load() {
-			mark, now := s.given, s.ring.now()
-			if mark < now-int64(lag) {
-				mark = now - idleSlack
-			}
-			s.show(mark)
+			s.show(s.upTo())
 		}
 		s.inside.Unlock()
 	}
+}
+
+// upTo returns the time up to which the stage has had every frame. Its worker may be one that waits for a processor, with frames that it has not looked at: only what the
+// last batch said holds, unless there was none for so long that the worker has no frames at all. s.inside is held.
+func (s *stage) upTo() int64 {
+	now := s.ring.now()
+	if s.given < now-int64(lag) {
+		return now - idleSlack
+	}
+	return s.given
 }
 
 // warm reads the indexes of the closed segments in the query's interval, several at a time, and returns what they say about its keys.

@@ -453,7 +453,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 	}
 	r.sync()
 	r.mu.Lock()
-	r.d.Saved = r.now()
+	r.d.Saved = r.wholeUntil()
 	asked := len(r.queries) > 0
 	for q := range r.queries {
 		q.cancel(ErrClosed)

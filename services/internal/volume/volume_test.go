@@ -67,7 +67,7 @@ func TestPathsStayOnTheDevice(t *testing.T) {
 				return err
 			},
 			"mkdir":     func() error { return v.MakeDirectory(file + "/new") },
-			"create":    func() error { _, err := v.Create(file, "new.pcapng"); return err },
+			"create":    func() error { _, err := v.Create(file, "new.pcapng", 0); return err },
 			"rename":    func() error { return v.Rename(file+"/x", "y") },
 			"rename to": func() error { return v.Rename("d", file+"/x") },
 			"list":      func() error { _, err := v.List(file); return err },
@@ -231,7 +231,7 @@ func TestUploadOverOther(t *testing.T) {
 		"directory": func(v *Volume) error { return v.MakeDirectory("f") },
 		"rename":    func(v *Volume) error { return v.Rename("other", "f") },
 		"capture": func(v *Volume) error {
-			f, err := v.Create("", "f")
+			f, err := v.Create("", "f", 1)
 			return errors.Join(err, f.Write([]byte("other")), f.Close())
 		},
 	} {
@@ -304,7 +304,7 @@ func TestCreate(t *testing.T) {
 	v := open(t, dir)
 	var files []*File
 	for _, want := range []string{"a.pcapng", "a_1.pcapng", "a_2.pcapng"} {
-		f, err := v.Create("", "a.pcapng")
+		f, err := v.Create("", "a.pcapng", 0)
 		if err != nil || f.Path() != want {
 			t.Fatalf("Create() = %v, %v, want %s", f, err, want)
 		}
@@ -380,12 +380,12 @@ func TestRingShare(t *testing.T) {
 	if n := RingBytes(dir); n != 12345 {
 		t.Errorf("rings take %d bytes, want 12345", n)
 	}
-	f, err := v.Create("", "a")
+	f, err := v.Create("", "a", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.SetRingShare(100)
-	if _, err := v.Create("", "b"); kindOf(err) != api.StorageFull {
+	if _, err := v.Create("", "b", 0); kindOf(err) != api.StorageFull {
 		t.Errorf("a file on a device for rings: %v", err)
 	}
 	if _, files, err := v.Space(); err != nil || files != 0 {
@@ -472,7 +472,7 @@ func TestUploadLongNames(t *testing.T) {
 	if err := up("whole", Upload{Total: -1}, "x"); err != nil {
 		t.Fatal(err)
 	}
-	_, created := v.Create("", "whole.part")
+	_, created := v.Create("", "whole.part", 0)
 	for what, err := range map[string]error{"upload": up("f.part", Upload{Total: -1}, "x"), "rename": v.Rename("whole", "f.part"), "capture": created} {
 		if kindOf(err) != api.BadRequest || !strings.Contains(err.Error(), ".part") {
 			t.Errorf("%s: %v", what, err)

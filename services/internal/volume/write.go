@@ -35,6 +35,8 @@ type File struct {
 	f    *os.File
 	path string
 
+	number int // behind its name
+
 	size    int64
 	room    int64 // up to where the device has given room; -1 where it gives none ahead
 	asked   int64 // up to where there was room when that was last looked at
@@ -50,25 +52,31 @@ type note struct {
 	name string // of the note's own file
 }
 
-// Create makes a file that is not there yet, with a number behind its name if that is taken: a.pcapng, a_1.pcapng, ... It returns its path.
-func (v *Volume) Create(dir, name string) (*File, error) {
+// maxTaken is how many names in a row may be taken before Create gives up.
+const maxTaken = 10_000
+
+// Create makes a file that is not there yet, with a number behind its name if that is taken: a.pcapng, a_1.pcapng, ... first is the number to begin with.
+func (v *Volume) Create(dir, name string, first int) (*File, error) {
 	dir, err := v.clean(dir, false)
 	if err != nil {
 		return nil, err
 	}
 	extension := path.Ext(name)
 	stem := strings.TrimSuffix(name, extension)
-	for i := 0; i < 10_000; i++ {
+	for i := first; i < first+maxTaken; i++ {
 		try := name
 		if i > 0 {
 			try = fmt.Sprintf("%s_%d%s", stem, i, extension)
 		}
 		f, err := v.create(path.Join(dir, try))
+		if err == nil {
+			f.number = i
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}
 	}
-	return nil, conflict("there are 10000 files like %s on %s already: choose another name", name, v.name)
+	return nil, conflict("there are %d files like %s on %s already: choose another name", maxTaken, name, v.name)
 }
 
 // create makes one file. The error is fs.ErrExist, or an *api.Error.
@@ -103,6 +111,9 @@ func (v *Volume) create(p string) (*File, error) {
 
 // Path is where the file is, from the top of the device.
 func (f *File) Path() string { return f.path }
+
+// Number is the number behind the file's name; 0 is none.
+func (f *File) Number() int { return f.number }
 
 // Size is how many bytes were written.
 func (f *File) Size() int64 { return f.size }
