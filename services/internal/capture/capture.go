@@ -143,6 +143,12 @@ func (c *Capture) Place() api.FilePlace { return c.spec.Place }
 // Attached is closed when Run was called and every later packet is looked at.
 func (c *Capture) Attached() <-chan struct{} { return c.seen }
 
+// Over reports whether the capture looks at no more packets.
+func (c *Capture) Over() bool { return c.end.Load() != nil }
+
+// Looked returns at how many packets the capture has looked. It is exact while no worker is inside its stage.
+func (c *Capture) Looked() uint64 { return c.counts().looked }
+
 // Done is closed when the capture has ended and is in the list of finished ones.
 func (c *Capture) Done() <-chan struct{} { return c.done }
 

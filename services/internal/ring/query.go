@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
@@ -52,6 +53,10 @@ type Results struct {
 	last    int64
 	rest    uint32  // packets that were not wanted, behind the last ones of blocks in the last batch
 	current []*view // whose packets the last batch borrows
+
+	batch  []packet.Packet // the last one
+	vain   []uint32        // parallel: packets that were not wanted before each
+	lately []skip          // that count since it was delivered
 
 	scanMu sync.Mutex
 	scan   Scan
