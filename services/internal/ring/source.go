@@ -29,7 +29,7 @@ type Source struct {
 // Source returns a Source of the packets with from <= time < to (ns since the epoch), or of those that only takes, if that is not nil. It ends with what the ring has
 // now, or, live, goes on as a Query does. Close ends it.
 func (r *Ring) Source(ctx context.Context, from, to int64, only *filter.Filter, live bool) (*Source, error) {
-	q, err := r.Query(ctx, Query{From: from, To: to, Filter: only, Live: live})
+	q, err := r.Query(ctx, Query{From: from, To: to, Filter: only, Live: live, ports: true})
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
