@@ -295,7 +295,7 @@ func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
-			c.Finish("end of the " + input.Kind)
+			c.Exhaust("end of the " + input.Kind)
 		case input.Scan == nil: // a damaged file has no more than what is before the damage
 			c.Finish(why)
 		default:

@@ -156,6 +156,15 @@ func (c *Capture) Done() <-chan struct{} { return c.done }
 // at the speed of its sink.
 func (c *Capture) Finish(reason string) { c.stop(Finished, reason, nil) }
 
+// Exhaust ends the capture because its source, whose stages are finished, has no more packets: for a reason in plain words, unless they came to the capture's end
+// before.
+func (c *Capture) Exhaust(reason string) {
+	if c.until != math.MaxInt64 && c.through() {
+		reason = c.untilReason
+	}
+	c.Finish(reason)
+}
+
 // Fail ends the capture as failed, for a reason in plain words, if it has not ended yet: its source cannot give the rest. What its queue holds is still delivered.
 func (c *Capture) Fail(reason string) { c.stop(Failed, reason, nil) }
 
