@@ -305,7 +305,7 @@ func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
-			c.Finish(with("end of the "+input.Kind, input.Note()))
+			c.Exhaust(with("end of the "+input.Kind, input.Note()))
 		case input.Scan == nil: // a damaged file has no more than what is before the damage
 			c.Finish(with(why, input.Note()))
 		default:

@@ -163,7 +163,7 @@ func TestAnalysis(t *testing.T) {
 		t.Errorf("%d packets of 100 seconds of one file, want 50", n)
 	}
 	list := cs.Finished()
-	if len(list) != 2 || list[0].Captured != 50 || list[1].Captured != 2000 || list[1].Dropped != 0 || list[1].Reason != "end of the savefiles" {
+	if len(list) != 2 || list[0].Captured != 50 || list[0].Reason != "time limit" || list[1].Captured != 2000 || list[1].Dropped != 0 || list[1].Reason != "end of the savefiles" {
 		t.Errorf("%+v", list)
 	}
 }

@@ -119,17 +119,24 @@ func (d *drain) expired() bool {
 	if c.until == math.MaxInt64 {
 		return false
 	}
-	over := !c.spec.Block && time.Now().Add(-endSlack).UnixNano() >= c.until
-	if !over {
-		over = true
-		for i := range c.lanes {
-			over = over && c.feed.stages[i].mark.Load() >= c.until
-		}
+	over := c.through() && (!c.spec.Block || c.counts().held == 0) // what waits learns its verdict from what comes behind the end
+	if !c.spec.Block {
+		over = over || time.Now().Add(-endSlack).UnixNano() >= c.until
 	}
 	if over {
 		c.finish(Finished, c.untilReason)
 	}
 	return over
+}
+
+// through reports whether every worker has come to the capture's end.
+func (c *Capture) through() bool {
+	for i := range c.lanes {
+		if c.feed.stages[i].came() < c.until {
+			return false
+		}
+	}
+	return true
 }
 
 // pass writes what the queue holds at the time now, in the order of time, and reports whether it wrote anything. Unless it is the last one

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
@@ -25,6 +26,7 @@ type Query struct {
 	Live     bool // at the newest packet go on with what is recorded, until To by the clock or the end of the context
 
 	everything bool // reads every block: what pruning is compared with
+	ports      bool // Frame.Iface of a packet remains its port id - 1, which filters and statistics ask for
 }
 
 // Results are what a query finds, in the order of time. They have one reader. Close ends them.
@@ -54,6 +56,10 @@ type Results struct {
 	last    int64
 	rest    uint32  // packets that were not wanted, behind the last ones of blocks in the last batch
 	current []*view // whose packets the last batch borrows
+
+	batch  []packet.Packet // the last one
+	vain   []uint32        // parallel: packets that were not wanted before each
+	lately []skip          // that count since it was delivered
 
 	scanMu sync.Mutex
 	scan   Scan
@@ -171,8 +177,14 @@ func (q *Results) left() iter.Seq[*task] {
 	}
 }
 
-// Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken.
-func (q *Results) Interfaces() []pipeline.Interface { return q.Tables.Interfaces() }
+// Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken. A port id that was one interface and then another one has an entry
+// for each, and so frames are of the interface that received them.
+func (q *Results) Interfaces() []pipeline.Interface {
+	if q.q.ports {
+		return q.Ports()
+	}
+	return q.Met()
+}
 
 // feed names the blocks to be looked at.
 func (q *Results) feed() {
