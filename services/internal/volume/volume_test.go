@@ -231,7 +231,7 @@ func TestUploadOverOther(t *testing.T) {
 		"directory": func(v *Volume) error { return v.MakeDirectory("f") },
 		"rename":    func(v *Volume) error { return v.Rename("other", "f") },
 		"capture": func(v *Volume) error {
-			f, err := v.Create("", "f", 1)
+			f, err := v.Create("", "f", 0)
 			return errors.Join(err, f.Write([]byte("other")), f.Close())
 		},
 	} {
