@@ -119,17 +119,24 @@ func (d *drain) expired() bool {
 	if c.until == math.MaxInt64 {
 		return false
 	}
-	over := !c.spec.Block && time.Now().Add(-endSlack).UnixNano() >= c.until
-	if !over {
-		over = true
-		for i := range c.lanes {
-			over = over && c.feed.stages[i].mark.Load() >= c.until
-		}
+	over := c.through() && (!c.spec.Block || c.counts().held == 0) // what waits learns its verdict from what comes behind the end
+	if !c.spec.Block {
+		over = over || time.Now().Add(-endSlack).UnixNano() >= c.until
 	}
 	if over {
 		c.finish(Finished, c.untilReason)
 	}
 	return over
+}
+
+// through reports whether every worker has come to the capture's end.
+func (c *Capture) through() bool {
+	for i := range c.lanes {
+		if c.feed.stages[i].came() < c.until {
+			return false
+		}
+	}
+	return true
 }
 
 // pass writes what the queue holds at the time now, in the order of time, and reports whether it wrote anything. Unless it is the last one
@@ -318,8 +325,7 @@ func (d *drain) writeHeader(scanned string) {
 	c := d.c
 	if c.format.pcapng {
 		d.header = true
-		d.writeRaw(pcapng.AppendSection(nil, c.section(scanned)))
-		d.describe()
+		d.writeRaw(d.head(scanned))
 		d.flush()
 		return
 	}
@@ -330,6 +336,12 @@ func (d *drain) writeHeader(scanned string) {
 	d.header = true
 	d.writeRaw(pcapng.AppendPcapHeader(nil, link, c.spec.SnapLen, c.format.nanos))
 	d.flush()
+}
+
+// head returns what begins a pcapng file: its section and the interfaces that there are.
+func (d *drain) head(scanned string) []byte {
+	d.described = nil
+	return append(pcapng.AppendSection(nil, d.c.section(scanned)), d.interfaces()...)
 }
 
 // onlyLink returns the link type of all packets: that of the first one, or of the first interface of a live source, whose header comes
@@ -352,12 +364,21 @@ func (d *drain) describe() {
 	if !c.format.pcapng {
 		return
 	}
+	before := len(d.described)
+	if d.writeRaw(d.interfaces()); d.err != nil {
+		d.described = d.described[:before]
+	}
+}
+
+// interfaces describes those that are new in the table, in pcapng.
+func (d *drain) interfaces() (b []byte) {
+	c := d.c
 	if c.format.single {
 		if link, ok := c.onlyLink(); ok && len(d.described) == 0 {
 			d.described = append(d.described, link)
-			d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
+			b = pcapng.AppendInterface(b, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen})
 		}
-		return
+		return b
 	}
 	table := c.feed.Interfaces()
 	for i, link := range d.described {
@@ -367,8 +388,9 @@ func (d *drain) describe() {
 	}
 	for _, in := range table[len(d.described):] {
 		d.described = append(d.described, in.Link)
-		d.writeRaw(pcapng.AppendInterface(nil, c.iface(&in)))
+		b = pcapng.AppendInterface(b, c.iface(&in))
 	}
+	return b
 }
 
 // trailer ends the savefile: with a header if nothing else was written, and statistics.

@@ -182,7 +182,7 @@ func TestEndsByTheClock(t *testing.T) {
 		now := time.Now()
 		_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
 		wait()
-		if v := cs.Finished()[0]; v.Reason != "end time" {
+		if v := cs.Finished()[0]; v.Reason != "end time" && v.Reason != endPassed {
 			t.Errorf("%+v", v)
 		}
 		return time.Since(now)
@@ -448,6 +448,23 @@ func TestEmptyResultSaysWhy(t *testing.T) {
 				t.Errorf("block %v: the file does not say why it is empty: %q", block, m.taken.String())
 			}
 		}
+	}
+}
+
+// A live capture whose end time has passed says so where its counters are and where its packets would be.
+func TestEndHasPassed(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	now := time.Now().UnixNano()
+	_, wait := begin(t, cs, Spec{Start: now - 2e9, End: now - 1e9}, sink.NewWriter(&out, "buffer"))
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if v := cs.Finished()[0]; v.State != Finished || v.Reason != endPassed {
+		t.Errorf("it is %s: %s", v.State, v.Reason)
+	}
+	if want := "No packet captured: " + endPassed + "."; !strings.Contains(out.String(), want) {
+		t.Errorf("the file does not say %q: %q", want, out.String())
 	}
 }
 

@@ -288,6 +288,9 @@ type Ring struct {
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
 	ahead       Gap   // the same of what was recorded when the clock was ahead; Why is empty if there is nothing. Guarded by mu
 
+	rebuilt []string // what is not known because a device has no state. Guarded by mu, as absent
+	absent  []Gap    // in which blocks were finished that are not there, if that is known; the state says what is overwritten else
+
 	rate    rate
 	stop    chan struct{}
 	stopped sync.WaitGroup

@@ -22,6 +22,8 @@ type Store interface {
 	Create(name string, size int64) (File, error)
 	// Open opens a file; the error is os.ErrNotExist if there is none. With write it may be written.
 	Open(name string, write bool) (File, error)
+	// Segments returns the numbers of the segment files that there are, in order.
+	Segments() ([]int, error)
 	// Remove removes the files of the ring and what held them.
 	Remove() error
 }
@@ -131,6 +133,18 @@ func openDirect(path string, mode int) (*OSFile, error) {
 	return &OSFile{File: f, Direct: direct}, nil
 }
 
+// Segments implements Store.
+func (d Directory) Segments() (numbers []int, err error) {
+	entries, err := os.ReadDir(string(d))
+	for _, e := range entries {
+		if n, ok := segmentNumber(e.Name()); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, err
+}
+
 // Remove implements Store.
 func (d Directory) Remove() error {
 	entries, err := os.ReadDir(string(d))
@@ -147,9 +161,14 @@ func (d Directory) Remove() error {
 
 // ringFile reports whether a file of that name is part of a ring.
 func ringFile(name string) bool {
-	var n int
+	_, segment := segmentNumber(name)
+	return name == StateName || name == TailsName || segment
+}
+
+// segmentNumber returns the number of the segment that a file of that name is.
+func segmentNumber(name string) (n int, ok bool) {
 	_, err := fmt.Sscanf(name, "%06d.pcapng", &n)
-	return name == StateName || name == TailsName || err == nil && name == SegmentName(n)
+	return n, err == nil && n >= 0 && name == SegmentName(n)
 }
 
 // An OSFile is a file of a file system.
@@ -292,9 +311,8 @@ func (p *Buffers) Taken() uint64 {
 	return uint64(len(p.all)) * uint64(p.Size)
 }
 
-// Trim gives all but a few of the buffers that nobody has back to the system.
-func (p *Buffers) Trim() {
-	const keep = 8
+// Trim gives all but so many of the buffers that nobody has back to the system.
+func (p *Buffers) Trim(keep int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.free) > keep {
