@@ -46,14 +46,19 @@ func (l *keyList) collect(img *Image, entries []entry) bool {
 	list, room := l.list, true
 	bloom := BloomOf(img.Buf[:Size])
 	for _, r := range l.runs {
-		c := All
+		c, common := All, All // chunks of its keys, and of those of most packets, whose places are not worth knowing
 		switch {
 		case r.of >= maxEntries:
 			c = 1 << (r.of - maxEntries)
+			common = c
 		case entries != nil:
 			c = entries[r.of].chunks
 		}
 		for _, k := range list[:r.n] {
+			in := c
+			if k.Common() {
+				in = common
+			}
 			h := Hash(uint64(k))
 			at := l.table.First(h)
 			i := int(l.table.At[at]) - 1
@@ -62,11 +67,11 @@ func (l *keyList) collect(img *Image, entries []entry) bool {
 				i = int(l.table.At[at]) - 1
 			}
 			if i >= 0 {
-				img.Chunks[i] |= c
+				img.Chunks[i] |= in
 				continue
 			}
 			bloom.addHash(h)
-			room = l.add(img, at, k, c) && room
+			room = l.add(img, at, k, in) && room
 		}
 		list = list[r.n:]
 	}
@@ -80,12 +85,9 @@ func (l *keyList) add(img *Image, at int, k filter.Key, c Chunks) bool {
 	if i == MaxKeys {
 		return false
 	}
-	if k.Common() {
-		c = All
-	}
 	img.Keys, img.Chunks = append(img.Keys, uint64(k)), append(img.Chunks, c)
 	l.table.At[at] = uint16(i + 1)
-	if l.table.Full(2*i) {
+	if l.table.Full(2 * i) {
 		l.table.Grow()
 		for i, k := range img.Keys {
 			l.table.Put(Hash(k), uint16(i+1))
