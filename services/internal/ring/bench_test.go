@@ -84,6 +84,71 @@ func benchWorker(b *testing.B, frames []packet.Frame, stages ...pipeline.Stage) 
 	b.ReportMetric(float64(least.Nanoseconds())/float64(len(frames)), "cpu-ns/packet")
 }
 
+// A chest is a stage that builds blocks, and keeps what an index is made of.
+type chest struct {
+	builder *block.Builder
+	image   block.Image
+	shelves index.Shelves
+	slots   []index.Slot
+}
+
+func (c *chest) Process(batch *pipeline.Batch) {
+	for i := range batch.Packets {
+		p := &batch.Packets[i]
+		if c.builder.Image != nil && !c.builder.Room(len(p.Data)) {
+			c.builder.Finish(&c.image)
+			c.slots = append(c.slots, index.SlotOf(&c.image.Header))
+			c.shelves.Keep(&c.slots[len(c.slots)-1], &c.image, &index.Shelves{})
+			c.builder.Reset()
+		}
+		if c.builder.Image == nil {
+			c.builder.Begin(&c.image, block.Header{Seq: uint64(len(c.slots) + 1)}, block.AppendHead(nil, ethernet))
+		}
+		c.builder.Add(p, &batch.Meta[i], len(p.Data))
+	}
+}
+
+// BenchmarkClose makes the index of a segment whose keys nobody has touched for a while.
+func BenchmarkClose(b *testing.B) {
+	for _, from := range []struct {
+		name   string
+		frames func(testing.TB) []packet.Frame
+		blocks int
+	}{
+		{"generator", func(testing.TB) []packet.Frame { return mix(41, 200_000) }, 61},
+		{"corpus", func(t testing.TB) []packet.Frame { return corpus(t, 200_000) }, 23},
+	} {
+		b.Run(from.name, func(b *testing.B) {
+			c := &chest{builder: block.NewBuilder(), image: block.Image{Buf: make([]byte, block.Size)}}
+			worker(b, []pipeline.Stage{c}, &traffic{frames: from.frames(b)})
+			if len(c.slots) < from.blocks {
+				b.Fatalf("%d blocks are too few", len(c.slots))
+			}
+			slots, keys := c.slots[:from.blocks], 0
+			for i := range slots {
+				keys += len(slots[i].Keys)
+			}
+			var w index.Writer
+			defer w.Free()
+			file, other := nothing{}, make([]byte, 64<<20)
+			least := time.Hour
+			for b.Loop() {
+				for i := range other { // the processor's cache has had other things in it
+					other[i]++
+				}
+				before := cpu()
+				if err := w.Write(new(index.Index), &index.Segment{File: file, Bytes: int64(from.blocks+1) * block.Size}, slots); err != nil {
+					b.Fatal(err)
+				}
+				least = min(least, cpu()-before)
+			}
+			b.ReportMetric(float64(keys), "keys")
+			b.ReportMetric(float64(least.Nanoseconds())/float64(keys), "cpu-ns/key")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
 // cpu returns the time that the process has used on all processors.
 func cpu() time.Duration {
 	var u syscall.Rusage
