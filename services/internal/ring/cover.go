@@ -30,11 +30,16 @@ func (r *Ring) forget(b *index.Slot) {
 	case b.Seq == 0:
 	case b.Last <= r.now():
 		r.overwritten = max(r.overwritten, b.Last)
-	case r.ahead.Why == "":
-		r.ahead = Gap{b.First, b.Last, whyOverwritten}
 	default:
-		r.ahead.From, r.ahead.To = min(r.ahead.From, b.First), max(r.ahead.To, b.Last)
+		r.forgetAhead(b.First, b.Last)
 	}
+}
+
+func (r *Ring) forgetAhead(first, last int64) {
+	if r.ahead.Why == "" {
+		r.ahead = Gap{first, last, whyOverwritten}
+	}
+	r.ahead.From, r.ahead.To = min(r.ahead.From, first), max(r.ahead.To, last)
 }
 
 // remember joins what devices knew when they were closed: what one did not know nobody knows.
@@ -53,9 +58,11 @@ func (r *Ring) remember(d *state.Descriptor) {
 // blocks lie in the order in which they ended, so it ended before the oldest blocks that are there. A worker's block may end long after its last packet, so a few of them are
 // asked. r.mu is held.
 func (r *Ring) forgotten() {
+	r.remembers = true
 	if r.d.Overwritten != 0 {
-		if r.overwritten = r.d.Overwritten; r.d.Ahead != (state.Pause{}) {
-			r.ahead = Gap{r.d.Ahead.From, r.d.Ahead.To, whyOverwritten}
+		r.overwritten = max(r.overwritten, r.d.Overwritten) // an unfinished block may have taken a place
+		if r.d.Ahead != (state.Pause{}) {
+			r.forgetAhead(r.d.Ahead.From, r.d.Ahead.To)
 		}
 	}
 	for _, d := range r.devices {

@@ -30,7 +30,7 @@ func (r *Ring) pause() {
 	}
 	for _, g := range pauses {
 		if g.From <= g.To {
-			r.d.AddPause(state.Pause{From: g.From, To: g.To}, oldest)
+			r.d.AddPause(state.Pause{From: g.From, To: g.To}, min(oldest, r.overwritten)) // what was overwritten last may have come before a pause
 			r.paused = true
 		}
 	}

@@ -424,7 +424,7 @@ func (r *Ring) pausesOf(all []index.Slot) {
 	slices.Sort(order)
 	for i := 1; i < len(order); i++ {
 		if p := (state.Pause{From: spans[order[i-1]].To + 1, To: spans[order[i]].From - 1}); p.From <= p.To {
-			r.d.AddPause(p, all[0].First)
+			r.d.AddPause(p, math.MinInt64)
 		}
 	}
 }

@@ -167,9 +167,9 @@ func (r *Ring) writeDescriptor(d *device, clean bool) error {
 	}
 	defer r.buffers.Put(page)
 	desc := r.d
-	desc.Device, desc.Clean, desc.Overwritten, desc.Ahead = d.index, clean, r.overwritten, state.Pause{}
-	if r.ahead.Why != "" {
-		desc.Ahead = state.Pause{From: r.ahead.From, To: r.ahead.To}
+	desc.Device, desc.Clean = d.index, clean
+	if r.remembers {
+		desc.Overwritten, desc.Ahead = r.overwritten, state.Pause{From: r.ahead.From, To: r.ahead.To}
 	}
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()

@@ -13,6 +13,7 @@ import (
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
+	"galvo/services/internal/ring/files"
 )
 
 // A story is a ring to which things happen, and what of it must hold whatever happens: each packet that was recorded comes, once and as it was, or lies in a gap; of what was
@@ -224,16 +225,44 @@ func (s *story) kill() {
 	s.open()
 }
 
-// forgetState loses the state of a device, and all that it says, while the ring is closed.
-func (s *story) forgetState() {
+// damage loses a part of what is not segments of a device while the ring is closed, and with it what is protected.
+func (s *story) damage() {
 	if len(s.pins) > 0 {
-		return // what is protected would be lost, too
+		return
 	}
 	s.close()
-	for _, d := range s.set.disks {
-		d.lose("state")
-		break
+	d := s.set.disks[s.set.cfg.Dirs[s.rng.IntN(len(s.set.cfg.Dirs))]]
+	switch page := s.rng.IntN(4) * files.PageSize; s.rng.IntN(3) {
+	case 0:
+		d.lose(files.StateName)
+	case 1:
+		d.lose(files.TailsName)
+	default:
+		clear(d.files[files.StateName].b[page : page+files.PageSize])
 	}
+	s.open()
+}
+
+// away records without one of two devices, which comes back with what it had: the same one each time, since what the other one recorded then has no copy.
+func (s *story) away() {
+	dirs := s.set.cfg.Dirs
+	if len(dirs) == 1 {
+		return
+	}
+	s.close()
+	s.set.disks["away"] = newDisk(9)
+	s.set.cfg.Dirs = slices.Clone(dirs)
+	s.set.cfg.Dirs[s.seed%2] = "away"
+	s.open()
+	s.record()
+	s.ask(s.times())
+	s.ask(epoch, s.clock.Load()+1)
+	for _, st := range s.stages {
+		st.Finish()
+	}
+	s.ring.Close() //nolint:errcheck // it says what is missing
+	delete(s.set.disks, "away")
+	s.set.cfg.Dirs = dirs
 	s.open()
 }
 
@@ -269,7 +298,7 @@ func TestStory(t *testing.T) {
 			acts := []struct {
 				name string
 				do   func()
-			}{{"record", s.record}, {"record", s.record}, {"record", s.record}, {"pin", s.pin}, {"pin", s.pin}, {"unpin", s.unpin}, {"reopen", s.reopen}, {"kill", s.kill}, {"forget", s.forgetState}}
+			}{{"record", s.record}, {"record", s.record}, {"record", s.record}, {"pin", s.pin}, {"pin", s.pin}, {"unpin", s.unpin}, {"reopen", s.reopen}, {"kill", s.kill}, {"damage", s.damage}, {"away", s.away}}
 			act := acts[s.rng.IntN(len(acts))]
 			s.did = append(s.did, act.name)
 			act.do()
