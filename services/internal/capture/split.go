@@ -157,7 +157,7 @@ func (d *drain) expireFile(now time.Time, busy bool) {
 	if !s.open || d.err != nil || s.until == math.MaxInt64 {
 		return
 	}
-	over := now.Add(-endSlack).UnixNano() >= s.until
+	over := now.Add(-endSlack).UnixNano() >= s.until && d.stuck.IsZero() // else what waits may belong into it
 	if d.c.spec.Block {
 		past := slices.Min(d.marks)                              // as they were before the last look for packets
 		over = !busy && past >= s.until && past != math.MaxInt64 // at the source's end it is the last file, which has more to say
