@@ -355,7 +355,7 @@ func (f *follower) choose(tasks []*task) []*task {
 		switch wanted := q.maybe(t); {
 		case !q.within(t.First, t.Last):
 			if t.cut = !(wanted && t.chunks != 0) && t.searchable(); t.cut {
-				t.chunks = block.Spread
+				t.chunks = q.around(t)
 			} else {
 				t.chunks = block.All
 			}

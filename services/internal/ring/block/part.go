@@ -178,8 +178,24 @@ func (k *Heads) fill(v *Reader) bool {
 	return head != nil && copy(v.Buf, head) > 0
 }
 
-// Spread is every eighth chunk: what is read first to find a time in a block whose packets are in the order of time.
-const Spread Chunks = 0x0101010101010100
+// Around returns the chunks of a block with so many bytes of packets, from first to last in time, around the one in which the first packet that is not earlier than a
+// time is if they came evenly.
+func Around(time, first, last int64, dataEnd uint32) Chunks {
+	at := int(float64(dataEnd) * float64(time-first) / float64(max(last-first, 1)))
+	at = max(0, min(at, int(dataEnd))) >> chunkShift
+	return Between(max(at-1, 0), min(at+2, MaxChunks))
+}
+
+// Thin returns some of the chunks of a run, with no more than stride - 1 of the others in a row, or all of a short run.
+func (c Chunks) Thin() Chunks {
+	if c.Len() <= stride {
+		return c
+	}
+	return c & (0x0101010101010101 << ((c.First() + stride/2) % stride))
+}
+
+// stride is how far what Thin returns is apart.
+const stride = 8
 
 // Before looks for the first packet that is not earlier than a time, in a block whose packets are in the order of time and of which Verify has v.Chunks. It is in one
 // of some chunks, or behind the last packet of these. If v.Chunks say where, left is empty, and n packets of the block are earlier; else it is in those of left.
