@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -41,6 +42,13 @@ func (m *memory) WriteAt(b []byte, at int64) (int, error) { return copy(m.b[at:]
 func (m *memory) Sync() error                             { return nil }
 func (m *memory) Size() (int64, error)                    { return int64(len(m.b)), nil }
 func (m *memory) Close() error                            { return nil }
+
+// find makes one search.
+func find(x *Index, s *Segment, keys filter.KeyRange) (Found, error) {
+	list := []Search{{Index: x, Segment: s, Keys: keys}}
+	Find(context.Background(), list)
+	return list[0].Found, list[0].Err
+}
 
 // An index that was just written, one that was read anew and one that was warmed say the same: which blocks have a key is what went in, and nothing is read for a key that no
 // block has, but for one of 20 at most.
@@ -93,7 +101,7 @@ func TestFind(t *testing.T) {
 		want.Unknown.add(9)
 		want.With = rough(has[key])
 		for name, x := range map[string]*Index{"written": &written, "fresh": &fresh, "warmed": &warmed} {
-			got, err := x.Find(s, filter.KeyRange{Lo: filter.Key(key), Hi: filter.Key(key)})
+			got, err := find(x, s, filter.KeyRange{Lo: filter.Key(key), Hi: filter.Key(key)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +122,7 @@ func TestFind(t *testing.T) {
 	written.Drop()
 	for _, x := range []*Index{&warmed, &written} {
 		before := file.read
-		if got, err := x.Find(s, filter.KeyRange{}); err != nil || x.Sketch() != 0 || got.Bytes != uint64(file.read-before) {
+		if got, err := find(x, s, filter.KeyRange{}); err != nil || x.Sketch() != 0 || got.Bytes != uint64(file.read-before) {
 			t.Errorf("it read %d bytes and says %d, %v", file.read-before, got.Bytes, err)
 		}
 	}

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 
-	"galvo/services/internal/filter"
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
@@ -98,29 +96,50 @@ func (h *indexHead) parse(b []byte) error {
 }
 
 // pages reads pages of an index into b, whose room they fit in, and calls f with the content of each.
-func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content []byte) error) error {
-	base := s.Bytes - int64(indexBlocks(s.Bytes))*block.Size
+func (s *Segment) pages(b []byte, from, n int, f func(i int, content []byte) error) error {
+	var pieces []aio.Piece
 	for n > 0 {
 		run := min(n, pagesPerBlock-from%pagesPerBlock, len(b)/files.PageSize)
-		p := b[:run*files.PageSize]
-		if int64(pageOffset(from+run-1))+base+files.PageSize > s.Bytes {
-			return errors.New("its index names pages that are not there")
-		}
 		var err error
-		s.Reader.Read([]aio.Piece{{File: s.File, B: p, At: base + int64(pageOffset(from))}}, func(_ int, e error) { err = e })
+		if pieces, err = s.pieces(pieces[:0], b, from, run); err != nil {
+			return err
+		}
+		s.Reader.Read(pieces, func(_ int, e error) { err = e })
 		if err != nil {
 			return fmt.Errorf("read its index: %w", err)
 		}
-		for i := range run {
-			q := p[i*files.PageSize:][:files.PageSize]
-			if le.Uint32(q) != typeIndex || le.Uint32(q[8:]) != sum.Of(q[12:12+pageContent])^uint32(s.Ring) {
-				return errors.New("a page of its index is damaged")
-			}
-			if err := f(from+i, q[12:12+pageContent]); err != nil {
-				return err
-			}
+		if err := s.contents(b, from, run, f); err != nil {
+			return err
 		}
 		from, n = from+run, n-run
+	}
+	return nil
+}
+
+// pieces appends what is to be read to have pages of an index in b.
+func (s *Segment) pieces(dst []aio.Piece, b []byte, from, n int) ([]aio.Piece, error) {
+	base := s.Bytes - int64(indexBlocks(s.Bytes))*block.Size
+	for n > 0 {
+		run := min(n, pagesPerBlock-from%pagesPerBlock)
+		if base+int64(pageOffset(from+run-1))+files.PageSize > s.Bytes {
+			return dst, errors.New("its index names pages that are not there")
+		}
+		dst = append(dst, aio.Piece{File: s.File, B: b[:run*files.PageSize], At: base + int64(pageOffset(from))})
+		b, from, n = b[run*files.PageSize:], from+run, n-run
+	}
+	return dst, nil
+}
+
+// contents calls f with the content of each of the pages of an index that were read into b.
+func (s *Segment) contents(b []byte, from, n int, f func(i int, content []byte) error) error {
+	for i := range n {
+		p := b[i*files.PageSize:][:files.PageSize]
+		if le.Uint32(p) != typeIndex || le.Uint32(p[8:]) != sum.Of(p[12:12+pageContent])^uint32(s.Ring) {
+			return errors.New("a page of its index is damaged")
+		}
+		if err := f(from+i, p[12:12+pageContent]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -152,7 +171,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	var dir []uint64
 	newest := uint64(0)
 	x.loaded, x.used, x.count = false, Set{}, 0
-	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
+	err = s.pages(b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
 		case i == 0:
 			if err := h.check(p, s, tablePages); err != nil {
@@ -200,7 +219,7 @@ func (x *Index) Warm(s *Segment, most int) (int, error) {
 	}
 	defer s.Buffers.Put(b)
 	keys := make([]uint64, 0, n*pageContent/bytesPerKey)
-	err = x.pages(s, b, 1+int(head.tablePages)+int(head.dirPages), n, func(_ int, p []byte) error {
+	err = s.pages(b, 1+int(head.tablePages)+int(head.dirPages), n, func(_ int, p []byte) error {
 		return readKeys(p, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int, _ block.Chunks) {
 			if len(keys) == 0 || keys[len(keys)-1] != key {
 				keys = append(keys, key)
@@ -269,64 +288,6 @@ func (x *Index) Table(s *Segment) ([]Slot, error) {
 	return slots, nil
 }
 
-// A Found is what an index says about keys.
-type Found struct {
-	With    Where  // blocks that have one of them
-	Unknown Set    // blocks that it says nothing about
-	Used    int    // how many blocks hold something
-	Packets uint64 // that these have
-	Bytes   uint64 // that were read for it
-}
-
-// Find looks for the keys of a range.
-func (x *Index) Find(s *Segment, keys filter.KeyRange) (f Found, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.loaded {
-		if err := x.load(s); err != nil {
-			return f, err
-		}
-		f.Bytes += uint64(1+x.head.tablePages+x.head.dirPages) * files.PageSize
-	}
-	f.Used, f.Packets = x.used.Len(), x.count
-	for i := range f.Unknown {
-		f.Unknown[i] = x.used[i] &^ x.head.covered[i]
-	}
-	if x.sketch != nil && !x.sketch.hasRange(keys) {
-		return f, nil
-	}
-	lo, hi := uint64(keys.Lo), uint64(keys.Hi)
-	from, exact := slices.BinarySearch(x.dir, lo)
-	if !exact && from > 0 {
-		from--
-	}
-	to, exact := slices.BinarySearch(x.dir, hi)
-	if exact {
-		to++
-	}
-	if from >= to {
-		return f, nil
-	}
-	b, err := s.Buffers.Get()
-	if err != nil {
-		return f, err
-	}
-	defer s.Buffers.Put(b)
-	f.Bytes += uint64(to-from) * files.PageSize
-	first := 1 + int(x.head.tablePages) + int(x.head.dirPages)
-	err = x.pages(s, b, first+from, to-from, func(_ int, p []byte) error {
-		return readKeys(p, hi, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
-			if key >= lo && i < int(x.head.blocks) {
-				if f.With == nil {
-					f.With = make(Where, x.head.blocks)
-				}
-				f.With[i] |= chunks
-			}
-		})
-	})
-	return f, err
-}
-
 // All reads the whole exact index of a segment anew: the blocks of each key, and those that it says nothing about.
 func (x *Index) All(s *Segment) (map[uint64][]Spot, Set, error) {
 	x.mu.Lock()
@@ -345,7 +306,7 @@ func (x *Index) All(s *Segment) (map[uint64][]Spot, Set, error) {
 	}
 	defer s.Buffers.Put(b)
 	keys := make(map[uint64][]Spot)
-	err = x.pages(s, b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
+	err = s.pages(b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
 		return readKeys(p, math.MaxInt64, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
 			keys[key] = append(keys[key], Spot{chunks, uint16(i)})
 		})

@@ -51,7 +51,7 @@ func FuzzIndexPages(f *testing.F) {
 			if list, err := x.Table(s); err == nil && len(list) != blocks {
 				t.Fatalf("%d blocks", len(list))
 			}
-			found, err := x.Find(s, filter.KeyRange{Lo: filter.Key(lo), Hi: filter.Key(hi)})
+			found, err := find(x, s, filter.KeyRange{Lo: filter.Key(lo), Hi: filter.Key(hi)})
 			if err == nil && (len(found.With) > blocks || found.Used > blocks) {
 				t.Fatalf("%+v", found)
 			}
