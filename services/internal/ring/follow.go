@@ -184,21 +184,23 @@ func (f *follower) ask() map[*segment]*segmentLook {
 		}
 	})
 	var segments []*segment
-	var list []index.Search
 	r.mu.Lock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if f.skips(s) || s.State != state.Closed {
-				continue
-			}
-			looks[s] = &segmentLook{of: s.SeqHi, at: at}
-			segments = append(segments, s)
-			for in, i := r.indexed(s), 0; i < len(keys); i++ {
-				list = append(list, index.Search{Index: &s.index, Segment: in, Keys: keys[i]})
+			if !f.skips(s) && s.State == state.Closed {
+				looks[s] = &segmentLook{of: s.SeqHi, at: at}
+				segments = append(segments, s)
 			}
 		}
 	}
 	r.mu.Unlock()
+	list := make([]index.Search, 0, len(segments)*len(keys))
+	for _, s := range segments {
+		in := r.indexed(s)
+		for _, k := range keys {
+			list = append(list, index.Search{Index: &s.index, Segment: in, Keys: k})
+		}
+	}
 	index.Find(q.ctx, list)
 	nowhere, bytes := q.where(func(filter.KeyRange) block.Chunks { return 0 }), uint64(0)
 	for _, s := range segments {

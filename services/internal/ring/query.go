@@ -67,10 +67,11 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	}
 	readers := max(leastReaders, runtime.GOMAXPROCS(0))
 	res.joined.Add(1 + readers)
-	go res.feed()
 	for range readers {
 		go res.read()
 	}
+	go res.feed()
+	runtime.Gosched() // until the disk is waited for: what the caller does next need not come before that
 	return res, nil
 }
 
