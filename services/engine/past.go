@@ -30,7 +30,7 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.MaxDuration != 0 && s.Start == 0 {
 		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
 	}
-	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
+	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold, NoMeta: true}
 	q.From = since(s.Start, q.To, from)
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -22,6 +22,7 @@ type Query struct {
 	Filter   *filter.Filter
 	Hold     bool // a packet whose flow has no verdict yet is judged by the verdict that comes later; else it is left out
 	Live     bool // at the newest packet go on with what is recorded, until To by the clock or the end of the context
+	NoMeta   bool // what was known of a packet is not wanted: if the filter does not ask for it Batch.Meta has nothing
 
 	everything bool // reads every block: what pruning is compared with
 }
@@ -32,6 +33,7 @@ type Results struct {
 	q    Query
 	block.Tables
 	prune  *filter.Prune
+	flows  bool // what is known of flows is wanted
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -105,6 +107,7 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	if !q.everything {
 		res.prune = q.Filter.Prune()
 	}
+	res.flows = !q.NoMeta || q.Filter.NeedsFlow()
 	res.resolve.init(res)
 	res.ordered, res.work, res.tokens = make(chan *task, window), make(chan *task, window), make(chan struct{}, window)
 	return res, nil
@@ -211,7 +214,7 @@ func (q *Results) sendAll(tasks []*task) bool {
 		if q.mayWait(t, t.Last) {
 			q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
 		}
-		narrow := t.narrow()
+		narrow := t.narrow(q.flows && !t.cut)
 		if len(group) == together || !narrow || len(q.tokens) == cap(q.tokens) {
 			if !q.readAhead(group) {
 				return false

@@ -26,7 +26,7 @@ type Source struct {
 // Source returns a Source of the packets with from <= time < to (ns since the epoch), or of those that only takes, if that is not nil. It ends with what the ring has
 // now, or, live, goes on as a Query does. Close ends it.
 func (r *Ring) Source(ctx context.Context, from, to int64, only *filter.Filter, live bool) (*Source, error) {
-	q, err := r.Query(ctx, Query{From: from, To: to, Filter: only, Live: live})
+	q, err := r.Query(ctx, Query{From: from, To: to, Filter: only, Live: live, NoMeta: true})
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
@@ -87,7 +87,7 @@ const sample = 8
 
 // Estimate says about how much a query brings: which blocks it would read, from the index, and how much of these matches, from a few of them.
 func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
-	q.Live = false
+	q.Live, q.NoMeta = false, true
 	res, err := r.newResults(ctx, q)
 	if err != nil {
 		return Estimate{}, fmt.Errorf("estimate: %w", err)

@@ -77,7 +77,8 @@ func (p *Pages) Pieces() iter.Seq2[int, int] {
 // spill is how far the last packet of a chunk mostly reaches into the next one, at most.
 const spill = page
 
-// Plan returns the pages that have, if packets are as long as most, some chunks of a block, its flow table from dataEnd to flowsEnd, and its trailer.
+// Plan returns the pages that have, if packets are as long as most, some chunks of a block, its flow table from dataEnd to flowsEnd, and its trailer. Without a flow
+// table these are the same.
 func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {
 	end := min(int(dataEnd), trailerAt)
 	for c &= Between(0, end>>chunkShift+1); c != 0; {
@@ -85,7 +86,9 @@ func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {
 		c &^= Between(from, to)
 		p.add(from<<chunkShift, min(to<<chunkShift+spill, end))
 	}
-	p.add(end, max(end, min(int(flowsEnd), trailerAt)))
+	if flowsEnd := min(int(flowsEnd), trailerAt); flowsEnd > end {
+		p.add(end, flowsEnd)
+	}
 	p.add(Size-TrailerPages, Size)
 	return p
 }
@@ -106,7 +109,9 @@ func (v *Reader) Part(c Chunks, have *Pages, heads *Heads) (missing Pages, err e
 		return missing, errTable
 	}
 	var need Pages
-	need.add(int(h.DataEnd), int(h.FlowsEnd))
+	if v.Bare = v.NoFlows; !v.Bare {
+		need.add(int(h.DataEnd), int(h.FlowsEnd))
+	}
 	if !heads.fill(v) {
 		need.add(0, int(h.DataStart))
 	}
@@ -132,7 +137,7 @@ func (v *Reader) Verify(c Chunks, heads *Heads) error {
 	if sum.Of(head) != t.sums[0] {
 		return ErrHead
 	}
-	if sum.On(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
+	if !v.Bare && sum.On(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
 		return ErrSum
 	}
 	heads.Know(head)
