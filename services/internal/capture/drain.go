@@ -320,7 +320,6 @@ func (d *drain) writeHeader(scanned string) {
 		d.header = true
 		d.writeRaw(pcapng.AppendSection(nil, c.section(scanned)))
 		d.describe()
-		d.flush()
 		return
 	}
 	link, ok := c.onlyLink()
@@ -329,7 +328,6 @@ func (d *drain) writeHeader(scanned string) {
 	}
 	d.header = true
 	d.writeRaw(pcapng.AppendPcapHeader(nil, link, c.spec.SnapLen, c.format.nanos))
-	d.flush()
 }
 
 // onlyLink returns the link type of all packets: that of the first one, or of the first interface of a live source, whose header comes
