@@ -15,8 +15,8 @@ func (r *Ring) SetReorder(bytes int64) { r.reorder.Store(bytes) }
 // Reorder returns the memory in which queries put packets in order that begin now.
 func (r *Ring) Reorder() int64 { return r.reorder.Load() }
 
-// warmBytes is the memory for sketches, which say of a segment what is not in it, and for lists of blocks that nobody has asked for yet: a part of that of the readers, of
-// which windows take half. The newest segments have them; of an older one a query reads a page, and the list.
+// warmBytes is the memory for sketches, which say of a segment what is not in it, and for lists of blocks that nobody has asked for yet; and as much is for pages of keys. It
+// is a part of that of the readers, of which windows take half. The newest segments have them; of older ones a query reads a page, and the list.
 func (r *Ring) warmBytes() int { return int(r.Reorder() / 16) }
 
 // slotBytes is about what a block takes in a list.
@@ -24,18 +24,19 @@ const slotBytes = 160
 
 // warm reads what every query asks of the segments that were full when the ring was opened, beginning with the newest.
 func (r *Ring) warm() {
-	left := r.warmBytes()
+	left, pages := r.warmBytes(), r.warmBytes()
 	for _, s := range r.closedByAge() {
 		select {
 		case <-r.stop:
 			return
 		default:
 		}
-		n, err := s.index.Warm(r.indexed(s), left)
-		if err != nil {
+		if err := s.index.Warm(r.indexed(s), left, pages); err != nil {
 			continue // the query that asks says so
 		}
-		if left -= n; left > 0 {
+		sketch, kept := s.index.Memory()
+		pages -= kept
+		if left -= sketch; left > 0 {
 			left -= r.list(s)
 		}
 	}
@@ -107,12 +108,14 @@ func (r *Ring) closedByAge() (list []*segment) {
 	return list
 }
 
-// shed gives up the sketches of the oldest segments, for which there is no more room.
+// shed gives up the pages of keys and the sketches of the oldest segments, for which there is no more room.
 func (r *Ring) shed() {
-	left := r.warmBytes()
+	left, pages := r.warmBytes(), r.warmBytes()
 	for _, s := range r.closedByAge() {
-		if left -= s.index.Sketch(); left < 0 {
-			s.index.Shed()
+		sketch, kept := s.index.Memory()
+		left -= sketch
+		if pages -= kept; left < 0 || pages < 0 {
+			s.index.Shed(left < 0)
 		}
 	}
 }

@@ -41,6 +41,7 @@ type Index struct {
 	count  uint64   // packets in them
 	dir    []uint64 // first key of each page of keys
 	sketch sketch   // of the keys in the pages; nil if there is none
+	kept   []byte   // content of the pages of keys; nil if it is not in memory
 }
 
 // A Segment is a segment's file, of so many bytes, whose last blocks are an index.
@@ -68,7 +69,7 @@ func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.newest, x.later, x.loaded, x.dir, x.sketch = 0, false, false, nil, nil
+	x.newest, x.later, x.loaded, x.dir, x.sketch, x.kept = 0, false, false, nil, nil, nil
 }
 
 // Expect says which number the newest block of the segment has: an index that names another one is not that of what is in it. With later somebody else may write
@@ -200,26 +201,31 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	return nil
 }
 
-// Warm reads what every query asks for, unless it is in memory, and makes a sketch if it takes no more than so many bytes. It returns how many bytes the sketch takes.
-func (x *Index) Warm(s *Segment, most int) (int, error) {
+// Warm reads what every query asks for, unless it is in memory, and makes a sketch if it takes no more than so many bytes; with one it keeps the pages of keys, too, if these
+// take no more than so many bytes.
+func (x *Index) Warm(s *Segment, sketch, pages int) error {
 	x.mu.Lock()
 	err := x.load(s)
-	turn, head, have := x.turn, x.head, x.sketch
+	turn, head, have := x.turn, x.head, x.sketch != nil
 	x.mu.Unlock()
-	if err != nil || have != nil {
-		return 8 * len(have), err
-	}
 	n := int(head.keyPages)
-	if n*pageContent/bytesPerKey*sketchBits/8 > most {
-		return 0, nil
+	if err != nil || have || n*pageContent/bytesPerKey*sketchBits/8 > sketch {
+		return err
 	}
 	b, err := s.Buffers.Get()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer s.Buffers.Put(b)
 	keys := make([]uint64, 0, n*pageContent/bytesPerKey)
+	var kept []byte
+	if n*pageContent <= pages {
+		kept = make([]byte, 0, n*pageContent)
+	}
 	err = s.pages(b, 1+int(head.tablePages)+int(head.dirPages), n, func(_ int, p []byte) error {
+		if cap(kept) > 0 {
+			kept = append(kept, p...)
+		}
 		return readKeys(p, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int, _ block.Chunks) {
 			if len(keys) == 0 || keys[len(keys)-1] != key {
 				keys = append(keys, key)
@@ -227,7 +233,7 @@ func (x *Index) Warm(s *Segment, most int) (int, error) {
 		})
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	sk := newSketch(len(keys))
 	for _, k := range keys {
@@ -235,28 +241,29 @@ func (x *Index) Warm(s *Segment, most int) (int, error) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.turn != turn {
-		return 0, nil // it is another index by now
+	if x.turn == turn { // else it is another index by now
+		x.sketch, x.kept = sk, kept
 	}
-	x.sketch = sk
-	return 8 * len(sk), nil
+	return nil
 }
 
 // bytesPerKey is about what a key takes in a page.
 const bytesPerKey = 11
 
-// Sketch returns how many bytes the sketch takes.
-func (x *Index) Sketch() int {
+// Memory returns how many bytes the sketch and the pages of keys take that are in memory.
+func (x *Index) Memory() (sketch, pages int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return 8 * len(x.sketch)
+	return 8 * len(x.sketch), len(x.kept)
 }
 
-// Shed gives up the sketch.
-func (x *Index) Shed() {
+// Shed gives up the pages of keys, and the sketch, too, unless that is to stay.
+func (x *Index) Shed(sketch bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.sketch = nil
+	if x.kept = nil; sketch {
+		x.sketch = nil
+	}
 }
 
 // dirPages returns how many pages the directory of a segment of so many bytes has: as if all pages held keys.

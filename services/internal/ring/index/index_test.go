@@ -55,8 +55,9 @@ func FuzzIndexPages(f *testing.F) {
 			if err == nil && (len(found.With) > blocks || found.Used > blocks) {
 				t.Fatalf("%+v", found)
 			}
-			if n, err := x.Warm(s, 1<<20); err == nil && n > 1<<20 {
-				t.Fatalf("a sketch of %d bytes", n)
+			err = x.Warm(s, 1<<20, 1<<20)
+			if sketch, pages := x.Memory(); err == nil && max(sketch, pages) > 1<<20 {
+				t.Fatalf("a sketch of %d bytes, and %d of pages", sketch, pages)
 			}
 			x.All(s) //nolint:errcheck // any error will do
 		}

@@ -24,6 +24,7 @@ type Search struct {
 	turn    uint64 // of the index that says where to look
 	blocks  int    // of the segment
 	from, n int    // pages that may have the keys
+	kept    []byte // what is in them, if that is in memory
 }
 
 // A Found is what an index says about keys.
@@ -137,24 +138,46 @@ func (s *Search) plan() error {
 		to++
 	}
 	s.from, s.n = 1+int(x.head.tablePages)+int(x.head.dirPages)+from, max(to-from, 0)
+	if x.kept != nil {
+		s.kept = x.kept[from*pageContent:][:s.n*pageContent]
+	}
 	return nil
 }
 
-// read reads the pages of searches: all at once, or those of one search that are too many for that.
+// read looks into the pages of searches, and reads those that are not in memory: all at once, or those of one search that are too many for that.
 func read(list []*Search) {
-	b, err := list[0].Segment.Buffers.Get()
+	var cold []*Search
+	for _, s := range list {
+		if s.kept == nil {
+			cold = append(cold, s)
+			continue
+		}
+		s.Err = nil
+		for b := s.kept; len(b) > 0 && s.Err == nil; b = b[pageContent:] {
+			s.Err = s.take(0, b[:pageContent])
+		}
+	}
+	if len(cold) == 0 {
+		return
+	}
+	b, err := cold[0].Segment.Buffers.Get()
 	if err != nil {
-		for _, s := range list {
+		for _, s := range cold {
 			s.Err = err
 		}
 		return
 	}
-	defer list[0].Segment.Buffers.Put(b)
-	if len(list) == 1 {
-		list[0].Err = list[0].Segment.pages(b, list[0].from, list[0].n, list[0].take)
-		list[0].end()
+	defer cold[0].Segment.Buffers.Put(b)
+	if len(cold) == 1 {
+		cold[0].Err = cold[0].Segment.pages(b, cold[0].from, cold[0].n, cold[0].take)
+		cold[0].end()
 		return
 	}
+	readAll(cold, b)
+}
+
+// readAll reads the pages of searches into a buffer that has room for them.
+func readAll(list []*Search, b []byte) {
 	var pieces []aio.Piece
 	var of []*Search // that a piece is for
 	at := 0
