@@ -172,9 +172,8 @@ func (s *stage) showIdle() {
 // ask asks the exact indexes of the closed segments in the query's interval about its keys.
 func (f *follower) ask() map[*segment]*segmentLook {
 	r, q := f.q.ring, f.q
-	looks := make(map[*segment]*segmentLook)
 	if q.prune == nil {
-		return looks
+		return nil
 	}
 	var keys []filter.KeyRange
 	at := make(map[filter.KeyRange]int)
@@ -183,13 +182,17 @@ func (f *follower) ask() map[*segment]*segmentLook {
 			at[k], keys = len(keys), append(keys, k)
 		}
 	})
-	var segments []*segment
 	r.mu.Lock()
+	most := 0
+	for _, d := range r.devices {
+		most += len(d.segments)
+	}
+	segments, all := make([]*segment, 0, most), make([]segmentLook, 0, most)
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			if !f.skips(s) && s.State == state.Closed {
-				looks[s] = &segmentLook{of: s.SeqHi, at: at}
 				segments = append(segments, s)
+				all = append(all, segmentLook{of: s.SeqHi, at: at})
 			}
 		}
 	}
@@ -203,9 +206,11 @@ func (f *follower) ask() map[*segment]*segmentLook {
 	}
 	index.Find(q.ctx, list)
 	nowhere, bytes := q.where(func(filter.KeyRange) block.Chunks { return 0 }), uint64(0)
-	for _, s := range segments {
-		looks[s].nowhere = nowhere
-		bytes += looks[s].take(list[:len(keys)])
+	looks := make(map[*segment]*segmentLook, len(segments))
+	for i, s := range segments {
+		looks[s] = &all[i]
+		all[i].nowhere = nowhere
+		bytes += all[i].take(list[:len(keys)])
 		list = list[len(keys):]
 	}
 	q.count(func(s *Scan) { s.Bytes += bytes })
@@ -311,7 +316,7 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 // one. Ring.mu is held.
 func (f *follower) leavesOut(s *segment, l *segmentLook) bool {
 	q := f.q
-	if l.bad || len(l.at) == 0 || l.none.Len() > 0 || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
+	if l.bad || len(l.at) == 0 || l.none != nil || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
 		return false
 	}
 	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.where(k) != nil })
@@ -379,7 +384,7 @@ func (f *follower) choose(tasks []*task) []*task {
 type segmentLook struct {
 	at   map[filter.KeyRange]int // of the ranges in with
 	with []index.Where           // nil if no block has any of the keys
-	none index.Set               // blocks that the index says nothing about
+	none *index.Set              // blocks that the index says nothing about; nil if there are none
 	used int                     // blocks that hold something
 	bad  bool
 

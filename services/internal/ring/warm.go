@@ -24,6 +24,7 @@ const slotBytes = 160
 
 // warm reads what every query asks of the segments that were full when the ring was opened, beginning with the newest.
 func (r *Ring) warm() {
+	r.buffers.Ready(min(leastReaders, r.warmBytes()/block.Size))
 	left, pages := r.warmBytes(), r.warmBytes()
 	for _, s := range r.closedByAge() {
 		select {

@@ -259,11 +259,11 @@ func (t *Tables) links(b []byte, h *Header) ([]packet.LinkType, error) {
 	defer t.mu.Unlock()
 	links, ok := t.heads[string(head)]
 	if !ok {
-		r, err := pcapng.NewReader(bytes.NewReader(head))
+		list, err := pcapng.InterfacesOf(head)
 		if err != nil {
 			return nil, errHead
 		}
-		for _, in := range r.Interfaces() {
+		for _, in := range list {
 			links = append(links, in.Link)
 		}
 		if t.heads == nil {
@@ -273,7 +273,7 @@ func (t *Tables) links(b []byte, h *Header) ([]packet.LinkType, error) {
 			clear(t.heads)
 		}
 		t.heads[string(head)] = links
-		t.describe(r.Interfaces(), h.Seq)
+		t.describe(list, h.Seq)
 	}
 	return links, nil
 }

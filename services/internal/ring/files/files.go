@@ -278,6 +278,22 @@ func (p *Buffers) Get() ([]byte, error) {
 	return b, nil
 }
 
+// Ready makes so many buffers ready for the first who want some: with memory that the kernel has given.
+func (p *Buffers) Ready(n int) {
+	var list [][]byte
+	for range min(n, keepBuffers) {
+		b, err := p.Get()
+		if err != nil {
+			break // who wants one says so
+		}
+		Touch(b)
+		list = append(list, b)
+	}
+	for _, b := range list {
+		p.Put(b)
+	}
+}
+
 // Put takes a buffer back, whole or its beginning.
 func (p *Buffers) Put(b []byte) {
 	p.mu.Lock()
@@ -292,12 +308,14 @@ func (p *Buffers) Taken() uint64 {
 	return uint64(len(p.all)) * uint64(p.Size)
 }
 
-// Trim gives all but a few of the buffers that nobody has back to the system.
+// keepBuffers is how many buffers that nobody has wait for the next who wants one.
+const keepBuffers = 8
+
+// Trim gives the other buffers that nobody has back to the system.
 func (p *Buffers) Trim() {
-	const keep = 8
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.free) > keep {
+	for len(p.free) > keepBuffers {
 		b := p.free[len(p.free)-1]
 		p.free = p.free[:len(p.free)-1]
 		p.all = slices.DeleteFunc(p.all, func(o []byte) bool { return &o[0] == &b[0] })

@@ -106,10 +106,12 @@ func TestFind(t *testing.T) {
 		}
 	}
 	absent, read := 0, 0
+	var unknown Set
+	unknown.add(9)
 	for range 20_000 {
 		key := uint64(1+random.IntN(4))<<56 | uint64(random.IntN(6000))
 		want := Found{Used: blocks - 1, Bytes: files.PageSize}
-		want.Unknown.add(9)
+		want.Unknown = &unknown
 		want.With = rough(has[key])
 		for name, x := range map[string]*Index{"written": &written, "fresh": &fresh, "sketched": &sketched, "warmed": &warmed} {
 			got, err := find(x, s, filter.KeyRange{Lo: filter.Key(key), Hi: filter.Key(key)})

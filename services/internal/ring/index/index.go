@@ -226,7 +226,7 @@ func (x *Index) Warm(s *Segment, sketch, pages int) error {
 		if cap(kept) > 0 {
 			kept = append(kept, p...)
 		}
-		return readKeys(p, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int, _ block.Chunks) {
+		return readKeys(p, 0, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int, _ block.Chunks) {
 			if len(keys) == 0 || keys[len(keys)-1] != key {
 				keys = append(keys, key)
 			}
@@ -314,7 +314,7 @@ func (x *Index) All(s *Segment) (map[uint64][]Spot, Set, error) {
 	defer s.Buffers.Put(b)
 	keys := make(map[uint64][]Spot)
 	err = s.pages(b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
-		return readKeys(p, math.MaxInt64, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
+		return readKeys(p, 0, math.MaxInt64, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
 			keys[key] = append(keys[key], Spot{chunks, uint16(i)})
 		})
 	})

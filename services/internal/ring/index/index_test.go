@@ -18,7 +18,7 @@ func FuzzIndex(f *testing.F) {
 		if len(page) < 2 {
 			return
 		}
-		readKeys(page, math.MaxInt64, 32, func(_ uint64, at int, chunks block.Chunks) { //nolint:errcheck // any error will do
+		readKeys(page, 0, math.MaxInt64, 32, func(_ uint64, at int, chunks block.Chunks) { //nolint:errcheck // any error will do
 			if at >= maxBlocks || chunks == 0 {
 				t.Fatal(at, chunks)
 			}

@@ -30,7 +30,7 @@ type Search struct {
 // A Found is what an index says about keys.
 type Found struct {
 	With    Where  // blocks that have one of them
-	Unknown Set    // blocks that it says nothing about
+	Unknown *Set   // blocks that it says nothing about; nil if there are none
 	Used    int    // how many blocks hold something
 	Packets uint64 // that these have
 	Bytes   uint64 // that were read for it
@@ -123,9 +123,7 @@ func (s *Search) plan() error {
 	}
 	s.turn, s.blocks = x.turn, int(x.head.blocks)
 	f.Used, f.Packets = x.used.Len(), x.count
-	for i := range f.Unknown {
-		f.Unknown[i] = x.used[i] &^ x.head.covered[i]
-	}
+	f.Unknown = x.unknown()
 	if x.sketch != nil && !x.sketch.hasRange(s.Keys) {
 		return nil
 	}
@@ -142,6 +140,18 @@ func (s *Search) plan() error {
 		s.kept = x.kept[from*pageContent:][:s.n*pageContent]
 	}
 	return nil
+}
+
+// unknown returns the blocks that hold something of which the index does not have the keys; nil if there are none. x.mu is held.
+func (x *Index) unknown() *Set {
+	var none Set
+	for i := range none {
+		none[i] = x.used[i] &^ x.head.covered[i]
+	}
+	if none == (Set{}) {
+		return nil
+	}
+	return &none
 }
 
 // read looks into the pages of searches, and reads those that are not in memory: all at once, or those of one search that are too many for that.
@@ -205,8 +215,8 @@ func readAll(list []*Search, b []byte) {
 // take looks for the keys in a page.
 func (s *Search) take(_ int, p []byte) error {
 	lo, hi, f := uint64(s.Keys.Lo), uint64(s.Keys.Hi), &s.Found
-	return readKeys(p, hi, (s.blocks+7)/8, func(key uint64, i int, chunks block.Chunks) {
-		if key >= lo && i < s.blocks {
+	return readKeys(p, lo, hi, (s.blocks+7)/8, func(_ uint64, i int, chunks block.Chunks) {
+		if i < s.blocks {
 			if f.With == nil {
 				f.With = make(Where, s.blocks)
 			}
