@@ -58,6 +58,9 @@ func (q *Results) match(t *task, v *view) error {
 		switch result {
 		case filter.Yes:
 			v.packets = v.packets[:len(v.packets)+1]
+			if !q.q.ports {
+				w.Packet.Iface = w.Met(w.Packet)
+			}
 			v.meta = append(v.meta, pipeline.Meta{Ref: w.Ref, L7: verdict})
 			v.passed, passed = append(v.passed, passed), 0
 			continue

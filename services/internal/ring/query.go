@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
@@ -19,18 +20,21 @@ import (
 // A Query asks a ring for packets.
 type Query struct {
 	From, To int64 // ns since the epoch, half-open: From <= time < To; To = math.MaxInt64 has no end
+	Before   int64 // ns before From whose packets are looked at, too, and delivered, for what they say of later ones: nobody is told that some of these are missing
 	Filter   *filter.Filter
 	Hold     bool // a packet whose flow has no verdict yet is judged by the verdict that comes later; else it is left out
 	Live     bool // at the newest packet go on with what is recorded, until To by the clock or the end of the context
 	NoMeta   bool // what was known of a packet is not wanted: if the filter does not ask for it Batch.Meta has nothing
 
 	everything bool // reads every block: what pruning is compared with
+	ports      bool // Frame.Iface of a packet remains its port id - 1, which filters and statistics ask for
 }
 
 // Results are what a query finds, in the order of time. They have one reader. Close ends them.
 type Results struct {
 	ring *Ring
-	q    Query
+	q    Query // From is where it begins to look
+	told int64 // Query.From: what is said of the ring is said of the time from here on
 	block.Tables
 	prune  *filter.Prune
 	flows  bool // what is known of flows is wanted
@@ -54,6 +58,10 @@ type Results struct {
 	last    int64
 	rest    uint32  // packets that were not wanted, behind the last ones of blocks in the last batch
 	current []*view // whose packets the last batch borrows
+
+	batch  []packet.Packet // the last one
+	vain   []uint32        // parallel: packets that were not wanted before each
+	lately []skip          // that count since it was delivered
 
 	scanMu sync.Mutex
 	scan   Scan
@@ -100,7 +108,10 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	}
 	r.readers.Add(1)
 	window := max(int(r.Reorder()/block.Size/2), 4)
-	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
+	res := &Results{ring: r, q: q, told: q.From, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
+	if q.From >= math.MinInt64+q.Before {
+		res.q.From -= q.Before
+	}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
 	res.ctx, res.cancel = context.WithCancelCause(ctx)
 	r.queries[res] = struct{}{}
@@ -131,7 +142,7 @@ func (q *Results) release() {
 	delete(q.ring.queries, q)
 	q.ring.mu.Unlock()
 	q.giveBack()
-	q.ring.buffers.Trim()
+	q.ring.trim()
 	q.ring.readers.Done()
 }
 
@@ -170,8 +181,14 @@ func (q *Results) left() iter.Seq[*task] {
 	}
 }
 
-// Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken.
-func (q *Results) Interfaces() []pipeline.Interface { return q.Tables.Interfaces() }
+// Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken. A port id that was one interface and then another one has an entry
+// for each, and so frames are of the interface that received them.
+func (q *Results) Interfaces() []pipeline.Interface {
+	if q.q.ports {
+		return q.Ports()
+	}
+	return q.Met()
+}
 
 // feed names the blocks to be looked at.
 func (q *Results) feed() {

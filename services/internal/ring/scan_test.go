@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/ring/state"
@@ -112,6 +115,44 @@ func TestPassed(t *testing.T) {
 	closeRing(t, r)
 }
 
+// TestUnread: what its reader has not taken of the last batch does not count, nor what came before that.
+func TestUnread(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(74, 30_000)
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	for _, expression := range []string{"", "port == 53", "ip == 10.0.3.7", "l7Protocol == DNS"} {
+		for _, most := range []int{1, 2, 40, 257, 300, 512} {
+			res, err := r.Query(context.Background(), Query{From: epoch, To: math.MaxInt64, Filter: mustFilter(t, expression), Hold: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken, last := 0, int64(0)
+			for b := range batches(context.Background(), t, res) {
+				n := min(most-taken, len(b.Packets))
+				if taken += n; n > 0 {
+					last = b.Packets[n-1].Time
+				}
+				if taken == most {
+					res.Unread(len(b.Packets) - n)
+					break
+				}
+			}
+			came := 0
+			for came < len(frames) && frames[came].Time <= last {
+				came++
+			}
+			if scan := res.Scan(); taken == most && (int(scan.Matched) != taken || int(scan.Matched+scan.Passed+scan.Skipped) != came) {
+				t.Errorf("%q: %d taken, and %d frames came up to the last one: %d matched, %d not wanted, %d not looked at", expression, taken, came, scan.Matched, scan.Passed, scan.Skipped)
+			}
+			res.Close()
+		}
+	}
+	closeRing(t, r)
+}
+
 // What was dropped before the packets of an interval is not dropped in it, though the last of them lie in a block that is not finished.
 func TestScanDropped(t *testing.T) {
 	set := newSetting(t, 1, 32<<20)
@@ -147,12 +188,76 @@ func TestSetReorder(t *testing.T) {
 		play(t, s, &traffic{frames: frames})
 		s.Finish()
 	}
-	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder == 0 {
-		t.Errorf("without memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
+	have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64})
+	late, last := uint64(0), int64(0)
+	for _, g := range have {
+		if g.Time < last {
+			late++
+		}
+		last = max(last, g.Time)
+	}
+	if len(have) != len(want) || late == 0 || scan.Disorder != late {
+		t.Errorf("without memory: %d packets of %d, %d out of order, and %d are said to be", len(have), len(want), late, scan.Disorder)
 	}
 	r.SetReorder(64 << 20)
 	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder != 0 {
 		t.Errorf("with memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
 	}
 	closeRing(t, r)
+}
+
+// TestBefore looks back before the interval: what is missing there is no gap, and what the ring has there is nothing of the interval.
+func TestBefore(t *testing.T) {
+	l := newLap(t, 1)
+	l.record(t, 20)
+	oldest := l.ring.State().Oldest
+	q := Query{From: oldest + 1_000_000, To: oldest + 3_000_000, Before: int64(time.Second)}
+	have, scan := collect(t, l.ring, q)
+	if len(have) < 3000 || have[0].Time >= q.From || len(scan.Gaps) != 0 || scan.From != q.From || scan.To < q.From {
+		t.Errorf("%d packets, %+v", len(have), scan)
+	}
+	q.From = oldest - 1_000_000
+	if _, scan = collect(t, l.ring, q); len(scan.Gaps) != 1 || scan.Gaps[0] != (Gap{q.From, oldest - 1000, whyOverwritten}) {
+		t.Errorf("with a part that is overwritten: %+v", scan)
+	}
+	last := l.clock.Add(int64(time.Minute))
+	q.From, q.To, q.Before = last-int64(time.Second), last, int64(2*time.Minute)
+	if have, scan = collect(t, l.ring, q); len(have) == 0 || scan.From <= scan.To || len(scan.Gaps) != 0 {
+		t.Errorf("of a time without packets: %+v", scan)
+	}
+	l.close(t)
+}
+
+// TestGaps notes gaps in any order: each is told, whatever their number, and few of them say more than they were given.
+func TestGaps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q := &Results{q: Query{From: 0, To: 1_000_000}}
+		n := rapid.SampledFrom([]int{1, 5, 30, 3 * mostGaps}).Draw(t, "gaps")
+		step := 1_000_000 / int64(n)
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		missing := make([]string, 1_000_000)
+		for _, i := range rng.Perm(n) {
+			from := int64(i)*step + rng.Int64N(step)
+			to := from + rng.Int64N(step)
+			why := []string{whyDamaged, whyMeanwhile}[rng.IntN(2)]
+			q.gap(from-step, to-step, why)
+			for at := max(from-step, 0); at <= to-step && at < q.q.To; at++ {
+				missing[at] = why
+			}
+		}
+		told := make([]bool, len(missing))
+		for _, g := range q.scan.Gaps {
+			if g.From > g.To || g.From < 0 || g.To >= q.q.To {
+				t.Fatalf("gap %v", g)
+			}
+			for at := g.From; at <= g.To; at++ {
+				told[at] = true
+			}
+		}
+		for at, why := range missing {
+			if told[at] != (why != "") && (n < mostGaps || !told[at]) {
+				t.Fatalf("%d gaps: time %d is missing: %q, and that is told: %v", n, at, why, told[at])
+			}
+		}
+	})
 }

@@ -22,6 +22,8 @@ type Store interface {
 	Create(name string, size int64) (File, error)
 	// Open opens a file; the error is os.ErrNotExist if there is none. With write it may be written.
 	Open(name string, write bool) (File, error)
+	// Segments returns the numbers of the segment files that there are, in order.
+	Segments() ([]int, error)
 	// Remove removes the files of the ring and what held them.
 	Remove() error
 }
@@ -131,6 +133,18 @@ func openDirect(path string, mode int) (*OSFile, error) {
 	return &OSFile{File: f, Direct: direct}, nil
 }
 
+// Segments implements Store.
+func (d Directory) Segments() (numbers []int, err error) {
+	entries, err := os.ReadDir(string(d))
+	for _, e := range entries {
+		if n, ok := segmentNumber(e.Name()); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, err
+}
+
 // Remove implements Store.
 func (d Directory) Remove() error {
 	entries, err := os.ReadDir(string(d))
@@ -147,9 +161,14 @@ func (d Directory) Remove() error {
 
 // ringFile reports whether a file of that name is part of a ring.
 func ringFile(name string) bool {
-	var n int
+	_, segment := segmentNumber(name)
+	return name == StateName || name == TailsName || segment
+}
+
+// segmentNumber returns the number of the segment that a file of that name is.
+func segmentNumber(name string) (n int, ok bool) {
 	_, err := fmt.Sscanf(name, "%06d.pcapng", &n)
-	return name == StateName || name == TailsName || err == nil && name == SegmentName(n)
+	return n, err == nil && n >= 0 && name == SegmentName(n)
 }
 
 // An OSFile is a file of a file system.
@@ -281,7 +300,7 @@ func (p *Buffers) Get() ([]byte, error) {
 // Ready makes so many buffers ready for the first who want some: with memory that the kernel has given.
 func (p *Buffers) Ready(n int) {
 	var list [][]byte
-	for range min(n, keepBuffers) {
+	for range n {
 		b, err := p.Get()
 		if err != nil {
 			break // who wants one says so
@@ -308,14 +327,11 @@ func (p *Buffers) Taken() uint64 {
 	return uint64(len(p.all)) * uint64(p.Size)
 }
 
-// keepBuffers is how many buffers that nobody has wait for the next who wants one.
-const keepBuffers = 8
-
-// Trim gives the other buffers that nobody has back to the system.
-func (p *Buffers) Trim() {
+// Trim gives all but so many of the buffers that nobody has back to the system.
+func (p *Buffers) Trim(keep int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.free) > keepBuffers {
+	for len(p.free) > keep {
 		b := p.free[len(p.free)-1]
 		p.free = p.free[:len(p.free)-1]
 		p.all = slices.DeleteFunc(p.all, func(o []byte) bool { return &o[0] == &b[0] })

@@ -254,7 +254,7 @@ const bytesPerKey = 11
 func (x *Index) Memory() (sketch, pages int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return 8 * len(x.sketch), len(x.kept)
+	return x.sketch.bytes(), len(x.kept)
 }
 
 // Shed gives up the pages of keys, and the sketch, too, unless that is to stay.
