@@ -31,7 +31,7 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
 	}
 	to, why := ending(&s)
-	q := ring.Query{To: to, Filter: s.Filter, Hold: s.Hold}
+	q := ring.Query{To: to, Filter: s.Filter, Hold: s.Hold, NoMeta: true}
 	q.From = since(s.Start, q.To, from)
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -341,7 +341,6 @@ func (d *drain) writeHeader(scanned string) {
 	if c.format.pcapng {
 		d.header = true
 		d.writeRaw(d.head(scanned))
-		d.flush()
 		return
 	}
 	link, ok := c.onlyLink()
@@ -350,7 +349,6 @@ func (d *drain) writeHeader(scanned string) {
 	}
 	d.header = true
 	d.writeRaw(pcapng.AppendPcapHeader(nil, link, c.spec.SnapLen, c.format.nanos))
-	d.flush()
 }
 
 // head returns what begins a pcapng file: its section and the interfaces that there are.

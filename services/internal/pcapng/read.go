@@ -1,6 +1,7 @@
 package pcapng
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -48,8 +49,23 @@ type Reader struct {
 
 // NewReader looks at the first bytes of a savefile. An error says that this is no savefile; one whose damage begins in its
 // header, or that cannot be read at all, gets a Reader, whose Read says so. Of a pcapng savefile the interface descriptions before the first packet are read.
-func NewReader(src io.Reader) (*Reader, error) {
-	r := &Reader{src: src, buf: make([]byte, ChunkBytes)}
+func NewReader(src io.Reader) (*Reader, error) { return newReader(src, ChunkBytes) }
+
+// InterfacesOf returns the interfaces that a savefile in memory describes before its first packet.
+func InterfacesOf(savefile []byte) ([]Interface, error) {
+	r, err := newReader(bytes.NewReader(savefile), max(len(savefile), leastChunk))
+	if err != nil {
+		return nil, err
+	}
+	return r.Interfaces(), nil
+}
+
+// leastChunk has room for whatever a savefile begins with.
+const leastChunk = 64
+
+// newReader asks src for so many bytes at once.
+func newReader(src io.Reader, chunk int) (*Reader, error) {
+	r := &Reader{src: src, buf: make([]byte, chunk)}
 	if err := r.fill(4, "a magic number"); err != nil {
 		if r.srcErr != io.EOF {
 			r.err = err

@@ -328,7 +328,7 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
-	r.reader.Ready(warmers)
+	r.reader.Ready(leastReaders)
 	n := max(int(r.cfg.QueueBytes/block.Size)-2*r.cfg.Workers, 2*r.cfg.Workers+writers) // the images of tails are of the same memory
 	var err error
 	r.memory = r.cfg.Memory

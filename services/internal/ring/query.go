@@ -24,6 +24,7 @@ type Query struct {
 	Filter   *filter.Filter
 	Hold     bool // a packet whose flow has no verdict yet is judged by the verdict that comes later; else it is left out
 	Live     bool // at the newest packet go on with what is recorded, until To by the clock or the end of the context
+	NoMeta   bool // what was known of a packet is not wanted: if the filter does not ask for it Batch.Meta has nothing
 
 	everything bool // reads every block: what pruning is compared with
 	ports      bool // Frame.Iface of a packet remains its port id - 1, which filters and statistics ask for
@@ -36,6 +37,7 @@ type Results struct {
 	told int64 // Query.From: what is said of the ring is said of the time from here on
 	block.Tables
 	prune  *filter.Prune
+	flows  bool // what is known of flows is wanted
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -75,10 +77,11 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	}
 	readers := max(leastReaders, runtime.GOMAXPROCS(0))
 	res.joined.Add(1 + readers)
-	go res.feed()
 	for range readers {
 		go res.read()
 	}
+	go res.feed()
+	runtime.Gosched() // until the disk is waited for: what the caller does next need not come before that
 	return res, nil
 }
 
@@ -115,6 +118,7 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	if !q.everything {
 		res.prune = q.Filter.Prune()
 	}
+	res.flows = !q.NoMeta || q.Filter.NeedsFlow()
 	res.resolve.init(res)
 	res.ordered, res.work, res.tokens = make(chan *task, window), make(chan *task, window), make(chan struct{}, window)
 	return res, nil
@@ -227,7 +231,7 @@ func (q *Results) sendAll(tasks []*task) bool {
 		if q.mayWait(t, t.Last) {
 			q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
 		}
-		narrow := t.narrow()
+		narrow := t.narrow(q.flows && !t.cut)
 		if len(group) == together || !narrow || len(q.tokens) == cap(q.tokens) {
 			if !q.readAhead(group) {
 				return false

@@ -26,7 +26,7 @@ type Source struct {
 
 // Source returns a Source of the packets that a query asks for. Close ends it.
 func (r *Ring) Source(ctx context.Context, q Query) (*Source, error) {
-	q.ports = true
+	q.ports, q.NoMeta = true, true
 	results, err := r.Query(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
@@ -91,7 +91,7 @@ const (
 
 // Estimate says about how much a query brings: which blocks it would read, from the index, and how much of these matches, from some of them.
 func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
-	q.Live = false
+	q.Live, q.NoMeta = false, true
 	res, err := r.newResults(ctx, q)
 	if err != nil {
 		return Estimate{}, fmt.Errorf("estimate: %w", err)

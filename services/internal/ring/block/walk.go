@@ -22,6 +22,9 @@ type Reader struct {
 	Chunks Chunks // All for a whole block
 	Flows  FlowTable
 	table  chunkTable // of one that is not whole
+
+	NoFlows bool // what is known of flows is not wanted, but for later fragments
+	Bare    bool // the flow table is not in Buf, since Part was not to have it there
 }
 
 // A Walker goes through the packets of a block and completes what the flow table says about each.
@@ -30,14 +33,16 @@ type Walker struct {
 	end     int    // ordinal behind them
 	left    Chunks // the others
 	head    head
+	read    bool // the flow table, though it is not wanted
 	Block   *Reader
 	Ordinal int
 
 	Packet *packet.Packet // where the next packet goes; own unless the caller has a place for it
 	own    packet.Packet
 	inner  packet.Packet // innermost headers of a tunnelled packet
-	Ref    flow.Ref
-	Entry  *Entry
+	Ref    flow.Ref      // nothing without a flow table
+	Entry  *Entry        // likewise
+	Untold bool          // the packet is a later fragment, and what the first one told is in the flow table, which is not in Block.Buf
 }
 
 var errData = errors.New("its packets make no sense")
@@ -77,7 +82,7 @@ func (w *Walker) run() {
 
 // enhanced reads an enhanced packet block, as pcapng.AppendPacket writes it.
 func (w *Walker) enhanced(b []byte) error {
-	if len(b) < 32 || w.Ordinal >= len(w.Block.Flows.of) {
+	if len(b) < 32 || w.Ordinal >= w.end {
 		return errData
 	}
 	iface, captured := le.Uint32(b[8:]), int(le.Uint32(b[20:]))
@@ -97,9 +102,33 @@ func (w *Walker) enhanced(b []byte) error {
 		}
 	}
 	p.Decode(w.head.links[iface])
-	w.Entry = w.Block.Flows.entry(int(w.Block.Flows.of[w.Ordinal]))
-	w.refer()
+	w.Untold = false
+	if !w.Block.NoFlows || p.Layers&packet.LaterFragment != 0 {
+		if err := w.know(); err != nil {
+			return err
+		}
+	}
 	w.Ordinal++
+	return nil
+}
+
+// know looks into the flow table. Where that is not wanted it only completes a later fragment.
+func (w *Walker) know() error {
+	v := w.Block
+	if v.NoFlows && !w.read {
+		if w.Untold = v.Bare; w.Untold {
+			return nil
+		}
+		if err := v.Flows.Read(v.Buf, &v.Header); err != nil {
+			return err
+		}
+		w.read = true
+	}
+	w.Entry = v.Flows.entry(int(v.Flows.of[w.Ordinal]))
+	w.refer()
+	if v.NoFlows {
+		w.Ref, w.Entry = flow.Ref{}, nil
+	}
 	return nil
 }
 
@@ -237,11 +266,11 @@ func (t *Tables) head(b []byte, h *Header) (head, error) {
 	defer t.mu.Unlock()
 	known, ok := t.heads[string(text)]
 	if !ok {
-		r, err := pcapng.NewReader(bytes.NewReader(text))
+		list, err := pcapng.InterfacesOf(text)
 		if err != nil {
 			return head{}, errHead
 		}
-		known = t.describe(r.Interfaces(), h.Seq)
+		known = t.describe(list, h.Seq)
 		if t.heads == nil {
 			t.heads = make(map[string]head)
 		}
@@ -310,11 +339,11 @@ func (v *Reader) Walk(t *Tables) (*Walker, error) {
 	} else {
 		packets = int(v.table.nth[v.Chunks.end()])
 	}
-	if err := v.Flows.readUpTo(v.Buf, &v.Header, packets); err != nil {
-		return nil, err
-	}
 	w.Packet = &w.own
-	return w, nil
+	if v.NoFlows {
+		return w, nil
+	}
+	return w, v.Flows.readUpTo(v.Buf, &v.Header, packets)
 }
 
 // Keys goes through the packets of a block and returns their keys, and for each the chunks with packets that have it, or whose flow has it.

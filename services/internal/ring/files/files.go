@@ -310,6 +310,22 @@ func (p *Buffers) Get() ([]byte, error) {
 	return b, nil
 }
 
+// Ready makes so many buffers ready for the first who want some: with memory that the kernel has given.
+func (p *Buffers) Ready(n int) {
+	var list [][]byte
+	for range n {
+		b, err := p.Get()
+		if err != nil {
+			break // who wants one says so
+		}
+		Touch(b)
+		list = append(list, b)
+	}
+	for _, b := range list {
+		p.Put(b)
+	}
+}
+
 // Put takes a buffer back, whole or its beginning.
 func (p *Buffers) Put(b []byte) {
 	p.mu.Lock()
