@@ -121,20 +121,14 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 	}
 	to, why := ending(&s)
 	ctx, cancel := context.WithCancel(context.Background())
-	source, err := from.Source(ctx, s.Start-replayMargin, to, s.Filter.Flows(), to > time.Now().UnixNano())
+	source, err := from.Source(ctx, ring.Query{From: s.Start, To: to, Before: replayMargin, Filter: s.Filter.Flows(), Live: to > time.Now().UnixNano()})
 	if err != nil {
 		cancel()
 		return nil, &api.Error{Kind: api.Conflict, Text: err.Error()}
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: source.Interfaces})
 	s.Block = true
-	s.Scan = func() api.Scan {
-		v := scanOf(source.Scan())
-		if v.StartTime != 0 {
-			v.StartTime = min(max(v.StartTime, s.Start/1000), v.EndTime)
-		}
-		return v
-	}
+	s.Scan = func() api.Scan { return scanOf(source.Scan()) }
 	return e.startFed(ctx, s, func() {
 		source.Close()
 		cancel()
@@ -182,7 +176,7 @@ func scanOf(s ring.Scan) api.Scan {
 
 // dryRun says what a capture from a ring would bring.
 func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[api.DryRun], error) {
-	_, from, err := e.rings.opened(in.Name)
+	from, err := e.rings.at(in.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -8,12 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"galvo/ci/rig"
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/capture"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/handover"
 	"galvo/services/internal/memory"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 )
 
@@ -77,6 +79,76 @@ func TestRuleErrors(t *testing.T) {
 	}
 }
 
+// Who asks for no ring, or for one that is not there, is told which there are.
+func TestRingNames(t *testing.T) {
+	open, _ := newRings(t, "a", "b")
+	rs := open(2)
+	for name, want := range map[string]string{"": "say which, a or b", "c": "there are: a, b"} {
+		if _, err := rs.find(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+// A ring whose rules name what is not there any more is opened all the same: it can be read, and records what it is not sure about in full.
+func TestRingWithoutItsGroup(t *testing.T) {
+	open, _ := newRings(t, "a")
+	rs := open(1)
+	env := &filter.Env{Groups: []filter.Group{{Name: "office", VLANs: []int{5}}}}
+	rs.env = func() *filter.Env { return env }
+	rs.envNow = rs.env
+	rules := []api.RingRule{{Type: "port", Value: "53", Action: "discard"}, {Type: "group", Value: "office", Action: "full"}, {Type: "all", Action: "discard"}}
+	r, err := rs.setRules("a", rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env = &filter.Env{}
+	if rs.renew(); r.state != ringRecording || !strings.Contains(r.reason, "its rules are those of before") {
+		t.Errorf("while it records: %s, %q", r.state, r.reason)
+	}
+	rs.close()
+
+	rs = open(1)
+	if r, _, err = rs.opened("a"); err != nil {
+		t.Fatal(err)
+	}
+	if r.state != ringRecording || !strings.HasPrefix(r.reason, "rule 2: ") || !strings.HasSuffix(r.reason, "is kept in full") {
+		t.Errorf("opened anew: %s, %q", r.state, r.reason)
+	}
+	if c, err := rs.config(r, r.dirs); err == nil || len(c.Rules) != 1 {
+		t.Errorf("%d rules, %v", len(c.Rules), err)
+	}
+	if rs.renew(); !strings.HasSuffix(r.reason, "is kept in full") {
+		t.Errorf("still without the group: %q", r.reason)
+	}
+	rs.env = func() *filter.Env { return &filter.Env{Groups: []filter.Group{{Name: "office", VLANs: []int{5}}}} }
+	if rs.renew(); r.state != ringRecording || r.reason != "" {
+		t.Errorf("the group is back: %s, %q", r.state, r.reason)
+	}
+}
+
+// The value of a rule is one value, whatever is in it.
+func TestRuleValues(t *testing.T) {
+	groups := []string{`ends with \`, `it's "quoted"`, `both \" and '`}
+	env := &filter.Env{}
+	for i, name := range groups {
+		env.Groups = append(env.Groups, filter.Group{Name: name, VLANs: []int{i}})
+	}
+	for _, name := range groups {
+		if _, err := ringRules([]api.RingRule{{Type: "group", Value: name, Action: "full"}}, env, nil); err != nil {
+			t.Errorf("group %s: %v", name, err)
+		}
+	}
+	for _, number := range []string{`+49 30\`, `a"b`, `\`} {
+		if _, err := ringRules([]api.RingRule{{Type: "sip", Value: number, Action: "full"}}, env, nil); err != nil {
+			t.Errorf("SIP number %s: %v", number, err)
+		}
+	}
+	if _, err := ringRules([]api.RingRule{{Type: "ip", Value: `10.0.0.1" or ip == "10.0.0.2`, Action: "full"}}, env, nil); err == nil {
+		t.Error("a value that ends its quotes was taken for two")
+	}
+}
+
 // called returns a storage device with a directory.
 func called(name, directory string) handover.Device {
 	return handover.Device{ID: name, Name: name, Directory: directory, Active: true}
@@ -95,7 +167,7 @@ func newRings(t *testing.T, names ...string) (open func(most int) *rings, vs *vo
 	open = func(most int) *rings {
 		plan := &memoryPlan{Settings: memory.Settings{Workers: 1}, Plan: &memory.Plan{Rings: most, RingQueueBytes: 8 << 20, ReorderBytes: 8 << 20}}
 		env := func() *filter.Env { return &filter.Env{} }
-		rs := openRings(state, plan, vs, env, env, func() []pipeline.Interface { return nil })
+		rs := openRings(state, plan, vs, env, env, func() []pipeline.Interface { return []pipeline.Interface{{Port: 1, Link: packet.LinkEthernet}} })
 		t.Cleanup(rs.close)
 		rs.follow()
 		return rs
@@ -244,4 +316,146 @@ func TestPastOfEmptyRing(t *testing.T) {
 		c.Finish("end")
 	}
 	e.running.Wait()
+}
+
+// record has the ring of a name record so many frames.
+func (rs *rings) record(t *testing.T, name string, frames int) {
+	t.Helper()
+	r, err := rs.named(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range rig.Mix(5, frames) {
+		p := packet.Packet{Frame: packet.Frame{Data: f.Data, Len: uint32(len(f.Data)), Time: 1_700_000_000e9 + int64(i)}}
+		p.Decode(packet.LinkEthernet)
+		r.stages[0].Process(&pipeline.Batch{Packets: []packet.Packet{p}, Meta: make([]pipeline.Meta, 1), Now: p.Time})
+	}
+}
+
+// The list of rings is lost, with its copy: a ring that is created where one lies is that one, with its packets, whatever size was asked for, and however full the device is;
+// what is left of a creation that was cut off is not.
+func TestRingIsThereAlready(t *testing.T) {
+	open, vs := newRings(t, "one", "other")
+	rs := open(2)
+	rs.record(t, "one", 1000)
+	rs.close()
+	forget := func() {
+		for _, name := range []string{"rings.json", "rings.json" + copySuffix} {
+			if err := os.Remove(filepath.Join(vs.state, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	forget()
+	rs = open(2)
+	for name, size := range map[string]uint64{"one": 1 << 60, "other": 24 << 20} {
+		r, err := rs.create(api.RingRequest{Name: name, SizeBytes: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-r.created
+		v := rs.view(r)
+		if (v.Oldest == 1_700_000_000e6) != (name == "one") || (v.SizeBytes == 15<<20) != (name == "one") || (len(v.Problems) > 0) != (name == "one") || v.State != ringRecording {
+			t.Errorf("%+v", v)
+		}
+	}
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if <-r.created; rs.view(r).Oldest != 0 {
+		t.Errorf("a ring that was deleted is there again: %+v", rs.view(r))
+	}
+	// One that cannot be opened is failed, and its files stay until it is deleted.
+	rs.record(t, "one", 1000)
+	rs.close()
+	forget()
+	dir := filepath.Join(vs.state, "data", ".galvo", "rings", "one")
+	for _, name := range []string{"state", "000001.pcapng"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rs = open(2)
+	if r, err = rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	<-r.created
+	if v := rs.view(r); v.State != ringFailed || !strings.Contains(v.Reason, "segments are not there") {
+		t.Errorf("%+v", v)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "000000.pcapng")); err != nil {
+		t.Error(err)
+	}
+	if err := rs.delete("one"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the files of a deleted ring are there")
+	}
+}
+
+// Files of a deleted ring that cannot be removed are not those of a new one: that would lose its own when they can.
+func TestFilesOfDeletedRing(t *testing.T) {
+	open, vs := newRings(t, "one")
+	rs := open(1)
+	stuck := filepath.Join(vs.state, "data", ".galvo", "rings", "one", "000009.pcapng")
+	if err := os.MkdirAll(filepath.Join(stuck, "somebody's"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := rs.delete("one"); err == nil {
+		t.Error("all of it is deleted")
+	}
+	_, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20})
+	if err == nil || !strings.Contains(err.Error(), "deleted") {
+		t.Errorf("it is created: %v", err)
+	}
+	if err := os.RemoveAll(stuck); err != nil {
+		t.Fatal(err)
+	}
+	r, err := rs.create(api.RingRequest{Name: "one", SizeBytes: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if <-r.created; rs.view(r).State != ringRecording {
+		t.Errorf("%+v", rs.view(r))
+	}
+}
+
+// A path that leads to no ring is told from a ring that cannot be read, and an interval that ends before it begins is the caller's fault.
+func TestRingPaths(t *testing.T) {
+	open, vs := newRings(t, "one")
+	e := &Engine{rings: open(1)}
+	e.settings.Store(&settings{config: *config.Default(), env: &filter.Env{}})
+	ask := func(name string, pin api.RingPin) (api.Kind, api.Kind) {
+		t.Helper()
+		path := api.NameInput{Name: name}
+		_, dry := e.dryRun(t.Context(), &api.DryRunInput{NameInput: path})
+		_, pinned := e.pinRing(t.Context(), &api.PinInput{NameInput: path, Body: pin})
+		kind := func(err error) api.Kind {
+			if err == nil {
+				return ""
+			}
+			return api.ErrorOf(err).Kind
+		}
+		return kind(dry), kind(pinned)
+	}
+	whole := api.RingPin{StartTime: 1, EndTime: 2}
+	if dry, pinned := ask("none", whole); dry != api.NotFound || pinned != api.NotFound {
+		t.Errorf("a ring that is not there: %q, %q", dry, pinned)
+	}
+	if dry, pinned := ask("one", whole); dry != "" || pinned != "" {
+		t.Errorf("a ring: %q, %q", dry, pinned)
+	}
+	if _, pinned := ask("one", api.RingPin{StartTime: 2, EndTime: 2}); pinned != api.BadRequest {
+		t.Errorf("an interval without a length: %q", pinned)
+	}
+	vs.set(nil, e.rings.letGo)
+	e.rings.follow()
+	if dry, pinned := ask("one", whole); dry != api.NoRing || pinned != api.NoRing {
+		t.Errorf("a ring without its device: %q, %q", dry, pinned)
+	}
 }

@@ -23,6 +23,9 @@ func (rs *rings) view(r *recorder) api.Ring {
 	rs.mu.Lock()
 	v := api.Ring{RingRequest: r.RingRequest, State: r.state, Reason: r.reason, Dropped: map[string]uint64{}, DeviceStates: []api.RingDevice{}, Pins: []api.RingPin{}, Problems: []string{}}
 	opened := r.ring
+	if r.found {
+		v.Problems = append(v.Problems, "its files were there when it was created: it has their size and their packets; delete it, and create it again, for an empty one")
+	}
 	if r.state == ringCreating {
 		v.Progress = int(r.progress.Load())
 	}
@@ -82,8 +85,8 @@ func (rs *rings) memory() (queues, readers uint64) {
 
 func pinsOf(pins []ring.Pin) []api.RingPin {
 	list := []api.RingPin{}
-	for _, p := range pins {
-		list = append(list, api.RingPin{StartTime: p.From / 1000, EndTime: p.To / 1000, Until: p.Until / 1000, Bytes: uint64(p.Bytes)})
+	for _, p := range pins { // from the microsecond on of which all is there
+		list = append(list, api.RingPin{StartTime: min((p.From+999)/1000, p.To/1000), EndTime: p.To / 1000, Until: p.Until / 1000, Bytes: uint64(p.Bytes)})
 	}
 	return list
 }
@@ -121,9 +124,12 @@ func (e *Engine) setRules(_ context.Context, in *api.RulesInput) (*api.Reply[api
 }
 
 func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.RingPin], error) {
-	_, opened, err := e.rings.opened(in.Name)
+	opened, err := e.rings.at(in.Name)
 	if err != nil {
 		return nil, err
+	}
+	if in.Body.EndTime <= in.Body.StartTime {
+		return nil, badRequest("endTime is not after startTime")
 	}
 	pins, err := opened.Protect(in.Body.StartTime*1000, in.Body.EndTime*1000, in.Body.Until*1000)
 	if err != nil {

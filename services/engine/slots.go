@@ -17,6 +17,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/internal/analysis"
 	"galvo/services/internal/capture"
+	"galvo/services/internal/ring"
 	"galvo/services/internal/savefile"
 	"galvo/services/internal/volume"
 )
@@ -168,12 +169,12 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 		if now != of {
 			return analysis.Input{}, fmt.Errorf("the packet ring buffer %s that was analysed was deleted, and what has its name now is another one: end the analysis, and start it again", of.Name)
 		}
-		s, err := opened.Source(context.Background(), from, to, nil, false)
+		s, err := opened.Source(context.Background(), ring.Query{From: from, To: to})
 		if err != nil {
 			return analysis.Input{}, err
 		}
 		return analysis.Input{
-			Source: s, Progress: s.Progress, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
+			Source: s, Progress: s.Progress, Note: func() string { return "" }, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
 		}, nil
 	}, nil
 }

@@ -8,6 +8,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -36,12 +39,56 @@ func ringTool(ctx context.Context, args []string) error {
 	return command(ctx, f, args[1:])
 }
 
-// openRing opens the ring that lies in directories, all that it has.
+// openRing opens the ring that lies in directories, all that it has, or what is left of it, and says what was found out without its state.
 func openRing(dirs []string) (*ring.Ring, error) {
 	if len(dirs) == 0 {
 		return nil, wrongUsage("it takes the directories of the ring, one of each device")
 	}
-	return ring.Open(ring.Config{Dirs: dirs, ReadOnly: true, Workers: 1})
+	for _, dir := range dirs {
+		if info, err := os.Stat(dir); err != nil {
+			return nil, err
+		} else if !info.IsDir() {
+			return nil, wrongUsage("%s is a file: name the directory that it is in; a segment alone is a savefile, for galvo read and others", dir)
+		}
+	}
+	r, err := ring.Open(ring.Config{Dirs: dirs, ReadOnly: true, Workers: 1})
+	if err != nil {
+		if rings := ringsBelow(dirs); len(rings) > 0 {
+			err = fmt.Errorf("%w; rings lie in %s", err, strings.Join(rings, ", "))
+		}
+		return nil, err
+	}
+	s := r.State()
+	for _, text := range s.Rebuilt {
+		if !slices.Contains(s.Problems, text) { // which are told, too
+			fmt.Fprintf(os.Stderr, "galvo ring: %s\n", text)
+		}
+	}
+	return r, nil
+}
+
+// ringsBelow finds the directories of rings below those of storage devices.
+func ringsBelow(dirs []string) (rings []string) {
+	for _, dir := range dirs {
+		for _, below := range []string{"*", ".galvo/rings/*"} {
+			states, _ := filepath.Glob(filepath.Join(dir, below, "state")) // a pattern in a directory's name finds nothing
+			for _, s := range states {
+				rings = append(rings, filepath.Dir(s))
+			}
+		}
+	}
+	return rings
+}
+
+// filesIn lists what lies in directories.
+func filesIn(dirs []string) (files []string) {
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(dir) // what cannot be read is found out by whoever opens it
+		for _, e := range entries {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files
 }
 
 // inspectRing prints what a ring is, and what its segments hold.
@@ -56,7 +103,11 @@ func inspectRing(_ context.Context, f *flag.FlagSet, args []string) error {
 		return err
 	}
 	s := r.State()
-	fmt.Printf("ring %q, id %016x, made %s\n", s.Name, s.ID, clock(s.Created))
+	made := "nobody knows when"
+	if s.Created != 0 {
+		made = clock(s.Created)
+	}
+	fmt.Printf("ring %q, id %016x, made %s\n", s.Name, s.ID, made)
 	fmt.Printf("devices: %d, copies of each block beside the first: %d; %s, of which %s used\n", len(s.Devices), s.Copies, bytesText(s.Size), bytesText(s.Used))
 	if s.Oldest != 0 {
 		fmt.Printf("packets from %s to %s\n", clock(s.Oldest), clock(s.Newest))
@@ -159,8 +210,11 @@ func exportRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	if err != nil {
 		return wrongUsage("-to: %v", err)
 	}
-	if *out == "" {
+	switch {
+	case *out == "":
 		return wrongUsage("-w says where to write to")
+	case end != 0 && end <= start:
+		return wrongUsage("-to is not after -from: there would be nothing to copy")
 	}
 	r, err := openRing(dirs)
 	if err != nil {
@@ -169,6 +223,9 @@ func exportRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	defer r.Close()
 	w := io.WriteCloser(os.Stdout)
 	if *out != "-" {
+		if err := notRead(*out, filesIn(dirs)); err != nil {
+			return err
+		}
 		if w, err = os.Create(*out); err != nil {
 			return err
 		}
@@ -189,7 +246,11 @@ func exportRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 		err = cerr
 	}
 	for _, g := range gaps {
-		fmt.Fprintf(os.Stderr, "galvo ring: from %s to %s packets are missing: %s\n", clock(g.From), clock(g.To), g.Why)
+		from := ""
+		if g.From > 0 { // else nobody knows where the ring began
+			from = fmt.Sprintf("from %s ", clock(g.From))
+		}
+		fmt.Fprintf(os.Stderr, "galvo ring: %sto %s packets may be missing: %s\n", from, clock(g.To), g.Why)
 	}
 	fmt.Fprintf(os.Stderr, "%d blocks\n", blocks)
 	return err

@@ -262,6 +262,9 @@ func (c *Capture) limitReason() string {
 	return "byte limit"
 }
 
+// endPassed is why a live capture is empty that was over before it began.
+const endPassed = "the end time had passed when the capture began, and only a packet ring buffer has packets of the past"
+
 // window decides from when and until when frames are looked at.
 func (c *Capture) window(now int64) {
 	s := &c.spec
@@ -271,6 +274,9 @@ func (c *Capture) window(now int64) {
 	}
 	if s.End != 0 {
 		c.until, c.untilReason = s.End, "end time"
+		if !s.Block && s.End <= now {
+			c.untilReason = endPassed
+		}
 	}
 	begin := max(now, c.from)
 	if s.Block {

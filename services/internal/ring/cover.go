@@ -21,6 +21,7 @@ const (
 	whyBehind      = "not recorded yet: the recording is behind"
 	whyDamaged     = "damaged"
 	whyMissing     = "a device of the ring is missing"
+	whyAbsent      = "a part of the ring is not there"
 )
 
 // forget notes that a block is overwritten. What was recorded when the clock was ahead says nothing about now, only about its own time. r.mu is held.
@@ -29,32 +30,84 @@ func (r *Ring) forget(b *index.Slot) {
 	case b.Seq == 0:
 	case b.Last <= r.now():
 		r.overwritten = max(r.overwritten, b.Last)
-	case r.ahead.Why == "":
-		r.ahead = Gap{b.First, b.Last, whyOverwritten}
 	default:
-		r.ahead.From, r.ahead.To = min(r.ahead.From, b.First), max(r.ahead.To, b.Last)
+		r.forgetAhead(b.First, b.Last)
 	}
 }
 
-// forgotten finds out what was overwritten before the ring was opened: blocks lie in the order in which they ended, so it ended before the oldest blocks that are
-// there. A worker's block may end long after its last packet, so a few of them are asked. r.mu is held.
-func (r *Ring) forgotten() {
-	for _, d := range r.devices {
-		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }) {
-			continue // nothing was ever overwritten
+func (r *Ring) forgetAhead(first, last int64) {
+	if r.ahead.Why == "" {
+		r.ahead = Gap{first, last, whyOverwritten}
+	}
+	r.ahead.From, r.ahead.To = min(r.ahead.From, first), max(r.ahead.To, last)
+}
+
+// remember joins what devices knew when they were closed: what one did not know nobody knows.
+func (r *Ring) remember(d *state.Descriptor) {
+	if all := &r.d; all.Overwritten == 0 || d.Overwritten == 0 {
+		all.Overwritten = 0
+	} else if all.Overwritten = max(all.Overwritten, d.Overwritten); d.Ahead != (state.Pause{}) {
+		if all.Ahead == (state.Pause{}) {
+			all.Ahead = d.Ahead
 		}
-		left := r.cfg.Workers + writers/2
-		for _, s := range d.byAge(r.now()) {
-			if left == 0 {
-				break
-			}
-			_ = r.load(s) // what of it can be read
-			for i := range s.slots {
-				if b := &s.slots[i]; left > 0 && b.Seq != 0 && (s != d.current || i >= s.used) {
-					r.forget(b)
-					left--
+		all.Ahead = state.Pause{From: min(all.Ahead.From, d.Ahead.From), To: max(all.Ahead.To, d.Ahead.To)}
+	}
+}
+
+// forgotten finds out what was overwritten before the ring was opened. Its state says so as of when it was closed, or when a segment was begun, or full, last. If it does not,
+// blocks lie in the order in which they ended, so it ended before the oldest blocks that are there. A worker's block may end long after its last packet, so a few of them are
+// asked. r.mu is held.
+func (r *Ring) forgotten() {
+	r.remembers = true
+	if r.d.Overwritten != 0 {
+		r.overwritten = max(r.overwritten, r.d.Overwritten) // an unfinished block may have taken a place
+		if r.d.Ahead != (state.Pause{}) {
+			r.forgetAhead(r.d.Ahead.From, r.d.Ahead.To)
+		}
+	}
+	for _, d := range r.devices {
+		switch {
+		case !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }): // nothing was ever overwritten
+		case r.d.Overwritten == 0:
+			r.forgottenOn(d)
+		case !r.d.Clean:
+			for _, s := range d.segments {
+				if s.State == state.Open && s.Floor > 0 {
+					r.forgottenIn(s)
 				}
 			}
+		}
+	}
+}
+
+// forgottenOn is forgotten for a device whose state does not say it. r.mu is held.
+func (r *Ring) forgottenOn(d *device) {
+	left := r.cfg.Workers + writers/2
+	for _, s := range d.byAge(r.now()) {
+		if left == 0 {
+			break
+		}
+		_ = r.load(s) // what of it can be read
+		for i := range s.slots {
+			if b := &s.slots[i]; left > 0 && b.Seq != 0 && (s != d.current || i >= s.used) {
+				r.forget(b)
+				left--
+			}
+		}
+	}
+}
+
+// forgottenIn is forgotten for a segment that was being overwritten when the ring was cut off: the index of what was in it before is still there. Without that all of it counts as
+// overwritten. r.mu is held.
+func (r *Ring) forgottenIn(s *segment) {
+	defer s.index.Drop() // it is not that of what is in the segment
+	old, err := s.index.Table(r.indexed(s))
+	if err != nil {
+		old = s.slots
+	}
+	for i := range old {
+		if b := &old[i]; b.Total <= s.Floor && (err != nil || s.slots[i].Seq != b.Seq) {
+			r.forget(b)
 		}
 	}
 }
@@ -73,29 +126,9 @@ func (d *device) byAge(now int64) []*segment {
 // pinned returns the times that protection keeps whole, though they are older than what else is whole. r.mu is held.
 func (r *Ring) pinned() (spans []Gap) {
 	now := r.now()
-	byUntil := make(map[int64]Gap)
-	for _, d := range r.devices {
-		own := make(map[int64]Gap)
-		for _, s := range d.segments {
-			if s.State == state.Empty || s.Pinned <= now {
-				continue
-			}
-			g, ok := own[s.Pinned]
-			if !ok {
-				g = Gap{From: s.First, To: s.Last}
-			}
-			own[s.Pinned] = Gap{From: min(g.From, s.First), To: max(g.To, s.Last)}
-		}
-		for until, g := range own {
-			if all, ok := byUntil[until]; ok {
-				g = Gap{From: max(g.From, all.From), To: min(g.To, all.To)}
-			}
-			byUntil[until] = g
-		}
-	}
-	for _, g := range byUntil {
-		if g.From <= g.To {
-			spans = append(spans, g)
+	for _, k := range r.d.Kept {
+		if k.Until > now {
+			spans = append(spans, Gap{From: k.From, To: k.To})
 		}
 	}
 	slices.SortFunc(spans, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
@@ -107,9 +140,24 @@ func (r *Ring) pinned() (spans []Gap) {
 func (r *Ring) covered(oldest int64) int64 {
 	from := max(oldest, (r.overwritten/1000+1)*1000)
 	for _, g := range r.pinned() {
-		from = min(from, max(g.From, oldest))
+		if first := r.firstFrom((g.From + 999) / 1000 * 1000); first <= g.To {
+			from = min(from, max(first, oldest))
+		}
 	}
 	return from
+}
+
+// firstFrom returns the time of the first packet that lies on a device from a time on, or that time if it is within a segment; math.MaxInt64 if there is none. r.mu is held.
+func (r *Ring) firstFrom(from int64) int64 {
+	first := int64(math.MaxInt64)
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State != state.Empty && s.Last >= from {
+				first = min(first, max(s.First, from))
+			}
+		}
+	}
+	return first
 }
 
 // holes returns the times of the query's interval of which packets are not there any more, or cannot be read.
@@ -138,6 +186,7 @@ func (q *Results) holes() (gaps []Gap) {
 	}
 	gaps = append(gaps, r.damagedIn(begin, from, to)...)
 	gaps = append(gaps, r.pausesIn(from, to)...)
+	gaps = append(gaps, r.absentIn(from, to)...)
 	return append(gaps, r.overwrittenIn(from, to, whyOverwritten)...)
 }
 
@@ -215,11 +264,7 @@ func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
 		old = append(old, Gap{max(from, r.overwritten+1, r.ahead.From), min(to, r.ahead.To), why})
 	}
 	for _, p := range r.pinned() {
-		var rest []Gap
-		for _, g := range old {
-			rest = append(rest, Gap{g.From, min(g.To, p.From-1), why}, Gap{max(g.From, p.To+1), g.To, why})
-		}
-		old = rest
+		old = without(old, p)
 	}
 	for _, g := range old {
 		if g.From <= g.To {
@@ -257,24 +302,25 @@ func (q *Results) askEnds() {
 // in the interval as a whole their numbers say which may have them, so that the blocks of few segments need be listed.
 func (q *Results) ends() (first, last uint64, ok bool) {
 	r := q.ring
+	asked := func(first, last int64) bool { return q.in(first, last) && last >= q.told }
 	lo, hi := uint64(math.MaxUint64), uint64(0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.State == state.Closed && s.First >= q.q.From && s.Last < q.q.To {
+			if s.State == state.Closed && s.First >= q.told && s.Last < q.q.To {
 				lo, hi = min(lo, s.SeqLo), max(hi, s.SeqHi)
 			}
 		}
 	}
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if s.State == state.Empty || s.State == state.Closed && (!q.in(s.First, s.Last) || s.SeqLo > lo && s.SeqHi < hi) || r.load(s) != nil {
+			if s.State == state.Empty || s.State == state.Closed && (!asked(s.First, s.Last) || s.SeqLo > lo && s.SeqHi < hi) || r.load(s) != nil {
 				continue
 			}
 			for i := range s.slots {
 				b := &s.slots[i]
-				if b.Seq == 0 || !q.in(b.First, b.Last) {
+				if b.Seq == 0 || !asked(b.First, b.Last) {
 					continue
 				}
 				ok = true

@@ -20,7 +20,11 @@ func (q *Results) countCut(t *task, v *view) (ok bool) {
 	if !ok || to < from {
 		return false
 	}
-	q.count(func(s *Scan) { s.drops.add(v.Header.Dropped) })
+	q.count(func(s *Scan) {
+		if t.Last >= q.told {
+			s.drops.add(v.Header.Dropped)
+		}
+	})
 	q.skip(min(t.Last, q.q.To-1), uint64(to-from))
 	return true
 }

@@ -75,6 +75,17 @@ func (d *testDisk) Open(name string, write bool) (files.File, error) {
 	return f, d.refuse(name, write, -1)
 }
 
+func (d *testDisk) Segments() (numbers []int, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n := range 1000 {
+		if d.files[files.SegmentName(n)] != nil {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers, d.refuse("", false, 0)
+}
+
 func (d *testDisk) Remove() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

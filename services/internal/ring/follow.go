@@ -156,19 +156,24 @@ func (r *Ring) show(done <-chan struct{}, past bool) (bound int64) {
 	return bound
 }
 
-// showIdle shows the unfinished block of a worker that has no batch at the moment. It may be one that waits for a processor, with frames that it has not looked at: only
-// what the last batch said holds, unless there was none for so long that the worker has no frames at all.
+// showIdle shows the unfinished block of a worker that has no batch at the moment.
 func (s *stage) showIdle() {
 	if s.inside.TryLock() {
 		if !s.finished.Load() {
-			mark, now := s.given, s.ring.now()
-			if mark < now-int64(lag) {
-				mark = now - idleSlack
-			}
-			s.show(mark)
+			s.show(s.upTo())
 		}
 		s.inside.Unlock()
 	}
+}
+
+// upTo returns the time up to which the stage has had every frame. Its worker may be one that waits for a processor, with frames that it has not looked at: only what the
+// last batch said holds, unless there was none for so long that the worker has no frames at all. s.inside is held.
+func (s *stage) upTo() int64 {
+	now := s.ring.now()
+	if s.given < now-int64(lag) {
+		return now - idleSlack
+	}
+	return s.given
 }
 
 // warm reads the indexes of the closed segments in the query's interval, several at a time, and returns what they say about its keys.
@@ -265,10 +270,11 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		l = nil
 	}
 	if l != nil && f.leavesOut(s, l) {
-		blocks, lo, hi := uint64(l.used), s.First, s.Last
+		blocks, hi := uint64(l.used), s.Last
+		first, last := q.of(s.First, s.Last)
 		r.mu.Unlock()
 		q.skip(hi, l.packets)
-		q.saw(blocks, lo, hi)
+		q.saw(blocks, first, last)
 		return
 	}
 	if err := r.load(s); err != nil {
@@ -294,7 +300,8 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 		if exact && b.Seq <= f.floor && chunks == 0 && q.within(b.First, b.Last) {
 			blocks++
 			skipped += uint64(b.Packets)
-			lo, hi = min(lo, max(b.First, q.q.From)), max(hi, min(b.Last, q.q.To-1))
+			first, last := q.of(b.First, b.Last)
+			lo, hi = min(lo, first), max(hi, last)
 			if r.d.Copies > 0 {
 				f.left[b.Seq] = true
 			}
@@ -351,7 +358,8 @@ func (f *follower) choose(tasks []*task) []*task {
 		if t.from == 0 {
 			fresh++
 		}
-		lo, hi = min(lo, max(t.First, q.q.From)), max(hi, min(t.Last, q.q.To-1))
+		first, last := q.of(t.First, t.Last)
+		lo, hi = min(lo, first), max(hi, last)
 		switch wanted := q.maybe(t); {
 		case !q.within(t.First, t.Last):
 			if t.cut = !(wanted && t.chunks != 0) && t.searchable(); t.cut {

@@ -35,6 +35,9 @@ func (r *Ring) Inspect() []SegmentInfo {
 	var list []SegmentInfo
 	for n, d := range r.devices {
 		for _, s := range d.segments {
+			if s.absent() {
+				continue
+			}
 			i := SegmentInfo{Device: n, Name: files.SegmentName(s.number), State: [...]string{"empty", "open", "closed"}[s.State], First: s.First, Last: s.Last, SeqLo: s.SeqLo, SeqHi: s.SeqHi, Until: s.Pinned}
 			if err := r.load(s); err != nil {
 				i.State = "unreadable"
@@ -51,6 +54,9 @@ func (r *Ring) Inspect() []SegmentInfo {
 	}
 	return list
 }
+
+// absent reports whether nobody knows what is, or was, in a segment.
+func (s *segment) absent() bool { return s.dev.rebuilt && s.State == state.Empty && s.broken != nil }
 
 // A Verification is what Verify found.
 type Verification struct {
@@ -82,6 +88,9 @@ func (r *Ring) Verify(ctx context.Context, progress func(done, total int)) (Veri
 	}
 	for _, d := range r.devices {
 		for _, s := range d.segments {
+			if s.absent() { // that the ring says itself
+				continue
+			}
 			r.mu.Lock()
 			err := r.load(s)
 			slots, torn, closed := slices.Clone(s.slots), slices.Clone(s.torn), s.State == state.Closed

@@ -68,6 +68,7 @@ func TestWrap(t *testing.T) {
 				s.Finish()
 			}
 			waitIdle(t, r)
+			before := int64(0) // time of the oldest packet
 			for _, when := range []string{"recorded", "opened again"} {
 				have, scan := collect(t, r, everything)
 				scan.Gaps = slices.DeleteFunc(scan.Gaps, func(g Gap) bool { return g.Why == whyPaused }) // by the clock: long after the packets
@@ -85,10 +86,14 @@ func TestWrap(t *testing.T) {
 						t.Fatalf("%s: packet %d of those before the oldest is out of order, or was never recorded so", when, j)
 					}
 				}
-				// The workers are a round apart, and a block of 3,000 packets each is what goes at once. Once it is opened again a few blocks of each
-				// device are not trusted, which is much of so small a ring.
-				if when == "recorded" && at > 16_000 || len(have)-at < 1000 {
+				// The workers are a round apart, and a block of 3,000 packets each is what goes at once.
+				if at > 16_000 || len(have)-at < 1000 {
 					t.Errorf("%s: %d of %d packets are older than the oldest", when, at, len(have))
+				}
+				if before == 0 {
+					before = oldest
+				} else if oldest != before {
+					t.Errorf("opening the ring has cost what is between %d and %d", before, oldest)
 				}
 				from := slices.IndexFunc(all, func(f packet.Frame) bool { return f.Time >= oldest })
 				sameFrames(t, all[from:], have[at:])
@@ -788,8 +793,8 @@ func TestPauses(t *testing.T) {
 			continue
 		}
 		s.Finish()
-		clock.Add(500)
 		last = clock.Load()
+		clock.Add(500)
 		if how == "cut off" {
 			gaps := func(from, to int64) []Gap {
 				_, scan := collect(t, r, Query{From: from, To: to})
@@ -807,6 +812,36 @@ func TestPauses(t *testing.T) {
 		}
 		r.Close() // of a device that is away it says so
 	}
+}
+
+// TestPauseOfBusyWorkers closes a ring while a worker is behind the other, and opens it while batches are under way: what they have is in neither, and in a gap.
+func TestPauseOfBusyWorkers(t *testing.T) {
+	set := newSetting(t, 1, 32<<20)
+	set.cfg.Workers = 2
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	clock.Store(epoch)
+	set.create(t)
+	r := set.open(t)
+	frames := stamp(mix(5, 60), 1, time.Millisecond)
+	for w, n := range []int{50, 20} {
+		newPlayer(r.Stage(w, table)).play(t, frames[:n])
+	}
+	clock.Store(frames[59].Time)
+	closeRing(t, r)
+	clock.Add(int64(time.Hour))
+	r = set.open(t)
+	for w := range 2 {
+		r.Stage(w, table)
+	}
+	clock.Add(int64(time.Millisecond))
+	r.Resume()
+	have, scan := collect(t, r, everything)
+	want := []Gap{{frames[19].Time + 1, clock.Load(), whyPaused}}
+	if diff := cmp.Diff(want, scan.Gaps); diff != "" || len(have) != 70 {
+		t.Errorf("%d packets: %s", len(have), diff)
+	}
+	closeRing(t, r)
 }
 
 // TestClockStepsBack sets the clock back by an hour: everything is kept, and delivered in the order of the stamps.

@@ -33,25 +33,12 @@ func open(c Config) (*Ring, error) {
 		queries: make(map[*Results]struct{})}
 	r.reorder.Store(c.ReorderBytes)
 	r.buffers.Size = block.Size
-	var errs []error
 	for i, dir := range c.Dirs {
-		d := &device{name: c.DeviceNames[i], dir: dir, store: c.Store(dir), dirty: make(map[files.File]bool)}
-		r.devices = append(r.devices, d)
-		if err := r.openDevice(d); err != nil {
-			d.missing, d.segments = true, nil
-			if err = fmt.Errorf("%s is missing: %w", d.name, err); errors.Is(err, os.ErrNotExist) {
-				err = fmt.Errorf("%s is missing: no ring lies there", d.name)
-			}
-			errs = append(errs, err)
-			r.mu.Lock()
-			d.failed = err
-			r.problem(err)
-			r.mu.Unlock()
-		}
+		r.devices = append(r.devices, &device{name: c.DeviceNames[i], dir: dir, store: c.Store(dir), dirty: make(map[files.File]bool)})
 	}
-	if len(errs) == len(r.devices) {
+	if err := r.openDevices(); err != nil {
 		r.closeFiles()
-		return nil, errors.Join(errs...)
+		return nil, err
 	}
 	if err := r.sameRing(); err != nil {
 		r.closeFiles()
@@ -59,7 +46,9 @@ func open(c Config) (*Ring, error) {
 	}
 	r.mu.Lock()
 	r.recover()
+	r.discover()
 	r.forgotten()
+	r.checkKept()
 	r.mu.Unlock()
 	if c.ReadOnly {
 		return r, nil
@@ -69,6 +58,40 @@ func open(c Config) (*Ring, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// openDevices opens the files of all devices, those first whose state says what the ring is. It is an error if none can be opened.
+func (r *Ring) openDevices() error {
+	errs := make([]error, len(r.devices))
+	for i, d := range r.devices {
+		errs[i] = r.openDevice(d)
+	}
+	for i, d := range r.devices {
+		if errs[i] != nil && r.lostState(errs[i]) {
+			errs[i] = r.rebuild(d, errs[i])
+		}
+	}
+	missing := 0
+	for i, d := range r.devices {
+		if errs[i] == nil {
+			continue
+		}
+		missing++
+		d.missing, d.segments = true, nil
+		if errors.Is(errs[i], os.ErrNotExist) {
+			errs[i] = fmt.Errorf("%s is missing: no ring lies there", d.name)
+		} else {
+			errs[i] = fmt.Errorf("%s is missing: %w", d.name, errs[i])
+		}
+		r.mu.Lock()
+		d.failed = errs[i]
+		r.problem(errs[i])
+		r.mu.Unlock()
+	}
+	if missing == len(r.devices) {
+		return errors.Join(errs...)
+	}
+	return nil
 }
 
 // openDevice opens the files of a device.
@@ -88,8 +111,8 @@ func (r *Ring) openDevice(d *device) error {
 	} else if err != nil {
 		return err
 	}
-	if locker, ok := f.(interface{ Lock() error }); ok && !readOnly {
-		if err := locker.Lock(); err != nil {
+	if !readOnly {
+		if err := lock(f); err != nil {
 			return errors.Join(err, f.Close())
 		}
 	}
@@ -97,61 +120,125 @@ func (r *Ring) openDevice(d *device) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", files.StateName, err), f.Close())
 	}
+	return r.adopt(d, f, &content)
+}
+
+// lock keeps others from writing the ring whose state a file is.
+func lock(f files.File) error {
+	if locker, ok := f.(interface{ Lock() error }); ok {
+		return locker.Lock()
+	}
+	return nil
+}
+
+// adopt opens a device whose state says so much. f is its file; nil if there is none.
+func (r *Ring) adopt(d *device, f files.File, content *state.Content) error {
 	desc := content.Descriptor
 	if content.Doubt { // it is of the opening before, or of this one before it was closed
 		desc.Generation++
-		desc.Clean = false
+		desc.Clean, desc.Overwritten = false, 0
 	}
-	d.state, d.index = state.File{File: f, Turns: content.Turns}, desc.Device
-	if r.d.Ring == 0 {
-		r.d = desc
-	} else if desc.Ring != r.d.Ring {
+	if r.d.Ring != 0 && desc.Ring != r.d.Ring {
 		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.Name), f.Close())
 	}
-	r.d.Generation = max(r.d.Generation, desc.Generation)
-	if desc.Saved > r.d.Saved { // a device that was away does not know of the latest pauses
-		r.d.Saved, r.d.Pauses = desc.Saved, desc.Pauses
-	}
-	r.d.Clean = r.d.Clean && desc.Clean
-	for i := range desc.Dropped {
-		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
-	}
-	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
+	d.state, d.index, d.known = state.File{File: f, Turns: content.Turns}, desc.Device, true
+	r.join(&desc)
 	for n := range int(desc.Segments) {
-		s := &segment{dev: d, number: n, Segment: content.Segments[n].Segment}
-		d.segments = append(d.segments, s)
-		if s.file, err = d.store.Open(files.SegmentName(n), !readOnly); err != nil {
-			s.file = brokenFile{err}
-		} else if size, serr := s.file.Size(); serr == nil && size != desc.SegmentBytes {
-			err = fmt.Errorf("it has %d bytes, not %d", size, desc.SegmentBytes)
-		}
-		if err != nil {
-			r.mu.Lock()
-			r.leaveOut(s, err)
-			r.mu.Unlock()
-		}
-		if content.Segments[n].Doubt && !r.begunWith(s) {
-			s.Unknown()
-		}
-		if s.State == state.Closed {
-			s.index.Expect(s.SeqHi, r.cfg.ReadOnly)
-		}
+		r.openSegment(d, n, &content.Segments[n])
 	}
 	r.mu.Lock()
-	r.doubts(d, &content)
+	r.doubts(d, content)
 	r.mu.Unlock()
-	if d.tails, err = d.store.Open(files.TailsName, !readOnly); err != nil {
-		d.tails = nil
-		if d.failed == nil {
-			d.failed = fmt.Errorf("open %s: %w", files.TailsName, err)
-		}
-	}
+	r.openTails(d)
 	if d.failed != nil && !r.cfg.ReadOnly {
 		r.mu.Lock()
 		r.problem(fmt.Errorf("%s takes no more blocks: %w", d.name, d.failed))
 		r.mu.Unlock()
 	}
 	return nil
+}
+
+// join makes what a device says of the ring what is known of it.
+func (r *Ring) join(desc *state.Descriptor) {
+	if r.d.Ring == 0 {
+		r.d = *desc
+	}
+	r.d.Generation = max(r.d.Generation, desc.Generation)
+	if desc.Saved > r.d.Saved { // a device that was away does not know of the latest pauses
+		r.d.Saved, r.d.Pauses = desc.Saved, desc.Pauses
+	}
+	if desc.KeptTurn > r.d.KeptTurn {
+		r.d.Kept, r.d.KeptTurn = desc.Kept, desc.KeptTurn
+	}
+	r.remember(desc)
+	r.d.Clean = r.d.Clean && desc.Clean
+	for i := range desc.Dropped {
+		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
+	}
+	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
+}
+
+// writes reports whether a device is to be written: one that cannot be still has its packets.
+func (r *Ring) writes(d *device) bool { return !r.cfg.ReadOnly && d.failed == nil }
+
+// openSegment opens a segment of which the state says so much.
+func (r *Ring) openSegment(d *device, n int, known *state.Entry) {
+	s := &segment{dev: d, number: n, Segment: known.Segment, unknown: !known.Known}
+	d.segments = append(d.segments, s)
+	var err error
+	if s.file, err = d.store.Open(files.SegmentName(n), r.writes(d)); err != nil {
+		s.file = brokenFile{err}
+	} else if size, serr := s.file.Size(); serr == nil && size != r.d.SegmentBytes {
+		err = fmt.Errorf("it has %d bytes, not %d", size, r.d.SegmentBytes)
+	}
+	if d.rebuilt && errors.Is(err, os.ErrNotExist) { // nobody says what was in it
+		s.State, s.broken = state.Empty, err
+		return
+	}
+	if err != nil {
+		r.mu.Lock()
+		r.leaveOut(s, err)
+		r.mu.Unlock()
+	}
+	if known.Doubt && !r.begunWith(s) {
+		s.Unknown()
+		s.unknown = true
+	}
+	if s.unknown {
+		r.isFull(s)
+	}
+	if s.State == state.Closed {
+		s.index.Expect(s.SeqHi, r.cfg.ReadOnly)
+	}
+}
+
+// openTails opens the slots of unfinished blocks, or makes them anew for who writes, if there are none.
+func (r *Ring) openTails(d *device) {
+	f, err := d.store.Open(files.TailsName, r.writes(d))
+	if errors.Is(err, os.ErrNotExist) && r.writes(d) {
+		if f, err = r.makeTails(d); err == nil {
+			r.mu.Lock()
+			r.problem(fmt.Errorf("%s: %s was lost, and is made anew: blocks that were unfinished when the ring was cut off are lost", d.name, files.TailsName))
+			r.mu.Unlock()
+		}
+	}
+	if err == nil {
+		d.tails = f
+	} else if d.failed == nil {
+		d.failed = fmt.Errorf("open %s: %w", files.TailsName, err)
+	}
+}
+
+func (r *Ring) makeTails(d *device) (files.File, error) {
+	b, err := r.buffers.Get()
+	if err != nil {
+		return nil, err
+	}
+	defer r.buffers.Put(b)
+	if err := createTails(d.store, r.cfg.Workers, b); err != nil {
+		return nil, err
+	}
+	return d.store.Open(files.TailsName, true)
 }
 
 // begunWith reports whether a segment begins as its entry says, which may be an older one: what was written since begins with another block.
@@ -170,6 +257,9 @@ func (r *Ring) begunWith(s *segment) bool {
 
 // doubts says what of a device's state is damaged. r.mu is held.
 func (r *Ring) doubts(d *device, c *state.Content) {
+	if d.rebuilt { // that has been said
+		return
+	}
 	doubt, unknown := c.Doubt, 0
 	for i := range c.Segments {
 		doubt = doubt || c.Segments[i].Doubt
@@ -225,6 +315,7 @@ func (r *Ring) start() error {
 	_, newest := r.stored()
 	r.began = max(r.now(), newest) // where the clock was set back since what is there was recorded
 	r.pause()
+	r.d.Saved = r.now()
 	usable := 0
 	for _, d := range r.devices {
 		if d.failed == nil {
@@ -316,6 +407,11 @@ func (r *Ring) prepare(d *device) error {
 			return fmt.Errorf("make room for the tails of more workers: %w", err)
 		}
 	}
+	for n := 0; d.rebuilt && n < len(d.segments); n += state.EntriesPerPage {
+		if err := r.saveEntry(d, n, false); err != nil {
+			return err
+		}
+	}
 	return r.saveDescriptor(d, false)
 }
 
@@ -357,6 +453,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 	}
 	r.sync()
 	r.mu.Lock()
+	r.d.Saved = r.wholeUntil()
 	asked := len(r.queries) > 0
 	for q := range r.queries {
 		q.cancel(ErrClosed)

@@ -9,22 +9,47 @@ import (
 // unsaved is how long what a worker has recorded may be nowhere on a device, ns, if the disks keep up.
 const unsaved = int64(time.Second)
 
-// pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since a second before the latest packet that is there, because
-// workers save at different times. r.mu is held.
+// pause notes the time in which the ring was not recording: since a worker had more when it was closed, or, if it was cut off, since a second before the latest packet that is
+// there, because workers save at different times. What was whole when somebody protected it was on the disk by then. r.mu is held.
 func (r *Ring) pause() {
 	oldest, newest := r.stored()
-	if !r.d.Clean && oldest <= newest {
-		newest = max(oldest, newest-unsaved)
+	if oldest <= newest {
+		behind := unsaved
+		if r.d.Clean { // the state says it, and there may be younger packets of other workers
+			behind = int64(lag)
+		}
+		newest = max(oldest, newest-behind)
 	}
 	newest = max(newest, r.d.Saved)
-	if now := r.now(); newest != 0 && newest < now {
-		r.d.AddPause(state.Pause{From: newest + 1, To: now}, oldest)
-		r.paused = true
+	if newest == 0 {
+		return
+	}
+	pauses := []Gap{{From: newest + 1, To: r.now()}}
+	for _, g := range r.pinned() {
+		pauses = without(pauses, g)
+	}
+	for _, g := range pauses {
+		if g.From <= g.To {
+			r.d.AddPause(state.Pause{From: g.From, To: g.To}, min(oldest, r.overwritten)) // what was overwritten last may have come before a pause
+			r.paused = true
+		}
 	}
 }
 
-// resume notes that the ring records from now on, if it was not yet. r.mu is held.
-func (r *Ring) resume() {
+// wholeUntil returns the time up to which all workers' frames were recorded when the ring is closed. What a worker receives later, and what waits for it then, is not in
+// the ring, though packets of others may be that are younger. r.mu is held.
+func (r *Ring) wholeUntil() int64 {
+	t := r.now()
+	for _, s := range r.stages {
+		t = min(t, s.until)
+	}
+	return t
+}
+
+// Resume says that the ring records from now on, if it did not yet.
+func (r *Ring) Resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if n := len(r.d.Pauses); r.paused && n > 0 {
 		r.d.Pauses[n-1].To = max(r.d.Pauses[n-1].To, r.now())
 	}
@@ -33,9 +58,12 @@ func (r *Ring) resume() {
 // pausesIn returns when the ring was not recording within some time, both included, but for what was overwritten anyway. r.mu is held.
 func (r *Ring) pausesIn(from, to int64) (gaps []Gap) {
 	for _, p := range r.d.Pauses {
-		if g := (Gap{max(from, p.From), min(to, p.To), whyPaused}); g.From <= g.To && p.To > r.overwritten {
+		if g := (Gap{max(from, p.From), min(to, p.To), whyPaused}); g.From <= g.To {
 			gaps = append(gaps, g)
 		}
+	}
+	for _, g := range r.overwrittenIn(from, to, whyOverwritten) {
+		gaps = without(gaps, g)
 	}
 	return gaps
 }

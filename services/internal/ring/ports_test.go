@@ -75,7 +75,7 @@ func TestPortBecomesAnother(t *testing.T) {
 			cancel()
 		}
 	}
-	source, err := r.Source(context.Background(), epoch, math.MaxInt64, nil, false)
+	source, err := r.Source(context.Background(), Query{From: epoch, To: math.MaxInt64})
 	if err != nil {
 		t.Fatal(err)
 	}

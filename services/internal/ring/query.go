@@ -20,6 +20,7 @@ import (
 // A Query asks a ring for packets.
 type Query struct {
 	From, To int64 // ns since the epoch, half-open: From <= time < To; To = math.MaxInt64 has no end
+	Before   int64 // ns before From whose packets are looked at, too, and delivered, for what they say of later ones: nobody is told that some of these are missing
 	Filter   *filter.Filter
 	Hold     bool // a packet whose flow has no verdict yet is judged by the verdict that comes later; else it is left out
 	Live     bool // at the newest packet go on with what is recorded, until To by the clock or the end of the context
@@ -31,7 +32,8 @@ type Query struct {
 // Results are what a query finds, in the order of time. They have one reader. Close ends them.
 type Results struct {
 	ring *Ring
-	q    Query
+	q    Query // From is where it begins to look
+	told int64 // Query.From: what is said of the ring is said of the time from here on
 	block.Tables
 	prune  *filter.Prune
 	ctx    context.Context
@@ -103,7 +105,10 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	}
 	r.readers.Add(1)
 	window := max(int(r.Reorder()/block.Size/2), 4)
-	res := &Results{ring: r, q: q, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
+	res := &Results{ring: r, q: q, told: q.From, bound: math.MinInt64, last: math.MinInt64, end: io.EOF}
+	if q.From >= math.MinInt64+q.Before {
+		res.q.From -= q.Before
+	}
 	res.scan = Scan{From: math.MaxInt64, To: math.MinInt64}
 	res.ctx, res.cancel = context.WithCancelCause(ctx)
 	r.queries[res] = struct{}{}
@@ -133,7 +138,7 @@ func (q *Results) release() {
 	delete(q.ring.queries, q)
 	q.ring.mu.Unlock()
 	q.giveBack()
-	q.ring.buffers.Trim()
+	q.ring.trim()
 	q.ring.readers.Done()
 }
 

@@ -25,7 +25,10 @@ func (r *Ring) recover() {
 				if err := r.scan(s); err != nil {
 					r.problem(fmt.Errorf("%s: %w", d.name, err))
 				}
-				s.span()
+				if s.span(); s.unknown && s.SeqHi == 0 && len(s.torn) == 0 {
+					s.State = state.Empty
+					continue
+				}
 				open = append(open, s)
 			}
 			if s.SeqHi > newest.Seq {
@@ -50,6 +53,9 @@ func (r *Ring) recover() {
 			}
 		}
 	}
+	for _, d := range r.devices {
+		synced = max(synced, r.syncedBefore(d, b))
+	}
 	if r.d.Clean { // what is not whole is no longer what was written
 		synced = math.MaxUint64
 	}
@@ -69,6 +75,9 @@ func (r *Ring) recover() {
 				s.used = i + 1
 			}
 		}
+		if s.Pinned > r.now() && s.hasOld(math.MinInt64, math.MaxInt64) {
+			s.used = len(s.slots) // the protection may be about what would be overwritten next
+		}
 		s.damaged(synced)
 		if n := len(s.torn); n > 0 {
 			r.problem(fmt.Errorf("%s: %d blocks of %s are damaged", s.dev.name, n, files.SegmentName(s.number)))
@@ -78,6 +87,7 @@ func (r *Ring) recover() {
 			d.current = s
 		}
 	}
+	r.floors()
 	if torn > 0 {
 		r.problem(fmt.Errorf("%d blocks were torn when the ring was cut off; what they held up to the last tail is kept", torn))
 	}
@@ -90,6 +100,29 @@ func (r *Ring) recover() {
 	if !r.d.Clean {
 		r.untail(whole, synced)
 	}
+}
+
+// syncedBefore returns up to which total blocks were on the disk for good when the newest block of a device's full segments was written: where no segment is open that tells
+// what is unfinished in a tail slot from what was finished, and overwritten, long ago. r.mu is held.
+func (r *Ring) syncedBefore(d *device, b []byte) uint64 {
+	var last *segment
+	for _, s := range d.segments {
+		if s.State == state.Closed && (last == nil || s.SeqHi > last.SeqHi) {
+			last = s
+		}
+	}
+	if last == nil || r.d.Clean || r.load(last) != nil {
+		return 0
+	}
+	i := slices.IndexFunc(last.slots, func(b index.Slot) bool { return b.Seq == last.SeqHi })
+	if i < 0 {
+		return 0
+	}
+	h, err := r.readTrailer(last, i, b)
+	if err != nil || h.Seq != last.SeqHi {
+		return 0
+	}
+	return h.Synced
 }
 
 // damaged leaves of the places of a segment that was being written, whose blocks make no sense, those that were not torn when the ring was cut off: before one that

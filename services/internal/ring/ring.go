@@ -286,7 +286,11 @@ type Ring struct {
 	began       int64 // when it began to record; no block that is begun then, or later, lies on a device that is missing. math.MaxInt64 if it does not record. Guarded by mu
 	paused      bool  // the last pause of the descriptor ended when the ring was opened. Guarded by mu
 	overwritten int64 // time of the last packet that was overwritten; math.MinInt64 if none was. Guarded by mu
+	remembers   bool  // overwritten and ahead are what was overwritten before the ring was opened, too. Guarded by mu
 	ahead       Gap   // the same of what was recorded when the clock was ahead; Why is empty if there is nothing. Guarded by mu
+
+	rebuilt []string // what is not known because a device has no state. Guarded by mu, as absent
+	absent  []Gap    // in which blocks were finished that are not there, if that is known; the state says what is overwritten else
 
 	rate    rate
 	stop    chan struct{}

@@ -3,8 +3,8 @@ package ring
 import (
 	"container/heap"
 	"fmt"
+	"math"
 	"slices"
-	"time"
 )
 
 // A Gap is a time of which packets may be missing in a result, and why.
@@ -51,7 +51,7 @@ func (q *Results) Scan() Scan {
 
 func (s *Scan) why() string {
 	switch {
-	case s.Blocks == 0:
+	case s.Blocks == 0 || s.From > s.To:
 		return "the ring has no packet of the interval"
 	case s.Read == 0:
 		return fmt.Sprintf("none of the ring's %d blocks of the interval has what the filter asks for", s.Blocks)
@@ -110,14 +110,43 @@ func (q *Results) count(f func(*Scan)) {
 	f(&q.scan)
 }
 
+// of returns which part of a time, both included, lies in the interval that was asked for: first > last if that is nothing.
+func (q *Results) of(first, last int64) (int64, int64) {
+	if first, last = max(first, q.told), min(last, q.q.To-1); first <= last {
+		return first, last
+	}
+	return math.MaxInt64, math.MinInt64
+}
+
+// mostGaps is how many gaps are told one by one.
+const mostGaps = 1000
+
+// gap notes a gap, as far as it lies in the interval. It may come after later ones.
 func (q *Results) gap(from, to int64, why string) {
+	if from, to = q.of(from, to); from > to {
+		return
+	}
 	q.count(func(s *Scan) {
-		if n := len(s.Gaps); n > 0 && s.Gaps[n-1].Why == why && from <= s.Gaps[n-1].To+int64(time.Second) {
-			s.Gaps[n-1].From, s.Gaps[n-1].To = min(s.Gaps[n-1].From, from), max(s.Gaps[n-1].To, to)
+		at := slices.IndexFunc(s.Gaps, func(g Gap) bool { return g.Why == why && from <= g.To+1 && g.From <= to+1 })
+		if at < 0 && len(s.Gaps) < mostGaps {
+			s.Gaps = append(s.Gaps, Gap{from, to, why})
 			return
 		}
-		if len(s.Gaps) < 1000 {
-			s.Gaps = append(s.Gaps, Gap{from, to, why})
+		if at < 0 { // one of them says too much then, but nothing goes untold
+			at = nearest(s.Gaps, from, to)
 		}
+		g := &s.Gaps[at]
+		g.From, g.To = min(g.From, from), max(g.To, to)
 	})
+}
+
+// nearest returns the gap that grows least when it takes in a time.
+func nearest(gaps []Gap, from, to int64) (at int) {
+	least := uint64(math.MaxUint64)
+	for i, g := range gaps {
+		if grown := uint64(max(g.To, to)-g.To) + uint64(g.From-min(g.From, from)); grown < least {
+			at, least = i, grown
+		}
+	}
+	return at
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/ring/state"
@@ -201,4 +204,60 @@ func TestSetReorder(t *testing.T) {
 		t.Errorf("with memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
 	}
 	closeRing(t, r)
+}
+
+// TestBefore looks back before the interval: what is missing there is no gap, and what the ring has there is nothing of the interval.
+func TestBefore(t *testing.T) {
+	l := newLap(t, 1)
+	l.record(t, 20)
+	oldest := l.ring.State().Oldest
+	q := Query{From: oldest + 1_000_000, To: oldest + 3_000_000, Before: int64(time.Second)}
+	have, scan := collect(t, l.ring, q)
+	if len(have) < 3000 || have[0].Time >= q.From || len(scan.Gaps) != 0 || scan.From != q.From || scan.To < q.From {
+		t.Errorf("%d packets, %+v", len(have), scan)
+	}
+	q.From = oldest - 1_000_000
+	if _, scan = collect(t, l.ring, q); len(scan.Gaps) != 1 || scan.Gaps[0] != (Gap{q.From, oldest - 1000, whyOverwritten}) {
+		t.Errorf("with a part that is overwritten: %+v", scan)
+	}
+	last := l.clock.Add(int64(time.Minute))
+	q.From, q.To, q.Before = last-int64(time.Second), last, int64(2*time.Minute)
+	if have, scan = collect(t, l.ring, q); len(have) == 0 || scan.From <= scan.To || len(scan.Gaps) != 0 {
+		t.Errorf("of a time without packets: %+v", scan)
+	}
+	l.close(t)
+}
+
+// TestGaps notes gaps in any order: each is told, whatever their number, and few of them say more than they were given.
+func TestGaps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q := &Results{q: Query{From: 0, To: 1_000_000}}
+		n := rapid.SampledFrom([]int{1, 5, 30, 3 * mostGaps}).Draw(t, "gaps")
+		step := 1_000_000 / int64(n)
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		missing := make([]string, 1_000_000)
+		for _, i := range rng.Perm(n) {
+			from := int64(i)*step + rng.Int64N(step)
+			to := from + rng.Int64N(step)
+			why := []string{whyDamaged, whyMeanwhile}[rng.IntN(2)]
+			q.gap(from-step, to-step, why)
+			for at := max(from-step, 0); at <= to-step && at < q.q.To; at++ {
+				missing[at] = why
+			}
+		}
+		told := make([]bool, len(missing))
+		for _, g := range q.scan.Gaps {
+			if g.From > g.To || g.From < 0 || g.To >= q.q.To {
+				t.Fatalf("gap %v", g)
+			}
+			for at := g.From; at <= g.To; at++ {
+				told[at] = true
+			}
+		}
+		for at, why := range missing {
+			if told[at] != (why != "") && (n < mostGaps || !told[at]) {
+				t.Fatalf("%d gaps: time %d is missing: %q, and that is told: %v", n, at, why, told[at])
+			}
+		}
+	})
 }

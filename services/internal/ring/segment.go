@@ -24,6 +24,8 @@ type device struct {
 	segments []*segment
 	current  *segment // being written
 	failed   error    // why nothing is written to it any more
+	known    bool     // index is
+	rebuilt  bool     // without its state, by its segments
 	missing  bool     // its files could not be opened: there is nothing to read either
 	dirty    map[files.File]bool
 }
@@ -42,6 +44,7 @@ type segment struct {
 	lost     int           // blocks that could not be written
 	shelves  index.Shelves // for what the slots have of blocks that were written
 	torn     []int         // places of blocks that make no sense, as far as anybody has looked
+	unknown  bool          // the state says nothing of it
 	broken   error         // why nothing is written to it: its file is not what it was
 
 	index index.Index
@@ -116,6 +119,9 @@ func (r *Ring) open(d *device, s *segment) error {
 	s.Floor = s.TotalHi
 	s.index.Drop()
 	d.current = s
+	if err := r.writeDescriptor(d, false); err != nil { // what was overwritten before: of this one the index says it until the next one is written
+		return err
+	}
 	return r.saveEntry(d, s.number, true)
 }
 
@@ -145,15 +151,26 @@ func (r *Ring) saveEntry(d *device, number int, sync bool) error {
 	return nil
 }
 
-// saveDescriptor writes what the ring is. r.mu is held.
+// saveDescriptor writes what the ring is, and returns with that on the disk. r.mu is held.
 func (r *Ring) saveDescriptor(d *device, clean bool) error {
+	if err := r.writeDescriptor(d, clean); err != nil {
+		return err
+	}
+	return d.state.File.Sync()
+}
+
+// writeDescriptor writes what the ring is. r.mu is held.
+func (r *Ring) writeDescriptor(d *device, clean bool) error {
 	page, err := r.buffers.Get()
 	if err != nil {
 		return err
 	}
 	defer r.buffers.Put(page)
 	desc := r.d
-	desc.Device, desc.Clean, desc.Saved = d.index, clean, r.now()
+	desc.Device, desc.Clean = d.index, clean
+	if r.remembers {
+		desc.Overwritten, desc.Ahead = r.overwritten, state.Pause{From: r.ahead.From, To: r.ahead.To}
+	}
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()
 	}
@@ -161,7 +178,8 @@ func (r *Ring) saveDescriptor(d *device, clean bool) error {
 	if err := d.state.WriteDescriptor(&desc, page[:files.PageSize]); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
-	return d.state.File.Sync()
+	d.dirty[d.state.File] = true
+	return nil
 }
 
 // load lists the blocks of a segment, if nobody did so before. r.mu is held.

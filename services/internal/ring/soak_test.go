@@ -5,5 +5,8 @@ package ring
 // powerCuts is how often TestPowerCut cuts the power.
 const powerCuts = 50
 
+// stories is how many are told.
+const stories = 200
+
 // damages is how often TestDamage damages a ring of each kind.
 const damages = 60

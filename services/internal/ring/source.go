@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/block"
 )
@@ -20,21 +19,19 @@ import (
 // A Source replays an interval of a ring for an analysis that finds flows and protocols anew. It is a pipeline.Source with one reader;
 // Progress and Interfaces may be called from any goroutine.
 type Source struct {
-	results  *Results
-	from, to int64
-	at       atomic.Int64
-	packets  atomic.Uint64
+	results *Results
+	at      atomic.Int64
+	packets atomic.Uint64
 }
 
-// Source returns a Source of the packets with from <= time < to (ns since the epoch), or of those that only takes, if that is not nil. It ends with what the ring has
-// now, or, live, goes on as a Query does. Close ends it.
-func (r *Ring) Source(ctx context.Context, from, to int64, only *filter.Filter, live bool) (*Source, error) {
-	q, err := r.Query(ctx, Query{From: from, To: to, Filter: only, Live: live, ports: true})
+// Source returns a Source of the packets that a query asks for. Close ends it.
+func (r *Ring) Source(ctx context.Context, q Query) (*Source, error) {
+	q.ports = true
+	results, err := r.Query(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
-	s := &Source{results: q, from: from, to: to}
-	return s, nil
+	return &Source{results: results}, nil
 }
 
 // Next implements pipeline.Source. Now is the time of the last packet.
@@ -61,7 +58,7 @@ func (s *Source) Progress() (done, total int64, packets uint64) {
 	switch at := s.at.Load(); {
 	case at == math.MaxInt64:
 		return total, total, packets
-	case at == 0 || scan.To <= scan.From:
+	case at <= scan.From || scan.To <= scan.From:
 		return 0, total, packets
 	default:
 		return int64(float64(total) * min(1, float64(at-scan.From)/float64(scan.To-scan.From))), total, packets

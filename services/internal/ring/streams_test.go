@@ -118,7 +118,7 @@ func TestPrunedReplayIsFullScan(t *testing.T) {
 		want := take(t, &traffic{frames: frames}, f)
 		taken += len(want)
 		for _, only := range []*filter.Filter{nil, f.Flows()} {
-			source, err := r.Source(context.Background(), math.MinInt64, math.MaxInt64, only, false)
+			source, err := r.Source(context.Background(), Query{From: math.MinInt64, To: math.MaxInt64, Filter: only})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -72,7 +72,9 @@ func (q *Results) look(t *task) *view {
 		}
 		s.Packets += uint64(v.looked)
 		s.found += uint64(len(v.packets))
-		s.drops.add(v.Header.Dropped)
+		if v.Header.Last >= q.told {
+			s.drops.add(v.Header.Dropped)
+		}
 	})
 	if len(v.packets) == 0 {
 		t.passed = v.rest
@@ -91,12 +93,8 @@ func (q *Results) damaged(t *task, why error) {
 	q.complain(t, why)
 }
 
-// missing says that packets of a time are damaged, if the query asks for it.
-func (q *Results) missing(from, to int64) {
-	if from, to = max(from, q.q.From), min(to, q.q.To-1); from <= to {
-		q.gap(from, to, whyDamaged)
-	}
-}
+// missing says that packets of a time are damaged.
+func (q *Results) missing(from, to int64) { q.gap(from, to, whyDamaged) }
 
 // complain says what is wrong with a block.
 func (q *Results) complain(t *task, why error) {

@@ -19,11 +19,16 @@ func (r *Ring) Reorder() int64 { return r.reorder.Load() }
 // which windows take half. The newest segments have them; of an older one a query reads a page, and the list.
 func (r *Ring) warmBytes() int { return int(r.Reorder() / 16) }
 
+// trim gives back what was read with, but for a 64th of the memory of the readers, with which the next query begins at once: 16 rings, the most that there are, leave
+// three quarters of it to the others while nobody reads them.
+func (r *Ring) trim() { r.buffers.Trim(int(r.Reorder() / 64 / block.Size)) }
+
 // slotBytes is about what a block takes in a list.
 const slotBytes = 160
 
 // warm reads what every query asks of the segments that were full when the ring was opened, beginning with the newest.
 func (r *Ring) warm() {
+	defer r.trim()
 	left := r.warmBytes()
 	for _, s := range r.closedByAge() {
 		select {

@@ -271,11 +271,18 @@ func (r *Ring) close(d *device, s *segment) {
 	r.mu.Lock()
 	s.span()
 	slots := append([]index.Slot(nil), s.slots...)
+	err := r.writeDescriptor(d, false) // what was overwritten, which the index on the disk says as yet
 	r.mu.Unlock()
-	err := r.sorter.Write(&s.index, r.indexed(s), slots)
+	if err == nil {
+		err = d.state.File.Sync()
+	}
+	if err == nil {
+		err = r.sorter.Write(&s.index, r.indexed(s), slots)
+	}
 	if err == nil {
 		err = s.file.Sync()
 	}
+	defer r.trim()
 	defer r.shed()
 	r.mu.Lock()
 	defer r.mu.Unlock()

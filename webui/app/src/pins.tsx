@@ -48,7 +48,7 @@ export function Pins({ r, may }: { r: Ring; may: boolean }) {
       {r.pins.map((p) => {
         const span = `${time(p.startTime)} to ${time(p.endTime)}`;
         return (
-          <span class="dim said" key={p.until}>
+          <span class="dim said" key={`${p.startTime} ${p.until}`}>
             kept until {time(p.until)}: {span}{" "}
             {may && (
               <button type="button" aria-label={`Release ${span} of ring ${r.name}`} onClick={() => attempt(() => protect(r, p.startTime, p.endTime + 1, 1))}>

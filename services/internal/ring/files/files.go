@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,8 @@ type Store interface {
 	Create(name string, size int64) (File, error)
 	// Open opens a file; the error is os.ErrNotExist if there is none. With write it may be written.
 	Open(name string, write bool) (File, error)
+	// Segments returns the numbers of the segment files that there are, in order.
+	Segments() ([]int, error)
 	// Remove removes the files of the ring and what held them.
 	Remove() error
 }
@@ -131,6 +134,18 @@ func openDirect(path string, mode int) (*OSFile, error) {
 	return &OSFile{File: f, Direct: direct}, nil
 }
 
+// Segments implements Store.
+func (d Directory) Segments() (numbers []int, err error) {
+	entries, err := os.ReadDir(string(d))
+	for _, e := range entries {
+		if n, ok := segmentNumber(e.Name()); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, err
+}
+
 // Remove implements Store.
 func (d Directory) Remove() error {
 	entries, err := os.ReadDir(string(d))
@@ -147,9 +162,14 @@ func (d Directory) Remove() error {
 
 // ringFile reports whether a file of that name is part of a ring.
 func ringFile(name string) bool {
-	var n int
+	_, segment := segmentNumber(name)
+	return name == StateName || name == TailsName || segment
+}
+
+// segmentNumber returns the number of the segment that a file of that name is.
+func segmentNumber(name string) (n int, ok bool) {
 	_, err := fmt.Sscanf(name, "%06d.pcapng", &n)
-	return name == StateName || name == TailsName || err == nil && name == SegmentName(n)
+	return n, err == nil && n >= 0 && name == SegmentName(n)
 }
 
 // An OSFile is a file of a file system.
@@ -157,6 +177,7 @@ type OSFile struct {
 	*os.File
 	Direct bool // past the page cache
 	closed atomic.Bool
+	locked bool
 }
 
 // Descriptor returns what the kernel knows the file by, until it is closed; ok is false if it is, or if it goes through the page cache.
@@ -167,9 +188,12 @@ func (f *OSFile) Descriptor() (fd int, ok bool) {
 	return int(f.Fd()), true
 }
 
-// Close implements File.
+// Close implements File. A lock ends here, and not a moment later, when the kernel is through with the last request that had the file (io_uring_enter(2)).
 func (f *OSFile) Close() error {
 	f.closed.Store(true)
+	if f.locked {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // else closing does it
+	}
 	return f.File.Close()
 }
 
@@ -195,12 +219,20 @@ func (f *OSFile) WriteAll(pieces [][]byte, at int64) error {
 	return nil
 }
 
+// lastRequests is how long a process that was killed may keep its locks: until a disk is through with what it was asked for.
+const lastRequests = 2 * time.Second
+
 // Lock keeps other processes, and other openings, from writing the same ring, until the file is closed.
 func (f *OSFile) Lock() error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for start := time.Now(); errors.Is(err, unix.EWOULDBLOCK) && time.Since(start) < lastRequests; {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return errors.New("the ring is open for writing already, perhaps in another process")
 	}
+	f.locked = err == nil
 	return err
 }
 
@@ -292,9 +324,8 @@ func (p *Buffers) Taken() uint64 {
 	return uint64(len(p.all)) * uint64(p.Size)
 }
 
-// Trim gives all but a few of the buffers that nobody has back to the system.
-func (p *Buffers) Trim() {
-	const keep = 8
+// Trim gives all but so many of the buffers that nobody has back to the system.
+func (p *Buffers) Trim(keep int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.free) > keep {

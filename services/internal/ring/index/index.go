@@ -188,7 +188,7 @@ func (x *Index) Warm(s *Segment, most int) (int, error) {
 	turn, head, have := x.turn, x.head, x.sketch
 	x.mu.Unlock()
 	if err != nil || have != nil {
-		return 8 * len(have), err
+		return have.bytes(), err
 	}
 	n := int(head.keyPages)
 	if n*pageContent/bytesPerKey*sketchBits/8 > most {
@@ -220,7 +220,7 @@ func (x *Index) Warm(s *Segment, most int) (int, error) {
 		return 0, nil // it is another index by now
 	}
 	x.sketch = sk
-	return 8 * len(sk), nil
+	return sk.bytes(), nil
 }
 
 // bytesPerKey is about what a key takes in a page.
@@ -230,7 +230,7 @@ const bytesPerKey = 11
 func (x *Index) Sketch() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return 8 * len(x.sketch)
+	return x.sketch.bytes()
 }
 
 // Shed gives up the sketch.

@@ -18,7 +18,7 @@ import (
 const (
 	stateMagic      = "GALVORST"
 	segmentEntry    = 64
-	entriesPerPage  = (files.PageSize - 64) / segmentEntry
+	EntriesPerPage  = (files.PageSize - 64) / segmentEntry
 	MaxName         = 128
 	MinSegments     = 3
 	stateDescriptor = 2 * files.PageSize // bytes of the two places of the descriptor
@@ -38,8 +38,12 @@ type Descriptor struct {
 	Dropped      [Causes]uint64
 	Discarded    uint64
 	Clean        bool  // it was closed, so nothing has to be looked for
-	Saved        int64 // when the descriptor was written: it was opened then, or closed
+	Saved        int64 // when the ring was opened, or up to when it had recorded everything when it was closed
 	Pauses       []Pause
+	Kept         []Kept
+	KeptTurn     uint32 // how often Kept was changed
+	Overwritten  int64  // time of the last packet that was overwritten when the ring was closed, math.MinInt64 if none was; 0 = not known
+	Ahead        Pause  // the same of what was recorded when the clock was ahead, from its earliest to its latest packet; zeros if there is nothing
 }
 
 // A Pause is a time, ns since the epoch and both included, in which the ring was not recording: between its being closed, or cut off, and its being opened again.
@@ -48,12 +52,25 @@ type Pause struct{ From, To int64 }
 // MaxPauses is how many pauses a descriptor has room for.
 const MaxPauses = 200
 
-// Where the pauses are in a descriptor, from the head of its page on.
+// A Kept is a time, ns since the epoch and both included, that was whole when somebody protected it, until the protection ends. Of what is around it the
+// segments that are protected have a part.
+type Kept struct{ From, To, Until int64 }
+
+// MaxKept is how many of them a descriptor has room for.
+const MaxKept = 25
+
+// Where the lists are in a descriptor, from the head of its page on.
 const (
-	atSaved  = 224
-	atCount  = 232
-	atPauses = 240
-	onePause = 16
+	atSaved       = 224
+	atCount       = 232
+	atKeptCount   = 234
+	atKeptTurn    = 236
+	atPauses      = 240
+	onePause      = 16
+	atKept        = atPauses + MaxPauses*onePause
+	oneKept       = 24
+	atOverwritten = atKept + MaxKept*oneKept
+	atAhead       = atOverwritten + 8
 )
 
 // AddPause notes a pause. Those that ended before oldest say nothing any more; if there are too many still, the two oldest become one.
@@ -84,7 +101,7 @@ var CauseNames = [Causes]string{"queue", "disk", "pinned", "format"}
 
 // Size is how many bytes the file has for so many segments.
 func Size(segments int) int64 {
-	pages := (segments + entriesPerPage - 1) / entriesPerPage
+	pages := (segments + EntriesPerPage - 1) / EntriesPerPage
 	return stateDescriptor + int64(pages)*2*files.PageSize
 }
 
@@ -109,13 +126,13 @@ func (s *File) write(place int, page []byte) error {
 // WriteSegment writes the page with the entry of a segment. of returns the others' too, and nil for a segment that there is not.
 func (s *File) WriteSegment(number int, page []byte, of func(n int) *Segment) error {
 	clear(page)
-	from := number / entriesPerPage * entriesPerPage
-	for i := range entriesPerPage {
+	from := number / EntriesPerPage * EntriesPerPage
+	for i := range EntriesPerPage {
 		if e := of(from + i); e != nil {
 			e.Put(page[64+i*segmentEntry:])
 		}
 	}
-	return s.write(1+number/entriesPerPage, page)
+	return s.write(1+number/EntriesPerPage, page)
 }
 
 // WriteDescriptor writes what the ring is.
@@ -129,7 +146,7 @@ func WriteEmpty(f files.File, d *Descriptor, page []byte) error {
 	s := File{File: f, Turns: make([]uint64, Size(int(d.Segments))/(2*files.PageSize))}
 	empty := Segment{First: math.MaxInt64, Last: math.MinInt64}
 	for place := 1; place < len(s.Turns); place++ {
-		if err := s.WriteSegment((place-1)*entriesPerPage, page, func(int) *Segment { return &empty }); err != nil {
+		if err := s.WriteSegment((place-1)*EntriesPerPage, page, func(int) *Segment { return &empty }); err != nil {
 			return err
 		}
 	}
@@ -180,6 +197,17 @@ func (d *Descriptor) Put(b []byte) {
 		le.PutUint64(at, uint64(p.From))
 		le.PutUint64(at[8:], uint64(p.To))
 	}
+	le.PutUint16(b[atKeptCount:], uint16(len(d.Kept)))
+	le.PutUint32(b[atKeptTurn:], d.KeptTurn)
+	for i, k := range d.Kept {
+		at := b[atKept+i*oneKept:]
+		le.PutUint64(at, uint64(k.From))
+		le.PutUint64(at[8:], uint64(k.To))
+		le.PutUint64(at[16:], uint64(k.Until))
+	}
+	le.PutUint64(b[atOverwritten:], uint64(d.Overwritten))
+	le.PutUint64(b[atAhead:], uint64(d.Ahead.From))
+	le.PutUint64(b[atAhead+8:], uint64(d.Ahead.To))
 }
 
 func parseDescriptor(b []byte) (d Descriptor, err error) {
@@ -203,6 +231,13 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 		at := b[atPauses+i*onePause:]
 		d.Pauses = append(d.Pauses, Pause{int64(le.Uint64(at)), int64(le.Uint64(at[8:]))})
 	}
+	d.KeptTurn = le.Uint32(b[atKeptTurn:])
+	for i := range min(int(le.Uint16(b[atKeptCount:])), MaxKept) {
+		at := b[atKept+i*oneKept:]
+		d.Kept = append(d.Kept, Kept{int64(le.Uint64(at)), int64(le.Uint64(at[8:])), int64(le.Uint64(at[16:]))})
+	}
+	d.Overwritten = int64(le.Uint64(b[atOverwritten:]))
+	d.Ahead = Pause{int64(le.Uint64(b[atAhead:])), int64(le.Uint64(b[atAhead+8:]))}
 	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices || d.Copies >= d.Devices {
 		return d, errors.New("its sizes make no sense")
 	}
@@ -266,14 +301,20 @@ type Entry struct {
 	Doubt bool // it may be an older one
 }
 
-// Read reads the state of a device.
+// The errors of a state that does not say what the ring is, and of one that the device does not give.
+var (
+	ErrDamaged = errors.New("it is damaged")
+	ErrUnread  = errors.New("it cannot be read")
+)
+
+// Read reads the state of a device. Of one that is damaged it returns what is there of the segments, as many as the file has room for.
 func Read(f files.File) (c Content, err error) {
 	size, err := f.Size()
 	if err != nil {
 		return c, err
 	}
 	if size < stateDescriptor || size > Size(1<<20) || size%(2*files.PageSize) != 0 {
-		return c, fmt.Errorf("a state file of %d bytes makes no sense", size)
+		return c, fmt.Errorf("%w: %d bytes make no sense", ErrDamaged, size)
 	}
 	b, err := files.Pages(int(size))
 	if err != nil {
@@ -281,32 +322,51 @@ func Read(f files.File) (c Content, err error) {
 	}
 	defer files.Free(b)
 	if _, err := f.ReadAt(b, 0); err != nil {
-		return c, err
+		return c, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	page, turn, doubt := newest(b)
+	c.Turns, c.Doubt = append(c.Turns, turn), doubt
+	for at := int64(stateDescriptor); at < size; at += 2 * files.PageSize {
+		c.readEntries(b[at:])
+	}
 	if page == nil {
-		return c, errors.New("both copies of its description are damaged")
+		return c, fmt.Errorf("%w: both copies of what the ring is", ErrDamaged)
 	}
 	if c.Descriptor, err = parseDescriptor(page); err != nil {
 		return c, err
 	}
 	n := int(c.Descriptor.Segments)
 	if Size(n) != size {
-		return c, errors.New("it is not as long as its description says")
+		return c, fmt.Errorf("%w: it is not as long as it says", ErrDamaged)
 	}
-	c.Turns, c.Doubt = append(c.Turns, turn), doubt
-	for at := int64(stateDescriptor); at < size; at += 2 * files.PageSize {
-		page, turn, doubt := newest(b[at:])
-		c.Turns = append(c.Turns, turn)
-		for i := 0; i < entriesPerPage && len(c.Segments) < n; i++ {
-			e := Entry{Known: page != nil, Doubt: doubt}
-			if e.Unknown(); e.Known {
-				e.Parse(page[64+i*segmentEntry:])
-			}
-			c.Segments = append(c.Segments, e)
-		}
-	}
+	c.Segments = c.Segments[:n]
 	return c, nil
+}
+
+// readEntries reads what the two places of a page say of segments.
+func (c *Content) readEntries(b []byte) {
+	page, turn, doubt := newest(b)
+	c.Turns = append(c.Turns, turn)
+	for i := range EntriesPerPage {
+		e := Entry{Known: page != nil, Doubt: doubt}
+		if e.Unknown(); e.Known {
+			e.Parse(page[64+i*segmentEntry:])
+		}
+		c.Segments = append(c.Segments, e)
+	}
+}
+
+// Of makes a Content of segments of which nothing is known out of what there is of a state: it has n segments then.
+func (c *Content) Of(n int) {
+	if places := int(Size(n) / (2 * files.PageSize)); len(c.Turns) != places {
+		*c = Content{Turns: make([]uint64, places)}
+	}
+	c.Segments = c.Segments[:min(n, len(c.Segments))]
+	for len(c.Segments) < n {
+		var e Entry
+		e.Unknown()
+		c.Segments = append(c.Segments, e)
+	}
 }
 
 // Unknown is a segment of which the state file says nothing.
