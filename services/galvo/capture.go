@@ -129,8 +129,9 @@ func readTime(s string, now time.Time) (int64, error) {
 		if after == "" {
 			return now.UnixMicro(), nil
 		}
-		d, err := time.ParseDuration(after)
-		return now.Add(d).UnixMicro(), err
+		if d, ok := duration(after); ok {
+			return now.Add(d).UnixMicro(), nil
+		}
 	}
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 		return t.UnixMicro(), nil
@@ -140,7 +141,26 @@ func readTime(s string, now time.Time) (int64, error) {
 			return t.UnixMicro(), nil
 		}
 	}
-	return 0, fmt.Errorf("%q is not a time such as 2006-01-02 15:04:05, RFC 3339, microseconds since 1970, or now-10m", s)
+	return 0, fmt.Errorf("%q is not a time such as 2006-01-02 15:04:05, RFC 3339, microseconds since 1970, now-10m, or now-1d12h", s)
+}
+
+// duration reads what time.ParseDuration does, with whole days in front of it.
+func duration(s string) (time.Duration, bool) {
+	days, rest, ok := strings.Cut(s, "d")
+	if !ok {
+		days, rest = "0", s
+	} else if rest == "" {
+		rest = "0"
+	}
+	n, err := strconv.ParseInt(days, 10, 16)
+	if err != nil {
+		return 0, false
+	}
+	d, err := time.ParseDuration(rest)
+	if strings.HasPrefix(days, "-") {
+		d = -d
+	}
+	return time.Duration(n)*24*time.Hour + d, err == nil
 }
 
 // A remote is a device that is reached over its API.
