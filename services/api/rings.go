@@ -98,6 +98,7 @@ type Scan struct {
 	Undecided uint64    `json:"undecided" doc:"Left out because their flow never got a verdict on which the filter could decide."`
 	Disorder  uint64    `json:"disorder" doc:"Delivered after a later one, because the reorder buffer was too small."`
 	Dropped   uint64    `json:"dropped" doc:"That the ring did not take in the interval, about, because the disk or the queue was full; whether they would have matched is not known."`
+	Lost      uint64    `json:"lost" doc:"That ports lost in the interval, about, before the ring: the counters of the ports say where."`
 	StartTime int64     `json:"startTime,omitempty" doc:"Where what the ring has of the interval begins."`
 	EndTime   int64     `json:"endTime,omitempty" doc:"Where it ends."`
 	Gaps      []ScanGap `json:"gaps" doc:"Times of which packets may be missing."`

@@ -161,7 +161,7 @@ func (e *Engine) recognise() *l7.Config {
 
 func scanOf(s ring.Scan) api.Scan {
 	v := api.Scan{
-		Blocks: s.Blocks, Read: s.Read, Bytes: s.Bytes, Packets: s.Packets, Matched: s.Matched, Undecided: s.Undecided, Disorder: s.Disorder, Dropped: s.Dropped,
+		Blocks: s.Blocks, Read: s.Read, Bytes: s.Bytes, Packets: s.Packets, Matched: s.Matched, Undecided: s.Undecided, Disorder: s.Disorder, Dropped: s.Dropped, Lost: s.Lost,
 		Gaps: []api.ScanGap{}, Empty: s.Empty, Passed: s.Passed + s.Skipped, Held: s.Held,
 	}
 	if s.From <= s.To {

@@ -543,8 +543,8 @@ func (rs *rings) lost(byInterface []uint64) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.list {
-		if len(r.stages) > 0 {
-			r.stages[0].Lost(frames) // of all workers together, so one of them tells it
+		if r.ring != nil {
+			r.ring.Lost(frames)
 		}
 	}
 }

@@ -82,6 +82,9 @@ func scanWords(s api.Scan) string {
 	if s.Dropped != 0 {
 		words += fmt.Sprintf(" About %d packets of the interval are not in the ring, because its disks or its queue could not take them.", s.Dropped)
 	}
+	if s.Lost != 0 {
+		words += fmt.Sprintf(" About %d frames of the interval were lost before they came to the ring: the device or its ports were too slow.", s.Lost)
+	}
 	for _, g := range s.Gaps[:min(len(s.Gaps), 100)] {
 		words += fmt.Sprintf(" From %s to %s packets may be missing: %s.", moment(g.StartTime), moment(g.EndTime), g.Reason)
 	}

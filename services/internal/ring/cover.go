@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/index"
 	"galvo/services/internal/ring/state"
 )
@@ -274,7 +275,7 @@ func (r *Ring) overwrittenIn(from, to int64, why string) (gaps []Gap) {
 	return gaps
 }
 
-// drops is how many packets the ring had not taken when blocks ended: the least and the most of those that were asked.
+// drops is how many packets were missing when blocks ended: the least and the most of those that were asked.
 type drops struct {
 	known       bool
 	least, most uint64
@@ -287,20 +288,56 @@ func (d *drops) add(n uint64) {
 	d.least, d.most = min(d.least, n), max(d.most, n)
 }
 
-// askEnds asks the first and the last block of the interval what the ring had not taken by then: a query may read neither.
-func (q *Results) askEnds() {
-	first, last, ok := q.ends()
-	if ok {
-		q.count(func(s *Scan) {
-			s.drops.add(first)
-			s.drops.add(last)
-		})
+// account notes what had been dropped and lost when a block ended.
+func (s *Scan) account(h *block.Header) {
+	s.drops.add(h.Dropped)
+	if h.Flags&block.FlagLost != 0 {
+		s.losses.add(h.Lost)
 	}
 }
 
-// ends returns what the ring had dropped when the blocks of the interval with the lowest and the highest number ended; not ok if there are none. Of segments that lie
+// askEnds asks the first and the last block of the interval what the ring had not taken, and the ports had lost, by then: a query may read neither.
+func (q *Results) askEnds() {
+	first, last, ok := q.ends()
+	if !ok {
+		return
+	}
+	for _, b := range []end{first, last} {
+		q.count(func(s *Scan) { s.drops.add(b.dropped) })
+		if first.seq == last.seq || q.ring.lost() == 0 {
+			continue // nothing was lost in between
+		}
+		if h, err := q.headerAt(b.place, b.seq); err == nil {
+			q.count(func(s *Scan) { s.account(&h) })
+		}
+	}
+}
+
+// headerAt reads the header of a block; the error says so if the block is another one by now.
+func (q *Results) headerAt(p place, seq uint64) (block.Header, error) {
+	b, err := q.ring.buffers.Get()
+	if err != nil {
+		return block.Header{}, err
+	}
+	defer q.ring.buffers.Put(b)
+	h, err := q.ring.readTrailer(p.s, p.i, b)
+	q.count(func(s *Scan) { s.Bytes += block.TrailerPages })
+	if err == nil && h.Seq != seq {
+		err = errOverwritten
+	}
+	return h, err
+}
+
+// An end is the first or the last block of an interval.
+type end struct {
+	place
+	seq     uint64
+	dropped uint64 // by the ring, when the block ended
+}
+
+// ends returns the blocks of the interval with the lowest and the highest number; not ok if there are none. Of segments that lie
 // in the interval as a whole their numbers say which may have them, so that the blocks of few segments need be listed.
-func (q *Results) ends() (first, last uint64, ok bool) {
+func (q *Results) ends() (first, last end, ok bool) {
 	r := q.ring
 	asked := func(first, last int64) bool { return q.in(first, last) && last >= q.told }
 	lo, hi := uint64(math.MaxUint64), uint64(0)
@@ -324,11 +361,12 @@ func (q *Results) ends() (first, last uint64, ok bool) {
 					continue
 				}
 				ok = true
+				e := end{place{s, i}, b.Seq, b.Dropped}
 				if b.Seq <= lo {
-					first, lo = b.Dropped, b.Seq
+					first, lo = e, b.Seq
 				}
 				if b.Seq >= hi {
-					last, hi = b.Dropped, b.Seq
+					last, hi = e, b.Seq
 				}
 			}
 		}

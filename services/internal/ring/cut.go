@@ -35,7 +35,7 @@ func (q *Results) countCut(t *task, v *view) (ok bool) {
 	}
 	q.count(func(s *Scan) {
 		if t.Last >= q.told {
-			s.drops.add(v.Header.Dropped)
+			s.account(&v.Header)
 		}
 	})
 	q.skip(min(t.Last, q.q.To-1), uint64(to-from))

@@ -26,12 +26,14 @@ type Scan struct {
 	Undecided uint64 // of these, left out because their flow never got a verdict that the filter could decide on
 	Disorder  uint64 // delivered after a later one, because the reorder memory was too small
 	Dropped   uint64 // that the ring did not take in the interval, about: from the first of its blocks to the last one
+	Lost      uint64 // that ports lost in the interval, before any ring saw them, in the same way
 	From, To  int64  // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 	Gaps      []Gap
 	Empty     string // why nothing matched; empty if something did
 
-	drops drops
-	found uint64 // packets that are wanted, delivered or not
+	drops  drops
+	losses drops
+	found  uint64 // packets that are wanted, delivered or not
 }
 
 // Scan says what was looked at so far. It may be called from any goroutine.
@@ -40,7 +42,7 @@ func (q *Results) Scan() Scan {
 	defer q.scanMu.Unlock()
 	s := q.scan
 	s.Gaps = slices.Clone(s.Gaps)
-	s.Dropped = s.drops.most - s.drops.least
+	s.Dropped, s.Lost = s.drops.most-s.drops.least, s.losses.most-s.losses.least
 	if s.found == 0 && s.Matched == 0 && q.rounds.Load() > 0 {
 		if s.Empty = s.why(); s.Read > 0 && q.q.Filter != nil && q.q.Filter.NeedsFCS() {
 			s.Empty += "; badCRC needs ports that deliver the frame check sequence"

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/ring/state"
 )
@@ -171,6 +172,48 @@ func TestScanDropped(t *testing.T) {
 			t.Errorf("%d packets, %d dropped", len(have), scan.Dropped)
 		}
 	}
+	closeRing(t, r)
+}
+
+// What ports lost in an interval is said of it, also by a query that reads nothing, and of a ring that was opened anew.
+func TestScanLost(t *testing.T) {
+	set := newSetting(t, 1, 64<<20)
+	set.create(t)
+	r := set.open(t)
+	record := func(second int, lost uint64) {
+		r.Lost(lost)
+		s := r.Stage(0, table)
+		play(t, s, &traffic{frames: stamp(mix(uint64(second), 10_000), second, 100*time.Microsecond)})
+		s.Finish()
+	}
+	ask := func(from, to int, want uint64) {
+		t.Helper()
+		waitIdle(t, r)
+		for _, expression := range []string{"", "ip == 203.0.113.77"} {
+			f, err := filter.Compile(expression, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, scan := collect(t, r, Query{From: epoch + int64(from)*1e9, To: epoch + int64(to)*1e9, Filter: f}); scan.Lost != want {
+				t.Errorf("%q from %d to %d s: %d lost, want %d", expression, from, to, scan.Lost, want)
+			}
+		}
+	}
+	record(0, 1000) // before the first packet
+	record(1, 1100)
+	record(2, 1100)
+	record(3, 1130)
+	ask(0, 10, 130)
+	ask(0, 1, 0)
+	ask(1, 3, 0)
+	ask(2, 4, 30)
+	closeRing(t, r)
+	r = set.open(t)
+	record(5, 7)
+	record(6, 9)
+	ask(5, 10, 2)
+	ask(2, 10, 30+2)
+	ask(0, 10, 130+2)
 	closeRing(t, r)
 }
 

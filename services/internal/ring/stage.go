@@ -23,8 +23,6 @@ const (
 // A Stage records the packets of one worker. It is a pipeline.Stage.
 type Stage interface {
 	pipeline.StreamStage
-	// Lost tells how many frames the ports have lost since the ring was opened. It may be called from any goroutine.
-	Lost(frames uint64)
 	// Finish says that the worker's source has ended, after its last batch: what is unfinished goes to its place.
 	Finish()
 }
@@ -35,7 +33,6 @@ type stage struct {
 	interfaces func() []pipeline.Interface
 	rules      atomic.Pointer[rule.Set]
 	builder    *block.Builder
-	lost       atomic.Uint64
 
 	table     []pipeline.Interface // that head describes
 	head      []byte
@@ -99,8 +96,6 @@ func (r *Ring) SetRules(list []rule.Rule) error {
 	}
 	return nil
 }
-
-func (s *stage) Lost(frames uint64) { s.lost.Store(frames) }
 
 // StreamReach implements pipeline.StreamStage.
 func (s *stage) StreamReach() int {
@@ -167,7 +162,7 @@ func (s *stage) begin(iface int, now int64) state.Cause {
 	s.first.Store(math.MaxInt64)
 	s.last.Store(math.MinInt64)
 	s.current.Store(r.seq.Load() + 1)
-	h := block.Header{Worker: s.worker, Generation: r.d.Generation, Ring: r.d.Ring, Seq: r.seq.Add(1), Lost: s.lost.Load()}
+	h := block.Header{Worker: s.worker, Generation: r.d.Generation, Ring: r.d.Ring, Seq: r.seq.Add(1)}
 	s.builder.Begin(img, h, s.head)
 	s.began, s.savedAt, s.viewed = now, now, 0
 	s.lastTime = math.MinInt64 / 2
@@ -234,6 +229,8 @@ func (s *stage) finish(img *block.Image) {
 	for _, n := range s.ring.droppedNow() {
 		img.Header.Dropped += n
 	}
+	img.Header.Lost = s.ring.lost()
+	img.Header.Flags |= block.FlagLost
 }
 
 func (r *Ring) droppedNow() (n [state.Causes]uint64) {

@@ -77,7 +77,7 @@ func (q *Results) look(t *task) *view {
 		s.Packets += uint64(v.looked)
 		s.found += uint64(len(v.packets))
 		if v.Header.Last >= q.told {
-			s.drops.add(v.Header.Dropped)
+			s.account(&v.Header)
 		}
 	})
 	if len(v.packets) == 0 {

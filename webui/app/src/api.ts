@@ -39,6 +39,7 @@ export interface Scan {
   undecided: number;
   disorder: number;
   dropped: number;
+  lost: number;
   startTime?: number;
   endTime?: number;
   gaps: { startTime: number; endTime: number; reason: string }[] | null;

@@ -7,6 +7,7 @@ const found = (s: Scan): [name: string, value: string][] => [
   ["Never recognised", s.undecided > 0 ? `${count(s.undecided)} packets were left out, since the filter could not decide on their flows` : ""],
   ["Out of order", s.disorder > 0 ? `${count(s.disorder)} packets, since the reorder buffer was too small` : ""],
   ["Not in the ring", s.dropped > 0 ? `about ${count(s.dropped)} packets, since its disks or its queue could not take them` : ""],
+  ["Lost before the ring", s.lost > 0 ? `about ${count(s.lost)} frames, since the device or its ports were too slow` : ""],
 ];
 
 // covered says of what time the packets are.
@@ -15,6 +16,7 @@ const covered = (s: Scan) => (s.startTime !== undefined && s.endTime !== undefin
 // Scanned says, unfolded, what a capture from a ring looked at. The time that it covers and what is missing is said always.
 export function Scanned({ scan }: { scan: Scan }) {
   const gaps = scan.gaps ?? [];
+  const missing = scan.dropped + scan.lost;
   return (
     <>
       <span class="line dim tabular">{covered(scan)}</span>
@@ -22,6 +24,11 @@ export function Scanned({ scan }: { scan: Scan }) {
       <details class="scan">
         <summary>
           {count(scan.read)} of {count(scan.blocks)} blocks read
+          {missing > 0 && (
+            <>
+              , <strong class="bad">about {count(missing)} packets missing</strong>
+            </>
+          )}
           {gaps.length > 0 && (
             <>
               , <strong class="bad">{gaps.length === 1 ? "1 gap" : `${count(gaps.length)} gaps`}</strong>

@@ -68,7 +68,7 @@ type Header struct {
 	DataStart  uint32 // first enhanced packet block
 	DataEnd    uint32 // end of the last one; the flow table begins here
 	FlowsEnd   uint32 // end of the flow table; padding begins here
-	Lost       uint64 // by the worker's ports since the ring was opened
+	Lost       uint64 // frames that ports lost, if FlagLost
 	Dropped    uint64 // packets that the ring did not take since it was created
 	Total      uint64 // captured bytes that the ring took since it was created, this block's too
 	Bytes      uint32 // captured bytes of this block
@@ -84,6 +84,7 @@ const (
 	FlagUnsorted = 1 << iota // the packets' times do not rise
 	FlagTail                 // it was not full: a copy in a tail slot
 	FlagPartial              // the key list of the block was too long: its bloom filter is complete, exact indexes leave it out
+	FlagLost                 // Lost is known: ports lost so many frames while the ring was open, up to when the block was finished
 )
 
 func (h *Header) put(b []byte) {

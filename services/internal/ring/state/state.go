@@ -37,8 +37,9 @@ type Descriptor struct {
 	Created      int64
 	Dropped      [Causes]uint64
 	Discarded    uint64
-	Clean        bool  // it was closed, so nothing has to be looked for
-	Saved        int64 // when the ring was opened, or up to when it had recorded everything when it was closed
+	Lost         uint64 // frames that ports lost while the ring was open
+	Clean        bool   // it was closed, so nothing has to be looked for
+	Saved        int64  // when the ring was opened, or up to when it had recorded everything when it was closed
 	Pauses       []Pause
 	Kept         []Kept
 	KeptTurn     uint32 // how often Kept was changed
@@ -71,6 +72,7 @@ const (
 	oneKept       = 24
 	atOverwritten = atKept + MaxKept*oneKept
 	atAhead       = atOverwritten + 8
+	atLost        = atAhead + 16
 )
 
 // AddPause notes a pause. Those that ended before oldest say nothing any more; if there are too many still, the two oldest become one.
@@ -208,6 +210,7 @@ func (d *Descriptor) Put(b []byte) {
 	le.PutUint64(b[atOverwritten:], uint64(d.Overwritten))
 	le.PutUint64(b[atAhead:], uint64(d.Ahead.From))
 	le.PutUint64(b[atAhead+8:], uint64(d.Ahead.To))
+	le.PutUint64(b[atLost:], d.Lost)
 }
 
 func parseDescriptor(b []byte) (d Descriptor, err error) {
@@ -238,6 +241,7 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 	}
 	d.Overwritten = int64(le.Uint64(b[atOverwritten:]))
 	d.Ahead = Pause{int64(le.Uint64(b[atAhead:])), int64(le.Uint64(b[atAhead+8:]))}
+	d.Lost = le.Uint64(b[atLost:])
 	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices || d.Copies >= d.Devices {
 		return d, errors.New("its sizes make no sense")
 	}
