@@ -102,6 +102,15 @@ func TestRing(t *testing.T) {
 	for _, expression := range []string{`streamRegexp == "(?i)host: [a-z]+"`, `streamRegexp == "HTTP/1.1.*" and l7Protocol == HTTP`, `port == 80 and streamRegexp != "[a-z]{4}"`} {
 		sameFrames(t, expression, framesOf(t, d.past(url.Values{"expression": {expression}})), framesOf(t, d.read(expression, all)))
 	}
+	d.past(url.Values{"expression": {"port == 53"}, "maxPackets": {"100"}})
+	if c := d.finished().Captures[0]; c.Captured != 100 || c.Scan.Matched != 100 || sum(c) > sent/2 || c.Reason != "packet limit" {
+		t.Errorf("100 packets, of %d frames %+v, scan %+v", sum(c), c, c.Scan)
+	}
+	begin := fmt.Sprint(d.ring("office").Oldest)
+	limited := framesOf(t, d.past(url.Values{"startTime": {begin}, "maxSeconds": {"1"}}))
+	if c := d.finished().Captures[0]; len(limited) == 0 || sum(c) != uint64(len(limited)) || c.Scan.Packets >= sent || c.Reason != "time limit" {
+		t.Errorf("a second of %d frames: %+v, scan %+v", len(limited), c, c.Scan)
+	}
 	d.past(url.Values{"expression": {"ip == 203.0.113.9"}})
 	last := d.finished().Captures[0]
 	if last.Source != "office" || last.Scan == nil || last.Scan.Empty == "" || last.Captured != 0 || last.Reason != "end time" {

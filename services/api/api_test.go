@@ -76,6 +76,7 @@ func TestWrongRequests(t *testing.T) {
 		{`{"startTime":-1}`, "application/json", 400, "body.startTime: expected number >= 0"},
 		{`{"endTime":9223372036854775807}`, "application/json", 400, `body.endTime: expected number <= 4611686018427387"`},
 		{`{"maxSeconds":18446744073709551615}`, "application/json", 400, `body.maxSeconds: expected number <= 1000000000"`},
+		{`{"startTime":1e400}`, "application/json", 400, "body: 1e400 is too large, or not written with digits alone"},
 		{`{"startTime":1e15}`, "application/json", 400, "body.startTime: 1e15 is too large, or not written with digits alone"},
 		{`{"startTime":0.5}`, "application/json", 400, "body.startTime: expected integer, not 0.5"},
 		{`{"expression":`, "application/json", 400, "unexpected end of JSON input"},

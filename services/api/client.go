@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"unicode/utf8"
 )
 
 // A Client calls a service over its unix socket, or a device over its URL.
@@ -108,16 +110,16 @@ func ReadError(resp *http.Response) *Error {
 	e := new(Error)
 	if err := json.Unmarshal(b, e); err != nil || e.Text == "" {
 		e = &Error{Text: resp.Status, Kind: kindOf(resp.StatusCode)}
+		if said := strings.TrimSpace(string(b)); said != "" && len(said) < 200 && utf8.Valid(b) && !strings.ContainsAny(said, "<\n") { // http on an https port, for one
+			e.Text += ": " + said
+		}
 	}
 	return e
 }
 
 // WriteError answers a request with an error.
 func WriteError(w http.ResponseWriter, e *Error) {
-	if e.Expected == nil {
-		e.Expected = []string{}
-	}
-	Write(w, e.GetStatus(), e)
+	Write(w, e.GetStatus(), e.listed())
 }
 
 // Write answers a request with a value as JSON. Characters that matter in HTML only stay as they are: people read what curl prints.

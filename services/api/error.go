@@ -81,6 +81,15 @@ func (e *Error) GetStatus() int {
 	return http.StatusInternalServerError
 }
 
+// listed returns a copy whose Expected is a list, if an empty one: several requests may be answered with one error.
+func (e *Error) listed() *Error {
+	c := *e
+	if c.Expected == nil {
+		c.Expected = []string{}
+	}
+	return &c
+}
+
 // kindOf returns the kind for a status that was not made from a kind.
 func kindOf(status int) Kind {
 	switch status {

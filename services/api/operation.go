@@ -101,11 +101,7 @@ func (o Operation[I, O]) Handle(a huma.API, handler func(context.Context, *I) (*
 	huma.Register(a, o.huma, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
-			e := *ErrorOf(err)
-			if e.Expected == nil {
-				e.Expected = []string{} // JSON's empty list, as WriteError has it
-			}
-			return nil, &e
+			return nil, ErrorOf(err).listed()
 		}
 		return out, nil
 	})
@@ -143,7 +139,7 @@ var useOurErrors = sync.OnceFunc(func() {
 var (
 	// goNumber is how encoding/json says that a number does not fit: it names Go's types.
 	goNumber = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^json: cannot unmarshal number (\S+) into Go struct field \w+\.(\S+) of type \S+$`)
+		return regexp.MustCompile(`^json: cannot unmarshal number (\S+) into Go (?:struct field \w+(\.\S+)|value) of type \S+$`)
 	})
 	// exponent is a whole number as Go prints a large float64.
 	exponent = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\d(\.\d+)?e\+\d+`) })
@@ -165,7 +161,7 @@ func detail(err error) string {
 		return err.Error()
 	}
 	if m := goNumber().FindStringSubmatch(d.Message); m != nil {
-		return fmt.Sprintf("body.%s: %s is too large, or not written with digits alone", m[2], m[1])
+		return fmt.Sprintf("body%s: %s is too large, or not written with digits alone", m[2], m[1])
 	}
 	d.Message = exponent().ReplaceAllStringFunc(d.Message, digits)
 	switch v := d.Value.(type) {

@@ -81,7 +81,7 @@ type SlotRequest struct {
 type Slot struct {
 	ID          int           `json:"id" doc:"From 1."`
 	State       string        `json:"state" doc:"free, running, ready, or failed"`
-	Reason      string        `json:"reason,omitempty" doc:"What is wrong with the files; what could be read of them was analysed."`
+	Reason      string        `json:"reason,omitempty" doc:"What is wrong with the files, or not told as they have it; what could be read of them was analysed."`
 	User        string        `json:"user,omitempty"`
 	Files       []StoredFile  `json:"files"`
 	Ring        *RingInterval `json:"ring,omitempty"`

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"galvo/services/api"
@@ -18,8 +20,10 @@ import (
 	"galvo/services/internal/volume"
 )
 
-// progressTime is how long an upload may stand still.
-const progressTime = 2 * time.Minute
+const (
+	progressTime = 2 * time.Minute // for an upload to go on
+	breakTime    = time.Second     // likewise where its device is given up: less than the host waits for that
+)
 
 // filesHandler answers requests for the files of a storage device. They are plain handlers, because they stream.
 func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *volume.Volume, string, url.Values) error) http.HandlerFunc {
@@ -43,11 +47,14 @@ func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *v
 	}
 }
 
-// only refuses parameters that a call does not know.
+// only refuses parameters that a call does not know, or that are given twice.
 func only(query url.Values, names ...string) error {
-	for name := range query {
+	for name, values := range query {
 		if !slices.Contains(names, name) {
 			return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("unknown parameter %q", name), Expected: names}
+		}
+		if len(values) > 1 {
+			return badRequest("the parameter %s is given twice", name)
 		}
 	}
 	return nil
@@ -79,13 +86,30 @@ func (e *Engine) getFile(w http.ResponseWriter, r *http.Request, v *volume.Volum
 		return err
 	}
 	defer f.Close()
+	opened, err := f.Stat() // another file may have the name by now
+	if err != nil {
+		return err
+	}
 	control := http.NewResponseController(w)
 	defer control.SetWriteDeadline(time.Time{}) // for the connection's next request
 	defer whenGone(v, func() { control.SetWriteDeadline(time.Now()) })()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", sink.Disposition(path.Base(info.Path)))
-	http.ServeContent(&rangeWriter{ResponseWriter: w, bytes: info.Bytes}, r, "", time.UnixMicro(info.Modified), f)
+	w.Header().Set("ETag", entityTag(opened))
+	http.ServeContent(&conditional{ResponseWriter: w, refusals: map[int]*api.Error{
+		http.StatusRequestedRangeNotSatisfiable: {Kind: api.BadRange, Text: fmt.Sprintf("the file has %d bytes: no such range is in it", opened.Size())},
+		http.StatusPreconditionFailed:           {Kind: api.Changed, Text: "the file is not, or not any more, the one that the request is about: ask for it without If-Match and If-Unmodified-Since"},
+	}}, r, "", opened.ModTime(), f)
 	return nil
+}
+
+// entityTag tells a file, as it is, from others that have or had its name: a download that broke off goes on only with the same one.
+func entityTag(info fs.FileInfo) string {
+	inode := uint64(0)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		inode = st.Ino
+	}
+	return fmt.Sprintf(`"%x-%x-%x"`, inode, info.ModTime().UnixNano(), info.Size())
 }
 
 // whenGone calls breakOff if a device is given up before the returned function is called: a disk with open files could not be unmounted.
@@ -105,15 +129,16 @@ func whenGone(v *volume.Volume, breakOff func()) (end func()) {
 	}
 }
 
-// A rangeWriter answers a range that a file does not have as the API answers errors.
-type rangeWriter struct {
+// A conditional refuses what a request asks of a file as the API does: the errors are by their status.
+type conditional struct {
 	http.ResponseWriter
-	bytes   int64
-	refused bool
+	refusals map[int]*api.Error
+	refused  bool
 }
 
-func (w *rangeWriter) WriteHeader(status int) {
-	if status != http.StatusRequestedRangeNotSatisfiable {
+func (w *conditional) WriteHeader(status int) {
+	e := w.refusals[status]
+	if e == nil {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
@@ -121,15 +146,15 @@ func (w *rangeWriter) WriteHeader(status int) {
 	for _, h := range []string{"Content-Disposition", "Content-Length"} {
 		w.Header().Del(h)
 	}
-	api.WriteError(w.ResponseWriter, &api.Error{Kind: api.BadRange, Text: fmt.Sprintf("the file has %d bytes: no such range is in it", w.bytes)})
+	api.WriteError(w.ResponseWriter, e)
 }
 
 // ReadFrom leaves the copying to who can do it in the kernel.
-func (w *rangeWriter) ReadFrom(r io.Reader) (int64, error) {
+func (w *conditional) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(w.ResponseWriter, r)
 }
 
-func (w *rangeWriter) Write(b []byte) (int, error) {
+func (w *conditional) Write(b []byte) (int, error) {
 	if w.refused {
 		return len(b), nil
 	}
@@ -195,6 +220,7 @@ func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume
 		return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)}
 	}
 	body := &patientBody{r: r, rc: http.NewResponseController(w), gone: v.Gone()}
+	defer whenGone(v, body.breakOff)()
 	info, err := v.Upload(u, body)
 	if err != nil {
 		if body.isGone() {
@@ -222,12 +248,16 @@ func (b *patientBody) isGone() bool {
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
-	b.rc.SetReadDeadline(time.Now().Add(progressTime)) // a body without deadlines is one of a test
-	if b.isGone() {
+	b.rc.SetReadDeadline(time.Now().Add(progressTime))
+	if b.isGone() { // after the deadline was set, so that breakOff has the last word
+		b.breakOff()
 		return 0, os.ErrDeadlineExceeded
 	}
 	return b.r.Body.Read(p)
 }
+
+// breakOff ends a Read that waits. Who sends without pause comes to the next one, and gets an answer: the server looks for no more of a body that was cut.
+func (b *patientBody) breakOff() { b.rc.SetReadDeadline(time.Now().Add(breakTime)) }
 
 // deleteFile deletes a file, or a directory.
 func (e *Engine) deleteFile(w http.ResponseWriter, r *http.Request, v *volume.Volume, p string, query url.Values) error {

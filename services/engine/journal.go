@@ -28,8 +28,8 @@ const (
 // A journal keeps the ports' counts in a mapped file, so that an engine that is killed leaves them behind as they were: the next one knows how
 // many frames were lost in between. It is not meant to outlive the machine, nor the host service, whose counts of the NICs it is compared to.
 //
-// Numbers are little-endian uint64. Header: magic (16 bytes), host instance. Row: Base, Frames, Bytes, Kernel, Engine, NIC, Seen (0 is not started),
-// Device. Slot: frames and bytes that the worker processed since this file was made. A row belongs to the control side, a slot to its worker.
+// Numbers are little-endian uint64. Header: magic (16 bytes), host instance. Row: Base, Frames, Bytes, Kernel, Engine, NIC, Seen, Device.
+// Slot: frames and bytes that the worker processed since this file was made. A row belongs to the control side, a slot to its worker.
 type journal struct{ mem []byte }
 
 // openJournal begins a journal in dir and returns the counts that the last one left for the same instance of the host service.
@@ -74,7 +74,7 @@ func readJournal(path string, instance uint64) (left [journalPorts]counts) {
 		for k := range v {
 			v[k] = binary.LittleEndian.Uint64(b[journalHeader+i*journalRow+8*k:])
 		}
-		c := counts{Base: v[0], Frames: v[1], Bytes: v[2], Kernel: v[3], Engine: v[4], NIC: v[5], Started: v[6] != 0, Seen: int64(v[6]), Device: device(v[7])}
+		c := counts{Base: v[0], Frames: v[1], Bytes: v[2], Kernel: v[3], Engine: v[4], NIC: v[5], Seen: int64(v[6]), Device: device(v[7])}
 		for w := range journalWorkers {
 			slot := b[slotAt(i, w):]
 			c.Frames += binary.LittleEndian.Uint64(slot)
@@ -89,11 +89,7 @@ func slotAt(port, worker int) int { return journalSlots + (port*journalWorkers+w
 
 // put writes the row of a port: its counts without what the workers processed since the journal was opened.
 func (j *journal) put(port int, c *counts) {
-	seen := uint64(0)
-	if c.Started {
-		seen = max(uint64(c.Seen), 1)
-	}
-	for k, v := range [...]uint64{c.Base, c.Frames, c.Bytes, c.Kernel, c.Engine, c.NIC, seen, uint64(c.Device)} {
+	for k, v := range [...]uint64{c.Base, c.Frames, c.Bytes, c.Kernel, c.Engine, c.NIC, uint64(c.Seen), uint64(c.Device)} {
 		binary.LittleEndian.PutUint64(j.mem[journalHeader+port*journalRow+8*k:], v)
 	}
 }

@@ -15,10 +15,10 @@ func TestJournalSurvives(t *testing.T) {
 	if left[0] != (counts{}) {
 		t.Errorf("a new journal says %+v", left[0])
 	}
-	j.put(3, &counts{Base: 10, Frames: 100, Bytes: 1000, Kernel: 1, Engine: 2, NIC: 3, Started: true, Seen: 5, Device: eth1})
+	j.put(3, &counts{Base: 10, Frames: 100, Bytes: 1000, Kernel: 1, Engine: 2, NIC: 3, Seen: 5, Device: eth1})
 	j.count(3, 0, 20, 200)
 	j.count(3, 63, 30, 300)
-	want := counts{Base: 10, Frames: 150, Bytes: 1500, Kernel: 1, Engine: 2, NIC: 3, Started: true, Seen: 5, Device: eth1}
+	want := counts{Base: 10, Frames: 150, Bytes: 1500, Kernel: 1, Engine: 2, NIC: 3, Seen: 5, Device: eth1}
 
 	// The first journal is not closed, as with an engine that was killed.
 	for range 2 {

@@ -29,15 +29,14 @@ type ledger struct {
 
 // counts are what has to outlive an engine that is killed.
 type counts struct {
-	Base    uint64 // NIC's count of received frames when accounting began
-	Frames  uint64 // processed by workers, own ones included
-	Bytes   uint64
-	Kernel  uint64 // dropped by the kernel because a ring was full
-	Engine  uint64 // lost because no engine was there
-	NIC     uint64 // dropped by the NIC while an engine was there
-	Started bool   // accounting began
-	Seen    int64  // when an engine was last known to be there, ns
-	Device  device // whose count Base is of
+	Base   uint64 // NIC's count of received frames when accounting began
+	Frames uint64 // processed by workers, own ones included
+	Bytes  uint64
+	Kernel uint64 // dropped by the kernel because a ring was full
+	Engine uint64 // lost because no engine was there
+	NIC    uint64 // dropped by the NIC while an engine was there
+	Seen   int64  // when an engine was last known to be there, microseconds since the epoch; 0 = accounting has not begun
+	Device device // whose count Base is of
 }
 
 // A device tells the NIC of a port from others: the kernel's index of the link, and in the upper half a hash of its name; 0 is not known. Indexes are not used
@@ -62,13 +61,14 @@ func (c *counts) accounted() uint64 { return c.Frames + c.Kernel + c.Engine }
 // are found out late, when captures run that have nothing to do with them.
 func (l *ledger) lost() uint64 { return l.Kernel + l.Engine + l.NIC - l.before }
 
-// attach accounts for a port whose sockets on d are about to receive. nic and drops are the NIC's counts, since is when the port last had one with an engine.
+// attach accounts for a port whose sockets on d are about to receive. nic and drops are the NIC's counts, since is when the port last had one with an engine. Times are
+// microseconds since the epoch, here and below.
 func (l *ledger) attach(d device, nic, drops uint64, since, now int64) {
 	before := l.Device
 	l.away = api.Gap{}
 	switch {
-	case !l.Started:
-		l.Base, l.Started = nic, true
+	case l.Seen == 0:
+		l.Base = nic
 	case before == 0 || d.sameLink(before): // goes on after a time without an engine
 		l.away = api.Gap{Start: since, End: now, Cause: "engine"}
 		l.miss(nic - l.Base - l.accounted())
@@ -79,7 +79,7 @@ func (l *ledger) attach(d device, nic, drops uint64, since, now int64) {
 	default: // another NIC is the port now, and what it received before was no frame of this port
 		l.Base = nic - l.accounted()
 	}
-	l.Device, l.nic, l.nicDrops, l.unsettled = d, nic, drops, true
+	l.Device, l.nic, l.nicDrops, l.Seen, l.unsettled = d, nic, drops, now, true
 }
 
 // read takes a reading of the NIC's counts; waiting is how many frames are in the workers' rings.
@@ -89,7 +89,7 @@ func (l *ledger) read(nic, drops, waiting uint64, last, now int64) {
 		l.NIC += d
 		l.gap(api.Gap{Start: last, End: now, Lost: d, Cause: "nic"})
 	}
-	l.nic, l.nicDrops = nic, drops
+	l.nic, l.nicDrops, l.Seen = nic, drops, now
 	reading := total{nic, l.accounted()}
 	if l.unsettled && waiting == 0 && reading == l.last {
 		l.settle()

@@ -21,7 +21,7 @@ func TestLedgerAddsUp(t *testing.T) {
 		var received uint64 // by the NIC since the first attach, without what it dropped
 		// Frames come between the reading of the NIC and the moment the sockets receive, in either order.
 		attach := func() {
-			first := !l.Started
+			first := l.Seen == 0
 			read := p.nic
 			late := r.Uint64N(3)
 			p.nic += late
@@ -92,7 +92,7 @@ func TestLedgerReplacedPort(t *testing.T) {
 
 // What was lost before the engine came, and is only known when the port is quiet, is the port's loss and not that of captures of this engine.
 func TestLossBeforeThisEngine(t *testing.T) {
-	l := ledger{counts: counts{Frames: 50, Started: true}, early: true} // as the killed engine left it
+	l := ledger{counts: counts{Frames: 50, Seen: 1}, early: true} // as the killed engine left it
 	l.attach(eth1, 80, 0, 1, 2)
 	then := l.lost()
 	l.Frames += 40

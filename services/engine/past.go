@@ -30,7 +30,8 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.MaxDuration != 0 && s.Start == 0 {
 		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
 	}
-	q := ring.Query{To: cmp.Or(s.End, math.MaxInt64), Filter: s.Filter, Hold: s.Hold}
+	to, why := ending(&s)
+	q := ring.Query{To: to, Filter: s.Filter, Hold: s.Hold, NoMeta: true}
 	q.From = since(s.Start, q.To, from)
 	q.Live = q.To > time.Now().UnixNano()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -45,7 +46,16 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	return e.startFed(ctx, s, func() {
 		results.Close()
 		cancel()
-	}, func(ctx context.Context, c *capture.Capture) { feedPast(ctx, c, s.Feed.Stage(0), results) })
+	}, func(ctx context.Context, c *capture.Capture) { feedPast(ctx, c, s.Feed.Stage(0), results, why) })
+}
+
+// ending returns when the interval of a capture from a ring ends, and what a capture that comes to it says.
+func ending(s *capture.Spec) (to int64, why string) {
+	to, why = cmp.Or(s.End, math.MaxInt64), "end time"
+	if d := int64(s.MaxDuration); d != 0 && d < to-s.Start {
+		to, why = s.Start+d, "time limit"
+	}
+	return to, why
 }
 
 // startFed starts a capture with a feed of its own. feed gives it packets once it is run; end is called when that is over, or if it does not come to it.
@@ -70,20 +80,23 @@ func since(start, end int64, from *ring.Ring) int64 {
 	return start
 }
 
-// feedPast gives a capture what a query finds, until one of them ends.
-func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, results *ring.Results) {
+// feedPast gives a capture what a query finds, until one of them ends. What the capture does not take any more was not found.
+func feedPast(ctx context.Context, c *capture.Capture, stage *capture.Stage, results *ring.Results, why string) {
 	var b pipeline.Batch
 	var err error
-	for err == nil {
+	given := uint64(0)
+	for err == nil && !c.Over() {
 		if err = results.Next(ctx, &b); err == nil {
 			stage.Process(&b)
+			given += uint64(len(b.Packets))
 		}
 	}
+	results.Unread(int(given - c.Looked()))
 	stage.Finish()
 	switch {
 	case errors.Is(err, io.EOF):
-		c.Finish("end time")
-	case ctx.Err() == nil:
+		c.Finish(why)
+	case err != nil && ctx.Err() == nil:
 		c.Fail(unreadable(err))
 	}
 }
@@ -102,11 +115,11 @@ const replayMargin = int64(10 * time.Minute)
 
 // startReplay starts a capture whose filter asks for calls or TCP streams, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
-	to := cmp.Or(s.End, math.MaxInt64)
-	s.Start = since(s.Start, to, from)
+	s.Start = since(s.Start, cmp.Or(s.End, math.MaxInt64), from)
 	if s.MaxDuration != 0 {
 		s.Start = cmp.Or(s.Start, time.Now().UnixNano())
 	}
+	to, why := ending(&s)
 	ctx, cancel := context.WithCancel(context.Background())
 	source, err := from.Source(ctx, ring.Query{From: s.Start, To: to, Before: replayMargin, Filter: s.Filter.Flows(), Live: to > time.Now().UnixNano()})
 	if err != nil {
@@ -119,11 +132,11 @@ func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture,
 	return e.startFed(ctx, s, func() {
 		source.Close()
 		cancel()
-	}, func(ctx context.Context, c *capture.Capture) { e.feedReplay(ctx, c, s.Feed.Stage(0), source) })
+	}, func(ctx context.Context, c *capture.Capture) { e.feedReplay(ctx, c, s.Feed.Stage(0), source, why) })
 }
 
 // feedReplay runs packets of a ring through the pipeline of a capture.
-func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capture.Stage, source *ring.Source) {
+func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capture.Stage, source *ring.Source, why string) {
 	worker := analysis.NewWorker(max(e.slots.bytes/4, leastReplay), e.recognise(), source, stage)
 	worker.OnPanic = e.panics.note
 	err := worker.Run(ctx)
@@ -132,7 +145,7 @@ func (e *Engine) feedReplay(ctx context.Context, c *capture.Capture, stage *capt
 		c.Fail(unreadable(err))
 		return
 	}
-	c.Finish("end time")
+	c.Finish(why)
 }
 
 // leastReplay is the memory of a replay where there is no slot to take it from.
@@ -163,7 +176,7 @@ func scanOf(s ring.Scan) api.Scan {
 
 // dryRun says what a capture from a ring would bring.
 func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[api.DryRun], error) {
-	_, from, err := e.rings.opened(in.Name)
+	from, err := e.rings.at(in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +195,7 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 	if err != nil {
 		return nil, err
 	}
-	v := api.DryRun{Blocks: x.Blocks, Packets: x.Packets, Bytes: x.Bytes, Seconds: x.Duration.Seconds(), Sampled: x.Sampled, Exact: x.Exact}
+	v := api.DryRun{Blocks: x.Blocks, Packets: x.Packets, Error: x.Error, Bytes: x.Bytes, Seconds: x.Duration.Seconds(), Sampled: x.Sampled, Exact: x.Exact}
 	if x.From <= x.To {
 		v.StartTime, v.EndTime = x.From/1000, x.To/1000
 	}

@@ -82,7 +82,7 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	p, known := ps.byID[info.ID]
 	if !known {
 		p = &port{began: ps.left[info.ID-1], awaySince: now}
-		if seen := p.began.Seen; seen > 1 && seen < now {
+		if seen := p.began.Seen * 1000; seen != 0 && seen < now {
 			p.awaySince = seen
 		}
 		p.counts, p.gaps = p.began, ps.gaps[info.ID]
@@ -105,7 +105,6 @@ func (ps *ports) arrived(ctx context.Context, info handover.Port) error {
 	if info.Stats.State != "" {
 		p.info.State, p.info.Reason = info.Stats.State, info.Stats.Reason
 	}
-	p.Seen = now
 	p.ledger.attach(newDevice(info.Index, info.Name), info.Stats.RxPackets, drops, p.awaySince/1000, now/1000)
 	ps.journal.put(info.ID-1, ps.base(p))
 	return ps.attach(p, now)
@@ -195,7 +194,7 @@ func (ps *ports) reading(s handover.Stats) {
 	st := p.live.Stats()
 	p.ledger.read(s.RxPackets, s.NicDrops, st.Received-min(st.Received, st.Frames), last/1000, now/1000)
 	ps.rate(p, now-last)
-	p.read, p.Seen = now, now
+	p.read = now
 	ps.journal.put(p.info.ID-1, ps.base(p))
 	if p.changed {
 		ps.saveGaps()

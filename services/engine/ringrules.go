@@ -28,45 +28,50 @@ var ruleActions = map[string]rule.Action{
 }
 
 // ringRules makes what the API says into what a ring understands. calls has, by rule, which calls a rule for a SIP number is for. The error is an *api.Error that
-// names the rule.
+// names the first rule that is wrong; those before it are returned, so that whatever it and the ones after it are for is kept.
 func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules []rule.Rule, err error) {
-	for i, r := range list {
-		expression, form := r.Value, ruleExpressions[r.Type]
-		switch {
-		case form != "":
-			expression = fmt.Sprintf(form, quote(r.Value))
-		case r.Type == "all":
-			if r.Value != "" {
-				return nil, badRequest("rule %d: a rule for all packets takes no value", i+1)
-			}
-		case r.Type == "sip":
-			expression = sipExpression(r.Value)
-		}
-		if r.Value == "" && r.Type != "all" {
-			return nil, badRequest("rule %d: the value is missing", i+1)
-		}
-		f, err := filter.Compile(expression, env)
-		if err != nil {
-			wrong := filterError(err)
-			if form != "" { // of the value, which somebody wrote, and not of what it was put into
-				begin := strings.Index(form, "%s") + len(`"`)
-				end := min(max(0, wrong.Pos+wrong.Len-begin), len(r.Value))
-				wrong.Pos = min(max(0, wrong.Pos-begin), len(r.Value))
-				wrong.Len = end - wrong.Pos
-			}
+	for i := range list {
+		one, wrong := ringRule(&list[i], env)
+		if wrong != nil {
 			wrong.Text = fmt.Sprintf("rule %d: %s", i+1, wrong.Text)
-			return nil, wrong
+			return rules, wrong
 		}
-		if (r.SnapLength != 0) != (r.Action == "snap") {
-			return nil, badRequest("rule %d: snapLength goes with the action snap", i+1)
-		}
-		rule := rule.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}
 		if i < len(calls) {
-			rule.Calls = calls[i]
+			one.Calls = calls[i]
 		}
-		rules = append(rules, rule)
+		rules = append(rules, one)
 	}
 	return rules, nil
+}
+
+func ringRule(r *api.RingRule, env *filter.Env) (rule.Rule, *api.Error) {
+	expression, form := r.Value, ruleExpressions[r.Type]
+	switch {
+	case form != "":
+		expression = fmt.Sprintf(form, filter.Quote(r.Value))
+	case r.Type == "all" && r.Value != "":
+		return rule.Rule{}, badRequest("a rule for all packets takes no value")
+	case r.Type == "sip":
+		expression = sipExpression(r.Value)
+	}
+	if r.Value == "" && r.Type != "all" {
+		return rule.Rule{}, badRequest("the value is missing")
+	}
+	f, err := filter.Compile(expression, env)
+	if err != nil {
+		wrong := filterError(err)
+		if form != "" { // of the value, which somebody wrote, and not of what it was put into
+			begin := strings.Index(form, "%s") + len(`"`)
+			end := min(max(0, wrong.Pos+wrong.Len-begin), len(r.Value))
+			wrong.Pos = min(max(0, wrong.Pos-begin), len(r.Value))
+			wrong.Len = end - wrong.Pos
+		}
+		return rule.Rule{}, wrong
+	}
+	if (r.SnapLength != 0) != (r.Action == "snap") {
+		return rule.Rule{}, badRequest("snapLength goes with the action snap")
+	}
+	return rule.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}, nil
 }
 
 // callsOf makes room for the calls of the rules for SIP numbers, by rule.
@@ -80,13 +85,10 @@ func callsOf(list []api.RingRule) []*rule.Calls {
 	return calls
 }
 
-// quote writes a value so that it is one, whatever is in it.
-func quote(value string) string { return `"` + strings.ReplaceAll(value, `"`, `\"`) + `"` }
-
 // sipExpression finds the messages of SIP with a number or a user in From, To or the request's address (RFC 3261 section 19.1, RFC 3966). By one of these the
 // ring learns which calls the number has.
 func sipExpression(number string) string {
-	return `l7Protocol == SIP and regexp == ` + quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
+	return `l7Protocol == SIP and regexp == ` + filter.Quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
 }
 
 // setRules gives a ring other rules. What comes from the next batch on is recorded by them.
@@ -125,25 +127,28 @@ func (rs *rings) renew() {
 	}
 }
 
-// renewRules compiles the rules of a ring again, and opens one that could not be opened with those of before. rs.changing is held.
+// renewRules compiles the rules of a ring again. Where one of them has become wrong the ring keeps those that it has. rs.changing is held.
 func (rs *rings) renewRules(r *recorder) {
-	rules, err := ringRules(r.Rules, rs.env(), r.calls)
 	if r.ring == nil {
-		rs.mu.Lock()
-		failed := r.state == ringFailed && r.Made
-		rs.mu.Unlock()
-		if failed && err == nil {
-			rs.reopen(r)
-		}
 		return
 	}
-	if err == nil {
-		err = r.ring.SetRules(rules)
+	rules, wrong := ringRules(r.Rules, rs.env(), r.calls)
+	if wrong != nil && !r.inFull {
+		slog.Warn("ring", "name", r.Name, "error", wrong)
+		rs.set(r, ringRecording, "its rules are those of before: "+wrong.Error())
+		return
 	}
-	reason := ""
-	if err != nil {
-		slog.Warn("ring", "name", r.Name, "error", err)
-		reason = "its rules are those of before: " + err.Error()
+	if err := r.ring.SetRules(rules); err != nil {
+		wrong = err
 	}
-	rs.set(r, ringRecording, reason)
+	r.inFull = wrong != nil
+	rs.set(r, ringRecording, inFull(wrong))
+}
+
+// inFull says what a ring does whose rules are those before a wrong one; nothing if there is none.
+func inFull(wrong error) string {
+	if wrong == nil {
+		return ""
+	}
+	return wrong.Error() + ": what it and the rules after it are for is kept in full"
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -60,6 +61,7 @@ type recorder struct {
 	stages        []ring.Stage
 	memory        []byte        // of the ring that was shut, for the one that is opened next. Guarded by rings.changing
 	calls         []*rule.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
+	inFull        bool          // it was opened though a rule is wrong. Guarded by rings.changing
 }
 
 // The states of a ring, as api.Ring has them.
@@ -171,9 +173,9 @@ func (rs *rings) find(name string) (*recorder, error) {
 	case len(rs.list) == 0:
 		return nil, &api.Error{Kind: api.NoRing, Text: "there is no packet ring buffer, so the past cannot be captured: create one, or capture live", Expected: []string{"live"}}
 	case name == "":
-		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which one", Expected: names}
+		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which, " + strings.Join(names, " or "), Expected: names}
 	}
-	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q", name), Expected: names}
+	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q; there are: %s", name, strings.Join(names, ", ")), Expected: names}
 }
 
 // named returns the ring that is called so; the error is one of a path that leads to nothing.
@@ -196,6 +198,15 @@ func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
 		return nil, nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("the packet ring buffer %s cannot be read: it is %s: %s", r.Name, r.state, r.reason)}
 	}
 	return r, r.ring, nil
+}
+
+// at returns the ring that a path leads to, if it can be read.
+func (rs *rings) at(name string) (*ring.Ring, error) {
+	if _, err := rs.named(name); err != nil {
+		return nil, err
+	}
+	_, opened, err := rs.opened(name)
+	return opened, err
 }
 
 // set changes what is shown of a ring.
@@ -261,12 +272,12 @@ func (rs *rings) reopen(r *recorder) {
 		rs.set(r, ringWaiting, "none of its storage devices is active: activate one")
 		return
 	}
-	c, err := rs.config(r, dirs)
-	var opened *ring.Ring
-	if err == nil {
-		c.Memory, r.memory = r.memory, nil
-		opened, err = ring.Open(c)
+	c, wrong := rs.config(r, dirs)
+	if wrong != nil { // a group has another name now, say
+		slog.Warn("ring", "name", r.Name, "error", wrong)
 	}
+	c.Memory, r.memory = r.memory, nil
+	opened, err := ring.Open(c)
 	if err != nil {
 		rs.drop(r)
 		slog.Error("ring", "name", r.Name, "error", err)
@@ -278,7 +289,7 @@ func (rs *rings) reopen(r *recorder) {
 		stages = append(stages, opened.Stage(w, rs.interfaces))
 	}
 	rs.mu.Lock()
-	r.ring, r.stages, r.dirs, r.state, r.reason = opened, stages, dirs, ringRecording, ""
+	r.ring, r.stages, r.dirs, r.state, r.reason, r.inFull = opened, stages, dirs, ringRecording, inFull(wrong), wrong != nil
 	if s := opened.State(); r.found && uint64(s.SizeRaw) != r.SizeBytes {
 		slog.Warn("ring: it was there already", "name", r.Name, "bytes", s.SizeRaw, "asked for", r.SizeBytes)
 		r.SizeBytes, r.Replication = uint64(s.SizeRaw), s.Copies
@@ -288,14 +299,12 @@ func (rs *rings) reopen(r *recorder) {
 	}
 	rs.mu.Unlock()
 	rs.publish()
+	opened.Resume() // batches that were under way went past it
 }
 
-// config says how a ring is made or opened.
+// config says how a ring is made or opened. The error is about the first rule that is wrong; the configuration has those before it.
 func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
-	rules, err := ringRules(r.Rules, rs.env(), r.calls)
-	if err != nil {
-		return ring.Config{}, err
-	}
+	rules, wrong := ringRules(r.Rules, rs.env(), r.calls)
 	queue := rs.queueBytes
 	if r.QueueBytes != 0 {
 		queue = min(queue, r.QueueBytes)
@@ -309,7 +318,7 @@ func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
 		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: rs.store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
-	}, nil
+	}, wrong
 }
 
 // setReorder changes the memory in which readers put packets in order, of those that begin from now on.
@@ -469,11 +478,7 @@ func (rs *rings) make(r *recorder) {
 		rs.set(r, ringWaiting, "it is created when all of its storage devices are active")
 		return
 	}
-	c, err := rs.config(r, dirs)
-	if err != nil {
-		rs.set(r, ringFailed, err.Error())
-		return
-	}
+	c, _ := rs.config(r, dirs) // rules matter when it is opened
 	ctx, cancel := context.WithCancel(context.Background())
 	rs.mu.Lock()
 	r.cancel, r.created, r.state, r.reason = cancel, make(chan struct{}), ringCreating, ""

@@ -79,6 +79,76 @@ func TestRuleErrors(t *testing.T) {
 	}
 }
 
+// Who asks for no ring, or for one that is not there, is told which there are.
+func TestRingNames(t *testing.T) {
+	open, _ := newRings(t, "a", "b")
+	rs := open(2)
+	for name, want := range map[string]string{"": "say which, a or b", "c": "there are: a, b"} {
+		if _, err := rs.find(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+// A ring whose rules name what is not there any more is opened all the same: it can be read, and records what it is not sure about in full.
+func TestRingWithoutItsGroup(t *testing.T) {
+	open, _ := newRings(t, "a")
+	rs := open(1)
+	env := &filter.Env{Groups: []filter.Group{{Name: "office", VLANs: []int{5}}}}
+	rs.env = func() *filter.Env { return env }
+	rs.envNow = rs.env
+	rules := []api.RingRule{{Type: "port", Value: "53", Action: "discard"}, {Type: "group", Value: "office", Action: "full"}, {Type: "all", Action: "discard"}}
+	r, err := rs.setRules("a", rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env = &filter.Env{}
+	if rs.renew(); r.state != ringRecording || !strings.Contains(r.reason, "its rules are those of before") {
+		t.Errorf("while it records: %s, %q", r.state, r.reason)
+	}
+	rs.close()
+
+	rs = open(1)
+	if r, _, err = rs.opened("a"); err != nil {
+		t.Fatal(err)
+	}
+	if r.state != ringRecording || !strings.HasPrefix(r.reason, "rule 2: ") || !strings.HasSuffix(r.reason, "is kept in full") {
+		t.Errorf("opened anew: %s, %q", r.state, r.reason)
+	}
+	if c, err := rs.config(r, r.dirs); err == nil || len(c.Rules) != 1 {
+		t.Errorf("%d rules, %v", len(c.Rules), err)
+	}
+	if rs.renew(); !strings.HasSuffix(r.reason, "is kept in full") {
+		t.Errorf("still without the group: %q", r.reason)
+	}
+	rs.env = func() *filter.Env { return &filter.Env{Groups: []filter.Group{{Name: "office", VLANs: []int{5}}}} }
+	if rs.renew(); r.state != ringRecording || r.reason != "" {
+		t.Errorf("the group is back: %s, %q", r.state, r.reason)
+	}
+}
+
+// The value of a rule is one value, whatever is in it.
+func TestRuleValues(t *testing.T) {
+	groups := []string{`ends with \`, `it's "quoted"`, `both \" and '`}
+	env := &filter.Env{}
+	for i, name := range groups {
+		env.Groups = append(env.Groups, filter.Group{Name: name, VLANs: []int{i}})
+	}
+	for _, name := range groups {
+		if _, err := ringRules([]api.RingRule{{Type: "group", Value: name, Action: "full"}}, env, nil); err != nil {
+			t.Errorf("group %s: %v", name, err)
+		}
+	}
+	for _, number := range []string{`+49 30\`, `a"b`, `\`} {
+		if _, err := ringRules([]api.RingRule{{Type: "sip", Value: number, Action: "full"}}, env, nil); err != nil {
+			t.Errorf("SIP number %s: %v", number, err)
+		}
+	}
+	if _, err := ringRules([]api.RingRule{{Type: "ip", Value: `10.0.0.1" or ip == "10.0.0.2`, Action: "full"}}, env, nil); err == nil {
+		t.Error("a value that ends its quotes was taken for two")
+	}
+}
+
 // called returns a storage device with a directory.
 func called(name, directory string) handover.Device {
 	return handover.Device{ID: name, Name: name, Directory: directory, Active: true}
@@ -352,5 +422,40 @@ func TestFilesOfDeletedRing(t *testing.T) {
 	}
 	if <-r.created; rs.view(r).State != ringRecording {
 		t.Errorf("%+v", rs.view(r))
+	}
+}
+
+// A path that leads to no ring is told from a ring that cannot be read, and an interval that ends before it begins is the caller's fault.
+func TestRingPaths(t *testing.T) {
+	open, vs := newRings(t, "one")
+	e := &Engine{rings: open(1)}
+	e.settings.Store(&settings{config: *config.Default(), env: &filter.Env{}})
+	ask := func(name string, pin api.RingPin) (api.Kind, api.Kind) {
+		t.Helper()
+		path := api.NameInput{Name: name}
+		_, dry := e.dryRun(t.Context(), &api.DryRunInput{NameInput: path})
+		_, pinned := e.pinRing(t.Context(), &api.PinInput{NameInput: path, Body: pin})
+		kind := func(err error) api.Kind {
+			if err == nil {
+				return ""
+			}
+			return api.ErrorOf(err).Kind
+		}
+		return kind(dry), kind(pinned)
+	}
+	whole := api.RingPin{StartTime: 1, EndTime: 2}
+	if dry, pinned := ask("none", whole); dry != api.NotFound || pinned != api.NotFound {
+		t.Errorf("a ring that is not there: %q, %q", dry, pinned)
+	}
+	if dry, pinned := ask("one", whole); dry != "" || pinned != "" {
+		t.Errorf("a ring: %q, %q", dry, pinned)
+	}
+	if _, pinned := ask("one", api.RingPin{StartTime: 2, EndTime: 2}); pinned != api.BadRequest {
+		t.Errorf("an interval without a length: %q", pinned)
+	}
+	vs.set(nil, e.rings.letGo)
+	e.rings.follow()
+	if dry, pinned := ask("one", whole); dry != api.NoRing || pinned != api.NoRing {
+		t.Errorf("a ring without its device: %q, %q", dry, pinned)
 	}
 }

@@ -124,9 +124,12 @@ func (e *Engine) setRules(_ context.Context, in *api.RulesInput) (*api.Reply[api
 }
 
 func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.RingPin], error) {
-	_, opened, err := e.rings.opened(in.Name)
+	opened, err := e.rings.at(in.Name)
 	if err != nil {
 		return nil, err
+	}
+	if in.Body.EndTime <= in.Body.StartTime {
+		return nil, badRequest("endTime is not after startTime")
 	}
 	pins, err := opened.Protect(in.Body.StartTime*1000, in.Body.EndTime*1000, in.Body.Until*1000)
 	if err != nil {

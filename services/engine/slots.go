@@ -174,7 +174,7 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 			return analysis.Input{}, err
 		}
 		return analysis.Input{
-			Source: s, Progress: s.Progress, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
+			Source: s, Progress: s.Progress, Note: func() string { return "" }, Close: func() error { s.Close(); return nil }, Kind: "interval", Scan: func() api.Scan { return scanOf(s.Scan()) },
 		}, nil
 	}, nil
 }

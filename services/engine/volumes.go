@@ -22,10 +22,11 @@ type volumes struct {
 	devices []handover.Device // of the configuration; guarded by mu, as everything below
 	open    map[string]*volume.Volume
 	places  map[string]string // directory of each open one
+	whose   map[string]string // its handover.Device.Identity
 }
 
 func newVolumes(state string) *volumes {
-	return &volumes{state: state, open: map[string]*volume.Volume{}, places: map[string]string{}}
+	return &volumes{state: state, open: map[string]*volume.Volume{}, places: map[string]string{}, whose: map[string]string{}}
 }
 
 // set takes over what the host says, and returns the devices that are new. gone is called with the id of each one that is no more; its files must be closed when
@@ -45,7 +46,7 @@ func (vs *volumes) set(devices []handover.Device, gone func(id string)) (opened 
 				slog.Error("storage device", "id", d.ID, "error", err)
 				continue
 			}
-			vs.open[d.ID], vs.places[d.ID] = v, d.Directory
+			vs.open[d.ID], vs.places[d.ID], vs.whose[d.ID] = v, d.Directory, d.Identity
 			opened = append(opened, v)
 		}
 		if v != nil {
@@ -62,11 +63,14 @@ func (vs *volumes) take(devices []handover.Device) map[string]*volume.Volume {
 	vs.devices = devices
 	gone := map[string]*volume.Volume{}
 	for id, v := range vs.open {
-		stays := func(d handover.Device) bool { return d.ID == id && d.Active && d.Directory == vs.places[id] }
+		stays := func(d handover.Device) bool {
+			return d.ID == id && d.Active && d.Directory == vs.places[id] && d.Identity == vs.whose[id]
+		}
 		if !slices.ContainsFunc(devices, stays) {
 			gone[id] = v
 			delete(vs.open, id)
 			delete(vs.places, id)
+			delete(vs.whose, id)
 		}
 	}
 	return gone

@@ -52,6 +52,10 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("renamed: %d opened, %v gone", n, gone)
 	}
 	want("renamed", "")
+	a.Identity = "another disk"
+	if n := set(a, b); n != 1 || !slices.Equal(gone, []string{"usb-1"}) {
+		t.Errorf("pulled and plugged between two looks: %d opened, %v gone", n, gone)
+	}
 	a.Active = false
 	if n := set(a, b); n != 0 || !slices.Equal(gone, []string{"usb-1"}) {
 		t.Errorf("deactivated: %d opened, %v gone", n, gone)

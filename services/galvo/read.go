@@ -298,6 +298,9 @@ func readFiles(ctx context.Context, r *readFlags, f *filter.Filter, files []stri
 		runErr = end.Err
 	}
 	reportLinks(os.Stderr, source.Interfaces())
+	if note := source.Progress().Note(); note != "" {
+		fmt.Fprintf(os.Stderr, "galvo read: %s\n", note)
+	}
 	if list != nil {
 		list.rest(worker.Flows)
 		list.print(rows)
@@ -332,18 +335,28 @@ func readSink(name string, files []string) (sink.Sink, func() error, error) {
 	case "-":
 		return sink.NewWriter(os.Stdout, "standard output"), func() error { return nil }, nil
 	}
-	if out, err := os.Stat(name); err == nil && out.Mode().IsRegular() {
-		for _, file := range files {
-			if in, err := os.Stat(file); err == nil && os.SameFile(in, out) {
-				return nil, nil, fmt.Errorf("%s is read and written: give -w another name", name)
-			}
-		}
+	if err := notRead(name, files); err != nil {
+		return nil, nil, err
 	}
 	f, err := os.Create(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	return sink.NewWriter(f, name), sync.OnceValue(f.Close), nil
+}
+
+// notRead says so if the file of -w is one of those that are read.
+func notRead(name string, files []string) error {
+	out, err := os.Stat(name)
+	if err != nil || !out.Mode().IsRegular() {
+		return nil
+	}
+	for _, file := range files {
+		if in, err := os.Stat(file); err == nil && os.SameFile(in, out) {
+			return fmt.Errorf("%s is read and written: give -w another name", name)
+		}
+	}
+	return nil
 }
 
 var flowColumns = []string{"file", "l4", "ip_a", "port_a", "ip_b", "port_b", "protocol", "app", "hostname", "category", "dpi_packets", "packets", "bytes", "state"}

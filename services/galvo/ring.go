@@ -8,7 +8,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -51,6 +53,9 @@ func openRing(dirs []string) (*ring.Ring, error) {
 	}
 	r, err := ring.Open(ring.Config{Dirs: dirs, ReadOnly: true, Workers: 1})
 	if err != nil {
+		if rings := ringsBelow(dirs); len(rings) > 0 {
+			err = fmt.Errorf("%w; rings lie in %s", err, strings.Join(rings, ", "))
+		}
 		return nil, err
 	}
 	s := r.State()
@@ -60,6 +65,30 @@ func openRing(dirs []string) (*ring.Ring, error) {
 		}
 	}
 	return r, nil
+}
+
+// ringsBelow finds the directories of rings below those of storage devices.
+func ringsBelow(dirs []string) (rings []string) {
+	for _, dir := range dirs {
+		for _, below := range []string{"*", ".galvo/rings/*"} {
+			states, _ := filepath.Glob(filepath.Join(dir, below, "state")) // a pattern in a directory's name finds nothing
+			for _, s := range states {
+				rings = append(rings, filepath.Dir(s))
+			}
+		}
+	}
+	return rings
+}
+
+// filesIn lists what lies in directories.
+func filesIn(dirs []string) (files []string) {
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(dir) // what cannot be read is found out by whoever opens it
+		for _, e := range entries {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files
 }
 
 // inspectRing prints what a ring is, and what its segments hold.
@@ -181,8 +210,11 @@ func exportRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	if err != nil {
 		return wrongUsage("-to: %v", err)
 	}
-	if *out == "" {
+	switch {
+	case *out == "":
 		return wrongUsage("-w says where to write to")
+	case end != 0 && end <= start:
+		return wrongUsage("-to is not after -from: there would be nothing to copy")
 	}
 	r, err := openRing(dirs)
 	if err != nil {
@@ -191,6 +223,9 @@ func exportRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	defer r.Close()
 	w := io.WriteCloser(os.Stdout)
 	if *out != "-" {
+		if err := notRead(*out, filesIn(dirs)); err != nil {
+			return err
+		}
 		if w, err = os.Create(*out); err != nil {
 			return err
 		}

@@ -8,7 +8,7 @@ import (
 
 // forEngine is what the engine is told of a device.
 func forEngine(d *device) handover.Device {
-	return handover.Device{ID: d.ID, Name: d.Name, Directory: d.dir, Active: d.State == active, RingShare: d.RingShare}
+	return handover.Device{ID: d.ID, Name: d.Name, Directory: d.dir, Identity: d.identity, Active: d.State == active, RingShare: d.RingShare}
 }
 
 // devices returns what the engine should know: the devices of the configuration. ok is not set before they were looked at: an engine that has them from another

@@ -69,11 +69,13 @@ type storage struct {
 // A device is one of them. It is not changed once it was seen.
 type device struct {
 	api.Storage
-	dir  string     // of its files, below the state directory; empty while it is not active
+	dir string // of its files, below the state directory; empty while it is not active
+
 	disk *disk.Disk // nil for a directory, and while it is absent
 	is   *config.Storage
 
-	readOnly bool // nothing can be written to it
+	readOnly bool   // nothing can be written to it
+	identity string // of dir; see handover.Device
 }
 
 type job struct{ percent int }
@@ -211,7 +213,8 @@ func (s *storage) directory(w *config.Storage) *device {
 	if w.Inactive {
 		return d
 	}
-	if err := s.makeDirectory(w.Directory); err != nil {
+	var err error
+	if d.identity, err = s.makeDirectory(w.Directory); err != nil {
 		d.State, d.Reason = failed, err.Error()
 		return d
 	}
@@ -223,46 +226,51 @@ func (s *storage) directory(w *config.Storage) *device {
 	return d
 }
 
-// makeDirectory makes a directory below the state directory that belongs to the engine.
-func (s *storage) makeDirectory(dir string) error {
+// makeDirectory makes a directory below the state directory that belongs to the engine, and returns its identity.
+func (s *storage) makeDirectory(dir string) (identity string, err error) {
 	root, err := os.OpenRoot(s.state)
 	if err != nil {
-		return fmt.Errorf("open the state directory: %w", err)
+		return "", fmt.Errorf("open the state directory: %w", err)
 	}
 	defer root.Close()
 	if err := root.MkdirAll(dir, 0o711); err != nil {
-		return fmt.Errorf("make the directory %s below the state directory: %w", dir, err)
+		return "", fmt.Errorf("make the directory %s below the state directory: %w", dir, err)
 	}
 	f, err := root.Open(".")
 	if err != nil {
-		return fmt.Errorf("open the state directory: %w", err)
+		return "", fmt.Errorf("open the state directory: %w", err)
 	}
 	defer f.Close()
 	// A symbolic link could have been put there to have something else given away.
 	fd, err := unix.Openat2(int(f.Fd()), dir, &unix.OpenHow{Flags: unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
 	if errors.Is(err, unix.ELOOP) {
-		return fmt.Errorf("the directory %s below the state directory is a symbolic link: use a bind mount instead", dir)
+		return "", fmt.Errorf("the directory %s below the state directory is a symbolic link: use a bind mount instead", dir)
 	}
 	if err != nil {
-		return fmt.Errorf("open the directory %s below the state directory: %w", dir, err)
+		return "", fmt.Errorf("open the directory %s below the state directory: %w", dir, err)
 	}
 	defer unix.Close(fd)
 	return s.give(fd, dir)
 }
 
-// give makes an open directory the engine's.
-func (s *storage) give(fd int, dir string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("look at the directory %s: %w", dir, err)
+// give makes an open directory the engine's, and returns its identity: the file system, the inode, and when that was made, since numbers are used again.
+func (s *storage) give(fd int, dir string) (identity string, err error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_UID|unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return "", fmt.Errorf("look at the directory %s: %w", dir, err)
 	}
+	identity = fmt.Sprintf("%d:%d %d %d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Btime.Sec, st.Btime.Nsec)
 	if s.owner < 0 || int(st.Uid) == s.owner {
-		return nil
+		return identity, nil
 	}
-	if err := errors.Join(unix.Fchown(fd, s.owner, -1), unix.Fchmod(fd, 0o700)); err != nil {
-		return fmt.Errorf("give the directory %s to the engine: %w", dir, err)
+	err = unix.Fchown(fd, s.owner, -1)
+	if err == nil {
+		err = unix.Fchmod(fd, 0o700)
 	}
-	return nil
+	if err != nil {
+		return "", fmt.Errorf("give the directory %s to the engine: %w", dir, err)
+	}
+	return identity, nil
 }
 
 // disk describes a disk, of the configuration if w is not nil, and mounts it or lets it go as the configuration says. d is nil if the machine does not have it.
@@ -352,7 +360,7 @@ func (s *storage) mount(v *device) {
 		return
 	}
 	defer unix.Close(fd)
-	if err := s.give(fd, dir); err != nil {
+	if v.identity, err = s.give(fd, dir); err != nil {
 		fail(err)
 		return
 	}

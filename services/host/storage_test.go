@@ -215,6 +215,56 @@ func TestStorageDirectory(t *testing.T) {
 	}
 }
 
+// Where a directory was taken away and there is another one now, the engine is told: it has the old one open.
+func TestStorageReplaced(t *testing.T) {
+	b := newBench(t, "")
+	told := func() handover.Device {
+		t.Helper()
+		b.wantState("data", "active")
+		now, _ := b.host.devices()
+		return now.Devices[0]
+	}
+	before := told()
+	b.write("state/data/file", "")
+	if again := told(); again != before || before.Identity == "" {
+		t.Errorf("it changed from %+v to %+v", before, again)
+	}
+	if err := os.RemoveAll(filepath.Join(b.dir, "state", "data")); err != nil {
+		t.Fatal(err)
+	}
+	if after := told(); after == before || after.Directory != before.Directory {
+		t.Errorf("another directory is told as %+v, the one before as %+v", after, before)
+	}
+}
+
+// A directory that somebody moves is one that goes, and comes again when it is moved back.
+func TestStorageDirectoryMoved(t *testing.T) {
+	b := newBench(t, "")
+	which := func() string {
+		t.Helper()
+		b.wantState("data", "active")
+		now, _ := b.host.devices()
+		return now.Devices[0].Identity
+	}
+	first := which()
+	if again := which(); again != first || first == "" {
+		t.Errorf("nothing happened: %q, then %q", first, again)
+	}
+	data, elsewhere := filepath.Join(b.dir, "state", "data"), filepath.Join(b.dir, "elsewhere")
+	if err := os.Rename(data, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if now := which(); now == first {
+		t.Error("the engine is not told that another directory lies there")
+	}
+	if err := errors.Join(os.Remove(data), os.Rename(elsewhere, data)); err != nil {
+		t.Fatal(err)
+	}
+	if now := which(); now != first {
+		t.Error("the engine is not told that the directory is back")
+	}
+}
+
 // A device that the engine is to open, or to let go, is answered for when the engine has done so.
 func TestStorageWaitsForTheEngine(t *testing.T) {
 	b := newBench(t, "")

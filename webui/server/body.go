@@ -31,8 +31,17 @@ func takeBody(r *http.Request) *body {
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	b.over.Store(err != nil)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
 	return n, err
 }
+
+// A bodyError is about what a client sends, and no fault of who was to answer.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "read the body of the request: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
 
 func (b *body) Close() error { return nil }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -61,6 +62,56 @@ func TestRefusedUpload(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusInsufficientStorage {
 			t.Fatalf("a full device: %d %s %v", resp.StatusCode, text, err)
 		}
+	}
+}
+
+// A body that is no body is the client's fault, and is not said to be the engine's.
+func TestBrokenBody(t *testing.T) {
+	w := newWeb(t, func(rw http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	for what, body := range map[string]string{
+		"a chunk without a length":      "Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n",
+		"a body that ends too early":    "Content-Length: 10\r\n\r\nabc",
+		"chunks without the last of it": "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+	} {
+		conn, err := tls.Dial("tcp", w.address, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /api/v1/storage/data/files/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\n%s", basic("admin", password), body)
+		conn.CloseWrite()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), string(api.BadRequest)) {
+			t.Errorf("%s: %d %s", what, resp.StatusCode, text)
+		}
+	}
+}
+
+// An upload that the engine gives up is answered, also if the client stands still in the middle of its body.
+func TestAnswerToStandingUpload(t *testing.T) {
+	w := newWeb(t, func(rw http.ResponseWriter, r *http.Request) {
+		io.CopyN(io.Discard, r.Body, 100_000)
+		http.NewResponseController(rw).SetReadDeadline(time.Now()) // as the engine, which waits no longer
+		api.WriteError(rw, &api.Error{Kind: api.NoStorage, Text: "not active any more"})
+	})
+	conn, err := tls.Dial("tcp", w.address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
+	fmt.Fprintf(conn, "POST /api/v1/storage/data/files/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nContent-Length: 1000000\r\n\r\n%s",
+		basic("admin", password), strings.Repeat("x", 100_000))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusConflict || !strings.Contains(string(text), "not active any more") {
+		t.Errorf("%d %s", resp.StatusCode, text)
 	}
 }
 

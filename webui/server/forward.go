@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -64,12 +65,18 @@ func rewrite(p *httputil.ProxyRequest) {
 
 // unavailable answers for a service that does not.
 func unavailable(w http.ResponseWriter, r *http.Request, service api.Service, err error) {
-	if r.Context().Err() != nil {
-		return // nobody reads the answer
-	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		api.WriteError(w, &api.Error{Text: "the request is larger than 1 MiB", Kind: api.TooLarge})
+		return
+	}
+	var broken *bodyError
+	if errors.As(err, &broken) {
+		api.WriteError(w, &api.Error{Text: fmt.Sprintf("the body of the request breaks off, or is not what its head says: %v", broken.err), Kind: api.BadRequest})
+		return
+	}
+	if r.Context().Err() != nil { // as a rule nobody reads this
+		api.WriteError(w, &api.Error{Text: "the connection was closed, or its sending side, before there was an answer: keep it open", Kind: api.BadRequest})
 		return
 	}
 	slog.Warn("a service does not answer", "service", service, "error", err)
@@ -105,7 +112,8 @@ func (f *forward) serve(service api.Service, stall time.Duration, w http.Respons
 	control := http.NewResponseController(w)
 	// The connection's next request begins without a deadline.
 	defer control.SetWriteDeadline(time.Time{})
-	f.proxies[service].ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall}, r)
+	upload, _ := r.Body.(*body) // others are small
+	f.proxies[service].ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall, body: upload}, r)
 }
 
 // A bufferPool lends the buffers that streams are copied with.
@@ -119,6 +127,7 @@ type deadlineWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+	body    *body // of the request; nil if nobody waits for it
 }
 
 func (w *deadlineWriter) Write(b []byte) (n int, err error) {
@@ -129,6 +138,15 @@ func (w *deadlineWriter) Write(b []byte) (n int, err error) {
 		n, b = n+m, b[m:]
 	}
 	return n, err
+}
+
+// WriteHeader gives the rest of a body that was not wanted to its end some time, and no more: net/http looks for it before it sends the head of the answer, and whoever
+// sends it may stand still.
+func (w *deadlineWriter) WriteHeader(status int) {
+	if w.body != nil && !w.body.over.Load() && status >= http.StatusOK {
+		w.control.SetReadDeadline(time.Now().Add(drainTime))
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -41,6 +41,7 @@ const FileBytes = 512 << 10
 type Input struct {
 	pipeline.Source
 	Progress func() (done, total int64, packets uint64) // bytes; total is 0 if it is not known. It may be called by any goroutine
+	Note     func() string                              // what of the packets is not told as it is there, in plain words; empty is nothing. Likewise
 	Close    func() error
 	Kind     string          // for the end of a capture: "savefiles"
 	Scan     func() api.Scan // what was looked at, of a ring; nil for savefiles, of which everything is. It may be called by any goroutine
@@ -57,7 +58,8 @@ func Savefiles(open func(name string) (*os.File, error), names []string) func() 
 			p := s.Progress()
 			return p.Bytes, p.Total, p.Packets
 		}
-		return Input{Source: s, Progress: progress, Close: s.Close, Kind: "savefiles"}, nil
+		note := func() string { return s.Progress().Note() }
+		return Input{Source: s, Progress: progress, Note: note, Close: s.Close, Kind: "savefiles"}, nil
 	}
 }
 
@@ -196,9 +198,9 @@ func (a *Analysis) Slot() api.Slot {
 	defer a.mu.Unlock()
 	took := time.Since(a.began)
 	if ended {
-		s.State, s.SecondsLeft, took = Ready, 0, a.took
+		s.State, s.Reason, s.SecondsLeft, took = Ready, a.input.Note(), 0, a.took
 		if a.err != nil {
-			s.State, s.Reason = Failed, a.err.Error()
+			s.State, s.Reason = Failed, with(a.err.Error(), s.Reason)
 		}
 	}
 	if seconds := took.Seconds(); seconds > 0 {
@@ -208,6 +210,14 @@ func (a *Analysis) Slot() api.Slot {
 		s.SecondsLeft = max(total-done, 0) / int64(s.Rate)
 	}
 	return s
+}
+
+// with appends a note, if there is one.
+func with(text, note string) string {
+	if note == "" {
+		return text
+	}
+	return text + "; " + note
 }
 
 // countFlows asks the worker, which answers between two batches.
@@ -295,9 +305,9 @@ func (a *Analysis) feed(c *capture.Capture, stage *capture.Stage, input Input) {
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
-			c.Finish("end of the " + input.Kind)
+			c.Exhaust(with("end of the "+input.Kind, input.Note()))
 		case input.Scan == nil: // a damaged file has no more than what is before the damage
-			c.Finish(why)
+			c.Finish(with(why, input.Note()))
 		default:
 			c.Fail(why)
 		}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +60,36 @@ func start(t *testing.T, names ...string) *Analysis {
 	}
 	t.Cleanup(func() { a.Close(context.Background()) })
 	return a
+}
+
+// TestMisdated: what no savefile can say of the times is said where the analysis is shown, and in the end of a capture from it.
+func TestMisdated(t *testing.T) {
+	b := pcapng.AppendSection(nil, pcapng.Section{})
+	b = pcapng.AppendInterface(b, pcapng.Interface{Link: packet.LinkEthernet})
+	for _, time := range []int64{1, math.MaxInt64, math.MaxInt64 - 1} {
+		b = pcapng.AppendPacket(b, 0, time, make([]byte, 60), 60, 0, nil)
+	}
+	path := filepath.Join(t.TempDir(), "late")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, path, write(t, "ordinary", 0, 3, 0))
+	<-a.Done()
+	const note = "the times of 2 packets are before 1970 or after 2261"
+	if s := a.Slot(); s.State != Ready || !strings.HasPrefix(s.Reason, note) {
+		t.Errorf("the slot is %s, %q", s.State, s.Reason)
+	}
+	cs := captures(t)
+	c, err := a.Capture(cs, capture.Spec{QueueBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, rising := count(t, run(t, c)); n != 6 || !rising {
+		t.Errorf("a capture has %d packets, in order: %v", n, rising)
+	}
+	if reason := cs.Finished()[0].Reason; !strings.HasPrefix(reason, "end of the savefiles; "+note) {
+		t.Errorf("a capture ends with %q", reason)
+	}
 }
 
 // run returns what a capture writes.
@@ -131,7 +163,7 @@ func TestAnalysis(t *testing.T) {
 		t.Errorf("%d packets of 100 seconds of one file, want 50", n)
 	}
 	list := cs.Finished()
-	if len(list) != 2 || list[0].Captured != 50 || list[1].Captured != 2000 || list[1].Dropped != 0 || list[1].Reason != "end of the savefiles" {
+	if len(list) != 2 || list[0].Captured != 50 || list[0].Reason != "time limit" || list[1].Captured != 2000 || list[1].Dropped != 0 || list[1].Reason != "end of the savefiles" {
 		t.Errorf("%+v", list)
 	}
 }

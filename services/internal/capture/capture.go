@@ -143,12 +143,27 @@ func (c *Capture) Place() api.FilePlace { return c.spec.Place }
 // Attached is closed when Run was called and every later packet is looked at.
 func (c *Capture) Attached() <-chan struct{} { return c.seen }
 
+// Over reports whether the capture looks at no more packets.
+func (c *Capture) Over() bool { return c.end.Load() != nil }
+
+// Looked returns at how many packets the capture has looked. It is exact while no worker is inside its stage.
+func (c *Capture) Looked() uint64 { return c.counts().looked }
+
 // Done is closed when the capture has ended and is in the list of finished ones.
 func (c *Capture) Done() <-chan struct{} { return c.done }
 
 // Finish ends the capture as finished, for a reason in plain words, if it has not ended yet. What its queue holds is still delivered,
 // at the speed of its sink.
 func (c *Capture) Finish(reason string) { c.stop(Finished, reason, nil) }
+
+// Exhaust ends the capture because its source, whose stages are finished, has no more packets: for a reason in plain words, unless they came to the capture's end
+// before.
+func (c *Capture) Exhaust(reason string) {
+	if c.until != math.MaxInt64 && c.through() {
+		reason = c.untilReason
+	}
+	c.Finish(reason)
+}
 
 // Fail ends the capture as failed, for a reason in plain words, if it has not ended yet: its source cannot give the rest. What its queue holds is still delivered.
 func (c *Capture) Fail(reason string) { c.stop(Failed, reason, nil) }
@@ -247,6 +262,9 @@ func (c *Capture) limitReason() string {
 	return "byte limit"
 }
 
+// endPassed is why a live capture is empty that was over before it began.
+const endPassed = "the end time had passed when the capture began, and only a packet ring buffer has packets of the past"
+
 // window decides from when and until when frames are looked at.
 func (c *Capture) window(now int64) {
 	s := &c.spec
@@ -256,6 +274,9 @@ func (c *Capture) window(now int64) {
 	}
 	if s.End != 0 {
 		c.until, c.untilReason = s.End, "end time"
+		if !s.Block && s.End <= now {
+			c.untilReason = endPassed
+		}
 	}
 	begin := max(now, c.from)
 	if s.Block {

@@ -260,7 +260,7 @@ func (cs *Captures) retire(c *Capture) {
 		cs.finished = cs.finished[:keepFinished]
 	}
 	if f := c.forget(); f != nil {
-		if err := f.end(&v); err != nil {
+		if err := f.tell(&v); err != nil {
 			cs.Report(fmt.Errorf("keep how capture %s ended: %w", c.id, err))
 		}
 		cs.ended = append(cs.ended, f)

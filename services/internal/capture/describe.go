@@ -44,6 +44,9 @@ func (c *Capture) scanned() string {
 	if c.spec.Scan != nil {
 		return scanWords(c.scan()) + forgotten
 	}
+	if c.untilReason == endPassed {
+		return "No packet captured: " + endPassed + "."
+	}
 	total := c.counts()
 	what := "no filter"
 	if c.spec.Expression != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"galvo/services/internal/packet"
@@ -19,6 +20,7 @@ const (
 	orderWait = 150 * time.Millisecond // after its reception, of a packet for workers that lag behind
 	noteTime  = 200 * time.Millisecond // between two notes of what was lost
 	endSlack  = 250 * time.Millisecond // after the end time by the clock, for frames in receive rings
+	lagWait   = 2 * time.Second        // for workers that lag behind, where nobody waits for packets: at the end, and on a storage device
 )
 
 // outSize is the size of the buffer in which runs of several workers are put in order.
@@ -36,6 +38,7 @@ type drain struct {
 	unflushed bool
 	noted     time.Time // when what outlives the engine was last brought up to date
 	stuck     time.Time // since when packets wait for a lagging worker and none leaves
+	ending    time.Time // since when it is past the end time by the clock, and a worker is not
 
 	split split
 
@@ -119,17 +122,27 @@ func (d *drain) expired() bool {
 	if c.until == math.MaxInt64 {
 		return false
 	}
-	over := !c.spec.Block && time.Now().Add(-endSlack).UnixNano() >= c.until
-	if !over {
-		over = true
-		for i := range c.lanes {
-			over = over && c.feed.stages[i].mark.Load() >= c.until
+	over := c.through() && (!c.spec.Block || c.counts().held == 0) // what waits learns its verdict from what comes behind the end
+	if now := time.Now(); !over && !c.spec.Block && now.Add(-endSlack).UnixNano() >= c.until {
+		if d.ending.IsZero() { // it may have been all of the process that had no turn
+			d.ending = now
 		}
+		over = now.Sub(d.ending) >= lagWait || d.silent()
 	}
 	if over {
 		c.finish(Finished, c.untilReason)
 	}
 	return over
+}
+
+// through reports whether every worker has come to the capture's end.
+func (c *Capture) through() bool {
+	for i := range c.lanes {
+		if c.feed.stages[i].came() < c.until {
+			return false
+		}
+	}
+	return true
 }
 
 // pass writes what the queue holds at the time now, in the order of time, and reports whether it wrote anything. Unless it is the last one
@@ -211,16 +224,25 @@ func (d *drain) next(due int64) (lane int, bound int64) {
 // clock. All of them may when a worker waits for room, or soon there will be none; and when stamps are of another clock, which is ahead.
 func (d *drain) due(now time.Time) int64 {
 	c := d.c
+	wait, patient := orderWait, d.split.files != nil && !d.silent()
+	if patient {
+		wait = lagWait
+	}
 	switch {
 	case c.blocked.Load() != 0:
 		return math.MaxInt64
 	case c.spec.Block:
 		return math.MinInt64
-	case int(c.pool.left.Load()) < len(c.pool.chunks)/4, !d.stuck.IsZero() && now.Sub(d.stuck) > orderWait:
+	case int(c.pool.left.Load()) < len(c.pool.chunks)/4, !d.stuck.IsZero() && now.Sub(d.stuck) > wait:
 		return math.MaxInt64
+	case patient: // how old packets are says nothing where the whole process had no turn
+		return math.MinInt64
 	}
 	return now.Add(-orderWait).UnixNano()
 }
+
+// silent reports whether a worker has not had any batch yet, so that nothing is known of how far it is.
+func (d *drain) silent() bool { return slices.Contains(d.marks, math.MinInt64) }
 
 // giveRoom tells workers that wait that chunks were given back.
 func (d *drain) giveRoom() {
@@ -318,9 +340,7 @@ func (d *drain) writeHeader(scanned string) {
 	c := d.c
 	if c.format.pcapng {
 		d.header = true
-		d.writeRaw(pcapng.AppendSection(nil, c.section(scanned)))
-		d.describe()
-		d.flush()
+		d.writeRaw(d.head(scanned))
 		return
 	}
 	link, ok := c.onlyLink()
@@ -329,7 +349,12 @@ func (d *drain) writeHeader(scanned string) {
 	}
 	d.header = true
 	d.writeRaw(pcapng.AppendPcapHeader(nil, link, c.spec.SnapLen, c.format.nanos))
-	d.flush()
+}
+
+// head returns what begins a pcapng file: its section and the interfaces that there are.
+func (d *drain) head(scanned string) []byte {
+	d.described = nil
+	return append(pcapng.AppendSection(nil, d.c.section(scanned)), d.interfaces()...)
 }
 
 // onlyLink returns the link type of all packets: that of the first one, or of the first interface of a live source, whose header comes
@@ -352,12 +377,21 @@ func (d *drain) describe() {
 	if !c.format.pcapng {
 		return
 	}
+	before := len(d.described)
+	if d.writeRaw(d.interfaces()); d.err != nil {
+		d.described = d.described[:before]
+	}
+}
+
+// interfaces describes those that are new in the table, in pcapng.
+func (d *drain) interfaces() (b []byte) {
+	c := d.c
 	if c.format.single {
 		if link, ok := c.onlyLink(); ok && len(d.described) == 0 {
 			d.described = append(d.described, link)
-			d.writeRaw(pcapng.AppendInterface(nil, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen}))
+			b = pcapng.AppendInterface(b, pcapng.Interface{Name: "any", Link: link, Filter: c.spec.Expression, SnapLen: c.spec.SnapLen})
 		}
-		return
+		return b
 	}
 	table := c.feed.Interfaces()
 	for i, link := range d.described {
@@ -367,8 +401,9 @@ func (d *drain) describe() {
 	}
 	for _, in := range table[len(d.described):] {
 		d.described = append(d.described, in.Link)
-		d.writeRaw(pcapng.AppendInterface(nil, c.iface(&in)))
+		b = pcapng.AppendInterface(b, c.iface(&in))
 	}
+	return b
 }
 
 // trailer ends the savefile: with a header if nothing else was written, and statistics.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,6 +158,65 @@ func TestStalledWorker(t *testing.T) {
 	}
 }
 
+// Nobody waits for what goes to a storage device: packets wait there for a worker that does not come to its turn, however old they are, for 2 s.
+func TestStalledWorkerToDisk(t *testing.T) {
+	cs := newCaptures(t, Options{Source: Source{Workers: 2}})
+	m := newMoody("good", 0)
+	d := drainByHand(t, cs, Spec{QueueBytes: 8 * chunkSize}, m)
+	d.split = split{files: toDisk(t, t.TempDir(), 0), open: true, until: math.MaxInt64}
+	start := time.Now()
+	at := func(ms int) int64 { return start.Add(time.Duration(ms) * time.Millisecond).UnixNano() }
+	look := func(ms int, want ...uint64) {
+		t.Helper()
+		for d.pass(time.Unix(0, at(ms)), false) {
+		}
+		packets, _ := readSome(m.bytes())
+		var got []uint64
+		for _, p := range packets {
+			got = append(got, number(p.Data))
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("after %d ms packets %v have left, want %v", ms, got, want)
+		}
+	}
+	cs.Stage(1).Process(batchOf(1, frame(0, 60, at(0), 0)))
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, at(1), 0), frame(3, 60, at(20), 0)))
+	look(5000, 0)
+	look(6900, 0)
+	cs.Stage(1).Process(batchOf(1, frame(2, 60, at(10), 0)))
+	look(6950, 0, 1, 2)
+	look(8900, 0, 1, 2)
+	look(8951, 0, 1, 2, 3)
+}
+
+// The end by the clock waits for a worker that is known to be behind, since the whole process may have had no turn; but not for ever.
+func TestEndWaitsForWorkers(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		cs := newCaptures(t, Options{})
+		start := time.Now().UnixNano()
+		end := start + int64(50*time.Millisecond)
+		d := drainByHand(t, cs, Spec{End: end}, newMoody("good", 0))
+		cs.Stage(0).Process(batchOf(0, frame(0, 60, start, 0)))
+		until(t, "the end", func() bool { return time.Now().Add(-endSlack).UnixNano() > end })
+		if d.expired() {
+			t.Error("it has ended without what its worker has not looked at yet")
+		}
+		if comes {
+			cs.Stage(0).Process(batchOf(0, frame(1, 60, end-1, 0), frame(2, 60, end, 0)))
+		} else {
+			d.ending = d.ending.Add(-lagWait)
+		}
+		if !d.expired() {
+			t.Errorf("it goes on, the worker's frames have come: %t", comes)
+		}
+		for d.pass(time.Now(), true) {
+		}
+		if want := map[bool]uint64{true: 2, false: 1}[comes]; d.c.delivered.Load() != want {
+			t.Errorf("%d packets, want %d", d.c.delivered.Load(), want)
+		}
+	}
+}
+
 func TestWindowIsHalfOpen(t *testing.T) {
 	cs := newCaptures(t, Options{})
 	m := newMoody("good", 0)
@@ -182,7 +242,7 @@ func TestEndsByTheClock(t *testing.T) {
 		now := time.Now()
 		_, wait := begin(t, cs, Spec{End: now.Add(50 * time.Millisecond).UnixNano()}, sink.Discard{})
 		wait()
-		if v := cs.Finished()[0]; v.Reason != "end time" {
+		if v := cs.Finished()[0]; v.Reason != "end time" && v.Reason != endPassed {
 			t.Errorf("%+v", v)
 		}
 		return time.Since(now)
@@ -448,6 +508,23 @@ func TestEmptyResultSaysWhy(t *testing.T) {
 				t.Errorf("block %v: the file does not say why it is empty: %q", block, m.taken.String())
 			}
 		}
+	}
+}
+
+// A live capture whose end time has passed says so where its counters are and where its packets would be.
+func TestEndHasPassed(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	now := time.Now().UnixNano()
+	_, wait := begin(t, cs, Spec{Start: now - 2e9, End: now - 1e9}, sink.NewWriter(&out, "buffer"))
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if v := cs.Finished()[0]; v.State != Finished || v.Reason != endPassed {
+		t.Errorf("it is %s: %s", v.State, v.Reason)
+	}
+	if want := "No packet captured: " + endPassed + "."; !strings.Contains(out.String(), want) {
+		t.Errorf("the file does not say %q: %q", want, out.String())
 	}
 }
 

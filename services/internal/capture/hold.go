@@ -95,7 +95,7 @@ func (l *lane) waits() uint64 {
 // takeOrHold does with packet i of the batch what the filter said, and with the held packets of its flow what the verdict says.
 func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 	p, m := &b.Packets[i], &b.Meta[i]
-	if !l.on || l.partial && !l.inWindow(p.Time) {
+	if !l.on || l.partial && p.Time < l.c.from {
 		return
 	}
 	if o := l.expire(p.Time); o != counted {
@@ -115,6 +115,7 @@ func (l *lane) takeOrHold(b *pipeline.Batch, i int, yes, unknown bool) {
 		f = l.hold.find(m.Flow)
 	}
 	switch {
+	case l.partial && p.Time >= l.c.until: // says what it can of those that wait, and no more
 	case unknown && m.Flow != nil, yes && f != nil:
 		if !l.hold.add(p, m, b.OptionsOf(i)) {
 			l.dropped++

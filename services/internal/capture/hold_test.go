@@ -188,6 +188,47 @@ func TestHeldAtTheEnd(t *testing.T) {
 	}
 }
 
+// Of the past packets wait for verdicts that come behind the capture's end, which takes nothing else of there. The reason is the capture's end whether that is noticed
+// before the source has ended, or then.
+func TestHeldPastTheEnd(t *testing.T) {
+	for _, c := range []struct {
+		then   l7.Verdict // of the flow behind the end
+		beyond bool       // anything comes behind the end
+		want   string
+	}{
+		{l7.Verdict{Proto: protocol.DNS, State: l7.Final}, true, "2 captured, 2 ignored, 0 held: end time"},
+		{l7.Verdict{Proto: protocol.TLS, State: l7.Final}, true, "0 captured, 4 ignored, 0 held: end time"},
+		{pending, true, "0 captured, 4 ignored, 0 held: end time"},
+		{pending, false, "0 captured, 4 ignored, 0 held: end of the savefiles"},
+	} {
+		cs := newCaptures(t, Options{})
+		var out bytes.Buffer
+		one, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol == DNS"), Expression: "x", Hold: true, HoldBytes: 1 << 20, Block: true, End: 400}, sink.NewWriter(&out, "buffer"))
+		other := &talk{rec: flow.Record{ID: 2}, verdict: l7.Verdict{Proto: protocol.TLS, State: l7.Final}}
+		f, b := &talk{rec: flow.Record{ID: 1}, verdict: pending}, &pipeline.Batch{}
+		f.say(b, 1, 100)
+		other.say(b, 2, 200)
+		f.say(b, 3, 300)
+		other.say(b, 4, 301)
+		cs.Stage(0).Process(b)
+		if c.beyond {
+			b = &pipeline.Batch{}
+			other.say(b, 5, 500)
+			cs.Stage(0).Process(b)
+			f.verdict, b = c.then, &pipeline.Batch{}
+			f.say(b, 6, 600)
+			cs.Stage(0).Process(b)
+		}
+		cs.Stage(0).Finish()
+		one.Exhaust("end of the savefiles")
+		wait()
+		v := cs.Finished()[0]
+		if got := fmt.Sprintf("%d captured, %d ignored, %d held: %s", v.Captured, v.Ignored, v.Held, v.Reason); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
 func TestHoldOverflowIsDropped(t *testing.T) {
 	cs := newCaptures(t, Options{})
 	c, wait := begin(t, cs, Spec{Filter: compile(t, "l7Protocol == DNS"), Expression: "x", Hold: true, HoldBytes: 1}, sink.Discard{})

@@ -43,7 +43,7 @@ type ifaceStat struct{ looked, accepted, dropped uint64 }
 // begin prepares for a batch with frames from lo to hi.
 func (l *lane) begin(b *pipeline.Batch, lo, hi int64) {
 	c := l.c
-	l.on = len(b.Packets) != 0 && hi >= c.from && lo < c.until && c.end.Load() == nil
+	l.on = len(b.Packets) != 0 && hi >= c.from && (lo < c.until || l.waits() != 0) && c.end.Load() == nil
 	l.partial = lo < c.from || hi >= c.until
 	l.seen = 0
 	if l.on {

@@ -145,6 +145,7 @@ func (d *drain) nextFile(t int64) {
 	if d.err = s.files.Begin(time.Unix(0, began)); d.err != nil {
 		return
 	}
+	d.c.tell()
 	s.open, s.began, s.bytes, s.packets = true, time.Now(), 0, 0
 	d.header, d.described = false, nil
 	d.writeHeader("")
@@ -156,7 +157,7 @@ func (d *drain) expireFile(now time.Time, busy bool) {
 	if !s.open || d.err != nil || s.until == math.MaxInt64 {
 		return
 	}
-	over := now.Add(-endSlack).UnixNano() >= s.until
+	over := now.Add(-endSlack).UnixNano() >= s.until && d.stuck.IsZero() // else what waits may belong into it
 	if d.c.spec.Block {
 		past := slices.Min(d.marks)                              // as they were before the last look for packets
 		over = !busy && past >= s.until && past != math.MaxInt64 // at the source's end it is the last file, which has more to say
@@ -176,6 +177,9 @@ func (d *drain) completeFile(last bool) {
 	now, lost := ifaces(d.c, last), d.c.lostSince()
 	var b []byte
 	if d.c.format.pcapng && d.header {
+		if s.bytes == 0 { // the sink did not take what begins the file
+			b = d.head("")
+		}
 		for i := range d.described {
 			b = pcapng.AppendStatistics(b, uint32(i), d.fileStatistics(i, now, lost, last))
 		}

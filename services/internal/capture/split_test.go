@@ -302,10 +302,72 @@ func TestStorageFull(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "1.pcapng")); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := v2.Create("", "x"); err != nil {
+	if f, err := v2.Create("", "x", 0); err != nil {
 		t.Errorf("there is room again: %v", err)
 	} else {
 		f.Discard()
+	}
+}
+
+// Files of one name are numbered on, though earlier ones were deleted meanwhile.
+func TestSplitNumbersGoOn(t *testing.T) {
+	dir := t.TempDir()
+	cs := newCaptures(t, Options{})
+	c, wait := begin(t, cs, Spec{SplitBytes: 1}, toDisk(t, dir, 1e9))
+	for i := range uint64(6) {
+		cs.Stage(0).Process(batchOf(0, frame(i, 100, 1e9+int64(i), 0)))
+		until(t, "the packet is written", func() bool { return c.delivered.Load() == i+1 })
+		if i == 3 {
+			for _, name := range []string{"1", "1_1"} {
+				if err := os.Remove(filepath.Join(dir, name+".pcapng")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, names, _ := files(t, dir); !slices.Equal(names, []string{"1_2", "1_3", "1_4", "1_5"}) {
+		t.Errorf("files %v", names)
+	}
+}
+
+// A full is a disk that is full from a write on.
+type full struct {
+	*sink.Disk
+	writes int // until then
+}
+
+func (f *full) Write(b []byte) (int, error) {
+	if f.writes--; f.writes < 0 {
+		return 0, &sink.End{Words: "storage full", Err: unix.ENOSPC}
+	}
+	return f.Disk.Write(b)
+}
+
+// Wherever a device turns out to be full, also where a file has just begun, each file is one that can be read, and their counters add up.
+func TestStorageFullBetweenFiles(t *testing.T) {
+	const frames = 6
+	for writes := range 9 {
+		for _, single := range []bool{false, true} {
+			dir := t.TempDir()
+			cs := newCaptures(t, Options{})
+			out := toDisk(t, dir, 1e9)
+			c, wait := begin(t, cs, Spec{SplitBytes: 1, SingleInterface: single, Latest: out.Latest}, &full{out, writes})
+			for i := range uint64(frames) {
+				cs.Stage(0).Process(batchOf(0, frame(i, 1000, int64(i+1)*1e9, 0)))
+			}
+			cs.Stage(0).Finish()
+			c.Finish("end")
+			wait()
+			_, names, sum := files(t, dir)
+			v := cs.Finished()[0]
+			if v.Captured+v.Dropped != sum.Received || sum.Delivered != v.Captured || sum.Dropped != v.Dropped || uint64(len(names)) != v.Files {
+				t.Errorf("full after %d writes, single %t: %+v, in %d files %+v", writes, single, v, len(names), sum)
+			}
+		}
 	}
 }
 

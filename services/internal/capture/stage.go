@@ -17,6 +17,7 @@ type Stage struct {
 	worker int
 	inside atomic.Uint64 // odd while Process runs
 	mark   atomic.Int64  // every frame up to this time has been processed
+	last   int64         // mark before the source ended; set before mark is math.MaxInt64
 	tally  []ifaceCount  // of the batch
 	behind bool          // a sink has fallen behind by another MB in this batch
 }
@@ -192,8 +193,17 @@ func (s *Stage) Finish() {
 			l.show()
 		}
 	}
+	s.last = s.mark.Load()
 	s.mark.Store(math.MaxInt64)
 	s.inside.Add(1)
+}
+
+// came returns the time to which the worker has come.
+func (s *Stage) came() int64 {
+	if mark := s.mark.Load(); mark != math.MaxInt64 {
+		return mark
+	}
+	return s.last
 }
 
 // span returns the earliest and the latest time of the packets.

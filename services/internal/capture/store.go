@@ -28,7 +28,7 @@ const (
 	fileMagic     = "GALVOCAP"
 	fileVersion   = 1
 	fileHead      = 32 // magic, version, cells, length of the description, its CRC
-	endHead       = 8  // length of the ending, its CRC
+	toldHead      = 8  // length of what was told last, its CRC
 	cellSize      = 2 * placeSize
 	placeSize     = (cellWords + 2) * 8
 	cellWords     = 5
@@ -127,29 +127,33 @@ func (f *file) remove() error {
 	return errors.Join(unix.Munmap(f.bytes), os.Remove(f.path))
 }
 
-// end adds to the file how the capture ended, for the time until the list of finished captures is on the disk.
-func (f *file) end(v *api.Capture) error {
+// tell puts behind the counters, in the place of what was told before, how the capture is now: what it writes to, or how it ended, for the time until the list of
+// finished captures is on the disk.
+func (f *file) tell(v *api.Capture) error {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	b := le.AppendUint32(make([]byte, 0, endHead+len(text)), uint32(len(text)))
+	b := le.AppendUint32(make([]byte, 0, toldHead+len(text)), uint32(len(text)))
 	b = append(le.AppendUint32(b, crc32.ChecksumIEEE(text)), text...)
-	out, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND, 0)
+	out, err := os.OpenFile(f.path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(b)
+	at := int64(len(f.bytes))
+	if err = out.Truncate(at); err == nil {
+		_, err = out.WriteAt(b, at)
+	}
 	return errors.Join(err, out.Close())
 }
 
-// decodeEnd reads what end wrote; false if it was cut off, or never written.
-func decodeEnd(b []byte) (v api.Capture, ok bool) {
-	if len(b) < endHead || uint64(le.Uint32(b)) != uint64(len(b)-endHead) || crc32.ChecksumIEEE(b[endHead:]) != le.Uint32(b[4:]) {
+// decodeTold reads what tell wrote; false if it was cut off, or never written.
+func decodeTold(b []byte) (v api.Capture, ok bool) {
+	if len(b) < toldHead || uint64(le.Uint32(b)) != uint64(len(b)-toldHead) || crc32.ChecksumIEEE(b[toldHead:]) != le.Uint32(b[4:]) {
 		return v, false
 	}
-	err := json.Unmarshal(b[endHead:], &v)
-	return v, err == nil && slices.Contains([]string{Finished, Interrupted, Failed}, v.State)
+	err := json.Unmarshal(b[toldHead:], &v)
+	return v, err == nil
 }
 
 func encodeFile(v *api.Capture, lanes int) ([]byte, error) {
@@ -183,11 +187,17 @@ func decodeFile(b []byte) (v api.Capture, err error) {
 	if crc32.ChecksumIEEE(text) != binary.LittleEndian.Uint32(b[20:]) {
 		return v, errors.New("the checksum of its description is wrong")
 	}
-	if ended, ok := decodeEnd(b[fileHead+cells*cellSize+length:]); ok {
-		return ended, nil
-	}
-	if err := json.Unmarshal(text, &v); err != nil {
-		return v, fmt.Errorf("read its description: %w", err)
+	told, ok := decodeTold(b[fileHead+cells*cellSize+length:])
+	switch {
+	case ok && slices.Contains([]string{Finished, Interrupted, Failed}, told.State):
+		return told, nil
+	case ok:
+		v = told
+		v.Counters, v.Bytes = api.Counters{}, 0 // those of the cells are younger
+	default:
+		if err := json.Unmarshal(text, &v); err != nil {
+			return v, fmt.Errorf("read its description: %w", err)
+		}
 	}
 	out := loadCell(b[fileHead:]) // delivered, bytes, lost, started, last sign of life
 	v.Captured, v.Bytes, v.Lost = out[0], out[1], out[2]
@@ -235,6 +245,22 @@ func (cs *Captures) remember(c *Capture) {
 	c.file = f
 	for i, l := range c.lanes {
 		l.saved = f.cell(i + 1)
+	}
+}
+
+// tell keeps what has changed in the description of a capture: the file that it writes to.
+func (c *Capture) tell() {
+	c.mu.Lock()
+	v := c.describe()
+	c.mu.Unlock()
+	v.State = Running
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if c.file == nil {
+		return
+	}
+	if err := c.file.tell(&v); err != nil {
+		c.of.Report(fmt.Errorf("keep what capture %s writes to: %w", c.id, err))
 	}
 }
 

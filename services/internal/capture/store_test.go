@@ -96,6 +96,43 @@ func TestEndOutlivesTheEngine(t *testing.T) {
 	}
 }
 
+// A capture that was cut off is listed with the file that it wrote last, and with the counters of its last batch.
+func TestLatestFileOutlivesTheEngine(t *testing.T) {
+	dir, left := t.TempDir(), t.TempDir()
+	cs := newCaptures(t, Options{Directory: dir, Report: func(err error) { t.Error(err) }})
+	out := toDisk(t, t.TempDir(), 1e9)
+	c, wait := begin(t, cs, Spec{SplitBytes: 1, Latest: out.Latest}, out)
+	const frames = 3
+	for i := range uint64(frames) {
+		cs.Stage(0).Process(batchOf(0, frame(i, 100, int64(i+1)*1e9, 0)))
+	}
+	until(t, "all is written", func() bool { return c.delivered.Load() == frames })
+	name := c.ID() + runningSuffix
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut, want := range map[int]string{0: "3.pcapng", 1: "1.pcapng"} { // what is torn says nothing
+		if err := os.WriteFile(filepath.Join(left, name), b[:len(b)-cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := reopen(t, left)
+		if err != nil || len(again.Finished()) != 1 {
+			t.Fatalf("%v, %v", err, again.Finished())
+		}
+		if v := again.Finished()[0]; v.State != Interrupted || v.FileName != want || cut == 0 && v.Files != frames || v.Captured != frames {
+			t.Errorf("cut by %d bytes: %+v", cut, v)
+		}
+		if err := again.DeleteFinished(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // encodeEnd returns what the file of a capture gains when it ends.
 func encodeEnd(t testing.TB, v *api.Capture) []byte {
 	t.Helper()
@@ -103,7 +140,7 @@ func encodeEnd(t testing.TB, v *api.Capture) []byte {
 	if err := os.WriteFile(f.path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.end(v); err != nil {
+	if err := f.tell(v); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(f.path)
@@ -271,7 +308,9 @@ func FuzzDecodeFile(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add(append(good, encodeEnd(f, &api.Capture{ID: "x", State: Finished})...))
+	for _, state := range []string{Finished, Running} {
+		f.Add(append(bytes.Clone(good), encodeEnd(f, &api.Capture{ID: "x", State: state})...))
+	}
 	f.Add([]byte(fileMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := decodeFile(b)

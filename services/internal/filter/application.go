@@ -147,7 +147,7 @@ func readPattern(c *checker, it item) *Error {
 	r, err := regexp.Compile(it.text)
 	if err == nil {
 		c.set.patterns = append(c.set.patterns, r)
-		c.add(quote(it.text))
+		c.add(Quote(it.text))
 		return nil
 	}
 	var bad *regexp.Error

@@ -72,7 +72,7 @@ func TestCallsAgreeWithTshark(t *testing.T) {
 		}
 		var expressions []string
 		for _, id := range values {
-			expressions = append(expressions, "callId == "+quote(id))
+			expressions = append(expressions, "callId == "+Quote(id))
 		}
 		j := judged(t, name, expressions...)
 		selected := 0
@@ -117,7 +117,7 @@ func TestMediaAgreeWithTshark(t *testing.T) {
 			for _, id := range of {
 				if _, ok := calls[id]; !ok {
 					calls[id] = len(expressions)
-					expressions = append(expressions, "callIdMedia == "+quote(id))
+					expressions = append(expressions, "callIdMedia == "+Quote(id))
 				}
 			}
 		}

@@ -315,7 +315,7 @@ func harvest(t testing.TB, frames []*shown, perOperand int) (questions []*questi
 		for _, v := range values {
 			text := v
 			if o.operand == "callId" {
-				text = quote(v)
+				text = Quote(v)
 			}
 			f, err := Compile(o.operand+" == "+text, nil)
 			if err != nil {

@@ -48,11 +48,11 @@ func quoteIfNeeded(text string) string {
 	if text != "" && !isQuote(firstRune(text)) && bareEnd(text) == len(text) && !strings.ContainsAny(text, `"'`) {
 		return text
 	}
-	return quote(text)
+	return Quote(text)
 }
 
-// quote puts a text in the first kind of quotes that gives it back: double ones with \", single ones, typographic ones, none.
-func quote(text string) string {
+// Quote puts a text in the first kind of quotes that gives it back: double ones with \", single ones, typographic ones, none.
+func Quote(text string) string {
 	double := `"` + strings.ReplaceAll(text, `"`, `\"`) + `"`
 	for _, q := range []string{double, "'" + text + "'", "“" + text + "”", "‘" + text + "’"} {
 		s := scanner{source: q}

@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"slices"
+
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
@@ -194,6 +196,18 @@ func (p *Prune) Maybe(has func(KeyRange) bool) bool {
 		}
 	}
 	return p.and
+}
+
+// MaybeFragment reports whether a later fragment may matter, whatever its first one told: its protocol and its ports. It may be called on nil.
+func (p *Prune) MaybeFragment(f *packet.Packet) bool {
+	if p == nil {
+		return true
+	}
+	keys := AppendKeys(nil, f, l7.Verdict{})
+	return p.Maybe(func(r KeyRange) bool {
+		kind := r.Lo >> keyBits
+		return kind == keyProto || kind == keyPort || slices.ContainsFunc(keys, func(k Key) bool { return k >= r.Lo && k <= r.Hi })
+	})
 }
 
 // Where returns in which parts of a block there may be a packet that matters, as a set of bits. in says which parts have all packets that have, or whose flow has, one

@@ -57,7 +57,7 @@ func (s *set) spellCodec(text string) string {
 	if slices.Contains(codecs, text) {
 		return quoteIfNeeded(text)
 	}
-	return quote(text)
+	return Quote(text)
 }
 
 // payloadType reports whether a packet's payload type is one of the numbers, or has one of the names in the call's SDP.

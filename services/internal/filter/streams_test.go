@@ -126,13 +126,13 @@ func newArbiter(t *testing.T, env *Env, patterns ...string) *arbiter {
 		return f
 	}
 	for _, p := range patterns {
-		a.filters = append(a.filters, compile("streamRegexp == "+quote(p)))
+		a.filters = append(a.filters, compile("streamRegexp == "+Quote(p)))
 		re := goregexp.MustCompile(`\A(?:` + p + `)`)
 		re.Longest()
 		a.sure = append(a.sure, re)
 	}
-	x, y := "streamRegexp == "+quote(patterns[0]), "streamRegexp == "+quote(patterns[1])
-	for _, text := range []string{x + " and " + y, x + " or " + y, "!(" + x + ") and " + y, "streamRegexp == " + quote(patterns[0]) + "," + quote(patterns[1]), "streamRegexp != " + quote(patterns[0])} {
+	x, y := "streamRegexp == "+Quote(patterns[0]), "streamRegexp == "+Quote(patterns[1])
+	for _, text := range []string{x + " and " + y, x + " or " + y, "!(" + x + ") and " + y, "streamRegexp == " + Quote(patterns[0]) + "," + Quote(patterns[1]), "streamRegexp != " + Quote(patterns[0])} {
 		a.compound = append(a.compound, compile(text))
 	}
 	return a

@@ -272,6 +272,6 @@ func readText(c *checker, it item) *Error {
 		return c.wrong(it, "the value is empty", "a text")
 	}
 	c.set.strings = append(c.set.strings, text)
-	c.add(quote(text))
+	c.add(Quote(text))
 	return nil
 }

@@ -110,6 +110,7 @@ type Device struct {
 	ID        string
 	Name      string
 	Directory string // its file system, or its part of one, below the state directory
+	Identity  string // tells what is there now from what else was, or will be, at the same place
 	Active    bool
 	RingShare int // percentage that rings may take
 }

@@ -65,19 +65,28 @@ func (e *Engine) media(p *packet.Packet, r *flow.Record, from flow.Endpoint, cha
 	if s[0]&settled != 0 && noMedia(s) == changes {
 		return nil
 	}
+	if to, by := e.calls.May(&r.Addr[0], r.Port[0]), e.calls.May(&r.Addr[1], r.Port[1]); to || by {
+		if call := e.found(p, r, from); call != nil {
+			return call
+		}
+	}
+	if s[0]&settled != 0 {
+		setNoMedia(s, changes)
+	}
+	return nil
+}
+
+// found is media where one of the endpoints may be of a call.
+func (e *Engine) found(p *packet.Packet, r *flow.Record, from flow.Endpoint) *flow.Call {
 	kind := uint8(255)
 	if b := p.L7(); hasPayload(p, b) && len(b) >= 12 && b[0]>>6 == 2 && (b[1] < 192 || b[1] > 223) {
 		kind = b[1] & 0x7f
 	}
-	c := &e.worker.Calls
-	call := c.Take()
+	call := e.worker.Calls.Take()
 	to := e.calls.Find(&r.Addr[1-from], r.Port[1-from], kind, p.Time, call)
 	if e.calls.Find(&r.Addr[from], r.Port[from], kind, p.Time, call) || to {
 		call.Media = true
 		return call
-	}
-	if s[0]&settled != 0 {
-		setNoMedia(s, changes)
 	}
 	return nil
 }

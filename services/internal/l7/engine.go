@@ -65,35 +65,46 @@ func (e *Engine) Begin() { e.store.Begin() }
 
 // Inspect takes the next packet of the worker and returns what is known about its flow, this packet included. inner is p decoded down to its
 // innermost headers, p itself if it is not tunnelled; ref.Flow is the record of inner. What has no IP is named by the frame itself. It sets ref.Call,
-// which is valid for call.Room packets.
+// which is valid for call.Room packets, and ref.Host.
 func (e *Engine) Inspect(p, inner *packet.Packet, ref *flow.Ref) Verdict {
-	v := e.inspect(inner, ref)
-	if ref.Flow != nil && (e.worker.Calls.Followed() || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.calls.Version() != 0) {
-		e.attach(inner, ref, v)
-	}
-	return v
-}
-
-func (e *Engine) inspect(inner *packet.Packet, ref *flow.Ref) Verdict {
-	if inner.Layers&packet.IP == 0 {
-		if id, app := header.Frame(inner); id != 0 {
-			return Verdict{Proto: id, App: app, State: Final}
-		}
-		return Verdict{}
-	}
+	ref.Call, ref.Host = nil, nil
 	r := ref.Flow
 	if r == nil {
-		return Verdict{}
+		return unfollowed(inner)
 	}
+	s := &r.L7
+	if s[0]&(settled|watched) != settled || r.Proto != protoTCP { // most packets are neither, and what follows would do nothing
+		v := e.inspect(inner, r, ref.From&1)
+		if e.worker.Calls.Followed() || v.State == Pending || inner.Layers&packet.LaterFragment != 0 || e.calls.Version() != 0 {
+			e.attach(inner, ref, v)
+		}
+	}
+	if s[0]&hasName != 0 {
+		ref.Host = e.store.Text(hostOf(s))
+	}
+	return verdict(s)
+}
+
+// unfollowed returns the verdict on a packet that has no flow.
+func unfollowed(p *packet.Packet) Verdict {
+	if p.Layers&packet.IP == 0 {
+		if id, app := header.Frame(p); id != 0 {
+			return Verdict{Proto: id, App: app, State: Final}
+		}
+	}
+	return Verdict{}
+}
+
+func (e *Engine) inspect(p *packet.Packet, r *flow.Record, from flow.Endpoint) Verdict {
 	s := &r.L7
 	switch s[0] & (settled | watched) {
 	case settled:
 		return verdict(s)
 	case settled | watched:
-		e.watch(inner, r, ref.From&1)
+		e.watch(p, r, from)
 		return verdict(s)
 	}
-	return e.open(inner, r, ref.From&1)
+	return e.open(p, r, from)
 }
 
 // watch shows the payload of a packet that came after the verdict to the protocol's watcher.

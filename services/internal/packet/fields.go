@@ -110,6 +110,14 @@ func (p *Packet) IGMPType() uint8 { return p.Data[p.L4] }
 // GREProto returns the protocol type of the GRE header. Valid if Layers has GRE.
 func (p *Packet) GREProto() uint16 { return be16(p.Data, int(p.L4)+2) }
 
+// GREEnd returns where the GRE header with its options ends, as far as it is captured. Valid if Layers has GRE.
+func (p *Packet) GREEnd() int {
+	if end := greEnd(p.Data[:p.End], int(p.L4), be16(p.Data, int(p.L4))); end >= 0 {
+		return end
+	}
+	return int(p.End)
+}
+
 // GREKey returns the key of RFC 2890; ok is false if there is none or it is not captured. Version 1 has other things in its place.
 func (p *Packet) GREKey() (key uint32, ok bool) {
 	if p.Layers&GRE == 0 {

@@ -10,13 +10,20 @@ type clock struct {
 	mul    uint64
 	div    uint64
 	shift  uint
-	offset int64 // ns
+	offset wide // ns
 }
+
+// A wide is a number of 128 bits in two's complement: what an offset may say, and ticks with it, which begin in another century, before the sum is one of this.
+type wide struct{ hi, lo uint64 }
 
 // newClock reads the options if_tsresol (a power of ten, or of two if the top bit is set) and if_tsoffset (seconds):
 // section 4.2 of the draft.
 func newClock(unit byte, offsetSeconds int64) clock {
-	c := clock{mul: 1, div: 1, offset: scaleSeconds(offsetSeconds)}
+	c := clock{mul: 1, div: 1}
+	c.offset.hi, c.offset.lo = bits.Mul64(uint64(offsetSeconds), 1e9)
+	if offsetSeconds < 0 {
+		c.offset.hi -= 1e9 // as the upper half of offsetSeconds, -1, times 1e9
+	}
 	exponent := int(unit & 0x7f)
 	switch {
 	case unit&0x80 != 0:
@@ -31,8 +38,14 @@ func newClock(unit byte, offsetSeconds int64) clock {
 	return c
 }
 
-// time saturates where the result does not fit.
-func (c *clock) time(ticks uint64) int64 {
+// What a frame's time may be, ns since the epoch: the first moments of 1678 and of 2262. Who adds or subtracts days does not leave an int64.
+const (
+	earliest = -9_214_560_000 * 1_000_000_000
+	latest   = 9_214_646_400 * 1_000_000_000
+)
+
+// time returns the nearest time that a frame may have, and whether that can be written, as those from 1970 on, and is the one that ticks say.
+func (c *clock) time(ticks uint64) (ns int64, tells bool) {
 	hi, lo := bits.Mul64(ticks, c.mul)
 	if c.div > 1 {
 		lo /= c.div // mul is 1, hi is 0
@@ -40,10 +53,17 @@ func (c *clock) time(ticks uint64) int64 {
 	if c.shift > 0 {
 		hi, lo = shiftRight(hi, lo, c.shift)
 	}
-	if hi != 0 || lo > math.MaxInt64 {
-		lo = math.MaxInt64
+	lo, carry := bits.Add64(lo, c.offset.lo, 0)
+	hi, _ = bits.Add64(hi, c.offset.hi, carry)
+	switch {
+	case hi == 0 && lo <= latest:
+		return int64(lo), true
+	case int64(hi) >= 0:
+		return latest, false
+	case hi == math.MaxUint64 && int64(lo) < 0:
+		return max(int64(lo), earliest), false
 	}
-	return add(int64(lo), c.offset)
+	return earliest, false
 }
 
 func shiftRight(hi, lo uint64, n uint) (uint64, uint64) {
@@ -51,28 +71,6 @@ func shiftRight(hi, lo uint64, n uint) (uint64, uint64) {
 		return 0, hi >> (n - 64)
 	}
 	return hi >> n, lo>>n | hi<<(64-n)
-}
-
-func add(a, b int64) int64 {
-	sum := a + b
-	switch {
-	case b > 0 && sum < a:
-		return math.MaxInt64
-	case b < 0 && sum > a:
-		return math.MinInt64
-	}
-	return sum
-}
-
-func scaleSeconds(s int64) int64 {
-	const most = math.MaxInt64 / 1_000_000_000
-	switch {
-	case s > most:
-		return math.MaxInt64
-	case s < -most:
-		return math.MinInt64
-	}
-	return s * 1_000_000_000
 }
 
 func power10(n int) uint64 {

@@ -1,6 +1,7 @@
 package pcapng
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -39,6 +40,7 @@ type Reader struct {
 	pcap       pcapFile
 	local      []localInterface // of the current section
 	skipped    skippedBlock     // at hand
+	misdated   uint64
 
 	at      int          // index of the packet at hand in the current Read
 	spans   []optionSpan // of the packets of the last Read that have options, in their order
@@ -47,8 +49,23 @@ type Reader struct {
 
 // NewReader looks at the first bytes of a savefile. An error says that this is no savefile; one whose damage begins in its
 // header, or that cannot be read at all, gets a Reader, whose Read says so. Of a pcapng savefile the interface descriptions before the first packet are read.
-func NewReader(src io.Reader) (*Reader, error) {
-	r := &Reader{src: src, buf: make([]byte, ChunkBytes)}
+func NewReader(src io.Reader) (*Reader, error) { return newReader(src, ChunkBytes) }
+
+// InterfacesOf returns the interfaces that a savefile in memory describes before its first packet.
+func InterfacesOf(savefile []byte) ([]Interface, error) {
+	r, err := newReader(bytes.NewReader(savefile), max(len(savefile), leastChunk))
+	if err != nil {
+		return nil, err
+	}
+	return r.Interfaces(), nil
+}
+
+// leastChunk has room for whatever a savefile begins with.
+const leastChunk = 64
+
+// newReader asks src for so many bytes at once.
+func newReader(src io.Reader, chunk int) (*Reader, error) {
+	r := &Reader{src: src, buf: make([]byte, chunk)}
 	if err := r.fill(4, "a magic number"); err != nil {
 		if r.srcErr != io.EOF {
 			r.err = err
@@ -78,7 +95,7 @@ func NewReader(src io.Reader) (*Reader, error) {
 // end of the savefile, an *Error its damage. The bytes of the frames are valid until the next Read. Read returns fewer frames than
 // there is room for at the end of a chunk, so that a pipe's frames are not kept waiting.
 //
-// Timestamps that do not fit into an int64 become the largest or smallest one, a length on the wire below the captured one, which some
+// Timestamps outside the years 1678 to 2261 become the nearest one (see Misdated), a length on the wire below the captured one, which some
 // writers leave 0, becomes that, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
 // A simple packet block has no timestamp: its Time is 0.
 func (r *Reader) Read(dst []packet.Packet) (int, error) {
@@ -104,6 +121,9 @@ func (r *Reader) Interfaces() []Interface { return r.interfaces }
 // Section returns what the section headers so far say: the first hardware, operating system and program, and all comments, a line each. Of a pcap savefile it is
 // empty.
 func (r *Reader) Section() Section { return r.told }
+
+// Misdated returns how many frames had times outside the years 1970 to 2261, which the formats that are written cannot say.
+func (r *Reader) Misdated() uint64 { return r.misdated }
 
 // fill makes need bytes available at pos. It moves what is left to the front of the chunk, so frames handed out end here.
 func (r *Reader) fill(need int, noun string) error {

@@ -203,6 +203,7 @@ func TestByteOrderChangesWithTheSection(t *testing.T) {
 }
 
 func TestTimestamps(t *testing.T) {
+	seconds := func(n int64) uint64 { return uint64(n) }
 	cases := []struct {
 		name   string
 		unit   byte
@@ -223,10 +224,17 @@ func TestTimestamps(t *testing.T) {
 		{"2^-127", 0x80 | 127, 0, 1 << 63, 0},
 		{"offset", 9, 100, 5, 100_000_000_005},
 		{"negative offset", 9, ^uint64(0), 5, -999_999_995},
-		{"too late", 6, 0, math.MaxUint64, math.MaxInt64},
-		{"too late with offset", 9, math.MaxInt64 / 2, 5, math.MaxInt64},
-		{"too early", 9, 1 << 63, 5, math.MinInt64 + 5},
-		{"the offset brings it back", 9, 1 << 63, math.MaxInt64, -1},
+		{"the last", 9, 0, latest, latest},
+		{"too late", 9, 0, latest + 1, latest},
+		{"much too late", 6, 0, math.MaxUint64, latest},
+		{"too late with offset", 9, math.MaxInt64 / 2, 5, latest},
+		{"too late with the largest offset", 0, math.MaxInt64, math.MaxUint64, latest},
+		{"the first", 9, seconds(earliest / 1e9), 0, earliest},
+		{"too early", 0, seconds(earliest/1e9 - 1), 0, earliest},
+		{"much too early", 9, 1 << 63, 5, earliest},
+		{"the offset brings it back", 9, seconds(-5), 5_000_000_001, 1},
+		{"since 1601, as Windows counts", 7, seconds(-11_644_473_600), (11_644_473_600 + 1_700_000_000) * 1e7, 1_700_000_000 * 1e9},
+		{"since the year 1 in microseconds", 6, seconds(-62_135_596_800), (62_135_596_800 + 1_700_000_000) * 1e6, 1_700_000_000 * 1e9},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -235,6 +243,34 @@ func TestTimestamps(t *testing.T) {
 				wantFrames(t, w.b, frame{"x", 1, 0, 0, c.want})
 			})
 		})
+	}
+}
+
+// TestMisdated: what no format that is written can say is counted. tshark says of the same file what it is.
+func TestMisdated(t *testing.T) {
+	w := &foreign{byteOrder: binary.LittleEndian}
+	w.section().describe(1, 0, optTimeOffset, ^uint64(1)) // two seconds before 1970
+	for _, microseconds := range []uint64{0, 1_999_999, 2_000_000, 9_223_372_039_000_000} {
+		w.enhanced(0, microseconds, 14, "x")
+	}
+	r, err := NewReader(bytes.NewReader(w.b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	dst := make([]packet.Packet, 8)
+	for n := 0; err == nil; n, err = r.Read(dst) {
+		for _, p := range dst[:n] {
+			got = append(got, p.Time)
+		}
+	}
+	if diff := cmp.Diff([]int64{-2e9, -1000, 0, latest}, got); diff != "" || r.Misdated() != 3 {
+		t.Errorf("%d misdated, times (-want +got):\n%s", r.Misdated(), diff)
+	}
+	// Of a negative time tshark shows seconds and nanoseconds with a sign each.
+	want := "-2.000000000\n-1.999999000\n0.000000000\n9223372037.000000000\n"
+	if diff := cmp.Diff(want, run(t, w.b, "tshark", "-n", "-r", "-", "-T", "fields", "-e", "frame.time_epoch")); diff != "" {
+		t.Errorf("tshark (-want +got):\n%s", diff)
 	}
 }
 

@@ -262,7 +262,10 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 	f.Len = max(r.u32(b[16:]), captured)
 	f.Iface = in.index
 	f.Flags = 0
-	f.Time = in.clock.time(uint64(r.u32(b[4:]))<<32 | uint64(r.u32(b[8:])))
+	var tells bool
+	if f.Time, tells = in.clock.time(uint64(r.u32(b[4:]))<<32 | uint64(r.u32(b[8:]))); !tells {
+		r.misdated++
+	}
 	fcs := in.fcs
 	if options := data[pad4(int(captured)):]; len(options) >= 4 {
 		word, err := r.packetOptions(options)

@@ -94,7 +94,7 @@ func TestRoundTrip(t *testing.T) {
 				data := rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "data")
 				f := frame{
 					Data: string(data), Len: uint32(len(data) + rapid.IntRange(0, 9000).Draw(t, "cut")), Iface: uint16(first + iface),
-					Flags: directions.Draw(t, "flags"), Time: rapid.Int64Min(0).Draw(t, "time"),
+					Flags: directions.Draw(t, "flags"), Time: rapid.Int64Range(0, latest).Draw(t, "time"),
 				}
 				comment := texts.Draw(t, "packet comment")
 				before := len(file)

@@ -254,14 +254,11 @@ func (w *Worker) recognise(packets []packet.Packet, meta []Meta, from int) (i in
 	for i = from; i < len(packets); i++ {
 		m := &meta[i]
 		w.Flows.FindAhead(i, &m.Ref)
-		m.Stream, m.Call, m.Host = nil, nil, nil
+		m.Stream = nil
 		p := &packets[i]
 		if w.L7 != nil {
 			found = i
 			m.L7 = w.L7.Inspect(p, w.Flows.Innermost(p), &m.Ref)
-			if m.Flow != nil {
-				m.Host = w.L7.HostName(m.Flow)
-			}
 		}
 		if w.reach > 0 {
 			found = -1

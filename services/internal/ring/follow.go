@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"galvo/services/internal/filter"
@@ -46,7 +44,7 @@ func (f *follower) round() (tasks []*task, bound int64, final bool) {
 	}
 	bound, due := f.shown()
 	now := r.now()
-	tasks = f.choose(f.list(f.warm()))
+	tasks = f.choose(f.list(f.ask()))
 	for _, g := range f.holes() {
 		q.gap(g.From, g.To, g.Why)
 	}
@@ -156,62 +154,73 @@ func (r *Ring) show(done <-chan struct{}, past bool) (bound int64) {
 	return bound
 }
 
-// showIdle shows the unfinished block of a worker that has no batch at the moment. It may be one that waits for a processor, with frames that it has not looked at: only
-// what the last batch said holds, unless there was none for so long that the worker has no frames at all.
+// showIdle shows the unfinished block of a worker that has no batch at the moment.
 func (s *stage) showIdle() {
 	if s.inside.TryLock() {
 		if !s.finished.Load() {
-			mark, now := s.given, s.ring.now()
-			if mark < now-int64(lag) {
-				mark = now - idleSlack
-			}
-			s.show(mark)
+			s.show(s.upTo())
 		}
 		s.inside.Unlock()
 	}
 }
 
-// warm reads the indexes of the closed segments in the query's interval, several at a time, and returns what they say about its keys.
-func (f *follower) warm() map[*segment]*segmentLook {
+// upTo returns the time up to which the stage has had every frame. Its worker may be one that waits for a processor, with frames that it has not looked at: only what the
+// last batch said holds, unless there was none for so long that the worker has no frames at all. s.inside is held.
+func (s *stage) upTo() int64 {
+	now := s.ring.now()
+	if s.given < now-int64(lag) {
+		return now - idleSlack
+	}
+	return s.given
+}
+
+// ask asks the exact indexes of the closed segments in the query's interval about its keys.
+func (f *follower) ask() map[*segment]*segmentLook {
 	r, q := f.q.ring, f.q
-	var segments []*segment
-	var numbers []uint64
+	if q.prune == nil {
+		return nil
+	}
+	var keys []filter.KeyRange
+	at := make(map[filter.KeyRange]int)
+	q.prune.Ranges(func(k filter.KeyRange) {
+		if _, known := at[k]; !known {
+			at[k], keys = len(keys), append(keys, k)
+		}
+	})
 	r.mu.Lock()
+	most := 0
+	for _, d := range r.devices {
+		most += len(d.segments)
+	}
+	segments, all := make([]*segment, 0, most), make([]segmentLook, 0, most)
 	for _, d := range r.devices {
 		for _, s := range d.segments {
-			if f.skips(s) || s.State != state.Closed {
-				continue
+			if !f.skips(s) && s.State == state.Closed {
+				segments = append(segments, s)
+				all = append(all, segmentLook{of: s.SeqHi, at: at})
 			}
-			segments, numbers = append(segments, s), append(numbers, s.SeqHi)
 		}
 	}
 	r.mu.Unlock()
-	looks := make(map[*segment]*segmentLook)
-	if q.prune == nil {
-		return looks
-	}
-	list := make([]*segmentLook, len(segments))
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range min(warmers, len(segments)) {
-		wait.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(segments) && (q.ctx == nil || q.ctx.Err() == nil); i = int(next.Add(1)) - 1 {
-				list[i] = q.lookInto(segments[i])
-			}
-		})
-	}
-	wait.Wait()
-	for i, s := range segments {
-		if list[i] != nil {
-			list[i].of = numbers[i]
-			looks[s] = list[i]
+	list := make([]index.Search, 0, len(segments)*len(keys))
+	for _, s := range segments {
+		in := r.indexed(s)
+		for _, k := range keys {
+			list = append(list, index.Search{Index: &s.index, Segment: in, Keys: k})
 		}
 	}
+	index.Find(q.ctx, list)
+	nowhere, bytes := q.where(func(filter.KeyRange) block.Chunks { return 0 }), uint64(0)
+	looks := make(map[*segment]*segmentLook, len(segments))
+	for i, s := range segments {
+		looks[s] = &all[i]
+		all[i].nowhere = nowhere
+		bytes += all[i].take(list[:len(keys)])
+		list = list[len(keys):]
+	}
+	q.count(func(s *Scan) { s.Bytes += bytes })
 	return looks
 }
-
-// warmers is how many indexes are read at once.
-const warmers = 8
 
 // skips reports whether a segment has nothing that was not named, or nothing in the interval. Ring.mu is held.
 func (f *follower) skips(s *segment) bool {
@@ -314,10 +323,10 @@ func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task
 // one. Ring.mu is held.
 func (f *follower) leavesOut(s *segment, l *segmentLook) bool {
 	q := f.q
-	if l.bad || len(l.with) == 0 || l.none.Len() > 0 || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
+	if l.bad || len(l.at) == 0 || l.none != nil || q.ring.d.Copies > 0 || s.First < q.q.From || s.Last >= q.q.To || s.SeqHi > f.floor || s.SeqHi >= f.waiting {
 		return false
 	}
-	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.with[k] != nil })
+	return !q.prune.Maybe(func(k filter.KeyRange) bool { return l.where(k) != nil })
 }
 
 // saw counts blocks of the interval that are not looked at. lo and hi are the first and the last time of their packets there.
@@ -358,7 +367,7 @@ func (f *follower) choose(tasks []*task) []*task {
 		switch wanted := q.maybe(t); {
 		case !q.within(t.First, t.Last):
 			if t.cut = !(wanted && t.chunks != 0) && t.searchable(); t.cut {
-				t.chunks = block.Spread
+				t.chunks = q.around(t)
 			} else {
 				t.chunks = block.All
 			}
@@ -381,23 +390,46 @@ func (f *follower) choose(tasks []*task) []*task {
 
 // A segmentLook is what the exact index of a segment says about each range of keys that a query asks for.
 type segmentLook struct {
-	with map[filter.KeyRange]index.Where
-	none index.Set // blocks that the index says nothing about
-	used int       // blocks that hold something
+	at   map[filter.KeyRange]int // of the ranges in with
+	with []index.Where           // nil if no block has any of the keys
+	none *index.Set              // blocks that the index says nothing about; nil if there are none
+	used int                     // blocks that hold something
 	bad  bool
 
-	packets uint64 // that these have
-	of      uint64 // segment.seqHi when it was asked: it has not been overwritten since
+	packets uint64       // that these have
+	of      uint64       // segment.SeqHi when it was asked: it has not been overwritten since
+	nowhere block.Chunks // that may hold what the filter asks for in a block without any of the keys
+}
 
-	somewhere []index.Where // those of with that have a block
-	nowhere   block.Chunks  // that may hold what the filter asks for in a block without any of the keys
+// take takes what the searches found, one for each range of keys, and returns how many bytes they read.
+func (l *segmentLook) take(list []index.Search) (bytes uint64) {
+	for i := range list {
+		found := &list[i].Found
+		l.bad = l.bad || list[i].Err != nil
+		l.none, l.used, l.packets = found.Unknown, found.Used, found.Packets
+		if bytes += found.Bytes; found.With != nil {
+			if l.with == nil {
+				l.with = make([]index.Where, len(list))
+			}
+			l.with[i] = found.With
+		}
+	}
+	return bytes
+}
+
+// where returns where a range of keys is; nil is nowhere.
+func (l *segmentLook) where(k filter.KeyRange) index.Where {
+	if l.with == nil {
+		return nil
+	}
+	return l.with[l.at[k]]
 }
 
 // chunks returns the chunks of a block that may hold what the filter asks for.
 func (l *segmentLook) chunks(q *Results, i int) block.Chunks {
-	for _, w := range l.somewhere {
+	for _, w := range l.with {
 		if w.Of(i) != 0 {
-			return q.where(func(k filter.KeyRange) block.Chunks { return l.with[k].Of(i) })
+			return q.where(func(k filter.KeyRange) block.Chunks { return l.where(k).Of(i) })
 		}
 	}
 	return l.nowhere
@@ -428,25 +460,6 @@ func (q *Results) maybe(t *task) bool {
 	}
 	t.chunks = q.where(t.In)
 	return t.chunks != 0
-}
-
-// lookInto asks the exact index of a segment.
-func (q *Results) lookInto(s *segment) *segmentLook {
-	l := &segmentLook{with: make(map[filter.KeyRange]index.Where)}
-	q.prune.Ranges(func(k filter.KeyRange) {
-		if _, asked := l.with[k]; l.bad || asked {
-			return
-		}
-		found, err := s.index.Find(q.ring.indexed(s), k)
-		l.bad = err != nil
-		l.with[k], l.none, l.used, l.packets = found.With, found.Unknown, found.Used, found.Packets
-		q.count(func(s *Scan) { s.Bytes += found.Bytes })
-		if found.With != nil {
-			l.somewhere = append(l.somewhere, found.With)
-		}
-	})
-	l.nowhere = q.where(func(filter.KeyRange) block.Chunks { return 0 })
-	return l
 }
 
 // readBloom reads the bloom filter of a block; nil if the block is another one by now.

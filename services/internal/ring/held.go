@@ -29,6 +29,7 @@ type waitingRoom struct {
 
 type waiting struct {
 	packet      packet.Packet
+	met         uint16 // index of its interface when it is delivered
 	ref         flow.Ref
 	flow, outer flow.Record
 	verdict     l7.Verdict
@@ -50,7 +51,7 @@ func (q *Results) hold(t *task, w *block.Walker, v l7.Verdict) bool {
 	if room.bytes+len(w.Packet.Data) > holdBytes {
 		return false
 	}
-	one := &waiting{packet: *w.Packet, flow: *w.Ref.Flow, outer: *w.Ref.Outer, verdict: v}
+	one := &waiting{packet: *w.Packet, met: w.Met(w.Packet), flow: *w.Ref.Flow, outer: *w.Ref.Outer, verdict: v}
 	one.packet.Data = slices.Clone(w.Packet.Data)
 	one.ref = flow.Ref{Flow: &one.flow, Outer: &one.outer, From: w.Ref.From, OuterFrom: w.Ref.OuterFrom}
 	if room.flows == nil {
@@ -128,6 +129,7 @@ func (q *Results) judge(out *view, id uint64, list []*waiting, ask func(*waiting
 		}
 		judged++
 		if r == filter.Yes {
+			one.packet.Iface = one.met
 			out.packets = append(out.packets, one.packet)
 			out.meta = append(out.meta, pipeline.Meta{Ref: one.ref, L7: one.verdict})
 			out.passed = append(out.passed, 0)

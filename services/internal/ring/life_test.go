@@ -793,8 +793,8 @@ func TestPauses(t *testing.T) {
 			continue
 		}
 		s.Finish()
-		clock.Add(500)
 		last = clock.Load()
+		clock.Add(500)
 		if how == "cut off" {
 			gaps := func(from, to int64) []Gap {
 				_, scan := collect(t, r, Query{From: from, To: to})
@@ -812,6 +812,36 @@ func TestPauses(t *testing.T) {
 		}
 		r.Close() // of a device that is away it says so
 	}
+}
+
+// TestPauseOfBusyWorkers closes a ring while a worker is behind the other, and opens it while batches are under way: what they have is in neither, and in a gap.
+func TestPauseOfBusyWorkers(t *testing.T) {
+	set := newSetting(t, 1, 32<<20)
+	set.cfg.Workers = 2
+	var clock atomic.Int64
+	set.cfg.Now = clock.Load
+	clock.Store(epoch)
+	set.create(t)
+	r := set.open(t)
+	frames := stamp(mix(5, 60), 1, time.Millisecond)
+	for w, n := range []int{50, 20} {
+		newPlayer(r.Stage(w, table)).play(t, frames[:n])
+	}
+	clock.Store(frames[59].Time)
+	closeRing(t, r)
+	clock.Add(int64(time.Hour))
+	r = set.open(t)
+	for w := range 2 {
+		r.Stage(w, table)
+	}
+	clock.Add(int64(time.Millisecond))
+	r.Resume()
+	have, scan := collect(t, r, everything)
+	want := []Gap{{frames[19].Time + 1, clock.Load(), whyPaused}}
+	if diff := cmp.Diff(want, scan.Gaps); diff != "" || len(have) != 70 {
+		t.Errorf("%d packets: %s", len(have), diff)
+	}
+	closeRing(t, r)
 }
 
 // TestClockStepsBack sets the clock back by an hour: everything is kept, and delivered in the order of the stamps.
@@ -968,7 +998,7 @@ func mustFilter(t testing.TB, text string) *filter.Filter {
 	return f
 }
 
-// TestEstimate compares a dry run with the query.
+// TestEstimate compares a dry run with the query: it reads the same blocks, is right where it says so, and else mostly off by less than it says.
 func TestEstimate(t *testing.T) {
 	set := newSetting(t, 2, 32<<20).create(t)
 	r := set.open(t)
@@ -976,16 +1006,32 @@ func TestEstimate(t *testing.T) {
 	frames := mix(17, 60_000)
 	play(t, s, &traffic{frames: frames})
 	s.Finish()
-	for _, text := range []string{"", "port == 443", "l7Protocol == DNS", "ip == 10.9.9.9 and port == 7"} {
-		q := Query{From: math.MinInt64, To: math.MaxInt64, Filter: mustFilter(t, text), Hold: true}
-		e, err := r.Estimate(context.Background(), q)
-		if err != nil {
-			t.Fatal(err)
+	near, exact, all := 0, 0, 0
+	for _, text := range []string{"", "port == 443", "l7Protocol == DNS", "ip == 10.9.9.9 and port == 7", "ip == 10.0.3.7", "ip == 203.0.113.9", "vlan == 77", "len > 1000", "tcpFlags == syn"} {
+		for _, cut := range [][2]int{{0, len(frames) - 1}, {5000, 52_000}, {20_000, 20_400}} {
+			q := Query{From: frames[cut[0]].Time, To: frames[cut[1]].Time, Filter: mustFilter(t, text), Hold: true}
+			e, err := r.Estimate(context.Background(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			have, scan := collect(t, r, q)
+			n := float64(len(have))
+			if math.Abs(float64(e.Packets)-n) > 0.3*n+20 || e.Blocks != scan.Read || e.From != scan.From || e.To != scan.To {
+				t.Errorf("%q, %v: %+v, and the query brings %d packets of %d blocks, from %d to %d", text, cut, e, len(have), scan.Read, scan.From, scan.To)
+			}
+			if all++; e.Exact {
+				exact++
+			}
+			switch off := math.Abs(float64(e.Packets) - n); {
+			case e.Exact && (off > 0 || e.Error > 0):
+				t.Errorf("%q, %v: %+v, and the query brings %d packets", text, cut, e, len(have))
+			case off <= float64(e.Error):
+				near++
+			}
 		}
-		have, scan := collect(t, r, q)
-		if n := float64(len(have)); math.Abs(float64(e.Packets)-n) > 0.2*n+20 || e.Blocks != scan.Read {
-			t.Errorf("%q: %+v, and the query brings %d packets of %d blocks", text, e, len(have), scan.Read)
-		}
+	}
+	if near < all*8/10 || exact == 0 {
+		t.Errorf("%d of %d estimates are as near as they say, %d are exact", near, all, exact)
 	}
 	for text, exact := range map[string]bool{`ip == 10.9.9.9 and port == 7`: true, `callIdMedia == "a" and port == 7`: false, `streamRegexp == "a" and port == 7`: false} {
 		e, err := r.Estimate(context.Background(), Query{From: epoch, To: epoch + 1, Filter: mustFilter(t, text), Hold: true})
@@ -993,7 +1039,25 @@ func TestEstimate(t *testing.T) {
 			t.Errorf("%q: %+v, %v", text, e, err)
 		}
 	}
+	if e, err := r.Estimate(context.Background(), Query{From: epoch, To: math.MaxInt64, Filter: mustFilter(t, `callId == "a" and ip == 203.0.113.9`)}); err != nil || e.Blocks < 8 {
+		t.Errorf("what is replayed as a whole: %+v, %v", e, err)
+	}
 	closeRing(t, r)
+}
+
+// An order in which a few blocks stand for all begins with some that are far apart.
+func TestSpread(t *testing.T) {
+	for n := range 40 {
+		got := slices.Collect(spread(n))
+		for i, k := range got[:min(8, n)] {
+			if slices.ContainsFunc(got[:i], func(j int) bool { return (j-k)*(j-k) < (n/16)*(n/16) }) {
+				t.Errorf("%d: %v", n, got)
+			}
+		}
+		if slices.Sort(got); len(got) != n || n > 0 && (got[0] != 0 || got[n-1] != n-1 || len(slices.Compact(got)) != n) {
+			t.Errorf("%d: %v", n, got)
+		}
+	}
 }
 
 // TestLiveHold follows a ring with a filter that needs verdicts: each flow comes from its first packet on.

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"errors"
 	"slices"
 
 	"galvo/services/internal/filter"
@@ -8,6 +9,9 @@ import (
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/block"
 )
+
+// errNeedsFlows is the error of a later fragment that may be wanted, in a block without its flow table.
+var errNeedsFlows = errors.New("its flow table is needed")
 
 // match asks the filter about the packets of a block.
 func (q *Results) match(t *task, v *view) error {
@@ -32,10 +36,15 @@ func (q *Results) match(t *task, v *view) error {
 		if w.Packet.Time < q.q.From || w.Packet.Time >= q.q.To || i < int(t.from) {
 			continue
 		}
+		if w.Untold && q.prune.MaybeFragment(w.Packet) {
+			return errNeedsFlows
+		}
 		v.looked++
-		known := w.Entry.At(i)
-		w.Ref.Host = known.Host
-		verdict := known.Verdict
+		verdict := l7.Verdict{}
+		if w.Entry != nil {
+			known := w.Entry.At(i)
+			w.Ref.Host, verdict = known.Host, known.Verdict
+		}
 		result := q.q.Filter.Match(w.Packet, &w.Ref, verdict)
 		if result == filter.Unknown && q.q.Hold {
 			if result, verdict = q.later(t, w, i, verdict); result == filter.Unknown {
@@ -49,6 +58,9 @@ func (q *Results) match(t *task, v *view) error {
 		switch result {
 		case filter.Yes:
 			v.packets = v.packets[:len(v.packets)+1]
+			if !q.q.ports {
+				w.Packet.Iface = w.Met(w.Packet)
+			}
 			v.meta = append(v.meta, pipeline.Meta{Ref: w.Ref, L7: verdict})
 			v.passed, passed = append(v.passed, passed), 0
 			continue

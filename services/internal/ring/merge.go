@@ -25,6 +25,7 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		b.Meta = make([]pipeline.Meta, 0, pipeline.BatchSize)
 	}
 	b.Packets, b.Meta = b.Packets[:0], b.Meta[:0]
+	q.batch, q.vain, q.lately = nil, q.vain[:0], q.lately[:0]
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -34,6 +35,7 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 		}
 		if q.fill(b); len(b.Packets) > 0 {
 			b.Now = b.Packets[len(b.Packets)-1].Time
+			q.batch = b.Packets
 			n := uint64(len(b.Packets))
 			q.count(func(s *Scan) { s.Matched += n })
 			q.skipped(q.last)
@@ -151,8 +153,8 @@ func (q *Results) take(b *pipeline.Batch, v *view, until int64) {
 		n++
 	}
 	packets, passed := v.packets[v.next:v.next+n], uint32(0)
-	if packets[0].Time < q.last && !v.free {
-		q.count(func(s *Scan) { s.Disorder++ })
+	if late := q.late(packets); late > 0 && !v.free {
+		q.count(func(s *Scan) { s.Disorder += late })
 	}
 	q.last = max(q.last, packets[n-1].Time)
 	b.Packets = append(b.Packets, packets...)
@@ -160,8 +162,42 @@ func (q *Results) take(b *pipeline.Batch, v *view, until int64) {
 	for _, n := range v.passed[v.next : v.next+n] {
 		passed += n
 	}
+	q.vain = append(q.vain, v.passed[v.next:v.next+n]...)
 	q.pass(passed)
 	v.next += n
+}
+
+// late returns how many packets, in the order of time, are earlier than one that was delivered.
+func (q *Results) late(packets []packet.Packet) (n uint64) {
+	for n < uint64(len(packets)) && packets[n].Time < q.last {
+		n++
+	}
+	return n
+}
+
+// Unread takes back the last n packets of the last batch, which its reader has not taken: neither do they count as matched, nor as not wanted what came before them.
+func (q *Results) Unread(n int) {
+	if n = min(n, len(q.batch)); n <= 0 {
+		return
+	}
+	taken := len(q.batch) - n
+	until := int64(math.MinInt64)
+	if taken > 0 {
+		until = q.batch[taken-1].Time
+	}
+	passed, skipped := uint64(0), uint64(0)
+	for _, n := range q.vain[taken:] {
+		passed += uint64(n)
+	}
+	for _, s := range q.lately {
+		if s.last > until {
+			skipped += s.packets
+		}
+	}
+	q.batch, q.rest = nil, 0
+	q.count(func(s *Scan) {
+		s.Matched, s.Passed, s.Skipped = s.Matched-uint64(n), s.Passed-passed, s.Skipped-skipped
+	})
 }
 
 // pass counts packets that were not wanted.

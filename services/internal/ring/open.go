@@ -328,7 +328,7 @@ func (r *Ring) start() error {
 	}
 	r.mu.Unlock()
 	r.closeLeft()
-	r.reader.Ready(warmers)
+	r.reader.Ready(leastReaders)
 	n := max(int(r.cfg.QueueBytes/block.Size)-2*r.cfg.Workers, 2*r.cfg.Workers+writers) // the images of tails are of the same memory
 	var err error
 	r.memory = r.cfg.Memory
@@ -453,7 +453,7 @@ func (r *Ring) Release() (memory []byte, err error) {
 	}
 	r.sync()
 	r.mu.Lock()
-	r.d.Saved = r.now()
+	r.d.Saved = r.wholeUntil()
 	asked := len(r.queries) > 0
 	for q := range r.queries {
 		q.cancel(ErrClosed)

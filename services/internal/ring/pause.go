@@ -9,12 +9,16 @@ import (
 // unsaved is how long what a worker has recorded may be nowhere on a device, ns, if the disks keep up.
 const unsaved = int64(time.Second)
 
-// pause notes the time in which the ring was not recording: since it was closed, or, if it was cut off, since a second before the latest packet that is there, because
-// workers save at different times. What was whole when somebody protected it was on the disk by then. r.mu is held.
+// pause notes the time in which the ring was not recording: since a worker had more when it was closed, or, if it was cut off, since a second before the latest packet that is
+// there, because workers save at different times. What was whole when somebody protected it was on the disk by then. r.mu is held.
 func (r *Ring) pause() {
 	oldest, newest := r.stored()
-	if !r.d.Clean && oldest <= newest {
-		newest = max(oldest, newest-unsaved)
+	if oldest <= newest {
+		behind := unsaved
+		if r.d.Clean { // the state says it, and there may be younger packets of other workers
+			behind = int64(lag)
+		}
+		newest = max(oldest, newest-behind)
 	}
 	newest = max(newest, r.d.Saved)
 	if newest == 0 {
@@ -32,8 +36,20 @@ func (r *Ring) pause() {
 	}
 }
 
-// resume notes that the ring records from now on, if it was not yet. r.mu is held.
-func (r *Ring) resume() {
+// wholeUntil returns the time up to which all workers' frames were recorded when the ring is closed. What a worker receives later, and what waits for it then, is not in
+// the ring, though packets of others may be that are younger. r.mu is held.
+func (r *Ring) wholeUntil() int64 {
+	t := r.now()
+	for _, s := range r.stages {
+		t = min(t, s.until)
+	}
+	return t
+}
+
+// Resume says that the ring records from now on, if it did not yet.
+func (r *Ring) Resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if n := len(r.d.Pauses); r.paused && n > 0 {
 		r.d.Pauses[n-1].To = max(r.d.Pauses[n-1].To, r.now())
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"galvo/services/internal/filter"
+	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
@@ -23,8 +24,10 @@ type Query struct {
 	Filter   *filter.Filter
 	Hold     bool // a packet whose flow has no verdict yet is judged by the verdict that comes later; else it is left out
 	Live     bool // at the newest packet go on with what is recorded, until To by the clock or the end of the context
+	NoMeta   bool // what was known of a packet is not wanted: if the filter does not ask for it Batch.Meta has nothing
 
 	everything bool // reads every block: what pruning is compared with
+	ports      bool // Frame.Iface of a packet remains its port id - 1, which filters and statistics ask for
 }
 
 // Results are what a query finds, in the order of time. They have one reader. Close ends them.
@@ -34,6 +37,7 @@ type Results struct {
 	told int64 // Query.From: what is said of the ring is said of the time from here on
 	block.Tables
 	prune  *filter.Prune
+	flows  bool // what is known of flows is wanted
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -55,6 +59,10 @@ type Results struct {
 	rest    uint32  // packets that were not wanted, behind the last ones of blocks in the last batch
 	current []*view // whose packets the last batch borrows
 
+	batch  []packet.Packet // the last one
+	vain   []uint32        // parallel: packets that were not wanted before each
+	lately []skip          // that count since it was delivered
+
 	scanMu sync.Mutex
 	scan   Scan
 	skips  skips // that do not count yet
@@ -69,10 +77,11 @@ func (r *Ring) Query(ctx context.Context, q Query) (*Results, error) {
 	}
 	readers := max(leastReaders, runtime.GOMAXPROCS(0))
 	res.joined.Add(1 + readers)
-	go res.feed()
 	for range readers {
 		go res.read()
 	}
+	go res.feed()
+	runtime.Gosched() // until the disk is waited for: what the caller does next need not come before that
 	return res, nil
 }
 
@@ -109,6 +118,7 @@ func (r *Ring) newResults(ctx context.Context, q Query) (*Results, error) {
 	if !q.everything {
 		res.prune = q.Filter.Prune()
 	}
+	res.flows = !q.NoMeta || q.Filter.NeedsFlow()
 	res.resolve.init(res)
 	res.ordered, res.work, res.tokens = make(chan *task, window), make(chan *task, window), make(chan struct{}, window)
 	return res, nil
@@ -132,7 +142,7 @@ func (q *Results) release() {
 	delete(q.ring.queries, q)
 	q.ring.mu.Unlock()
 	q.giveBack()
-	q.ring.buffers.Trim()
+	q.ring.trim()
 	q.ring.readers.Done()
 }
 
@@ -171,8 +181,14 @@ func (q *Results) left() iter.Seq[*task] {
 	}
 }
 
-// Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken.
-func (q *Results) Interfaces() []pipeline.Interface { return q.Tables.Interfaces() }
+// Interfaces returns the table that Frame.Iface indexes. It may grow while batches are taken. A port id that was one interface and then another one has an entry
+// for each, and so frames are of the interface that received them.
+func (q *Results) Interfaces() []pipeline.Interface {
+	if q.q.ports {
+		return q.Ports()
+	}
+	return q.Met()
+}
 
 // feed names the blocks to be looked at.
 func (q *Results) feed() {
@@ -215,7 +231,7 @@ func (q *Results) sendAll(tasks []*task) bool {
 		if q.mayWait(t, t.Last) {
 			q.recent = t.done // who reads a later one, which may have the verdict, must find its packets waiting
 		}
-		narrow := t.narrow()
+		narrow := t.narrow(q.flows && !t.cut)
 		if len(group) == together || !narrow || len(q.tokens) == cap(q.tokens) {
 			if !q.readAhead(group) {
 				return false

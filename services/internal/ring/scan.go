@@ -97,7 +97,9 @@ func (q *Results) skipped(until int64) {
 	q.scanMu.Lock()
 	defer q.scanMu.Unlock()
 	for len(q.skips) > 0 && q.skips[0].last <= until {
-		q.scan.Skipped += heap.Pop(&q.skips).(skip).packets
+		s := heap.Pop(&q.skips).(skip)
+		q.scan.Skipped += s.packets
+		q.lately = append(q.lately, s)
 	}
 }
 

@@ -115,6 +115,44 @@ func TestPassed(t *testing.T) {
 	closeRing(t, r)
 }
 
+// TestUnread: what its reader has not taken of the last batch does not count, nor what came before that.
+func TestUnread(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(74, 30_000)
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	for _, expression := range []string{"", "port == 53", "ip == 10.0.3.7", "l7Protocol == DNS"} {
+		for _, most := range []int{1, 2, 40, 257, 300, 512} {
+			res, err := r.Query(context.Background(), Query{From: epoch, To: math.MaxInt64, Filter: mustFilter(t, expression), Hold: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken, last := 0, int64(0)
+			for b := range batches(context.Background(), t, res) {
+				n := min(most-taken, len(b.Packets))
+				if taken += n; n > 0 {
+					last = b.Packets[n-1].Time
+				}
+				if taken == most {
+					res.Unread(len(b.Packets) - n)
+					break
+				}
+			}
+			came := 0
+			for came < len(frames) && frames[came].Time <= last {
+				came++
+			}
+			if scan := res.Scan(); taken == most && (int(scan.Matched) != taken || int(scan.Matched+scan.Passed+scan.Skipped) != came) {
+				t.Errorf("%q: %d taken, and %d frames came up to the last one: %d matched, %d not wanted, %d not looked at", expression, taken, came, scan.Matched, scan.Passed, scan.Skipped)
+			}
+			res.Close()
+		}
+	}
+	closeRing(t, r)
+}
+
 // What was dropped before the packets of an interval is not dropped in it, though the last of them lie in a block that is not finished.
 func TestScanDropped(t *testing.T) {
 	set := newSetting(t, 1, 32<<20)
@@ -150,8 +188,16 @@ func TestSetReorder(t *testing.T) {
 		play(t, s, &traffic{frames: frames})
 		s.Finish()
 	}
-	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder == 0 {
-		t.Errorf("without memory: %d packets of %d, %d out of order", len(have), len(want), scan.Disorder)
+	have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64})
+	late, last := uint64(0), int64(0)
+	for _, g := range have {
+		if g.Time < last {
+			late++
+		}
+		last = max(last, g.Time)
+	}
+	if len(have) != len(want) || late == 0 || scan.Disorder != late {
+		t.Errorf("without memory: %d packets of %d, %d out of order, and %d are said to be", len(have), len(want), late, scan.Disorder)
 	}
 	r.SetReorder(64 << 20)
 	if have, scan := collect(t, r, Query{From: epoch, To: math.MaxInt64}); len(have) != len(want) || scan.Disorder != 0 {

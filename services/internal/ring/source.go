@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
+	"math/bits"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +26,7 @@ type Source struct {
 
 // Source returns a Source of the packets that a query asks for. Close ends it.
 func (r *Ring) Source(ctx context.Context, q Query) (*Source, error) {
+	q.ports, q.NoMeta = true, true
 	results, err := r.Query(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
@@ -71,6 +75,7 @@ func (s *Source) Close() { s.results.Close() }
 type Estimate struct {
 	Blocks   uint64 // that would be read
 	Packets  uint64 // that would match, about
+	Error    uint64 // that Packets is off by, at most, 19 times of 20: as far as the blocks that were looked at tell
 	Bytes    uint64 // of these, captured
 	Duration time.Duration
 	Sampled  uint64 // blocks that were looked at for it
@@ -78,47 +83,110 @@ type Estimate struct {
 	From, To int64  // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
 }
 
-// sample is how many blocks an estimate looks at.
-const sample = 8
+// An estimate looks at blocks for so long, and at so many at least.
+const (
+	sampleTime  = 100 * time.Millisecond
+	leastSample = 8
+)
 
-// Estimate says about how much a query brings: which blocks it would read, from the index, and how much of these matches, from a few of them.
+// Estimate says about how much a query brings: which blocks it would read, from the index, and how much of these matches, from some of them.
 func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
-	q.Live = false
+	q.Live, q.NoMeta = false, true
 	res, err := r.newResults(ctx, q)
 	if err != nil {
 		return Estimate{}, fmt.Errorf("estimate: %w", err)
 	}
 	defer res.release()
+	replayed := res.q.Filter.NeedsCalls() || res.q.Filter.StreamReach() > 0
+	if replayed {
+		res.prune = nil // what is read is what a replay of all the flows needs
+		if flows := res.q.Filter.Flows(); flows != nil {
+			res.prune = flows.Prune()
+		}
+	}
 	f := newFollower(res)
 	tasks, _, _ := f.round()
-	scan := res.Scan()
-	e := Estimate{Blocks: uint64(len(tasks)), From: scan.From, To: scan.To}
-	var packets, captured, looked float64
-	all := float64(0)
+	tasks = slices.DeleteFunc(tasks, func(t *task) bool { return t.cut }) // have nothing of what is asked for
+	s := sample{of: len(tasks)}
 	for _, t := range tasks {
-		all += float64(t.Packets)
+		s.all += float64(t.Packets)
 	}
-	step := max(1, (len(tasks)+sample-1)/sample)
 	start := time.Now()
-	for i := step / 2; i < len(tasks) && res.ctx.Err() == nil; i += step {
-		t := tasks[i]
-		looked += float64(t.Packets)
-		e.Sampled++
-		res.tokens <- struct{}{}
-		v := res.look(t)
-		if v == nil {
-			continue
+	for i := range spread(len(tasks)) {
+		if res.ctx.Err() != nil || len(s.blocks) >= leastSample && time.Since(start) > sampleTime {
+			break
 		}
-		for k := range v.packets {
-			packets++
-			captured += float64(len(v.packets[k].Data))
-		}
-		res.drop(v)
+		s.take(res, tasks[i])
 	}
-	e.Exact = e.Sampled == e.Blocks && !res.q.Filter.NeedsCalls() && res.q.Filter.StreamReach() == 0
-	if looked > 0 {
-		e.Packets, e.Bytes = uint64(packets*all/looked+0.5), uint64(captured*all/looked+0.5)
+	scan := res.Scan()
+	e := s.estimate()
+	e.Exact = len(s.blocks) == len(tasks) && !replayed
+	e.From, e.To = scan.From, scan.To
+	if len(s.blocks) > 0 {
 		e.Duration = time.Duration(float64(time.Since(start)) * float64(e.Blocks) / float64(e.Sampled))
 	}
 	return e, context.Cause(res.ctx)
+}
+
+// spread yields the numbers below n, each once, in an order in which those that came so far are spread over all.
+func spread(n int) iter.Seq[int] {
+	width := bits.Len(uint(max(n-1, 0)))
+	return func(yield func(int) bool) {
+		for i := range 1 << width {
+			if k := int(bits.Reverse64(uint64(i)) >> (64 - width)); k < n && !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// A sample is some of the blocks that a query would read.
+type sample struct {
+	of     int     // blocks
+	all    float64 // packets of these
+	blocks []sampledBlock
+}
+
+// A sampledBlock is how many packets a block has, and how many packets and bytes of these match.
+type sampledBlock struct{ packets, matched, bytes float64 }
+
+// take looks at a block.
+func (s *sample) take(q *Results, t *task) {
+	b := sampledBlock{packets: float64(t.Packets)}
+	q.tokens <- struct{}{}
+	if v := q.look(t); v != nil {
+		b.matched = float64(len(v.packets))
+		for i := range v.packets {
+			b.bytes += float64(len(v.packets[i].Data))
+		}
+		q.drop(v)
+	}
+	s.blocks = append(s.blocks, b)
+}
+
+// estimate says what the sample tells about all blocks: they have the same share of packets that match, and the sample is off by as much as its blocks are apart.
+func (s *sample) estimate() Estimate {
+	e := Estimate{Blocks: uint64(s.of), Sampled: uint64(len(s.blocks))}
+	var sum sampledBlock
+	for _, b := range s.blocks {
+		sum.packets, sum.matched, sum.bytes = sum.packets+b.packets, sum.matched+b.matched, sum.bytes+b.bytes
+	}
+	n, of := float64(len(s.blocks)), float64(s.of)
+	if n == 0 || sum.packets == 0 {
+		return e
+	}
+	e.Packets, e.Bytes = uint64(sum.matched*s.all/sum.packets+0.5), uint64(sum.bytes*s.all/sum.packets+0.5)
+	switch {
+	case n == of: // the sample is all of them
+	case sum.matched == 0:
+		e.Error = uint64(3*of/n + 0.5) // so many blocks may have one, if none of n has
+	default:
+		spread := 0.0
+		for _, b := range s.blocks {
+			d := b.matched - sum.matched/sum.packets*b.packets
+			spread += d * d
+		}
+		e.Error = uint64(2.4*of*math.Sqrt(spread/(n-1)/n*(1-n/of)) + 0.5) // Student's t for 8 blocks
+	}
+	return e
 }

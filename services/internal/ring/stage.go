@@ -43,6 +43,7 @@ type stage struct {
 	began     int64
 	lastTime  int64 // of the packet before
 	given     int64 // every frame up to this time was in a batch
+	until     int64 // the same when the stage ended; while nobody has it, for ever
 	savedAt   int64 // when the unfinished block was saved last
 	unsaved   bool  // packets came since
 	saved     chan *block.Image
@@ -69,19 +70,19 @@ type snapshot struct {
 	buf []byte
 }
 
-// Stage returns the stage of a worker, counted from 0. interfaces is the table that the frames' Iface indexes; it may grow, and describe a port anew.
+// Stage returns the stage of a worker, counted from 0. interfaces is the table that the frames' Iface indexes; it may grow, and describe a port anew. What the worker
+// received before it has the stage is not recorded: where batches are under way, Resume says when all workers have theirs.
 func (r *Ring) Stage(worker int, interfaces func() []pipeline.Interface) Stage {
 	s := r.stages[worker]
-	r.mu.Lock()
-	r.resume()
-	r.mu.Unlock()
+	r.Resume()
 	s.interfaces = interfaces
+	s.until = r.now()
 	s.finished.Store(false)
 	return s
 }
 
 func newStage(r *Ring, worker int) *stage {
-	s := &stage{ring: r, worker: uint16(worker), builder: block.NewBuilder(), saved: make(chan *block.Image, 2)}
+	s := &stage{ring: r, worker: uint16(worker), builder: block.NewBuilder(), saved: make(chan *block.Image, 2), until: math.MaxInt64}
 	s.rules.Store(rule.NewSet(r.cfg.Rules))
 	s.finished.Store(true)
 	s.mark.Store(math.MinInt64)
@@ -294,6 +295,7 @@ func (s *stage) Finish() {
 		return
 	}
 	s.end()
+	s.until = s.upTo()
 	s.mark.Store(math.MaxInt64)
 	s.finished.Store(true)
 	s.asked.Add(1)

@@ -115,7 +115,8 @@ func (r *Ring) recorded() uint64 {
 func (r *Ring) Memory() (queue, readers uint64) {
 	readers = r.buffers.Taken()
 	for _, s := range r.closedByAge() {
-		readers += uint64(s.index.Sketch())
+		sketch, pages := s.index.Memory()
+		readers += uint64(sketch + pages)
 	}
 	return uint64(len(r.memory)), readers
 }

@@ -90,6 +90,50 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// A ring that nobody reads holds next to nothing of the memory of readers, which all rings share: not of what it was opened with, nor of what its segments were closed
+// with, nor of queries that are over.
+func TestMemoryOfIdleRing(t *testing.T) {
+	set := newSetting(t, 1, 32<<20)
+	set.cfg.ReorderBytes = 1_000_000
+	set.create(t)
+	r := set.open(t)
+	given := func(what string) {
+		t.Helper()
+		for start := time.Now(); ; time.Sleep(time.Millisecond) {
+			if _, n := r.Memory(); n <= uint64(set.cfg.ReorderBytes/16) {
+				return
+			} else if time.Since(start) > longWait {
+				t.Fatalf("%s: of %d bytes for the readers of all rings one that is idle takes %d", what, set.cfg.ReorderBytes, n)
+			}
+		}
+	}
+	given("new")
+	play(t, r.Stage(0, table), &traffic{frames: mix(7, 100_000)})
+	waitIdle(t, r)
+	closeRing(t, r)
+	r = set.open(t)
+	defer func() { closeRing(t, r) }()
+	given("opened again")
+	s := r.Stage(0, table)
+	play(t, s, &traffic{frames: stamp(mix(7, 100_000), 1, 1000)})
+	s.Finish()
+	waitIdle(t, r)
+	given("full")
+	res, err := r.Query(t.Context(), Query{From: math.MinInt64, To: math.MaxInt64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b pipeline.Batch
+	for err == nil {
+		err = res.Next(t.Context(), &b)
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	res.Close()
+	given("read")
+}
+
 // TestShownOfStarvedWorker: of a worker that waits for a processor nobody may say that it has recorded everything up to a moment ago. One without frames for seconds has none.
 func TestShownOfStarvedWorker(t *testing.T) {
 	set := newSetting(t, 1, 16<<20)

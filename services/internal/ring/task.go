@@ -44,16 +44,20 @@ type place struct {
 func (q *Results) look(t *task) *view {
 	v := q.view()
 	if t.cut {
+		v.NoFlows = true
 		if q.countCut(t, v) {
 			q.drop(v)
 			return nil
 		}
-		t.cut, t.chunks, t.lost = false, block.All, 0
-		q.empty(v)
+		t.cut, t.chunks = false, block.All
+		q.again(t, v)
 	}
-	why := q.fetch(t, v)
-	if why == nil {
-		why = q.match(t, v)
+	v.NoFlows = !q.flows
+	why := q.seek(t, v)
+	if errors.Is(why, errNeedsFlows) {
+		q.again(t, v)
+		v.NoFlows = false
+		why = q.seek(t, v)
 	}
 	if why != nil {
 		q.drop(v)
@@ -85,6 +89,21 @@ func (q *Results) look(t *task) *view {
 	return v
 }
 
+// seek reads what the query may want of a block, and asks the filter.
+func (q *Results) seek(t *task, v *view) error {
+	if err := q.fetch(t, v); err != nil {
+		return err
+	}
+	return q.match(t, v)
+}
+
+// again makes a view as it was before its block was read.
+func (q *Results) again(t *task, v *view) {
+	q.empty(v)
+	v.clear()
+	t.lost = 0
+}
+
 var errOverwritten = errors.New("overwritten")
 
 // damaged says that a block cannot be read.
@@ -106,9 +125,9 @@ func (q *Results) complain(t *task, why error) {
 // fetch reads the chunks of a block that the query may want: from memory, or from the first of its places that has them. If none has all of them, what is whole is
 // in v.Chunks, and the rest in t.lost.
 func (q *Results) fetch(t *task, v *view) error {
-	v.Chunks = block.All
+	v.Chunks, v.Bare = block.All, false
 	if t.buf == nil {
-		t.narrow()
+		t.narrow(!v.NoFlows)
 	}
 	if t.shown != nil {
 		v.Buf, v.Header = t.shown.buf, t.shown.h
@@ -167,8 +186,12 @@ func (q *Results) fetch(t *task, v *view) error {
 const mostPages = block.Size / files.PageSize / 2
 
 // narrow makes the plan of a task, and reports whether it is to read a part of its block from the disk.
-func (t *task) narrow() bool {
-	if t.plan = block.Plan(t.chunks, t.DataEnd, t.FlowsEnd); t.plan.Len() > mostPages {
+func (t *task) narrow(flows bool) bool {
+	end := t.DataEnd
+	if flows {
+		end = t.FlowsEnd
+	}
+	if t.plan = block.Plan(t.chunks, t.DataEnd, end); t.plan.Len() > mostPages {
 		t.plan = block.AllPages
 	}
 	return len(t.places) > 0 && !t.waits && t.shown == nil && t.plan != block.AllPages
@@ -192,7 +215,7 @@ func (q *Results) readPart(t *task, p place, v *view, early bool) (lost block.Ch
 		have.Join(missing)
 		if have == block.AllPages {
 			if v.Header, err = block.Check(v.Buf); err == nil {
-				v.Chunks = block.All
+				v.Chunks, v.Bare = block.All, false
 				return 0, q.ours(p, v)
 			}
 		}
@@ -328,8 +351,7 @@ func (q *Results) drop(v *view) {
 		return
 	}
 	q.empty(v)
-	v.next, v.looked = 0, 0
-	v.packets, v.meta, v.passed = v.packets[:0], v.meta[:0], v.passed[:0]
+	v.clear()
 	q.scanMu.Lock()
 	q.idle = append(q.idle, v)
 	q.scanMu.Unlock()

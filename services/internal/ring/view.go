@@ -22,6 +22,12 @@ type view struct {
 	rest    uint32          // and after the last one
 }
 
+// clear empties a view.
+func (v *view) clear() {
+	v.next, v.looked = 0, 0
+	v.packets, v.meta, v.passed = v.packets[:0], v.meta[:0], v.passed[:0]
+}
+
 // order makes the packets rise in time, where they do not.
 func (v *view) order() {
 	if v.Header.Flags&block.FlagUnsorted == 0 {

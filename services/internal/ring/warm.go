@@ -15,27 +15,38 @@ func (r *Ring) SetReorder(bytes int64) { r.reorder.Store(bytes) }
 // Reorder returns the memory in which queries put packets in order that begin now.
 func (r *Ring) Reorder() int64 { return r.reorder.Load() }
 
-// warmBytes is the memory for sketches, which say of a segment what is not in it, and for lists of blocks that nobody has asked for yet: a part of that of the readers, of
-// which windows take half. The newest segments have them; of an older one a query reads a page, and the list.
+// warmBytes is the memory for sketches, which say of a segment what is not in it, and for lists of blocks that nobody has asked for yet; what these leave of it is for pages of
+// keys. It is a part of that of the readers, of which windows take half. The newest segments have them; of older ones a query reads a page, and the list.
 func (r *Ring) warmBytes() int { return int(r.Reorder() / 16) }
+
+// trim gives back what was read with, but for a 64th of the memory of the readers, with which the next query begins at once: 16 rings, the most that there are, leave
+// three quarters of it to the others while nobody reads them.
+func (r *Ring) trim() { r.buffers.Trim(r.ready()) }
+
+// ready is how many buffers that is.
+func (r *Ring) ready() int { return int(r.Reorder() / 64 / block.Size) }
 
 // slotBytes is about what a block takes in a list.
 const slotBytes = 160
 
 // warm reads what every query asks of the segments that were full when the ring was opened, beginning with the newest.
 func (r *Ring) warm() {
-	left := r.warmBytes()
+	defer r.trim()
+	r.buffers.Ready(min(leastReaders, r.ready()))
+	left, kept := r.warmBytes(), 0
+	defer r.shed() // pages of keys, of which there may be more than what is left in the end
 	for _, s := range r.closedByAge() {
 		select {
 		case <-r.stop:
 			return
 		default:
 		}
-		n, err := s.index.Warm(r.indexed(s), left)
-		if err != nil {
+		if err := s.index.Warm(r.indexed(s), left, left-kept); err != nil {
 			continue // the query that asks says so
 		}
-		if left -= n; left > 0 {
+		sketch, pages := s.index.Memory()
+		kept += pages
+		if left -= sketch; left > 0 {
 			left -= r.list(s)
 		}
 	}
@@ -107,12 +118,19 @@ func (r *Ring) closedByAge() (list []*segment) {
 	return list
 }
 
-// shed gives up the sketches of the oldest segments, for which there is no more room.
+// shed gives up the pages of keys and the sketches of the oldest segments, for which there is no more room.
 func (r *Ring) shed() {
-	left := r.warmBytes()
-	for _, s := range r.closedByAge() {
-		if left -= s.index.Sketch(); left < 0 {
-			s.index.Shed()
+	list, left := r.closedByAge(), r.warmBytes()
+	for _, s := range list {
+		sketch, _ := s.index.Memory()
+		if left -= sketch; left < 0 {
+			s.index.Shed(true)
+		}
+	}
+	for _, s := range list {
+		_, pages := s.index.Memory()
+		if left -= pages; left < 0 {
+			s.index.Shed(false)
 		}
 	}
 }

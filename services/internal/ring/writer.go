@@ -282,6 +282,7 @@ func (r *Ring) close(d *device, s *segment) {
 	if err == nil {
 		err = s.file.Sync()
 	}
+	defer r.trim()
 	defer r.shed()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,6 +29,8 @@ type file struct {
 	closers []func() error
 	index   []uint16 // the file's interfaces in the Source's table
 
+	misdated atomic.Uint64 // as of the last read
+
 	run []packet.Packet // frames in hand, for the merge
 	at  int             // the first of them that was not delivered
 }
@@ -164,12 +166,20 @@ func (f *file) close() error {
 	return errors.Join(errs...)
 }
 
+func (f *file) read(dst []packet.Packet) (int, error) {
+	n, err := f.reader.Read(dst)
+	if m := f.reader.Misdated(); m != 0 {
+		f.misdated.Store(m)
+	}
+	return n, err
+}
+
 // refill reads the file's next frames. The ones that were in hand are gone.
 func (f *file) refill() error {
 	if f.run == nil {
 		f.run = make([]packet.Packet, pipeline.BatchSize)
 	}
-	n, err := f.reader.Read(f.run[:cap(f.run)])
+	n, err := f.read(f.run[:cap(f.run)])
 	f.run, f.at = f.run[:n], 0
 	return err
 }

@@ -52,6 +52,16 @@ type Progress struct {
 	Bytes   int64 // read of the files as they lie on disk
 	Total   int64 // what the files hold; 0 if one of them has no size, as standard input
 	Packets uint64
+
+	Misdated uint64 // packets with times outside the years 1970 to 2261
+}
+
+// Note says in plain words what of the files is not told as they have it; empty is nothing.
+func (p Progress) Note() string {
+	if p.Misdated == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the times of %d packets are before 1970 or after 2261, which no savefile that is written can say: there they are 1970 or 2262", p.Misdated)
 }
 
 // Open opens savefiles; the name "-" is stdin, which may be given once. What it is, is found by content, not by name. It
@@ -149,6 +159,7 @@ func (s *Source) Progress() Progress {
 	known := true
 	for _, f := range s.files {
 		p.Bytes += f.raw.bytes.Load()
+		p.Misdated += f.misdated.Load()
 		p.Total += f.size
 		known = known && f.size > 0
 	}
@@ -170,7 +181,7 @@ func (s *Source) Close() error {
 // single is the whole work for one file: its interface table is the Source's.
 func (s *Source) single(dst []packet.Packet) (int, error) {
 	f := s.files[0]
-	n, err := f.reader.Read(dst)
+	n, err := f.read(dst)
 	s.begin()
 	if f.reader.HasOptions() {
 		for i := range n {

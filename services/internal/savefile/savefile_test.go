@@ -338,7 +338,7 @@ func TestProgress(t *testing.T) {
 	if _, err := readAll(t, s); err != io.EOF {
 		t.Fatal(err)
 	}
-	if got, want := s.Progress(), (Progress{info.Size(), info.Size(), 3}); got != want {
+	if got, want := s.Progress(), (Progress{Bytes: info.Size(), Total: info.Size(), Packets: 3}); got != want {
 		t.Errorf("progress %v, want %v", got, want)
 	}
 	s = mustOpen(t, bytes.NewReader(section("x", 1)), file, "-")

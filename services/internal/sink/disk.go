@@ -29,6 +29,8 @@ type Disk struct {
 	directory string
 	name      func(t time.Time) string
 	file      *volume.File // nil between two files
+	named     string       // the latest file, without its number
+	number    int          // behind that name
 
 	latest atomic.Pointer[string] // name of the latest file
 	files  atomic.Uint64
@@ -46,11 +48,15 @@ func NewDisk(v *volume.Volume, directory string, start time.Time, name func(t ti
 func (d *Disk) Latest() (name string, files uint64) { return *d.latest.Load(), d.files.Load() }
 
 func (d *Disk) begin(t time.Time) error {
-	f, err := d.volume.Create(d.directory, d.name(t))
+	name, first := d.name(t), 0
+	if name == d.named { // numbers go on, also where earlier files were deleted, and nobody counts up to them again
+		first = d.number + 1
+	}
+	f, err := d.volume.Create(d.directory, name, first)
 	if err != nil {
 		return err
 	}
-	d.file = f
+	d.file, d.named, d.number = f, name, f.Number()
 	d.latest.Store(new(path.Base(f.Path())))
 	d.files.Add(1)
 	return nil

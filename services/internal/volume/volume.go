@@ -316,8 +316,40 @@ func (v *Volume) MakeDirectory(p string) error {
 	if p == "" {
 		return bad("name the directory")
 	}
+	if err := checkNotPart(p); err != nil {
+		return err
+	}
+	if err := v.checkParent(p); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if err := v.root.Mkdir(p, 0o700); err != nil {
 		return v.failed(p, err)
+	}
+	return nil
+}
+
+// checkParent says that there is no directory for p.
+func (v *Volume) checkParent(p string) error {
+	dir := path.Dir(p)
+	info, err := v.root.Lstat(dir)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no directory %s on %s: make it first", dir, v.name)}
+	}
+	return v.failed(dir, err)
+}
+
+// move gives a file or directory a name that nothing has. v.mu is held, as it is by all that give names.
+func (v *Volume) move(from, to string) error {
+	if _, err := v.root.Lstat(to); err == nil {
+		return conflict("there is a %s on %s already: delete it, or choose another name", to, v.name)
+	}
+	if err := v.root.Rename(from, to); err != nil {
+		return v.failed(to, err)
 	}
 	return nil
 }
@@ -338,6 +370,8 @@ func (v *Volume) Rename(from, to string) error {
 		return bad("the top of a device cannot be renamed")
 	case v.busy(from):
 		return conflict("%s is being written: stop the capture before it is renamed", from)
+	case strings.HasPrefix(to, from+"/"):
+		return bad("%s cannot be moved into itself", from)
 	}
 	if err := checkNotPart(to); err != nil {
 		return err
@@ -345,13 +379,10 @@ func (v *Volume) Rename(from, to string) error {
 	if _, err := v.root.Lstat(from); err != nil {
 		return v.failed(from, err)
 	}
-	if _, err := v.root.Lstat(to); err == nil {
-		return conflict("there is a %s already: delete it, or choose another name", to)
+	if err := v.checkParent(to); err != nil {
+		return err
 	}
-	if err := v.root.Rename(from, to); err != nil {
-		return v.failed(to, err)
-	}
-	return nil
+	return v.move(from, to)
 }
 
 // Remove deletes a file or a directory; one that is not empty only if everything in it may go with it.
@@ -406,6 +437,8 @@ var failures = []struct {
 	{fs.ErrNotExist, api.NotFound, "there is no %s on %s"},
 	{syscall.ENOTDIR, api.NotFound, "a part of the path %s on %s is no directory"},
 	{syscall.ENOTEMPTY, api.Conflict, "the directory %s on %s is not empty"},
+	{syscall.EISDIR, api.Conflict, "%s on %s is a directory"},
+	{syscall.ENXIO, api.BadRequest, "%s on %s is not a file"}, // but a socket, or a device that is not there
 	{fs.ErrExist, api.Conflict, "there is a %s on %s already"},
 	{syscall.ENOSPC, api.StorageFull, "no room for %s: the storage device %s is full"},
 	{syscall.EDQUOT, api.StorageFull, "no room for %s: the storage device %s is full"},
@@ -413,7 +446,7 @@ var failures = []struct {
 	{syscall.ELOOP, api.BadRequest, "%s on %s is a symbolic link, which is not followed"},
 	{syscall.EROFS, api.Conflict, "%s cannot be changed: the storage device %s is read-only"},
 	{fs.ErrPermission, api.Conflict, "%s on %s belongs to another user of the machine"},
-	{syscall.EINVAL, api.BadRequest, "%s on %s cannot be moved there"},
+	{syscall.EINVAL, api.BadRequest, "the name %s has something that the storage device %s takes in no name: as a rule that is one of : * ? < > | and quotes"},
 	{fs.ErrClosed, api.NoStorage, "%s cannot be reached: the storage device %s is not active any more"},
 	{syscall.EIO, api.Unavailable, "%s cannot be reached: the storage device %s has failed or was pulled"},
 }

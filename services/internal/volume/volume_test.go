@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,7 +67,7 @@ func TestPathsStayOnTheDevice(t *testing.T) {
 				return err
 			},
 			"mkdir":     func() error { return v.MakeDirectory(file + "/new") },
-			"create":    func() error { _, err := v.Create(file, "new.pcapng"); return err },
+			"create":    func() error { _, err := v.Create(file, "new.pcapng", 0); return err },
 			"rename":    func() error { return v.Rename(file+"/x", "y") },
 			"rename to": func() error { return v.Rename("d", file+"/x") },
 			"list":      func() error { _, err := v.List(file); return err },
@@ -119,7 +120,10 @@ func TestFiles(t *testing.T) {
 		{"a directory in none", v.MakeDirectory("none/x"), api.NotFound},
 		{"rename over another", v.Rename("a", "b/c"), api.Conflict},
 		{"rename what is missing", v.Rename("none", "x"), api.NotFound},
-		{"a directory into itself", v.Rename("b", "b/c/d"), api.NotFound},
+		{"a directory into itself", v.Rename("b", "b/c/d"), api.BadRequest},
+		{"rename into none", v.Rename("a", "none/x"), api.NotFound},
+		{"rename into a file", v.Rename("a", "b/c/x"), api.NotFound},
+		{"a directory that is called as a part", v.MakeDirectory("x.part"), api.BadRequest},
 		{"delete what is missing", v.Remove("none", false), api.NotFound},
 		{"delete what is not empty", v.Remove("b", false), api.Conflict},
 		{"delete the device", v.Remove("", true), api.BadRequest},
@@ -188,6 +192,12 @@ func TestUploadGoesOn(t *testing.T) {
 	if f, err := v.Stat("f.part"); err != nil || f.Bytes != 9 {
 		t.Errorf("it was taken: %+v, %v", f, err)
 	}
+	if _, err := v.Upload(Upload{Path: "h", Total: 2}, strings.NewReader("abc")); kindOf(err) != api.BadRequest {
+		t.Errorf("more than there should be: %v", err)
+	}
+	if _, err := v.Stat("h.part"); kindOf(err) != api.NotFound {
+		t.Error("an upload of which nothing was taken left a part")
+	}
 	read := 0
 	unread := reading(func() { read++ })
 	if _, err := v.Upload(Upload{Path: "g", Total: 11, Limit: 10}, unread); kindOf(err) != api.TooLarge || read > 0 {
@@ -215,12 +225,86 @@ func TestUploadGoesOn(t *testing.T) {
 	}
 }
 
+// What gets the name of an upload while that runs stays, and so does what was uploaded.
+func TestUploadOverOther(t *testing.T) {
+	for what, make := range map[string]func(v *Volume) error{
+		"directory": func(v *Volume) error { return v.MakeDirectory("f") },
+		"rename":    func(v *Volume) error { return v.Rename("other", "f") },
+		"capture": func(v *Volume) error {
+			f, err := v.Create("", "f", 0)
+			return errors.Join(err, f.Write([]byte("other")), f.Close())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			v := open(t, t.TempDir())
+			if _, err := v.Upload(Upload{Path: "other", Total: -1}, strings.NewReader("other")); err != nil {
+				t.Fatal(err)
+			}
+			meanwhile := io.MultiReader(strings.NewReader("hello"), reading(func() {
+				if err := make(v); err != nil {
+					t.Error(err)
+				}
+			}))
+			if _, err := v.Upload(Upload{Path: "f", Total: -1}, meanwhile); kindOf(err) != api.Conflict {
+				t.Errorf("the upload ends with %v", err)
+			}
+			if f, err := v.Stat("f"); err != nil || f.Type == "file" && f.Bytes != 5 || f.Type != "directory" && what == "directory" {
+				t.Errorf("what was made meanwhile: %+v, %v", f, err)
+			}
+			if err := v.Remove("f", false); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := v.Upload(Upload{Path: "f", Offset: 5, Total: 5}, strings.NewReader("")); err != nil || f.Bytes != 5 || f.Path != "f" {
+				t.Errorf("the upload goes on: %+v, %v", f, err)
+			}
+		})
+	}
+}
+
+// What somebody has put where an upload is to go, which no path of the API could make, is not written to.
+func TestUploadToWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir)
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "precious"), []byte("precious"), 0o600), os.Symlink("precious", filepath.Join(dir, "link.part")),
+		os.Symlink("/etc/passwd", filepath.Join(dir, "out.part")), os.Mkdir(filepath.Join(dir, "directory.part"), 0o700),
+		syscall.Mkfifo(filepath.Join(dir, "pipe.part"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link", "out", "directory", "pipe"} {
+		if _, err := v.Upload(Upload{Path: name, Total: -1}, strings.NewReader("x")); kindOf(err) != api.BadRequest && kindOf(err) != api.Conflict {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "precious")); err != nil || string(b) != "precious" {
+		t.Errorf("what a link leads to is %q, %v", b, err)
+	}
+}
+
+// What is no file is not read, and says so.
+func TestReadOfWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir)
+	socket, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if err := errors.Join(syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600), os.Mkdir(filepath.Join(dir, "directory"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"socket", "pipe", "directory"} {
+		if _, err := v.Read(name); kindOf(err) != api.BadRequest || !strings.Contains(err.Error(), "not a file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestCreate(t *testing.T) {
 	dir := t.TempDir()
 	v := open(t, dir)
 	var files []*File
 	for _, want := range []string{"a.pcapng", "a_1.pcapng", "a_2.pcapng"} {
-		f, err := v.Create("", "a.pcapng")
+		f, err := v.Create("", "a.pcapng", 0)
 		if err != nil || f.Path() != want {
 			t.Fatalf("Create() = %v, %v, want %s", f, err, want)
 		}
@@ -296,12 +380,12 @@ func TestRingShare(t *testing.T) {
 	if n := RingBytes(dir); n != 12345 {
 		t.Errorf("rings take %d bytes, want 12345", n)
 	}
-	f, err := v.Create("", "a")
+	f, err := v.Create("", "a", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.SetRingShare(100)
-	if _, err := v.Create("", "b"); kindOf(err) != api.StorageFull {
+	if _, err := v.Create("", "b", 0); kindOf(err) != api.StorageFull {
 		t.Errorf("a file on a device for rings: %v", err)
 	}
 	if _, files, err := v.Space(); err != nil || files != 0 {
@@ -388,7 +472,7 @@ func TestUploadLongNames(t *testing.T) {
 	if err := up("whole", Upload{Total: -1}, "x"); err != nil {
 		t.Fatal(err)
 	}
-	_, created := v.Create("", "whole.part")
+	_, created := v.Create("", "whole.part", 0)
 	for what, err := range map[string]error{"upload": up("f.part", Upload{Total: -1}, "x"), "rename": v.Rename("whole", "f.part"), "capture": created} {
 		if kindOf(err) != api.BadRequest || !strings.Contains(err.Error(), ".part") {
 			t.Errorf("%s: %v", what, err)

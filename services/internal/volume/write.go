@@ -35,6 +35,8 @@ type File struct {
 	f    *os.File
 	path string
 
+	number int // behind its name
+
 	size    int64
 	room    int64 // up to where the device has given room; -1 where it gives none ahead
 	asked   int64 // up to where there was room when that was last looked at
@@ -50,25 +52,31 @@ type note struct {
 	name string // of the note's own file
 }
 
-// Create makes a file that is not there yet, with a number behind its name if that is taken: a.pcapng, a_1.pcapng, ... It returns its path.
-func (v *Volume) Create(dir, name string) (*File, error) {
+// maxTaken is how many names in a row may be taken before Create gives up.
+const maxTaken = 10_000
+
+// Create makes a file that is not there yet, with a number behind its name if that is taken: a.pcapng, a_1.pcapng, ... first is the number to begin with.
+func (v *Volume) Create(dir, name string, first int) (*File, error) {
 	dir, err := v.clean(dir, false)
 	if err != nil {
 		return nil, err
 	}
 	extension := path.Ext(name)
 	stem := strings.TrimSuffix(name, extension)
-	for i := 0; i < 10_000; i++ {
+	for i := first; i < first+maxTaken; i++ {
 		try := name
 		if i > 0 {
 			try = fmt.Sprintf("%s_%d%s", stem, i, extension)
 		}
 		f, err := v.create(path.Join(dir, try))
+		if err == nil {
+			f.number = i
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}
 	}
-	return nil, conflict("there are 10000 files like %s on %s already: choose another name", name, v.name)
+	return nil, conflict("there are %d files like %s on %s already: choose another name", maxTaken, name, v.name)
 }
 
 // create makes one file. The error is fs.ErrExist, or an *api.Error.
@@ -80,7 +88,12 @@ func (v *Volume) create(p string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.mu.Lock()
 	file, err := v.root.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		v.writing[p] = true
+	}
+	v.mu.Unlock()
 	if errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -88,9 +101,6 @@ func (v *Volume) create(p string) (*File, error) {
 		return nil, v.failed(p, err)
 	}
 	f := &File{v: v, f: file, path: p, note: unfinished + "/" + strings.ToLower(rand.Text()[:12])}
-	v.mu.Lock()
-	v.writing[p] = true
-	v.mu.Unlock()
 	f.noteGood()
 	if err := f.ahead(0); err != nil {
 		f.Discard()
@@ -101,6 +111,9 @@ func (v *Volume) create(p string) (*File, error) {
 
 // Path is where the file is, from the top of the device.
 func (f *File) Path() string { return f.path }
+
+// Number is the number behind the file's name; 0 is none.
+func (f *File) Number() int { return f.number }
 
 // Size is how many bytes were written.
 func (f *File) Size() int64 { return f.size }
@@ -317,27 +330,40 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 	if _, err := v.root.Lstat(p); err == nil {
 		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
 	}
-	if dir := path.Dir(p); dir != "." {
-		if info, err := v.root.Lstat(dir); err != nil || !info.IsDir() {
-			return api.File{}, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no directory %s on %s: make it first", dir, v.name)}
-		}
+	if err := v.checkParent(p); err != nil {
+		return api.File{}, err
 	}
-	part := partOf(p)
+	part, err := v.clean(partOf(p), false)
+	if err != nil {
+		return api.File{}, err
+	}
 	if !v.claim(part) {
 		return api.File{}, conflict("%s is being uploaded", p)
 	}
 	done, err := v.upload(part, u, in)
-	v.unclaim(part)
+	v.mu.Lock()
+	switch {
+	case err != nil:
+		v.removeEmpty(part)
+	case done:
+		err = v.move(part, p)
+	}
+	delete(v.writing, part)
+	v.mu.Unlock()
 	if err != nil {
 		return api.File{}, err
 	}
 	if !done {
-		return v.Stat(part)
-	}
-	if err := v.root.Rename(part, p); err != nil {
-		return api.File{}, v.failed(p, err)
+		p = part
 	}
 	return v.Stat(p)
+}
+
+// removeEmpty removes a file with nothing in it: the next upload needs none to go on.
+func (v *Volume) removeEmpty(p string) {
+	if info, err := v.root.Lstat(p); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		v.root.Remove(p)
+	}
 }
 
 func (v *Volume) claim(p string) bool {

@@ -188,6 +188,7 @@ export const readable = (r: Ring) => r.state === "recording" || r.state === "sto
 export interface DryRun {
   blocks: number;
   packets: number;
+  error: number; // of packets
   bytes: number;
   seconds: number;
   sampled: number;

@@ -167,10 +167,14 @@ function expected(d: DryRun): string {
   if (d.packets === 0)
     return d.exact
       ? `No packet matches: ${count(d.blocks)} blocks would be read for nothing.`
-      : `None of the packets looked at matches; ${count(d.sampled)} of the ${count(d.blocks)} blocks to read were looked at.`;
+      : `None of the packets looked at matches; ${count(d.sampled)} of the ${count(d.blocks)} blocks to read were looked at.${besides(d)}`;
   const about = d.exact ? "" : "About ";
+  const within = d.error === 0 ? "" : ` \u00b1 ${count(d.error)}`;
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
   const looked = d.exact ? "" : `, of which ${count(d.sampled)} were looked at`;
   const takes = d.seconds < 0.1 ? "less than 0.1 s" : duration(d.seconds * second);
-  return `${about}${count(d.packets)} packets, ${bytes(d.bytes)}, in ${takes}${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.`;
+  return `${about}${count(d.packets)}${within} packets, ${bytes(d.bytes)}, in ${takes}${span}; ${count(d.blocks)} blocks of 1 MiB to read${looked}.${besides(d)}`;
 }
+
+// besides says what a dry run cannot know, though it has looked at everything: what depends on packets before.
+const besides = (d: DryRun) => (!d.exact && d.sampled === d.blocks ? " Media of calls, and what is spread over several segments, may come besides." : "");

@@ -129,15 +129,18 @@ func (c *Table) add(m *medium, ids *[flow.CallIDs]uint64, now int64) {
 	}
 }
 
-// tagged returns the set of an endpoint, and which of its entries may be the endpoint's: a bit each.
-func (c *Table) tagged(addr *[16]byte, port uint16) (set *[ways]entry, which uint) {
+// tagged returns the set of an endpoint, and which of its entries may be the endpoint's: bit 15 of 16 bits each.
+func (c *Table) tagged(addr *[16]byte, port uint16) (set *[ways]entry, which uint64) {
+	const ones = 0x0001000100010001
 	n, tag := c.place(addr, port)
-	for i, tags := 0, c.tags[n].Load(); tags != 0; i, tags = i+1, tags>>16 {
-		if uint16(tags) == tag {
-			which |= 1 << i
-		}
-	}
-	return &c.sets[n], which
+	x := c.tags[n].Load() ^ uint64(tag)*ones
+	return &c.sets[n], (x - ones) &^ x & (ones << 15)
+}
+
+// May reports whether an endpoint may be one of a call. Most are not.
+func (c *Table) May(addr *[16]byte, port uint16) bool {
+	_, which := c.tagged(addr, port)
+	return which != 0
 }
 
 // of reports whether an entry is an endpoint's and lives longer than until a time, and returns its version: what is read of it then holds if it has that version after,
@@ -152,7 +155,7 @@ func (e *entry) of(addr *[16]byte, port uint16, after int64) (version uint64, is
 func (c *Table) Find(addr *[16]byte, port uint16, kind uint8, now int64, into *flow.Call) bool {
 	found := false
 	for set, which := c.tagged(addr, port); which != 0; which &= which - 1 {
-		e := &set[bits.TrailingZeros(which)%ways]
+		e := &set[bits.TrailingZeros64(which)/16%ways]
 		version, is := e.of(addr, port, now)
 		if !is {
 			continue
@@ -187,7 +190,7 @@ func (c *Table) Find(addr *[16]byte, port uint16, kind uint8, now int64, into *f
 // Use returns what an endpoint is for, if a message named it not longer than sdpLife ago.
 func (c *Table) Use(addr *[16]byte, port uint16, now int64) Use {
 	for set, which := c.tagged(addr, port); which != 0; which &= which - 1 {
-		e := &set[bits.TrailingZeros(which)%ways]
+		e := &set[bits.TrailingZeros64(which)/16%ways]
 		version, is := e.of(addr, port, now+int64(mediaLife-sdpLife))
 		if use := Use(e.word[2].Load() >> 24); is && use != Other && e.version.Load() == version {
 			return use

@@ -33,8 +33,11 @@ func (w *Worker) Open(hosts *protocol.Hosts, calls *call.Table, kept Keeper, byt
 	w.Calls = call.NewFollower(calls, &w.Expected, bytes)
 }
 
-// Forget takes the memory of payloads before from a worker: keys that may be half made.
-func (w *Worker) Forget() { w.quic = quicKeys{} }
+// Forget takes the memory of payloads before from a worker: keys that may be half made, and what was found out about the calls of a packet.
+func (w *Worker) Forget() {
+	w.quic = quicKeys{}
+	w.Calls.Told()
+}
 
 // A Keeper is what keeps bytes of the flow whose payload is looked at.
 type Keeper interface {

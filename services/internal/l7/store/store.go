@@ -212,12 +212,18 @@ func (s *Store) Begin() {
 // Text returns a name. It is valid until the next Begin, and a long one until 256 others were asked for.
 func (s *Store) Text(r Name) []byte {
 	b, n := r.block(), r.length()
-	if n == 0 {
+	if b == 0 || n > len(block{}.text) {
+		return s.text(r)
+	}
+	return s.blocks[b-1].text[:n]
+}
+
+// text is Text for a name that has no block, or several.
+func (s *Store) text(r Name) []byte {
+	if r == 0 {
 		return nil
 	}
-	if bl := &s.blocks[b-1]; n <= len(bl.text) {
-		return bl.text[:n]
-	}
+	b, n := r.block(), r.length()
 	if len(s.long)+n > cap(s.long) {
 		s.long = s.long[:0]
 	}

@@ -44,14 +44,9 @@ type Builder struct {
 	hosts   []byte
 	codes   []byte
 	slots   opentable.Table[uint16] // number of an entry + 1
-	set     opentable.Table[uint64] // keys
-	places  []uint16                // parallel: where they are in Image.Keys
-	bloom   Bloom
-	owned   []uint16 // places of keys that entries have, run by run
-	runs    []run
+	keys    keyList
 	bound   int    // of the encoded entries and events
 	lastID  uint64 // that the next entry's counts from
-	scratch []filter.Key
 	stream  []byte
 }
 
@@ -59,9 +54,8 @@ type Builder struct {
 func NewBuilder() *Builder {
 	return &Builder{
 		entries: make([]entry, 0, maxEntries), events: make([]event, 0, maxEvents), hosts: make([]byte, 0, maxHosts),
-		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), set: opentable.New[uint64](2 * 8192), places: make([]uint16, 2*8192),
-		owned: make([]uint16, 0, maxOwned), runs: make([]run, 0, maxRuns),
-		scratch: make([]filter.Key, 0, 512), stream: make([]byte, 0, 1<<19),
+		notes: make([]entryNote, 0, maxEntries), codes: make([]byte, 0, 2*maxPackets), slots: opentable.New[uint16](2 * maxEntries), keys: newKeyList(),
+		stream: make([]byte, 0, 1<<19),
 	}
 }
 
@@ -71,8 +65,7 @@ func (b *Builder) Begin(img *Image, h Header, head []byte) {
 	b.pos = copy(b.buf, head)
 	b.Header.DataStart = uint32(b.pos)
 	b.Header.First, b.Header.Last = math.MaxInt64, math.MinInt64
-	b.bloom = Bloom(b.buf[trailerAt+bloomAt:][:BloomSize])
-	clear(b.bloom)
+	clear(BloomOf(b.buf[:Size]))
 	b.sum, b.summed, b.chunk, b.nth = 0, 0, 0, 0
 	b.reach()
 	img.Keys, img.Chunks = img.Keys[:0], img.Chunks[:0]
@@ -90,11 +83,10 @@ func (b *Builder) reach() {
 // Reset forgets the block.
 func (b *Builder) Reset() {
 	b.slots.Reset(len(b.entries))
-	b.set.Reset(len(b.Image.Keys))
-	b.Image, b.buf, b.bloom = nil, nil, nil
+	b.keys.reset(len(b.Image.Keys))
+	b.Image, b.buf = nil, nil
 	b.entries, b.notes, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.notes[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
 	b.lastID = 0
-	b.owned, b.runs = b.owned[:0], b.runs[:0]
 }
 
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
@@ -121,6 +113,9 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 	ordinal := int32(b.Header.Packets)
 	b.note(i, ordinal, m)
 	b.index(i, p, m)
+	if b.keys.full() && !b.keys.collect(b.Image, nil) {
+		b.Header.Flags |= FlagPartial
+	}
 	distance := 0
 	if e.lastPkt != noEntry {
 		distance = int(ordinal - e.lastPkt)
@@ -249,8 +244,8 @@ func (b *Builder) keyed(i int32, r *flow.Record) {
 	e.flags |= entryKey
 	b.bound += maxKeyBytes
 	b.noteOf(e).record = key{r.Addr, r.Port, r.Proto}
-	b.scratch = filter.AppendFlowKeys(b.scratch[:0], r)
-	b.own(i)
+	b.keys.list = filter.AppendFlowKeys(b.keys.list, r)
+	b.keys.end(uint16(i))
 }
 
 // noteOf returns what is kept of an entry beside.
@@ -320,8 +315,8 @@ func (b *Builder) note(entry, ordinal int32, m *pipeline.Meta) {
 		b.events[e.lastItem].next = i
 	}
 	e.lastItem = i
-	b.scratch = filter.AppendVerdictKeys(b.scratch[:0], m.L7)
-	b.own(entry)
+	b.keys.list = filter.AppendVerdictKeys(b.keys.list, m.L7)
+	b.keys.end(uint16(entry))
 }
 
 func (b *Builder) event(ordinal int32, v l7.Verdict, host hostRef) int16 {
@@ -346,8 +341,8 @@ func (b *Builder) index(i int32, p *packet.Packet, m *pipeline.Meta) {
 	e := &b.entries[i]
 	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Shim == 0 && p.Labels == 0 && p.VLANs < 2
 	if !plain {
-		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
-		b.have(chunkOf(b.pos))
+		b.keys.list = filter.AppendKeys(b.keys.list, p, l7.Verdict{})
+		b.keys.end(maxEntries + uint16(b.pos>>chunkShift))
 		return
 	}
 	// The same for both directions, which have the same addresses.
@@ -358,115 +353,8 @@ func (b *Builder) index(i int32, p *packet.Packet, m *pipeline.Meta) {
 	}
 	if h == 0 || h != e.l2[0] && h != e.l2[1] {
 		e.l2[1], e.l2[0] = e.l2[0], h
-		b.scratch = filter.AppendKeys(b.scratch[:0], p, l7.Verdict{})
-		b.own(i)
-	}
-}
-
-// A run is so many keys in Builder.owned that are those of an entry: of each packet, or of its flow.
-type run struct{ entry, n uint16 }
-
-// Bounds of runs; a key for which there is no room is in all chunks.
-const (
-	maxOwned = 1 << 16
-	maxRuns  = 1 << 15
-)
-
-// inAll marks a key in Builder.set that is in all chunks, or may be: nobody need look at them any more. No kind of key has the bit.
-const inAll = 1 << 63
-
-// have adds the keys in scratch, which a packet in a chunk has.
-func (b *Builder) have(here Chunks) {
-	for _, k := range b.scratch {
-		if at, h := b.slotOf(uint64(k)); b.set.At[at] != 0 {
-			b.Image.Chunks[b.places[at]] |= here
-		} else {
-			b.add(at, h, uint64(k), here)
-		}
-	}
-}
-
-// own adds the keys in scratch, which an entry has. Its packets are in more chunks when the block is finished.
-func (b *Builder) own(entry int32) {
-	here, n := b.entries[entry].chunks, len(b.owned)
-	full := len(b.owned)+len(b.scratch) > maxOwned || len(b.runs) == maxRuns
-	for _, k := range b.scratch {
-		at, h := b.slotOf(uint64(k))
-		was := b.set.At[at]
-		if was&inAll != 0 { // as most are, soon
-			continue
-		}
-		if was == 0 {
-			c := here
-			if full || k.Common() {
-				c = All
-			}
-			if i := b.add(at, h, uint64(k), c); i >= 0 && c != All {
-				b.owned = append(b.owned, uint16(i))
-			}
-			continue
-		}
-		i := b.places[at]
-		c := b.Image.Chunks[i] | here
-		if full || k.Common() || c.Len() > mostNarrow {
-			b.set.At[at], c = was|inAll, All
-		} else {
-			b.owned = append(b.owned, i)
-		}
-		b.Image.Chunks[i] = c
-	}
-	if n = len(b.owned) - n; n > 0 {
-		b.runs = append(b.runs, run{uint16(entry), uint16(n)})
-	}
-}
-
-// slotOf returns where a key is in b.set, or the free place where it belongs.
-func (b *Builder) slotOf(k uint64) (at int, hash uint64) {
-	hash = Hash(k)
-	at = b.set.First(hash)
-	for b.set.At[at] != 0 && b.set.At[at]&^inAll != k {
-		at = (at + 1) & (len(b.set.At) - 1)
-	}
-	return at, hash
-}
-
-// add adds a key at its place in b.set, and returns that in Image.Keys; less than 0 if there is no room.
-func (b *Builder) add(at int, hash, k uint64, c Chunks) int {
-	b.bloom.addHash(hash)
-	img := b.Image
-	i := len(img.Keys)
-	if i == MaxKeys {
-		b.Header.Flags |= FlagPartial
-		return -1
-	}
-	img.Keys, img.Chunks = append(img.Keys, k), append(img.Chunks, c)
-	b.set.At[at], b.places[at] = marked(k, c), uint16(i)
-	if b.set.Full(i + 1) {
-		b.set.Grow()
-		for i, k := range img.Keys {
-			b.places[b.set.Put(Hash(k), marked(k, img.Chunks[i]))] = uint16(i)
-		}
-	}
-	return i
-}
-
-// marked is what stands for a key in Builder.set.
-func marked(k uint64, c Chunks) uint64 {
-	if c == All {
-		return k | inAll
-	}
-	return k
-}
-
-// settle completes the chunks of keys that entries have.
-func (b *Builder) settle() {
-	owned, chunks := b.owned, b.Image.Chunks
-	for _, r := range b.runs {
-		c := b.entries[r.entry].chunks
-		for _, i := range owned[:r.n] {
-			chunks[i] |= c
-		}
-		owned = owned[r.n:]
+		b.keys.list = filter.AppendKeys(b.keys.list, p, l7.Verdict{})
+		b.keys.end(uint16(i))
 	}
 }
 
@@ -475,6 +363,9 @@ func (b *Builder) Finish(img *Image) {
 	if img != b.Image {
 		copy(img.Buf, b.buf[:b.pos])
 		copy(img.Buf[trailerAt:Size], b.buf[trailerAt:Size])
+		b.keys.note(BloomOf(img.Buf[:Size]))
+	} else if !b.keys.collect(img, b.entries) {
+		b.Header.Flags |= FlagPartial
 	}
 	b.stream = b.appendFlows(b.stream[:0])
 	h := b.Header
@@ -485,7 +376,4 @@ func (b *Builder) Finish(img *Image) {
 	h.Sum = sum.On(h.DataSum, img.Buf[b.pos:h.FlowsEnd])
 	endChunks(img.Buf, b.chunk, h.Packets-b.nth, &h)
 	img.Header = h
-	if img == b.Image {
-		b.settle()
-	}
 }

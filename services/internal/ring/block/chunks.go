@@ -97,7 +97,7 @@ func (t *chunkTable) read(block []byte, h *Header) (ok bool) {
 	return t.at[0] == h.DataStart && nth <= h.Packets
 }
 
-// An index says in a few bytes in which chunks the packets with a key are: in these, and where that takes more than most bytes, in chunks between them.
+// An index says in a few bytes in which chunks the packets with a key are: in these, and where that takes many bytes, in chunks between them.
 const (
 	mostCodes = 4
 
@@ -139,31 +139,33 @@ func (c Chunks) codes() int {
 	return 2*first.Len() - alone.Len()
 }
 
-// rough closes the gaps between runs of chunks, the narrowest ones first, until their codes are few.
+// rough returns a set that takes a few codes: if c takes more, all chunks from its first to its last one but for the widest gap.
 func (c Chunks) rough() Chunks {
-	for gap := 1; c != 0 && c.Len() <= mostNarrow; gap++ {
-		if c.codes() <= mostCodes {
-			return c
-		}
-		gaps := c << 1 &^ c & (c >> gap) // where those begin that are as wide: narrower ones are closed
-		if all := c | gaps.wide(gap); all.codes() > mostCodes {
-			c = all
-			continue
-		}
-		for c.codes() > mostCodes {
-			c |= (gaps & -gaps).wide(gap)
-			gaps &= gaps - 1
-		}
+	if c == 0 || c.Len() > mostNarrow {
+		return All
 	}
-	return All
+	if c.codes() <= mostCodes {
+		return c
+	}
+	hull := Between(c.First(), c.end())
+	if c = hull &^ (hull &^ c).widest(); c.Len() > mostNarrow {
+		return All
+	}
+	return c
 }
 
-// wide returns the chunks of a set, each with those after it, so many in all.
-func (c Chunks) wide(n int) (w Chunks) {
-	for range n {
-		w, c = w|c, c<<1
+// widest returns the longest run of a set, the lowest of those.
+func (c Chunks) widest() Chunks {
+	at, n := c, 1 // where runs of n or more begin
+	for more := at & (at >> n); more != 0; more = at & (at >> n) {
+		at, n = more, 2*n
 	}
-	return w
+	for i := n / 2; i > 0; i /= 2 {
+		if more := at & (at >> i); more != 0 {
+			at, n = more, n+i
+		}
+	}
+	return Between(at.First(), at.First()+n)
 }
 
 // Codes takes the codes of a set.

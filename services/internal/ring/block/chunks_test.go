@@ -5,25 +5,28 @@ import (
 	"testing"
 )
 
-// joined is rough by definition: the first of the narrowest gaps is closed until the codes are few.
+// joined is rough by definition: one gap is left, the first of the widest ones.
 func joined(c Chunks) Chunks {
-	for c != 0 && c.Len() <= mostNarrow {
-		codes, end, gap, join := 0, -1, MaxChunks, Chunks(0)
-		for rest := c; rest != 0; {
-			from, to := rest.Run()
-			rest &^= Between(from, to)
-			codes += min(to-from, 2)
-			if end >= 0 && from-end < gap {
-				gap, join = from-end, Between(end, from)
-			}
-			end = to
-		}
-		if codes <= mostCodes {
-			return c
-		}
-		c |= join
+	if c == 0 || c.Len() > mostNarrow {
+		return All
 	}
-	return All
+	codes, end, gap := 0, -1, Chunks(0)
+	for rest := c; rest != 0; {
+		from, to := rest.Run()
+		rest &^= Between(from, to)
+		codes += min(to-from, 2)
+		if end >= 0 && from-end > gap.Len() {
+			gap = Between(end, from)
+		}
+		end = to
+	}
+	if codes <= mostCodes {
+		return c
+	}
+	if c = Between(c.First(), end) &^ gap; c.Len() > mostNarrow {
+		return All
+	}
+	return c
 }
 
 func TestRough(t *testing.T) {

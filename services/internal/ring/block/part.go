@@ -77,7 +77,8 @@ func (p *Pages) Pieces() iter.Seq2[int, int] {
 // spill is how far the last packet of a chunk mostly reaches into the next one, at most.
 const spill = page
 
-// Plan returns the pages that have, if packets are as long as most, some chunks of a block, its flow table from dataEnd to flowsEnd, and its trailer.
+// Plan returns the pages that have, if packets are as long as most, some chunks of a block, its flow table from dataEnd to flowsEnd, and its trailer. Without a flow
+// table these are the same.
 func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {
 	end := min(int(dataEnd), trailerAt)
 	for c &= Between(0, end>>chunkShift+1); c != 0; {
@@ -85,7 +86,9 @@ func Plan(c Chunks, dataEnd, flowsEnd uint32) (p Pages) {
 		c &^= Between(from, to)
 		p.add(from<<chunkShift, min(to<<chunkShift+spill, end))
 	}
-	p.add(end, max(end, min(int(flowsEnd), trailerAt)))
+	if flowsEnd := min(int(flowsEnd), trailerAt); flowsEnd > end {
+		p.add(end, flowsEnd)
+	}
 	p.add(Size-TrailerPages, Size)
 	return p
 }
@@ -106,7 +109,9 @@ func (v *Reader) Part(c Chunks, have *Pages, heads *Heads) (missing Pages, err e
 		return missing, errTable
 	}
 	var need Pages
-	need.add(int(h.DataEnd), int(h.FlowsEnd))
+	if v.Bare = v.NoFlows; !v.Bare {
+		need.add(int(h.DataEnd), int(h.FlowsEnd))
+	}
 	if !heads.fill(v) {
 		need.add(0, int(h.DataStart))
 	}
@@ -132,7 +137,7 @@ func (v *Reader) Verify(c Chunks, heads *Heads) error {
 	if sum.Of(head) != t.sums[0] {
 		return ErrHead
 	}
-	if sum.On(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
+	if !v.Bare && sum.On(h.DataSum, v.Buf[h.DataEnd:h.FlowsEnd]) != h.Sum {
 		return ErrSum
 	}
 	heads.Know(head)
@@ -178,8 +183,24 @@ func (k *Heads) fill(v *Reader) bool {
 	return head != nil && copy(v.Buf, head) > 0
 }
 
-// Spread is every eighth chunk: what is read first to find a time in a block whose packets are in the order of time.
-const Spread Chunks = 0x0101010101010100
+// Around returns the chunks of a block with so many bytes of packets, from first to last in time, around the one in which the first packet that is not earlier than a
+// time is if they came evenly.
+func Around(time, first, last int64, dataEnd uint32) Chunks {
+	at := int(float64(dataEnd) * float64(time-first) / float64(max(last-first, 1)))
+	at = max(0, min(at, int(dataEnd))) >> chunkShift
+	return Between(max(at-1, 0), min(at+2, MaxChunks))
+}
+
+// Thin returns some of the chunks of a run, with no more than stride - 1 of the others in a row, or all of a short run.
+func (c Chunks) Thin() Chunks {
+	if c.Len() <= stride {
+		return c
+	}
+	return c & (0x0101010101010101 << ((c.First() + stride/2) % stride))
+}
+
+// stride is how far what Thin returns is apart.
+const stride = 8
 
 // Before looks for the first packet that is not earlier than a time, in a block whose packets are in the order of time and of which Verify has v.Chunks. It is in one
 // of some chunks, or behind the last packet of these. If v.Chunks say where, left is empty, and n packets of the block are earlier; else it is in those of left.

@@ -22,6 +22,9 @@ type Reader struct {
 	Chunks Chunks // All for a whole block
 	Flows  FlowTable
 	table  chunkTable // of one that is not whole
+
+	NoFlows bool // what is known of flows is not wanted, but for later fragments
+	Bare    bool // the flow table is not in Buf, since Part was not to have it there
 }
 
 // A Walker goes through the packets of a block and completes what the flow table says about each.
@@ -29,15 +32,17 @@ type Walker struct {
 	b       []byte // what is left of the chunks at hand
 	end     int    // ordinal behind them
 	left    Chunks // the others
-	links   []packet.LinkType
+	head    head
+	read    bool // the flow table, though it is not wanted
 	Block   *Reader
 	Ordinal int
 
 	Packet *packet.Packet // where the next packet goes; own unless the caller has a place for it
 	own    packet.Packet
 	inner  packet.Packet // innermost headers of a tunnelled packet
-	Ref    flow.Ref
-	Entry  *Entry
+	Ref    flow.Ref      // nothing without a flow table
+	Entry  *Entry        // likewise
+	Untold bool          // the packet is a later fragment, and what the first one told is in the flow table, which is not in Block.Buf
 }
 
 var errData = errors.New("its packets make no sense")
@@ -77,12 +82,12 @@ func (w *Walker) run() {
 
 // enhanced reads an enhanced packet block, as pcapng.AppendPacket writes it.
 func (w *Walker) enhanced(b []byte) error {
-	if len(b) < 32 || w.Ordinal >= len(w.Block.Flows.of) {
+	if len(b) < 32 || w.Ordinal >= w.end {
 		return errData
 	}
 	iface, captured := le.Uint32(b[8:]), int(le.Uint32(b[20:]))
 	end := 28 + (captured+3)&^3
-	if captured > len(b) || end > len(b)-4 || int(iface) >= len(w.links) {
+	if captured > len(b) || end > len(b)-4 || int(iface) >= len(w.head.links) {
 		return errData
 	}
 	p := w.Packet
@@ -96,10 +101,34 @@ func (w *Walker) enhanced(b []byte) error {
 			p.Flags |= packet.FCSBad
 		}
 	}
-	p.Decode(w.links[iface])
-	w.Entry = w.Block.Flows.entry(int(w.Block.Flows.of[w.Ordinal]))
-	w.refer()
+	p.Decode(w.head.links[iface])
+	w.Untold = false
+	if !w.Block.NoFlows || p.Layers&packet.LaterFragment != 0 {
+		if err := w.know(); err != nil {
+			return err
+		}
+	}
 	w.Ordinal++
+	return nil
+}
+
+// know looks into the flow table. Where that is not wanted it only completes a later fragment.
+func (w *Walker) know() error {
+	v := w.Block
+	if v.NoFlows && !w.read {
+		if w.Untold = v.Bare; w.Untold {
+			return nil
+		}
+		if err := v.Flows.Read(v.Buf, &v.Header); err != nil {
+			return err
+		}
+		w.read = true
+	}
+	w.Entry = v.Flows.entry(int(v.Flows.of[w.Ordinal]))
+	w.refer()
+	if v.NoFlows {
+		w.Ref, w.Entry = flow.Ref{}, nil
+	}
 	return nil
 }
 
@@ -216,43 +245,47 @@ func lend(p *packet.Packet, r *flow.Record) {
 // A Tables knows the interfaces of the blocks of a ring. Most blocks begin with the same bytes.
 type Tables struct {
 	mu    sync.Mutex
-	heads map[string][]packet.LinkType
-	all   []pipeline.Interface // by index, as the newest block describes them
-	seq   uint64               // of that block
+	heads map[string]head
+	all   []pipeline.Interface // by port id - 1, as the newest block describes them
+	met   []pipeline.Interface // each one, in the order in which they were met: a port id may have been another interface before
+	seq   uint64               // of the newest block
+}
+
+// A head is what a block's beginning says of its interfaces.
+type head struct {
+	links []packet.LinkType
+	met   []uint16 // parallel: index in Tables.met
 }
 
 var errHead = errors.New("its interfaces make no sense")
 
-// links returns the link types of the interfaces of a block.
-func (t *Tables) links(b []byte, h *Header) ([]packet.LinkType, error) {
-	head := b[:h.DataStart]
+// head returns what a block says of its interfaces.
+func (t *Tables) head(b []byte, h *Header) (head, error) {
+	text := b[:h.DataStart]
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	links, ok := t.heads[string(head)]
+	known, ok := t.heads[string(text)]
 	if !ok {
-		r, err := pcapng.NewReader(bytes.NewReader(head))
+		list, err := pcapng.InterfacesOf(text)
 		if err != nil {
-			return nil, errHead
+			return head{}, errHead
 		}
-		for _, in := range r.Interfaces() {
-			links = append(links, in.Link)
-		}
+		known = t.describe(list, h.Seq)
 		if t.heads == nil {
-			t.heads = make(map[string][]packet.LinkType)
+			t.heads = make(map[string]head)
 		}
 		if len(t.heads) > 1024 {
 			clear(t.heads)
 		}
-		t.heads[string(head)] = links
-		t.describe(r.Interfaces(), h.Seq)
+		t.heads[string(text)] = known
 	}
-	return links, nil
+	return known, nil
 }
 
-// describe takes over the interfaces of a block, if none of a newer block is known.
-func (t *Tables) describe(list []pcapng.Interface, seq uint64) {
+// describe takes over the interfaces of a block, those that are known if none of a newer block was.
+func (t *Tables) describe(list []pcapng.Interface, seq uint64) (h head) {
 	newer := seq >= t.seq
-	all := slices.Clone(t.all)
+	all, met := slices.Clone(t.all), slices.Clone(t.met)
 	for i, in := range list {
 		p := pipeline.Interface{Port: i + 1, Name: in.Name, Description: in.Description, Link: in.Link, SpeedBits: in.SpeedBits, MAC: in.MAC}
 		switch {
@@ -261,35 +294,56 @@ func (t *Tables) describe(list []pcapng.Interface, seq uint64) {
 		case newer:
 			all[i] = p
 		}
+		at := slices.IndexFunc(met, func(m pipeline.Interface) bool {
+			return m.Port == p.Port && m.Name == p.Name && m.Link == p.Link && m.MAC == p.MAC
+		})
+		switch {
+		case at < 0:
+			at, met = len(met), append(met, p)
+		case newer:
+			met[at] = p
+		}
+		h.links, h.met = append(h.links, in.Link), append(h.met, uint16(at))
 	}
-	t.all, t.seq = all, max(t.seq, seq)
+	t.all, t.met, t.seq = all, met, max(t.seq, seq)
+	return h
 }
 
-// Interfaces returns the newest description of each interface that was met, by its index in packets.
-func (t *Tables) Interfaces() []pipeline.Interface {
+// Ports returns the newest description of each port that was met, by port id - 1, as it is in packets.
+func (t *Tables) Ports() []pipeline.Interface {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.all
 }
 
+// Met returns each interface that was met, as Walker.Met has them: one more where a port id has become another interface.
+func (t *Tables) Met() []pipeline.Interface {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.met
+}
+
+// Met returns the index in Tables.Met of the interface that had received a packet.
+func (w *Walker) Met(p *packet.Packet) uint16 { return w.head.met[p.Iface] }
+
 // Walk begins to go through a block.
 func (v *Reader) Walk(t *Tables) (*Walker, error) {
-	links, err := t.links(v.Buf, &v.Header)
+	head, err := t.head(v.Buf, &v.Header)
 	if err != nil {
 		return nil, err
 	}
-	w := &Walker{links: links, Block: v, left: v.Chunks}
+	w := &Walker{head: head, Block: v, left: v.Chunks}
 	packets := int(v.Header.Packets)
 	if v.Chunks == All {
 		w.b, w.end, w.left = v.Buf[v.Header.DataStart:v.Header.DataEnd], packets, 0
 	} else {
 		packets = int(v.table.nth[v.Chunks.end()])
 	}
-	if err := v.Flows.readUpTo(v.Buf, &v.Header, packets); err != nil {
-		return nil, err
-	}
 	w.Packet = &w.own
-	return w, nil
+	if v.NoFlows {
+		return w, nil
+	}
+	return w, v.Flows.readUpTo(v.Buf, &v.Header, packets)
 }
 
 // Keys goes through the packets of a block and returns their keys, and for each the chunks with packets that have it, or whose flow has it.

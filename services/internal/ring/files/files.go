@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -176,6 +177,7 @@ type OSFile struct {
 	*os.File
 	Direct bool // past the page cache
 	closed atomic.Bool
+	locked bool
 }
 
 // Descriptor returns what the kernel knows the file by, until it is closed; ok is false if it is, or if it goes through the page cache.
@@ -186,9 +188,12 @@ func (f *OSFile) Descriptor() (fd int, ok bool) {
 	return int(f.Fd()), true
 }
 
-// Close implements File.
+// Close implements File. A lock ends here, and not a moment later, when the kernel is through with the last request that had the file (io_uring_enter(2)).
 func (f *OSFile) Close() error {
 	f.closed.Store(true)
+	if f.locked {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // else closing does it
+	}
 	return f.File.Close()
 }
 
@@ -214,12 +219,20 @@ func (f *OSFile) WriteAll(pieces [][]byte, at int64) error {
 	return nil
 }
 
+// lastRequests is how long a process that was killed may keep its locks: until a disk is through with what it was asked for.
+const lastRequests = 2 * time.Second
+
 // Lock keeps other processes, and other openings, from writing the same ring, until the file is closed.
 func (f *OSFile) Lock() error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for start := time.Now(); errors.Is(err, unix.EWOULDBLOCK) && time.Since(start) < lastRequests; {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return errors.New("the ring is open for writing already, perhaps in another process")
 	}
+	f.locked = err == nil
 	return err
 }
 
@@ -297,6 +310,22 @@ func (p *Buffers) Get() ([]byte, error) {
 	return b, nil
 }
 
+// Ready makes so many buffers ready for the first who want some: with memory that the kernel has given.
+func (p *Buffers) Ready(n int) {
+	var list [][]byte
+	for range n {
+		b, err := p.Get()
+		if err != nil {
+			break // who wants one says so
+		}
+		Touch(b)
+		list = append(list, b)
+	}
+	for _, b := range list {
+		p.Put(b)
+	}
+}
+
 // Put takes a buffer back, whole or its beginning.
 func (p *Buffers) Put(b []byte) {
 	p.mu.Lock()
@@ -311,9 +340,8 @@ func (p *Buffers) Taken() uint64 {
 	return uint64(len(p.all)) * uint64(p.Size)
 }
 
-// Trim gives all but a few of the buffers that nobody has back to the system.
-func (p *Buffers) Trim() {
-	const keep = 8
+// Trim gives all but so many of the buffers that nobody has back to the system.
+func (p *Buffers) Trim(keep int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.free) > keep {

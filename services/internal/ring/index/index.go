@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 
-	"galvo/services/internal/filter"
 	"galvo/services/internal/ring/aio"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
@@ -43,6 +41,7 @@ type Index struct {
 	count  uint64   // packets in them
 	dir    []uint64 // first key of each page of keys
 	sketch sketch   // of the keys in the pages; nil if there is none
+	kept   []byte   // content of the pages of keys; nil if it is not in memory
 }
 
 // A Segment is a segment's file, of so many bytes, whose last blocks are an index.
@@ -70,7 +69,7 @@ func (x *Index) Drop() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.turn++
-	x.newest, x.later, x.loaded, x.dir, x.sketch = 0, false, false, nil, nil
+	x.newest, x.later, x.loaded, x.dir, x.sketch, x.kept = 0, false, false, nil, nil, nil
 }
 
 // Expect says which number the newest block of the segment has: an index that names another one is not that of what is in it. With later somebody else may write
@@ -98,29 +97,50 @@ func (h *indexHead) parse(b []byte) error {
 }
 
 // pages reads pages of an index into b, whose room they fit in, and calls f with the content of each.
-func (x *Index) pages(s *Segment, b []byte, from, n int, f func(i int, content []byte) error) error {
-	base := s.Bytes - int64(indexBlocks(s.Bytes))*block.Size
+func (s *Segment) pages(b []byte, from, n int, f func(i int, content []byte) error) error {
+	var pieces []aio.Piece
 	for n > 0 {
 		run := min(n, pagesPerBlock-from%pagesPerBlock, len(b)/files.PageSize)
-		p := b[:run*files.PageSize]
-		if int64(pageOffset(from+run-1))+base+files.PageSize > s.Bytes {
-			return errors.New("its index names pages that are not there")
-		}
 		var err error
-		s.Reader.Read([]aio.Piece{{File: s.File, B: p, At: base + int64(pageOffset(from))}}, func(_ int, e error) { err = e })
+		if pieces, err = s.pieces(pieces[:0], b, from, run); err != nil {
+			return err
+		}
+		s.Reader.Read(pieces, func(_ int, e error) { err = e })
 		if err != nil {
 			return fmt.Errorf("read its index: %w", err)
 		}
-		for i := range run {
-			q := p[i*files.PageSize:][:files.PageSize]
-			if le.Uint32(q) != typeIndex || le.Uint32(q[8:]) != sum.Of(q[12:12+pageContent])^uint32(s.Ring) {
-				return errors.New("a page of its index is damaged")
-			}
-			if err := f(from+i, q[12:12+pageContent]); err != nil {
-				return err
-			}
+		if err := s.contents(b, from, run, f); err != nil {
+			return err
 		}
 		from, n = from+run, n-run
+	}
+	return nil
+}
+
+// pieces appends what is to be read to have pages of an index in b.
+func (s *Segment) pieces(dst []aio.Piece, b []byte, from, n int) ([]aio.Piece, error) {
+	base := s.Bytes - int64(indexBlocks(s.Bytes))*block.Size
+	for n > 0 {
+		run := min(n, pagesPerBlock-from%pagesPerBlock)
+		if base+int64(pageOffset(from+run-1))+files.PageSize > s.Bytes {
+			return dst, errors.New("its index names pages that are not there")
+		}
+		dst = append(dst, aio.Piece{File: s.File, B: b[:run*files.PageSize], At: base + int64(pageOffset(from))})
+		b, from, n = b[run*files.PageSize:], from+run, n-run
+	}
+	return dst, nil
+}
+
+// contents calls f with the content of each of the pages of an index that were read into b.
+func (s *Segment) contents(b []byte, from, n int, f func(i int, content []byte) error) error {
+	for i := range n {
+		p := b[i*files.PageSize:][:files.PageSize]
+		if le.Uint32(p) != typeIndex || le.Uint32(p[8:]) != sum.Of(p[12:12+pageContent])^uint32(s.Ring) {
+			return errors.New("a page of its index is damaged")
+		}
+		if err := f(from+i, p[12:12+pageContent]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -152,7 +172,7 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	var dir []uint64
 	newest := uint64(0)
 	x.loaded, x.used, x.count = false, Set{}, 0
-	err = x.pages(s, b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
+	err = s.pages(b, 0, 1+tablePages+dirPages(s.Bytes), func(i int, p []byte) error {
 		switch {
 		case i == 0:
 			if err := h.check(p, s, tablePages); err != nil {
@@ -181,34 +201,39 @@ func (x *Index) read(s *Segment, table func(i int, p []byte)) error {
 	return nil
 }
 
-// Warm reads what every query asks for, unless it is in memory, and makes a sketch if it takes no more than so many bytes. It returns how many bytes the sketch takes.
-func (x *Index) Warm(s *Segment, most int) (int, error) {
+// Warm reads what every query asks for, unless it is in memory, and makes a sketch if it takes no more than so many bytes; with one it keeps the pages of keys, too, if these
+// take no more than so many bytes.
+func (x *Index) Warm(s *Segment, sketch, pages int) error {
 	x.mu.Lock()
 	err := x.load(s)
-	turn, head, have := x.turn, x.head, x.sketch
+	turn, head, have := x.turn, x.head, x.sketch != nil
 	x.mu.Unlock()
-	if err != nil || have != nil {
-		return 8 * len(have), err
-	}
 	n := int(head.keyPages)
-	if n*pageContent/bytesPerKey*sketchBits/8 > most {
-		return 0, nil
+	if err != nil || have || n*pageContent/bytesPerKey*sketchBits/8 > sketch {
+		return err
 	}
 	b, err := s.Buffers.Get()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer s.Buffers.Put(b)
 	keys := make([]uint64, 0, n*pageContent/bytesPerKey)
-	err = x.pages(s, b, 1+int(head.tablePages)+int(head.dirPages), n, func(_ int, p []byte) error {
-		return readKeys(p, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int, _ block.Chunks) {
+	var kept []byte
+	if n*pageContent <= pages {
+		kept = make([]byte, 0, n*pageContent)
+	}
+	err = s.pages(b, 1+int(head.tablePages)+int(head.dirPages), n, func(_ int, p []byte) error {
+		if cap(kept) > 0 {
+			kept = append(kept, p...)
+		}
+		return readKeys(p, 0, math.MaxUint64, (int(head.blocks)+7)/8, func(key uint64, _ int, _ block.Chunks) {
 			if len(keys) == 0 || keys[len(keys)-1] != key {
 				keys = append(keys, key)
 			}
 		})
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	sk := newSketch(len(keys))
 	for _, k := range keys {
@@ -216,28 +241,29 @@ func (x *Index) Warm(s *Segment, most int) (int, error) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.turn != turn {
-		return 0, nil // it is another index by now
+	if x.turn == turn { // else it is another index by now
+		x.sketch, x.kept = sk, kept
 	}
-	x.sketch = sk
-	return 8 * len(sk), nil
+	return nil
 }
 
 // bytesPerKey is about what a key takes in a page.
 const bytesPerKey = 11
 
-// Sketch returns how many bytes the sketch takes.
-func (x *Index) Sketch() int {
+// Memory returns how many bytes the sketch and the pages of keys take that are in memory.
+func (x *Index) Memory() (sketch, pages int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return 8 * len(x.sketch)
+	return x.sketch.bytes(), len(x.kept)
 }
 
-// Shed gives up the sketch.
-func (x *Index) Shed() {
+// Shed gives up the pages of keys, and the sketch, too, unless that is to stay.
+func (x *Index) Shed(sketch bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.sketch = nil
+	if x.kept = nil; sketch {
+		x.sketch = nil
+	}
 }
 
 // dirPages returns how many pages the directory of a segment of so many bytes has: as if all pages held keys.
@@ -269,64 +295,6 @@ func (x *Index) Table(s *Segment) ([]Slot, error) {
 	return slots, nil
 }
 
-// A Found is what an index says about keys.
-type Found struct {
-	With    Where  // blocks that have one of them
-	Unknown Set    // blocks that it says nothing about
-	Used    int    // how many blocks hold something
-	Packets uint64 // that these have
-	Bytes   uint64 // that were read for it
-}
-
-// Find looks for the keys of a range.
-func (x *Index) Find(s *Segment, keys filter.KeyRange) (f Found, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.loaded {
-		if err := x.load(s); err != nil {
-			return f, err
-		}
-		f.Bytes += uint64(1+x.head.tablePages+x.head.dirPages) * files.PageSize
-	}
-	f.Used, f.Packets = x.used.Len(), x.count
-	for i := range f.Unknown {
-		f.Unknown[i] = x.used[i] &^ x.head.covered[i]
-	}
-	if x.sketch != nil && !x.sketch.hasRange(keys) {
-		return f, nil
-	}
-	lo, hi := uint64(keys.Lo), uint64(keys.Hi)
-	from, exact := slices.BinarySearch(x.dir, lo)
-	if !exact && from > 0 {
-		from--
-	}
-	to, exact := slices.BinarySearch(x.dir, hi)
-	if exact {
-		to++
-	}
-	if from >= to {
-		return f, nil
-	}
-	b, err := s.Buffers.Get()
-	if err != nil {
-		return f, err
-	}
-	defer s.Buffers.Put(b)
-	f.Bytes += uint64(to-from) * files.PageSize
-	first := 1 + int(x.head.tablePages) + int(x.head.dirPages)
-	err = x.pages(s, b, first+from, to-from, func(_ int, p []byte) error {
-		return readKeys(p, hi, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
-			if key >= lo && i < int(x.head.blocks) {
-				if f.With == nil {
-					f.With = make(Where, x.head.blocks)
-				}
-				f.With[i] |= chunks
-			}
-		})
-	})
-	return f, err
-}
-
 // All reads the whole exact index of a segment anew: the blocks of each key, and those that it says nothing about.
 func (x *Index) All(s *Segment) (map[uint64][]Spot, Set, error) {
 	x.mu.Lock()
@@ -345,8 +313,8 @@ func (x *Index) All(s *Segment) (map[uint64][]Spot, Set, error) {
 	}
 	defer s.Buffers.Put(b)
 	keys := make(map[uint64][]Spot)
-	err = x.pages(s, b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
-		return readKeys(p, math.MaxInt64, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
+	err = s.pages(b, 1+int(x.head.tablePages)+int(x.head.dirPages), int(x.head.keyPages), func(_ int, p []byte) error {
+		return readKeys(p, 0, math.MaxInt64, (int(x.head.blocks)+7)/8, func(key uint64, i int, chunks block.Chunks) {
 			keys[key] = append(keys[key], Spot{chunks, uint16(i)})
 		})
 	})

@@ -18,7 +18,7 @@ func FuzzIndex(f *testing.F) {
 		if len(page) < 2 {
 			return
 		}
-		readKeys(page, math.MaxInt64, 32, func(_ uint64, at int, chunks block.Chunks) { //nolint:errcheck // any error will do
+		readKeys(page, 0, math.MaxInt64, 32, func(_ uint64, at int, chunks block.Chunks) { //nolint:errcheck // any error will do
 			if at >= maxBlocks || chunks == 0 {
 				t.Fatal(at, chunks)
 			}
@@ -51,12 +51,13 @@ func FuzzIndexPages(f *testing.F) {
 			if list, err := x.Table(s); err == nil && len(list) != blocks {
 				t.Fatalf("%d blocks", len(list))
 			}
-			found, err := x.Find(s, filter.KeyRange{Lo: filter.Key(lo), Hi: filter.Key(hi)})
+			found, err := find(x, s, filter.KeyRange{Lo: filter.Key(lo), Hi: filter.Key(hi)})
 			if err == nil && (len(found.With) > blocks || found.Used > blocks) {
 				t.Fatalf("%+v", found)
 			}
-			if n, err := x.Warm(s, 1<<20); err == nil && n > 1<<20 {
-				t.Fatalf("a sketch of %d bytes", n)
+			err = x.Warm(s, 1<<20, 1<<20)
+			if sketch, pages := x.Memory(); err == nil && max(sketch, pages) > 1<<20 {
+				t.Fatalf("a sketch of %d bytes, and %d of pages", sketch, pages)
 			}
 			x.All(s) //nolint:errcheck // any error will do
 		}

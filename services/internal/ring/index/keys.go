@@ -81,8 +81,8 @@ func appendBlocks(dst []byte, blocks []uint16, chunks []block.Chunks, bitmap int
 
 var errKeys = errors.New("a page of keys makes no sense")
 
-// readKeys calls f for every key of a page up to hi, every block that has it, and its chunks that do.
-func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, at int, chunks block.Chunks)) error {
+// readKeys calls f for every key of a page from lo to hi, every block that has it, and its chunks that do.
+func readKeys(p []byte, lo, hi uint64, bitmap int, f func(key uint64, at int, chunks block.Chunks)) error {
 	d := block.Decoder{B: p[2:]}
 	key := uint64(0)
 	var list []Spot
@@ -92,6 +92,10 @@ func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, at int, chunks
 			return nil
 		}
 		n := d.Uvarint()
+		if key < lo {
+			skipBlocks(&d, n, bitmap)
+			continue
+		}
 		if n == 0 {
 			for i, set := range d.Bytes(bitmap) {
 				for ; set != 0; set &= set - 1 {
@@ -112,6 +116,27 @@ func readKeys(p []byte, hi uint64, bitmap int, f func(key uint64, at int, chunks
 		return errKeys
 	}
 	return nil
+}
+
+// skipBlocks goes past the blocks of a key behind the number n.
+func skipBlocks(d *block.Decoder, n uint64, bitmap int) {
+	switch {
+	case n == 0:
+		d.Bytes(bitmap)
+		return
+	case n&1 != 0:
+		d.Codes()
+		return
+	}
+	many := min(n>>2, maxBlocks+1)
+	for range many {
+		d.Uvarint()
+	}
+	if n&2 != 0 {
+		for range many {
+			d.Codes()
+		}
+	}
 }
 
 // readBlocks reads the blocks of a key behind the number n, which is not 0.

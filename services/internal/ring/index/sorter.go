@@ -1,7 +1,7 @@
 package index
 
 import (
-	"cmp"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -20,7 +20,7 @@ type Writer struct {
 	starts      []uint32                // where the blocks of a key go in lists, by its place before it was sorted
 	lists       []uint16                // the blocks of each key, key by key
 	chunks      []block.Chunks          // parallel: which of their chunks have it, if that is wanted
-	count       [digits][1 << digitBits]int32
+	count       [1 << digitBits]uint32
 	blocks      []byte // the index blocks, outside of Go's heap
 }
 
@@ -115,44 +115,72 @@ func (o *Writer) place(key uint64) uint32 {
 	return p
 }
 
-// A key is sorted by its digits.
+// The kind of a key is in its upper bits. Each kind is sorted by itself, by the bits in which its keys differ: of most kinds these are few.
 const (
-	digitBits = 11
-	digits    = (64 + digitBits - 1) / digitBits
+	kindShift = 56
+	kinds     = 1 << (64 - kindShift)
 )
 
-// order sorts o.keys, and returns the memory in which they are then.
+// order sorts o.keys.
 func (o *Writer) order() []sortedKey {
-	a := o.keys
-	if len(a) < 1<<12 {
-		slices.SortFunc(a, func(x, y sortedKey) int { return cmp.Compare(x.key, y.key) })
-		return a
+	var ends, differ, first [kinds]uint64
+	for i := range o.keys {
+		k := o.keys[i].key
+		ends[k>>kindShift]++
+		first[k>>kindShift] = k
 	}
-	o.other = slices.Grow(o.other[:0], len(a))[:len(a)]
-	b := o.other
-	o.count = [digits][1 << digitBits]int32{}
-	for i := range a {
-		k := a[i].key
-		for d := range o.count {
-			o.count[d][k&(1<<digitBits-1)]++
-			k >>= digitBits
-		}
+	at := uint64(0)
+	for kind, n := range ends {
+		ends[kind] = at
+		at += n
 	}
-	for d := range o.count {
-		count, shift := &o.count[d], d*digitBits
-		if count[a[0].key>>shift&(1<<digitBits-1)] == int32(len(a)) {
+	o.other = slices.Grow(o.other[:0], len(o.keys))[:len(o.keys)]
+	for i := range o.keys {
+		k := o.keys[i].key
+		p := &ends[k>>kindShift]
+		differ[k>>kindShift] |= k ^ first[k>>kindShift]
+		o.other[*p] = o.keys[i]
+		*p++
+	}
+	from := uint64(0)
+	for kind, to := range ends {
+		o.digits(o.other[from:to], o.keys[from:to], differ[kind])
+		from = to
+	}
+	return o.other
+}
+
+// digitBits is by how many bits of a key it is sorted at once, at most.
+const digitBits = 11
+
+// digits sorts keys that differ in some bits at most; b is as much memory.
+func (o *Writer) digits(a, b []sortedKey, differ uint64) {
+	width, moved := bits.Len64(differ), false
+	passes := (width + digitBits - 1) / digitBits
+	for pass := range passes {
+		from, to := width*pass/passes, width*(pass+1)/passes
+		mask := uint64(1)<<(to-from) - 1
+		if differ>>from&mask == 0 {
 			continue
 		}
-		at := int32(0)
-		for i := range count {
-			at, count[i] = at+count[i], at
+		count := o.count[:mask+1]
+		clear(count)
+		for i := range a {
+			count[a[i].key>>from&mask]++
+		}
+		at := uint32(0)
+		for i, n := range count {
+			count[i] = at
+			at += n
 		}
 		for i := range a {
-			p := &count[a[i].key>>shift&(1<<digitBits-1)]
+			p := &count[a[i].key>>from&mask]
 			b[*p] = a[i]
 			*p++
 		}
-		a, b = b, a
+		a, b, moved = b, a, !moved
 	}
-	return a
+	if moved {
+		copy(b, a)
+	}
 }

@@ -46,8 +46,8 @@ func readTable(slots []Slot, p []byte) []Slot {
 // A Set is a set of blocks of a segment.
 type Set [maxBlocks / 64]uint64
 
-// Has reports whether a block is in the set.
-func (b *Set) Has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
+// Has reports whether a block is in the set. It may be called on nil.
+func (b *Set) Has(i int) bool { return b != nil && b[i/64]>>(i%64)&1 != 0 }
 
 // Len returns how many blocks are in the set.
 func (b *Set) Len() (n int) {

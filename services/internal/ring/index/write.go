@@ -68,6 +68,10 @@ func (o *Writer) Write(x *Index, s *Segment, slots []Slot) error {
 	if _, err := s.File.WriteAt(o.blocks, s.Bytes-int64(size)); err != nil {
 		return fmt.Errorf("write its index: %w", err)
 	}
+	kept := make([]byte, 0, int(h.keyPages)*pageContent)
+	for n := 1 + int(h.tablePages) + int(h.dirPages); len(kept) < cap(kept); n++ {
+		kept = append(kept, o.blocks[pageOffset(n)+12:][:pageContent]...)
+	}
 	sk := newSketch(len(keys))
 	for i := range keys {
 		sk.add(keys[i].key)
@@ -80,7 +84,7 @@ func (o *Writer) Write(x *Index, s *Segment, slots []Slot) error {
 		x.newest = max(x.newest, slots[i].Seq)
 	}
 	x.used, x.count = usedOf(slots)
-	x.head, x.dir, x.sketch, x.loaded = h, dir, sk, true
+	x.head, x.dir, x.sketch, x.kept, x.loaded = h, dir, sk, kept, true
 	return nil
 }
 

@@ -160,23 +160,39 @@ func networkEnd(p *packet.Packet) int {
 }
 
 func headersEnd(p *packet.Packet) int {
-	if p.Layers&(packet.TCP|packet.UDP|packet.SCTP|packet.ICMP|packet.ICMPv6|packet.IGMP|packet.GRE) == 0 || p.Layers&packet.LaterFragment != 0 {
-		return networkEnd(p)
+	end := networkEnd(p)
+	if end > int(p.L3) && end == int(p.L4) && p.Layers&packet.LaterFragment == 0 {
+		end += headerSize(p)
 	}
-	return int(p.L4) + headerSize(p)
+	return end
 }
 
-// headerSize is that of the layer-4 header: with the options of TCP, whose data offset may make no sense, and the fixed part of others.
+// Protocols whose headers the decoder does not look into (RFC 4340 and 3828).
+const (
+	protoDCCP    = 33
+	protoUDPLite = 136
+)
+
+// headerSize is that of the layer-4 header: with the options of TCP, whose data offset may make no sense, of GRE and DCCP, the fixed part of others, and 0 where
+// there is no such header.
 func headerSize(p *packet.Packet) int {
-	switch at := int(p.L4) + 12; {
-	case p.Layers&packet.TCP != 0 && at < len(p.Data):
-		return max(20, int(p.Data[at]>>4)*4)
+	words := func(at int, shift byte) int { // what the header says of its own size, in words of 4 bytes
+		if at += int(p.L4); at < len(p.Data) {
+			return int(p.Data[at]>>shift) * 4
+		}
+		return 0
+	}
+	switch {
 	case p.Layers&packet.TCP != 0:
-		return 20
+		return max(20, words(12, 4))
 	case p.Layers&packet.SCTP != 0:
 		return 12
 	case p.Layers&packet.GRE != 0:
-		return 4
+		return p.GREEnd() - int(p.L4)
+	case p.Layers&(packet.UDP|packet.ICMP|packet.ICMPv6|packet.IGMP) != 0 || p.Proto == protoUDPLite:
+		return 8
+	case p.Proto == protoDCCP:
+		return max(12, words(4, 0))
 	}
-	return 8
+	return 0
 }

@@ -38,7 +38,7 @@ type Descriptor struct {
 	Dropped      [Causes]uint64
 	Discarded    uint64
 	Clean        bool  // it was closed, so nothing has to be looked for
-	Saved        int64 // when the ring was opened, or closed
+	Saved        int64 // when the ring was opened, or up to when it had recorded everything when it was closed
 	Pauses       []Pause
 	Kept         []Kept
 	KeptTurn     uint32 // how often Kept was changed

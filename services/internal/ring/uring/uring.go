@@ -16,10 +16,11 @@ import (
 	"galvo/services/internal/ring/files"
 )
 
-// A Ring submits writes through io_uring(7): no thread waits for them, and the kernel knows the memory that they come from, so that it need not look for
-// its pages each time. It serves all rings of a process, for as long as that lives.
+// A Ring submits writes and syncs through io_uring(7): no thread waits for them, and the kernel knows the memory that blocks come from, so that it need not
+// look for its pages each time. A thread that waits for a disk costs more than itself: Go's scheduler looks 20,000 times a second for a while whether it comes
+// back. A Ring serves all rings of a process, for as long as that lives.
 //
-// It can do nothing but write registered memory to open files: the kernel is told so before anybody uses it (io_uring_register(2), restrictions). So it can
+// It can do nothing but write to open files, and sync them: the kernel is told so before anybody uses it (io_uring_register(2), restrictions). So it can
 // be made before a process gives up its rights, and io_uring_setup be denied from then on.
 type Ring struct {
 	fd     int
@@ -54,7 +55,10 @@ const (
 	setupDisabled       = 1 << 6
 	featSingleMmap      = 1 << 0
 	offSQEs             = 0x10000000
+	opFsync             = 3
 	opWriteFixed        = 5
+	opWrite             = 23
+	fsyncData           = 1
 	registerEventfd     = 4
 	registerRestriction = 11
 	registerEnable      = 12
@@ -85,7 +89,7 @@ type sqe struct {
 	_         uint16
 	fd        int32
 	off, addr uint64
-	len, _    uint32
+	len, how  uint32
 	data      uint64
 	buffer, _ uint16
 	_         [5]uint32
@@ -143,7 +147,7 @@ func (u *Ring) mapQueues(p *uringParams) (err error) {
 	return nil
 }
 
-// prepare makes room for registered memory, and forbids everything but to write from it.
+// prepare makes room for registered memory, and forbids everything but to write and to sync.
 func (u *Ring) prepare() error {
 	event, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -155,11 +159,11 @@ func (u *Ring) prepare() error {
 		nr, flags        uint32
 		_, data, tagsPtr uint64
 	}{nr: uringBuffers, flags: sparse}
-	restrictions := [2]struct {
+	restrictions := [...]struct {
 		kind    uint16
 		what, _ uint8
 		_       [3]uint32
-	}{{kind: restrictSQE, what: opWriteFixed}, {kind: restrictRegister, what: registerBuffersUpd}}
+	}{{kind: restrictSQE, what: opWriteFixed}, {kind: restrictSQE, what: opWrite}, {kind: restrictSQE, what: opFsync}, {kind: restrictRegister, what: registerBuffersUpd}}
 	for _, step := range []struct {
 		name string
 		op   uintptr
@@ -282,32 +286,53 @@ func (f *uringFile) WriteAt(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 
-// WriteAll implements files.Gatherer: of pieces that it is given together the kernel makes one request to the disk. What is not in registered memory, or the
-// kernel has not written in one go, is written in the ordinary way.
+// WriteAll implements files.Gatherer: of pieces that it is given together the kernel makes one request to the disk. What it has not written in one go is written
+// in the ordinary way.
 func (f *uringFile) WriteAll(pieces [][]byte, at int64) error {
 	requests, off := make([]sqe, len(pieces)), at
 	for i, b := range pieces {
-		buffer, ok := f.u.bufferOf(b)
-		if !ok {
-			return f.OSFile.WriteAll(pieces, at)
+		requests[i] = sqe{op: opWrite, fd: int32(f.Fd()), off: uint64(off), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b))}
+		if buffer, ok := f.u.bufferOf(b); ok {
+			requests[i].op, requests[i].buffer = opWriteFixed, uint16(buffer)
 		}
-		requests[i] = sqe{op: opWriteFixed, fd: int32(f.Fd()), off: uint64(off), addr: uint64(uintptr(unsafe.Pointer(&b[0]))), len: uint32(len(b)), buffer: uint16(buffer)}
 		off += int64(len(b))
 	}
-	for i, n := range f.u.do(requests) {
+	results := f.u.do(requests)
+	runtime.KeepAlive(pieces)
+	for i, n := range results {
 		b, done := pieces[i], int(max(n, 0))
 		if done < len(b) {
 			if _, err := f.OSFile.WriteAt(b[done:], at+int64(done)); err != nil { // it has the disk's error, if there is one
 				return err
 			}
 			if n < 0 {
-				f.u.refused.Do(func() { f.u.report(fmt.Errorf("io_uring does not write what pwrite does: %w", syscall.Errno(-n))) })
+				f.u.refuse(fmt.Errorf("io_uring does not write what pwrite does: %w", syscall.Errno(-n)))
 			}
 		}
 		at += int64(len(b))
 	}
 	return nil
 }
+
+// Sync implements files.File. What the disk says is said once, so nobody asks it again.
+func (f *uringFile) Sync() error {
+	n := f.u.do([]sqe{{op: opFsync, fd: int32(f.Fd()), how: fsyncData}})[0]
+	if n >= 0 {
+		return nil
+	}
+	err := error(syscall.Errno(-n))
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
+		return err
+	}
+	if err := f.OSFile.Sync(); err != nil {
+		return err
+	}
+	f.u.refuse(fmt.Errorf("io_uring does not sync what fdatasync does: %w", err))
+	return nil
+}
+
+// refuse tells that the kernel refuses what it is asked for, once.
+func (u *Ring) refuse(err error) { u.refused.Do(func() { u.report(err) }) }
 
 // do has requests done, and returns what came of each.
 func (u *Ring) do(requests []sqe) []int32 {

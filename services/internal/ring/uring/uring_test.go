@@ -94,9 +94,8 @@ func TestWrites(t *testing.T) {
 	}
 }
 
-// Pieces that are written in one go lie behind one another, also where they are not registered, and are more than there are requests.
+// Pieces that are written in one go lie behind one another, also where they are not registered, or the kernel refuses, and are more than there are requests.
 func TestPieces(t *testing.T) {
-	u, store := newUring(t, func(err error) { t.Error(err) })
 	const n = 2*uringDepth + 3
 	memory, err := files.Pages(n * files.PageSize)
 	if err != nil {
@@ -112,15 +111,21 @@ func TestPieces(t *testing.T) {
 		}
 		pieces, want = append(pieces, b), append(want, b...)
 	}
-	unpin, err := store.(files.Pinner).Pin(memory)
-	if err != nil {
-		need.Missing(t, "io_uring", err.Error())
-	}
 	for _, c := range []struct {
-		name string
-		do   func()
-	}{{"registered", func() {}}, {"not registered", unpin}, {"refused", func() { u.fd, u.report = -1, func(error) {} }}} {
-		c.do()
+		name   string
+		begin  func(u *Ring, unpin func()) // before anything was asked of u
+		report func(error)
+	}{
+		{"registered", func(*Ring, func()) {}, func(err error) { t.Error(err) }},
+		{"not registered", func(_ *Ring, unpin func()) { unpin() }, func(err error) { t.Error(err) }},
+		{"refused", func(u *Ring, _ func()) { refuse(t, u) }, func(error) {}},
+	} {
+		u, store := newUring(t, c.report)
+		unpin, err := store.(files.Pinner).Pin(memory)
+		if err != nil {
+			need.Missing(t, "io_uring", err.Error())
+		}
+		c.begin(u, unpin)
 		f, err := store.Create(c.name, n*files.PageSize)
 		if err != nil || f.Close() != nil {
 			t.Fatal(err)
@@ -145,6 +150,14 @@ func TestPieces(t *testing.T) {
 		}
 		f.Close()
 	}
+}
+
+// refuse has the kernel refuse what is asked of u until the end of the test, as seccomp does, nearly. Nothing may have been asked yet: of what the kernel completed
+// the goroutine that has asked for it may still look at the descriptor.
+func refuse(t *testing.T, u *Ring) {
+	fd := u.fd
+	t.Cleanup(func() { u.fd = fd }) // for who closes it
+	u.fd = -1
 }
 
 // A disk's error is the one that pwrite gives, and no reason to say that io_uring does not work.
@@ -189,14 +202,12 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	fd := u.fd
-	u.fd = -1 // what seccomp does, nearly
+	refuse(t, u)
 	for range 3 {
 		if n, err := f.WriteAt(memory[:files.PageSize], 0); n != files.PageSize || err != nil {
 			t.Errorf("%d, %v", n, err)
 		}
 	}
-	u.fd = fd
 	if len(said) != 1 || !errors.Is(said[0], unix.EBADF) {
 		t.Errorf("it said %v", said)
 	}
