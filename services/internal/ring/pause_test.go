@@ -4,26 +4,38 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"galvo/services/internal/ring/state"
 )
 
-// TestPauseBeforeOldest overwrites everything that came before a pause, and nothing after it: the pause is a gap yet, opened again and again.
+// TestPauseBeforeOldest: a pause is a gap until what came after it is overwritten, too.
 func TestPauseBeforeOldest(t *testing.T) {
 	l := newLap(t, 1)
-	l.record(t, 3)
 	l.close(t)
 	from := l.clock.Add(1)
-	to := l.clock.Add(int64(time.Hour))
+	l.clock.Add(int64(time.Hour))
 	l.open(t)
-	for l.rounds = 400_000; l.ring.overwritten < from-1_000_000; l.record(t, 1) { // frames of an hour and more later
+	to := l.clock.Load()
+	l.rounds = 400_000 // an hour and more later
+	l.record(t, 1)
+	l.clock.Add(int64(time.Minute))
+	pauses := func() []Gap {
+		l.ring.mu.Lock()
+		defer l.ring.mu.Unlock()
+		return l.ring.pausesIn(from, to)
+	}
+	for overwritten, want := range map[int64]bool{from - 1: true, to + int64(2*time.Hour): false} { // as if the packets before the pause had been overwritten, and those after it
+		l.ring.mu.Lock()
+		before := slices.Clone(l.ring.d.Pauses)
+		l.ring.overwritten = overwritten
+		l.ring.pause()
+		l.ring.mu.Unlock()
+		if have := pauses(); (len(have) > 0) != want || want && have[0] != (Gap{from, to, whyPaused}) {
+			t.Errorf("overwritten to %d: the pause is %v", overwritten-epoch, short(have))
+		}
+		l.ring.mu.Lock()
+		l.ring.d.Pauses = append([]state.Pause(nil), before...)
+		l.ring.mu.Unlock()
 	}
 	l.close(t)
-	for range 2 {
-		l.clock.Add(int64(time.Second))
-		l.open(t)
-		_, scan := collect(t, l.ring, Query{From: from - 1000, To: to + 1000})
-		if !slices.ContainsFunc(covered(scan.Gaps), func(g Gap) bool { return g.From <= from && g.To >= to }) {
-			t.Errorf("gaps %v, of the pause from %d to %d; overwritten to %d", short(scan.Gaps), from-epoch, to-epoch, l.ring.overwritten-epoch)
-		}
-		l.close(t)
-	}
 }

@@ -66,7 +66,7 @@ func (l *lap) play(t *testing.T, frames []packet.Frame) {
 func (l *lap) next() (b index.Slot) {
 	l.ring.mu.Lock()
 	defer l.ring.mu.Unlock()
-	if s := l.ring.devices[l.ring.turn].current; s.used < len(s.slots) {
+	if s := l.ring.devices[l.ring.turn].current; s != nil && s.used < len(s.slots) {
 		b = s.slots[s.used]
 	}
 	return b

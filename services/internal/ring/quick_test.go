@@ -6,7 +6,7 @@ package ring
 const powerCuts = 15
 
 // stories is how many are told.
-const stories = 4
+const stories = 5
 
 // damages is how often TestDamage damages a ring of each kind.
 const damages = 6

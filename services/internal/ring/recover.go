@@ -231,37 +231,29 @@ func (r *Ring) restore(h block.Header, b []byte) {
 		r.waiting[h.Seq] = &block.Image{Buf: b, Header: h, Refs: 1}
 		return
 	}
-	for range r.devices {
-		d, s, at, err := r.placeLocked()
-		if err != nil {
-			r.problem(fmt.Errorf("an unfinished block cannot be put to its place: %w", err))
-			break
+	copies, err := 0, errors.New("no device takes blocks")
+	for _, d := range r.devices {
+		if copies > int(r.d.Copies) || !d.usable() {
+			continue
+		}
+		s, at, why := r.slotOn(d)
+		if why != nil {
+			err = why
+			continue
 		}
 		s.inFlight--
-		if _, err := s.file.WriteAt(b, int64(at)*block.Size); err != nil {
-			r.fail(d, err)
+		if _, why := s.file.WriteAt(b, int64(at)*block.Size); why != nil {
+			r.fail(d, why)
 			continue
 		}
 		s.slots[at] = index.SlotOf(&h)
 		s.slots[at].Bloom = slices.Clone(block.BloomOf(b))
 		s.span()
 		d.dirty[s.file] = true
-		break
+		copies++
+	}
+	if copies == 0 {
+		r.problem(fmt.Errorf("an unfinished block cannot be put to its place: %w", err))
 	}
 	r.buffers.Put(b)
-}
-
-func (r *Ring) placeLocked() (*device, *segment, int, error) {
-	err := errors.New("no device takes blocks")
-	for _, d := range r.devices {
-		if !d.usable() {
-			continue
-		}
-		var s *segment
-		var at int
-		if s, at, err = r.slotOn(d); err == nil {
-			return d, s, at, nil
-		}
-	}
-	return nil, nil, 0, err
 }
