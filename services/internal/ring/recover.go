@@ -155,13 +155,20 @@ func (r *Ring) wholeBlock(s *segment, i int) bool {
 }
 
 // untail puts blocks that were unfinished to their place: of each worker the newest one in its tail slots that is nowhere else. Blocks whose total is
-// at most synced were on the disk for good. r.mu is held.
+// at most synced, and which the worker has finished, were on the disk for good. r.mu is held.
 func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 	type tail struct {
 		h   block.Header
 		buf []byte
 	}
-	tails := make(map[uint16]tail)
+	tails, newer := make(map[uint16]tail), make(map[uint16]uint64)
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			for i := range s.slots {
+				newer[s.slots[i].Worker] = max(newer[s.slots[i].Worker], s.slots[i].Seq)
+			}
+		}
+	}
 	for _, d := range r.devices {
 		if d.tails == nil {
 			continue
@@ -174,7 +181,8 @@ func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 			}
 			h, ok := r.readTail(d.tails, b, at)
 			old := tails[h.Worker]
-			if !ok || whole[h.Seq] || h.Total <= synced || r.holds(h.Seq) || old.buf != nil && !h.Newer(&old.h) {
+			finished := h.Total <= synced && newer[h.Worker] > h.Seq // the total is as of then: others may have gone on while the worker had nothing
+			if !ok || whole[h.Seq] || finished || h.Generation+1 < r.d.Generation || r.holds(h.Seq) || old.buf != nil && !h.Newer(&old.h) {
 				r.buffers.Put(b)
 				continue
 			}
