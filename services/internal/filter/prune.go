@@ -35,9 +35,15 @@ const (
 
 const keyBits = 56
 
+// Kinds is how many kinds there may be.
+const Kinds = 1 << (64 - keyBits)
+
+// Kind returns the kind of a key.
+func (k Key) Kind() Key { return k >> keyBits }
+
 // Common reports whether keys of the kind are those of nearly all packets, such as the port that they came from: where in a block packets have them is not worth knowing.
 func (k Key) Common() bool {
-	kind := k >> keyBits
+	kind := k.Kind()
 	return kind == keyInterface || kind == keyLink || kind == keyProto
 }
 
@@ -205,7 +211,7 @@ func (p *Prune) MaybeFragment(f *packet.Packet) bool {
 	}
 	keys := AppendKeys(nil, f, l7.Verdict{})
 	return p.Maybe(func(r KeyRange) bool {
-		kind := r.Lo >> keyBits
+		kind := r.Lo.Kind()
 		return kind == keyProto || kind == keyPort || slices.ContainsFunc(keys, func(k Key) bool { return k >= r.Lo && k <= r.Hi })
 	})
 }

@@ -304,28 +304,13 @@ func (q *Results) askEnds() {
 	}
 	for _, b := range []end{first, last} {
 		q.count(func(s *Scan) { s.drops.add(b.dropped) })
-		if first.seq == last.seq || q.ring.lost() == 0 {
+		if first.seq == last.seq || q.ring.losses.all() == 0 {
 			continue // nothing was lost in between
 		}
-		if h, err := q.headerAt(b.place, b.seq); err == nil {
-			q.count(func(s *Scan) { s.account(&h) })
-		}
+		q.trailer(b.place, b.seq, func(h *block.Header, _ block.Bloom) {
+			q.count(func(s *Scan) { s.account(h) })
+		})
 	}
-}
-
-// headerAt reads the header of a block; the error says so if the block is another one by now.
-func (q *Results) headerAt(p place, seq uint64) (block.Header, error) {
-	b, err := q.ring.buffers.Get()
-	if err != nil {
-		return block.Header{}, err
-	}
-	defer q.ring.buffers.Put(b)
-	h, err := q.ring.readTrailer(p.s, p.i, b)
-	q.count(func(s *Scan) { s.Bytes += block.TrailerPages })
-	if err == nil && h.Seq != seq {
-		err = errOverwritten
-	}
-	return h, err
 }
 
 // An end is the first or the last block of an interval.

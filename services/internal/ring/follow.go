@@ -462,19 +462,26 @@ func (q *Results) maybe(t *task) bool {
 	return t.chunks != 0
 }
 
-// readBloom reads the bloom filter of a block; nil if the block is another one by now.
-func (q *Results) readBloom(p place, seq uint64) block.Bloom {
+// trailer reads the end of a block, and calls f with what it says of the block. It does not if that cannot be read, or the block is another one by now.
+func (q *Results) trailer(p place, seq uint64, f func(h *block.Header, bloom block.Bloom)) {
 	b, err := q.ring.buffers.Get()
 	if err != nil {
-		return nil
+		return
 	}
 	defer q.ring.buffers.Put(b)
 	h, err := q.ring.readTrailer(p.s, p.i, b)
 	q.count(func(s *Scan) { s.Bytes += block.TrailerPages })
-	if err != nil || h.Seq != seq {
+	if err == nil && h.Seq == seq {
+		f(&h, block.BloomOf(b[:block.TrailerPages]))
+	}
+}
+
+// readBloom reads the bloom filter of a block; nil if there is none to be had.
+func (q *Results) readBloom(p place, seq uint64) (in block.Bloom) {
+	q.trailer(p, seq, func(_ *block.Header, bloom block.Bloom) { in = slices.Clone(bloom) })
+	if in == nil {
 		return nil
 	}
-	in := slices.Clone(block.BloomOf(b[:block.TrailerPages]))
 	q.ring.mu.Lock()
 	defer q.ring.mu.Unlock()
 	if p.s.slots != nil && p.s.slots[p.i].Seq == seq {

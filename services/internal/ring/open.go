@@ -176,7 +176,7 @@ func (r *Ring) join(desc *state.Descriptor) {
 		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
 	}
 	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
-	r.atLeast(desc.Lost)
+	r.losses.atLeast(desc.Lost)
 }
 
 // writes reports whether a device is to be written: one that cannot be still has its packets.

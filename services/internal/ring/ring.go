@@ -248,12 +248,12 @@ type Ring struct {
 	d       state.Descriptor
 	devices []*device
 
-	seq     atomic.Uint64 // of the block begun last
-	synced  atomic.Uint64 // every block whose Header.Total is at most this is on the disk for good
-	total   atomic.Uint64 // captured bytes since the ring was created
-	packets atomic.Uint64 // packets since the ring was opened
-	dropped [state.Causes]atomic.Uint64
-	losses
+	seq       atomic.Uint64 // of the block begun last
+	synced    atomic.Uint64 // every block whose Header.Total is at most this is on the disk for good
+	total     atomic.Uint64 // captured bytes since the ring was created
+	packets   atomic.Uint64 // packets since the ring was opened
+	dropped   [state.Causes]atomic.Uint64
+	losses    losses
 	discarded atomic.Uint64
 	reorder   atomic.Int64 // Config.ReorderBytes now
 

@@ -174,7 +174,7 @@ func (r *Ring) writeDescriptor(d *device, clean bool) error {
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()
 	}
-	desc.Discarded, desc.Lost = r.discarded.Load(), r.lost()
+	desc.Discarded, desc.Lost = r.discarded.Load(), r.losses.all()
 	if err := d.state.WriteDescriptor(&desc, page[:files.PageSize]); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
@@ -232,8 +232,8 @@ func (r *Ring) scan(s *segment) error {
 					continue
 				}
 				if !torn[i] && h.Seq != 0 {
-					if h.Flags&block.FlagLost != 0 && !r.begun.Load() {
-						r.atLeast(h.Lost)
+					if h.Flags&block.FlagLost != 0 {
+						r.losses.atLeast(h.Lost)
 					}
 					slots[i] = index.SlotOf(&h)
 					slots[i].Bloom = slices.Clone(block.BloomOf(b))

@@ -229,7 +229,7 @@ func (s *stage) finish(img *block.Image) {
 	for _, n := range s.ring.droppedNow() {
 		img.Header.Dropped += n
 	}
-	img.Header.Lost = s.ring.lost()
+	img.Header.Lost = s.ring.losses.all()
 	img.Header.Flags |= block.FlagLost
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"galvo/services/internal/filter"
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
 	"galvo/services/internal/ring/opentable"
@@ -115,19 +116,14 @@ func (o *Writer) place(key uint64) uint32 {
 	return p
 }
 
-// The kind of a key is in its upper bits. Each kind is sorted by itself, by the bits in which its keys differ: of most kinds these are few.
-const (
-	kindShift = 56
-	kinds     = 1 << (64 - kindShift)
-)
-
-// order sorts o.keys.
+// order returns o.keys sorted, in o.other. Each kind is sorted by itself, by the bits in which its keys differ: of most kinds these are few.
 func (o *Writer) order() []sortedKey {
-	var ends, differ, first [kinds]uint64
+	var ends, differ, first [filter.Kinds]uint64
 	for i := range o.keys {
 		k := o.keys[i].key
-		ends[k>>kindShift]++
-		first[k>>kindShift] = k
+		kind := filter.Key(k).Kind()
+		ends[kind]++
+		first[kind] = k
 	}
 	at := uint64(0)
 	for kind, n := range ends {
@@ -137,8 +133,9 @@ func (o *Writer) order() []sortedKey {
 	o.other = slices.Grow(o.other[:0], len(o.keys))[:len(o.keys)]
 	for i := range o.keys {
 		k := o.keys[i].key
-		p := &ends[k>>kindShift]
-		differ[k>>kindShift] |= k ^ first[k>>kindShift]
+		kind := filter.Key(k).Kind()
+		p := &ends[kind]
+		differ[kind] |= k ^ first[kind]
 		o.other[*p] = o.keys[i]
 		*p++
 	}
