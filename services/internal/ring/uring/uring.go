@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -314,21 +315,26 @@ func (f *uringFile) WriteAll(pieces [][]byte, at int64) error {
 	return nil
 }
 
-// Sync implements files.File. What the disk says is said once, so nobody asks it again.
+// Sync implements files.File. What the disk says is said once, so only who was not let ask it asks again.
 func (f *uringFile) Sync() error {
 	n := f.u.do([]sqe{{op: opFsync, fd: int32(f.Fd()), how: fsyncData}})[0]
 	if n >= 0 {
 		return nil
 	}
-	err := error(syscall.Errno(-n))
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
-		return err
+	errno := syscall.Errno(-n)
+	if !slices.Contains(refusals, errno) {
+		return errno
 	}
 	if err := f.OSFile.Sync(); err != nil {
 		return err
 	}
-	f.u.refuse(fmt.Errorf("io_uring does not sync what fdatasync does: %w", err))
+	f.u.refuse(fmt.Errorf("io_uring does not sync what fdatasync does: %w", errno))
 	return nil
+}
+
+// refusals are the errors of io_uring itself, or of what confines the process: the file was not asked (io_uring_enter(2)).
+var refusals = []syscall.Errno{
+	unix.EACCES, unix.EAGAIN, unix.EBADF, unix.EBADFD, unix.EBUSY, unix.ECANCELED, unix.EINTR, unix.EINVAL, unix.ENOMEM, unix.ENOSYS, unix.EOPNOTSUPP, unix.EPERM,
 }
 
 // refuse tells that the kernel refuses what it is asked for, once.

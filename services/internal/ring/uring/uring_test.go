@@ -183,7 +183,7 @@ func TestError(t *testing.T) {
 	}
 }
 
-// Where the kernel refuses, everything is written with pwrite, and that is said once.
+// Where the kernel refuses, everything is written with pwrite, and synced with fdatasync, and that is said once.
 func TestRefused(t *testing.T) {
 	var said []error
 	u, store := newUring(t, func(err error) { said = append(said, err) })
@@ -207,6 +207,9 @@ func TestRefused(t *testing.T) {
 		if n, err := f.WriteAt(memory[:files.PageSize], 0); n != files.PageSize || err != nil {
 			t.Errorf("%d, %v", n, err)
 		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Errorf("sync: %v", err)
 	}
 	if len(said) != 1 || !errors.Is(said[0], unix.EBADF) {
 		t.Errorf("it said %v", said)
