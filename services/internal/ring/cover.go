@@ -66,17 +66,37 @@ func (r *Ring) forgotten() {
 			r.forgetAhead(r.d.Ahead.From, r.d.Ahead.To)
 		}
 	}
+	unsaid := false
 	for _, d := range r.devices {
 		switch {
 		case !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }): // nothing was ever overwritten
 		case r.d.Overwritten == 0:
 			r.forgottenOn(d)
+			unsaid = true
 		case !r.d.Clean:
 			for _, s := range d.segments {
 				if s.State == state.Open && s.Floor > 0 {
 					r.forgottenIn(s)
 				}
 			}
+		}
+	}
+	if unsaid && !r.isPart() {
+		r.forgottenBetween(r.blocks())
+	}
+}
+
+// forgottenBetween is forgotten for what was overwritten while older blocks were protected: the totals of the others leave room for it. What a loss of power took of the blocks
+// that were on their way leaves room as well, and is absent. r.mu is held.
+func (r *Ring) forgottenBetween(all []index.Slot) {
+	for _, h := range holesOf(all) {
+		switch g := h.between; {
+		case h.isCut(all):
+			r.absent = append(r.absent, g)
+		case g.To <= r.now():
+			r.overwritten = max(r.overwritten, g.To)
+		default:
+			r.forgetAhead(g.From, g.To)
 		}
 	}
 }

@@ -436,17 +436,13 @@ func (r *Ring) absences(all []index.Slot) {
 		newest = max(newest, all[i].Last)
 	}
 	part := r.isPart()
-	for i := 1; i < len(all); i++ {
-		a, b := &all[i-1], &all[i]
-		before := b.Total - uint64(b.Bytes)
-		if b.Total < uint64(b.Bytes) || before <= a.Total {
-			continue
-		}
-		missing += before - a.Total
-		g := Gap{min(a.Last, b.First) - blockAge, min(max(a.Last, b.Last)+blockAge, newest), whyAbsent}
+	for _, h := range holesOf(all) {
+		missing += h.bytes
+		g := h.around
 		if !part {
-			g = between(all, i, g)
+			g = h.between
 		}
+		g.To = min(g.To, newest)
 		r.absent = append(r.absent, g)
 	}
 	if missing == 0 && !part {
@@ -469,30 +465,6 @@ func (r *Ring) isPart() bool {
 // lacks reports whether a segment or a device is not there. r.mu is held.
 func (r *Ring) lacks() bool {
 	return slices.ContainsFunc(r.devices, func(d *device) bool { return d.missing || slices.ContainsFunc(d.segments, (*segment).absent) })
-}
-
-// between narrows the time of blocks that are missing before block i: a worker's packets lie between those of its blocks around them.
-func between(all []index.Slot, i int, g Gap) Gap {
-	before, after := make(map[uint16]*index.Slot), make(map[uint16]*index.Slot)
-	for k := range all {
-		if b := &all[k]; k < i {
-			before[b.Worker] = b
-		} else if after[b.Worker] == nil {
-			after[b.Worker] = b
-		}
-	}
-	from, to := int64(math.MaxInt64), int64(math.MinInt64)
-	for w, b := range before {
-		last, first := b.Last+1, g.To
-		if next := after[w]; next != nil {
-			first = next.First - 1
-		}
-		if b.Flags&block.FlagUnsorted != 0 || after[w] != nil && after[w].Flags&block.FlagUnsorted != 0 {
-			last, first = last-stepBack, first+stepBack
-		}
-		from, to = min(from, last), max(to, first)
-	}
-	return Gap{max(g.From, from), min(g.To, to), g.Why}
 }
 
 // absentIn returns within which of some times, both included, packets were recorded that are not there. r.mu is held.

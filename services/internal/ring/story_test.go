@@ -295,18 +295,25 @@ func (s *story) check() {
 
 func TestStory(t *testing.T) {
 	for seed := range uint64(stories) {
-		s := newStory(t, seed)
-		s.record()
-		for range 25 {
-			acts := []struct {
-				name string
-				do   func()
-			}{{"record", s.record}, {"record", s.record}, {"record", s.record}, {"pin", s.pin}, {"pin", s.pin}, {"unpin", s.unpin}, {"reopen", s.reopen}, {"kill", s.kill}, {"damage", s.damage}, {"away", s.away}}
-			act := acts[s.rng.IntN(len(acts))]
-			s.did = append(s.did, act.name)
-			act.do()
-			s.check()
-		}
-		s.close()
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			newStory(t, seed).tell()
+		})
 	}
+}
+
+// tell has things happen, in any order.
+func (s *story) tell() {
+	acts := []struct {
+		name string
+		do   func()
+	}{{"record", s.record}, {"record", s.record}, {"record", s.record}, {"pin", s.pin}, {"pin", s.pin}, {"unpin", s.unpin}, {"reopen", s.reopen}, {"kill", s.kill}, {"damage", s.damage}, {"away", s.away}}
+	s.record()
+	for range 25 {
+		act := acts[s.rng.IntN(len(acts))]
+		s.did = append(s.did, act.name)
+		act.do()
+		s.check()
+	}
+	s.close()
 }
