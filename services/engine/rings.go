@@ -2,20 +2,15 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"galvo/services/api"
-	"galvo/services/durable"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring"
@@ -73,24 +68,6 @@ const (
 	ringFailed    = "failed"
 )
 
-// A recording is the stage of a worker: it gives each batch to every ring that records.
-type recording struct{ rings atomic.Pointer[[]ring.Stage] }
-
-// Process implements pipeline.Stage.
-func (r *recording) Process(b *pipeline.Batch) {
-	for _, s := range *r.rings.Load() {
-		s.Process(b)
-	}
-}
-
-// StreamReach implements pipeline.StreamStage.
-func (r *recording) StreamReach() (reach int) {
-	for _, s := range *r.rings.Load() {
-		reach = max(reach, s.StreamReach())
-	}
-	return reach
-}
-
 // openRings reads what rings there are. They are opened when the host has named the storage devices.
 func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) *rings {
 	rs := &rings{
@@ -114,99 +91,6 @@ func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *
 	}
 	rs.list = slices.DeleteFunc(rs.list, func(r *recorder) bool { return r.Deleted })
 	return rs
-}
-
-// copySuffix is behind the name of the copy of rings.json: without the list nobody knows of rings that lie on the storage devices, nor of their rules.
-const copySuffix = ".copy"
-
-// read reads what rings there are, from the copy if need be. A list that cannot be understood is set aside, and costs its rings, not the engine.
-func (rs *rings) read() {
-	for _, path := range []string{rs.path, rs.path + copySuffix} {
-		var list []*recorder
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(b, &list)
-		}
-		if err == nil && slices.Contains(list, nil) {
-			err = errors.New("a ring is missing in it")
-		}
-		switch {
-		case err == nil:
-			rs.list = list
-			return
-		case errors.Is(err, os.ErrNotExist):
-		default:
-			aside, asideErr := durable.SetAside(path)
-			slog.Error("the list of rings cannot be read", "file", path, "kept as", aside, "error", errors.Join(err, asideErr))
-		}
-	}
-}
-
-// save writes what rings there are. rs.mu is held.
-func (rs *rings) save() error {
-	b, err := json.MarshalIndent(slices.Concat(rs.list, rs.deleted), "", "\t")
-	if err != nil {
-		return err
-	}
-	return errors.Join(durable.WriteFile(rs.path, b), durable.WriteFile(rs.path+copySuffix, b))
-}
-
-// all returns the rings that there are now.
-func (rs *rings) all() []*recorder {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	return slices.Clone(rs.list)
-}
-
-// find returns the ring of a name; the only one if that is empty.
-func (rs *rings) find(name string) (*recorder, error) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	var names []string
-	for _, r := range rs.list {
-		if r.Name == name || name == "" && len(rs.list) == 1 {
-			return r, nil
-		}
-		names = append(names, r.Name)
-	}
-	switch {
-	case len(rs.list) == 0:
-		return nil, &api.Error{Kind: api.NoRing, Text: "there is no packet ring buffer, so the past cannot be captured: create one, or capture live", Expected: []string{"live"}}
-	case name == "":
-		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which, " + strings.Join(names, " or "), Expected: names}
-	}
-	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q; there are: %s", name, strings.Join(names, ", ")), Expected: names}
-}
-
-// named returns the ring that is called so; the error is one of a path that leads to nothing.
-func (rs *rings) named(name string) (*recorder, error) {
-	if r, err := rs.find(name); err == nil && r.Name == name {
-		return r, nil
-	}
-	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
-}
-
-// opened returns the ring of a name if it can be read.
-func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
-	r, err := rs.find(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if r.ring == nil {
-		return nil, nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("the packet ring buffer %s cannot be read: it is %s: %s", r.Name, r.state, r.reason)}
-	}
-	return r, r.ring, nil
-}
-
-// at returns the ring that a path leads to, if it can be read.
-func (rs *rings) at(name string) (*ring.Ring, error) {
-	if _, err := rs.named(name); err != nil {
-		return nil, err
-	}
-	_, opened, err := rs.opened(name)
-	return opened, err
 }
 
 // set changes what is shown of a ring.
@@ -373,136 +257,6 @@ func (rs *rings) drop(r *recorder) {
 	rs.shut(r)
 	files.Free(r.memory)
 	r.memory = nil
-}
-
-// create makes a new ring, which takes a while. It returns when that has begun.
-func (rs *rings) create(request api.RingRequest) (*recorder, error) {
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	r := &recorder{RingRequest: request, calls: callsOf(request.Rules)}
-	rs.sweep() // a deleted one of that name
-	if err := rs.checkNew(r); err != nil {
-		return nil, err
-	}
-	rs.mu.Lock()
-	_, r.Places = rs.volumes.locate(r.Devices, nil)
-	rs.list = append(rs.list, r)
-	err := rs.save()
-	if err != nil {
-		rs.list = rs.list[:len(rs.list)-1]
-	}
-	rs.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	rs.make(r)
-	return r, nil
-}
-
-// checkNew says what stands against a new ring, and completes what was left out.
-func (rs *rings) checkNew(r *recorder) error {
-	rs.mu.Lock()
-	n, taken := len(rs.list), slices.ContainsFunc(rs.list, func(o *recorder) bool { return o.Name == r.Name })
-	rs.mu.Unlock()
-	switch {
-	case r.Name == "live":
-		return badRequest("a ring cannot be called live: that is what is captured without a ring")
-	case taken:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("there is a ring %s already", r.Name)}
-	case n >= rs.max:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)}
-	}
-	if len(r.Devices) == 0 {
-		r.Devices = []string{""}
-	}
-	for i, id := range r.Devices {
-		v, err := rs.volumes.get(id)
-		if err != nil {
-			return err
-		}
-		r.Devices[i] = v.ID()
-		if slices.Contains(r.Devices[:i], v.ID()) {
-			return badRequest("the storage device %s is named twice", v.Name())
-		}
-	}
-	if r.Replication >= len(r.Devices) {
-		return badRequest("a copy of each block lies on another storage device: name a second one")
-	}
-	if id := rs.leftOn(r); id != "" {
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.volumes.name(id))}
-	}
-	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
-	if _, err := ringRules(r.Rules, rs.envNow(), nil); err != nil {
-		return err
-	}
-	c, err := rs.config(r, dirs)
-	if err != nil {
-		return err
-	}
-	need, err := c.SizeOnDisk()
-	if err != nil {
-		return badRequest("%v", err)
-	}
-	found, err := ring.Holds(c)
-	if err != nil {
-		return err
-	}
-	for _, id := range r.Devices {
-		if v, err := rs.volumes.get(id); err == nil && !found {
-			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
-				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
-			}
-		}
-	}
-	return nil
-}
-
-// leftOn returns a device of a new ring that has files of a deleted one of its name; nothing if there is none.
-func (rs *rings) leftOn(r *recorder) string {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for _, left := range rs.deleted {
-		for _, id := range left.Devices {
-			if left.Name == r.Name && slices.Contains(r.Devices, id) {
-				return id
-			}
-		}
-	}
-	return ""
-}
-
-// make begins to make the files of a ring, in the background. rs.changing is held.
-func (rs *rings) make(r *recorder) {
-	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
-	if active < len(dirs) {
-		rs.set(r, ringWaiting, "it is created when all of its storage devices are active")
-		return
-	}
-	c, _ := rs.config(r, dirs) // rules matter when it is opened
-	ctx, cancel := context.WithCancel(context.Background())
-	rs.mu.Lock()
-	r.cancel, r.created, r.state, r.reason = cancel, make(chan struct{}), ringCreating, ""
-	rs.mu.Unlock()
-	go func() {
-		defer close(r.created)
-		found, err := ring.Holds(c)
-		if err == nil && !found {
-			ring.Remove(c) // what is left of an attempt that was cut off; if there is nothing that is no error to tell
-			err = ring.Create(ctx, c)
-		}
-		rs.mu.Lock()
-		r.found, r.Made = found, err == nil
-		if err == nil {
-			err = rs.save()
-		}
-		if r.cancel = nil; err != nil {
-			r.state, r.reason = ringFailed, err.Error()
-		}
-		rs.mu.Unlock()
-		if err == nil {
-			rs.follow()
-		}
-	}()
 }
 
 // letGo closes the rings that have a part on a device, before that is not to be used any more. One that is being created there is created anew when the device is back.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"galvo/services/internal/ring/block"
@@ -233,3 +234,6 @@ func (r *Ring) Export(ctx context.Context, from, to int64, w io.Writer) (blocks 
 	}
 	return blocks, res.Scan().Gaps, nil
 }
+
+// never is a time that no packet has.
+const never = math.MaxInt64
