@@ -212,7 +212,7 @@ const (
 
 // captureQuery are the parameters of the capture URL, whose names may have any case.
 var captureQuery = []string{
-	"startTime: microseconds since the epoch, or now; the first packet of this time or later starts", "endTime: likewise; ends by the clock, too",
+	"startTime: microseconds since the epoch, or now; the first packet of this time or later starts; 0 is the oldest packet of a ring", "endTime: likewise; ends by the clock, too",
 	"expression: expert filter; && in it needs no encoding", "snapPacketLength: 1 to 65535 bytes kept of each packet", "fromCaptureBuffer: true captures from a packet ring buffer",
 	"ring: its name, if there are several", "captureToMedia: true stores the capture on a storage device", "device: id or name of the storage device",
 	"useSingleInterface: true writes one interface", "format: pcapng, pcap (microseconds) or pcap-ns", "undecided: skip or hold packets whose flow has no verdict yet",

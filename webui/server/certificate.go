@@ -50,6 +50,7 @@ func openCertificates(path string, names []string) (*certificates, error) {
 func (c *certificates) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1", "http/1.0"}, // a client that offers only names that are not here is refused (RFC 7301, 3.2)
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get() },
 	}
 }

@@ -461,6 +461,27 @@ func TestOldTLS(t *testing.T) {
 	}
 }
 
+// A client of HTTP/1.0 that says so when the connection begins, as curl -0 does, is answered like others.
+func TestOldHTTP(t *testing.T) {
+	w := newWeb(t, echo)
+	for _, protocol := range []string{"", "http/1.0", "http/1.1"} {
+		config := &tls.Config{InsecureSkipVerify: true}
+		if protocol != "" {
+			config.NextProtos = []string{protocol}
+		}
+		c, err := tls.Dial("tcp", w.address, config)
+		if err != nil {
+			t.Errorf("%q: %v", protocol, err)
+			continue
+		}
+		fmt.Fprintf(c, "GET /api/v1/status HTTP/1.0\r\n\r\n")
+		if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%q: %v, %v", protocol, r, err)
+		}
+		c.Close()
+	}
+}
+
 // Whatever is sent, the server answers, and never with a failure of its own.
 func FuzzRequest(f *testing.F) {
 	dir := f.TempDir()

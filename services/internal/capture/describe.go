@@ -56,6 +56,9 @@ func (c *Capture) scanned() string {
 	if source == "" {
 		source = "the input"
 	}
+	if total.looked == 0 {
+		return fmt.Sprintf("No packet captured: no frame came from %s while the capture ran.", source) + forgotten
+	}
 	s := fmt.Sprintf("No packet captured: %d frames of %s were compared with %s: %d did not match",
 		total.looked, source, what, total.looked-total.captured-total.dropped-total.held)
 	if n := total.dropped + total.captured; n != 0 {

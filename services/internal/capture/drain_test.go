@@ -511,6 +511,20 @@ func TestEmptyResultSaysWhy(t *testing.T) {
 	}
 }
 
+// A capture that was offered no frame says that, and not that its filter is to blame.
+func TestNothingCame(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	c, wait := begin(t, cs, Spec{Filter: compile(t, "vlan == 99"), Expression: "vlan == 99", Source: "live"}, sink.NewWriter(&out, "buffer"))
+	c.Finish("end")
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "No packet captured: no frame came from live while the capture ran."; !strings.Contains(out.String(), want) {
+		t.Errorf("the file does not say %q: %q", want, out.String())
+	}
+}
+
 // A live capture whose end time has passed says so where its counters are and where its packets would be.
 func TestEndHasPassed(t *testing.T) {
 	cs := newCaptures(t, Options{})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // A Gap is a time of which packets may be missing in a result, and why.
@@ -38,23 +39,30 @@ type Scan struct {
 
 // Scan says what was looked at so far. It may be called from any goroutine.
 func (q *Results) Scan() Scan {
-	q.scanMu.Lock()
-	defer q.scanMu.Unlock()
-	s := q.scan
-	s.Gaps = slices.Clone(s.Gaps)
-	s.Dropped, s.Lost = s.drops.most-s.drops.least, s.losses.most-s.losses.least
+	s := q.scanned()
 	if s.found == 0 && s.Matched == 0 && q.rounds.Load() > 0 {
-		if s.Empty = s.why(); s.Read > 0 && q.q.Filter != nil && q.q.Filter.NeedsFCS() {
+		if s.Empty = q.why(&s); s.Read > 0 && q.q.Filter != nil && q.q.Filter.NeedsFCS() {
 			s.Empty += "; badCRC needs ports that deliver the frame check sequence"
 		}
 	}
 	return s
 }
 
-func (s *Scan) why() string {
+// scanned returns what was counted so far.
+func (q *Results) scanned() Scan {
+	q.scanMu.Lock()
+	defer q.scanMu.Unlock()
+	s := q.scan
+	s.Gaps = slices.Clone(s.Gaps)
+	s.Dropped, s.Lost = s.drops.most-s.drops.least, s.losses.most-s.losses.least
+	return s
+}
+
+// why says why nothing matched. It takes the ring's locks: the caller holds none.
+func (q *Results) why(s *Scan) string {
 	switch {
 	case s.Blocks == 0 || s.From > s.To:
-		return "the ring has no packet of the interval"
+		return q.ring.outside(q.told, q.q.To)
 	case s.Read == 0:
 		return fmt.Sprintf("none of the ring's %d blocks of the interval has what the filter asks for", s.Blocks)
 	case s.Undecided > 0:
@@ -62,6 +70,22 @@ func (s *Scan) why() string {
 	}
 	return fmt.Sprintf("none of the %d packets looked at matched", s.Packets)
 }
+
+// outside says that the ring has no packet of a time, half-open, and of which time it has some: who asked for seconds where microseconds are meant sees it.
+func (r *Ring) outside(from, to int64) string {
+	asked := "from " + moment(from)
+	if to != math.MaxInt64 {
+		asked += " to " + moment(to)
+	}
+	s := r.State()
+	if s.Oldest == 0 {
+		return fmt.Sprintf("the ring has no packet of the interval %s: it is empty", asked)
+	}
+	return fmt.Sprintf("the ring has no packet of the interval %s: what it has is from %s to %s", asked, moment(s.Oldest), moment(s.Newest))
+}
+
+// moment is how a person reads a time.
+func moment(ns int64) string { return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05.000000 UTC") }
 
 // A skip is packets that nobody need look at, and a time that none of them is later than.
 type skip struct {

@@ -304,3 +304,30 @@ func TestGaps(t *testing.T) {
 		}
 	})
 }
+
+// TestOutside asks for times of which a ring has nothing, such as one that was given in seconds: the answer says what was asked for and what there is.
+func TestOutside(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(72, 3)
+	begin := time.Date(2026, 11, 27, 12, 20, 11, 375_492_000, time.UTC).UnixNano()
+	for i := range frames {
+		frames[i].Time = begin + int64(i)*1_000_000_000
+	}
+	const seconds = "the ring has no packet of the interval from 1970-01-01 00:25:17.306266 UTC to 1970-01-01 00:25:17.309267 UTC: "
+	ask := func(from, to int64, want string) {
+		t.Helper()
+		if _, scan := collect(t, r, Query{From: from, To: to}); scan.Empty != want {
+			t.Errorf("it says %q, want %q", scan.Empty, want)
+		}
+	}
+	ask(1517306266000, 1517309267000, seconds+"it is empty")
+	play(t, s, &traffic{frames: frames})
+	ask(1517306266000, 1517309267000, seconds+"what it has is from 2026-11-27 12:20:11.375492 UTC to 2026-11-27 12:20:13.375492 UTC")
+	ask(begin+5_000_000_000, begin+6_000_000_000, "the ring has no packet of the interval from 2026-11-27 12:20:16.375492 UTC to 2026-11-27 12:20:17.375492 UTC: what it has is from 2026-11-27 12:20:11.375492 UTC to 2026-11-27 12:20:13.375492 UTC")
+	s.Finish()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
