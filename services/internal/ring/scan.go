@@ -73,15 +73,18 @@ func (q *Results) why(s *Scan) string {
 
 // outside says that the ring has no packet of a time, half-open, and of which time it has some: who asked for seconds where microseconds are meant sees it.
 func (r *Ring) outside(from, to int64) string {
-	asked := "from " + moment(from)
-	if to != math.MaxInt64 {
-		asked += " to " + moment(to)
+	none := "the ring has no packet of the interval"
+	if from > -never {
+		none += " from " + moment(from)
+	}
+	if to < never {
+		none += " to " + moment(to)
 	}
 	s := r.State()
 	if s.Oldest == 0 {
-		return fmt.Sprintf("the ring has no packet of the interval %s: it is empty", asked)
+		return none + ": it is empty"
 	}
-	return fmt.Sprintf("the ring has no packet of the interval %s: what it has is from %s to %s", asked, moment(s.Oldest), moment(s.Newest))
+	return fmt.Sprintf("%s: what it has is from %s to %s", none, moment(s.Oldest), moment(s.Newest))
 }
 
 // moment is how a person reads a time.
