@@ -9,6 +9,8 @@
 package filter
 
 import (
+	"fmt"
+
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
@@ -50,6 +52,9 @@ func Compile(expression string, env *Env) (*Filter, error) {
 		return nil, err
 	}
 	f.tree = simplify(tree)
+	if n := len(f.String()); n > maxSource {
+		return nil, &Error{Pos: 0, Len: len(expression), Message: fmt.Sprintf("the canonical form of the expression has %d bytes, more than %d", n, maxSource)}
+	}
 	f.test = compile(f.tree, env, leaf)
 	return f, nil
 }

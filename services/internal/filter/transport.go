@@ -116,6 +116,13 @@ func readFlags(c *checker, it item) *Error {
 				bit = 1 << i
 			}
 		}
+		if name == "" && it.text != "" {
+			sign := "beside +"
+			if clear {
+				sign = "behind !"
+			}
+			return c.wrong(it, "a TCP flag is missing "+sign, flagNames...)
+		}
 		if bit == 0 {
 			return c.wrong(it, fmt.Sprintf("%q is not a TCP flag%s", short(part), didYouMean(nearest(name, flagNames, 2))), flagNames...)
 		}

@@ -335,9 +335,23 @@ func (p *Packet) mpls(d []byte, at int) {
 		p.ipv4(d, at)
 	case 6:
 		p.ipv6(d, at)
-	case 1: // associated channel header, RFC 5586
+	case 1:
+		p.channel(d, at)
 	default:
 		p.pseudoWire(d, at)
+	}
+}
+
+// channel steps over an associated channel header (RFC 5586). Its channel type names IP as PPP does (RFC 4385, 6).
+func (p *Packet) channel(d []byte, at int) {
+	if at+4 >= len(d) {
+		return
+	}
+	switch be16(d, at+2) {
+	case 0x0021:
+		p.ipv4(d, at+4)
+	case 0x0057:
+		p.ipv6(d, at+4)
 	}
 }
 
