@@ -45,7 +45,7 @@ func (n *node) printMember(b *strings.Builder, within nodeOp) {
 
 // quoteIfNeeded returns text bare if it reads back so, else quoted.
 func quoteIfNeeded(text string) string {
-	if text != "" && !isQuote(firstRune(text)) && bareEnd(text) == len(text) && !strings.ContainsAny(text, `"'`) {
+	if text != "" && text[0] != '(' && !isQuote(firstRune(text)) && bareEnd(text) == len(text) && !strings.ContainsAny(text, `"'`) {
 		return text
 	}
 	return Quote(text)

@@ -179,6 +179,9 @@ func (s *scanner) item(more bool) (item, *Error) {
 		return s.quoted(r)
 	}
 	at := s.pos
+	if strings.HasPrefix(s.rest(), "(") {
+		return item{}, &Error{Pos: at, Len: 1, Message: "a value has no parentheses around it: write it alone, several as a list such as 80,443, and a pattern in quotes", Expected: []string{"a value"}}
+	}
 	s.pos += bareEnd(s.rest())
 	if s.pos == at {
 		if more {

@@ -122,8 +122,11 @@ func (f *file) decompress() (io.Reader, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(whole)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
 		f.name += ", uncompressed"
-		return decompressor{z, "gzip"}, err
+		return decompressor{z, "gzip"}, nil
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), isSkippable(head):
 		z, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {

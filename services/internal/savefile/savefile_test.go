@@ -306,6 +306,7 @@ func TestOpenErrors(t *testing.T) {
 		{"directory", t.TempDir(), "it is a directory"},
 		{"empty", write(t, "empty", nil), "the file is empty"},
 		{"empty gzip", write(t, "empty.gz", gzipped(t, nil)), "the file is empty"},
+		{"gzip cut in its header", write(t, "header.gz", []byte{0x1f, 0x8b}), "gzip: unexpected EOF"},
 		{"no savefile", write(t, "text", []byte("hello")), "neither pcap nor pcapng: the file begins with 68 65 6c 6c"},
 		{"short", write(t, "short", []byte("ab")), "truncated at offset 0: a magic number needs 4 bytes, 2 are left"},
 		{"bzip2", write(t, "bzip2", []byte("BZh91AY")), "it is compressed with bzip2: only gzip and zstd are read, so unpack it first"},
