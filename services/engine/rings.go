@@ -2,20 +2,15 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"galvo/services/api"
-	"galvo/services/durable"
 	"galvo/services/internal/filter"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring"
@@ -73,24 +68,6 @@ const (
 	ringFailed    = "failed"
 )
 
-// A recording is the stage of a worker: it gives each batch to every ring that records.
-type recording struct{ rings atomic.Pointer[[]ring.Stage] }
-
-// Process implements pipeline.Stage.
-func (r *recording) Process(b *pipeline.Batch) {
-	for _, s := range *r.rings.Load() {
-		s.Process(b)
-	}
-}
-
-// StreamReach implements pipeline.StreamStage.
-func (r *recording) StreamReach() (reach int) {
-	for _, s := range *r.rings.Load() {
-		reach = max(reach, s.StreamReach())
-	}
-	return reach
-}
-
 // openRings reads what rings there are. They are opened when the host has named the storage devices.
 func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) *rings {
 	rs := &rings{
@@ -114,99 +91,6 @@ func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *
 	}
 	rs.list = slices.DeleteFunc(rs.list, func(r *recorder) bool { return r.Deleted })
 	return rs
-}
-
-// copySuffix is behind the name of the copy of rings.json: without the list nobody knows of rings that lie on the storage devices, nor of their rules.
-const copySuffix = ".copy"
-
-// read reads what rings there are, from the copy if need be. A list that cannot be understood is set aside, and costs its rings, not the engine.
-func (rs *rings) read() {
-	for _, path := range []string{rs.path, rs.path + copySuffix} {
-		var list []*recorder
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(b, &list)
-		}
-		if err == nil && slices.Contains(list, nil) {
-			err = errors.New("a ring is missing in it")
-		}
-		switch {
-		case err == nil:
-			rs.list = list
-			return
-		case errors.Is(err, os.ErrNotExist):
-		default:
-			aside, asideErr := durable.SetAside(path)
-			slog.Error("the list of rings cannot be read", "file", path, "kept as", aside, "error", errors.Join(err, asideErr))
-		}
-	}
-}
-
-// save writes what rings there are. rs.mu is held.
-func (rs *rings) save() error {
-	b, err := json.MarshalIndent(slices.Concat(rs.list, rs.deleted), "", "\t")
-	if err != nil {
-		return err
-	}
-	return errors.Join(durable.WriteFile(rs.path, b), durable.WriteFile(rs.path+copySuffix, b))
-}
-
-// all returns the rings that there are now.
-func (rs *rings) all() []*recorder {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	return slices.Clone(rs.list)
-}
-
-// find returns the ring of a name; the only one if that is empty.
-func (rs *rings) find(name string) (*recorder, error) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	var names []string
-	for _, r := range rs.list {
-		if r.Name == name || name == "" && len(rs.list) == 1 {
-			return r, nil
-		}
-		names = append(names, r.Name)
-	}
-	switch {
-	case len(rs.list) == 0:
-		return nil, &api.Error{Kind: api.NoRing, Text: "there is no packet ring buffer, so the past cannot be captured: create one, or capture live", Expected: []string{"live"}}
-	case name == "":
-		return nil, &api.Error{Kind: api.BadRequest, Text: "there are several packet ring buffers: say which, " + strings.Join(names, " or "), Expected: names}
-	}
-	return nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("there is no packet ring buffer %q; there are: %s", name, strings.Join(names, ", ")), Expected: names}
-}
-
-// named returns the ring that is called so; the error is one of a path that leads to nothing.
-func (rs *rings) named(name string) (*recorder, error) {
-	if r, err := rs.find(name); err == nil && r.Name == name {
-		return r, nil
-	}
-	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
-}
-
-// opened returns the ring of a name if it can be read.
-func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
-	r, err := rs.find(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if r.ring == nil {
-		return nil, nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("the packet ring buffer %s cannot be read: it is %s: %s", r.Name, r.state, r.reason)}
-	}
-	return r, r.ring, nil
-}
-
-// at returns the ring that a path leads to, if it can be read.
-func (rs *rings) at(name string) (*ring.Ring, error) {
-	if _, err := rs.named(name); err != nil {
-		return nil, err
-	}
-	_, opened, err := rs.opened(name)
-	return opened, err
 }
 
 // set changes what is shown of a ring.
@@ -260,67 +144,6 @@ func (rs *rings) settle() {
 	}
 }
 
-// reopen brings a ring in line with the devices that are active. rs.changing is held.
-func (rs *rings) reopen(r *recorder) {
-	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
-	if r.ring != nil && slices.Equal(dirs, r.dirs) {
-		return
-	}
-	rs.shut(r)
-	if active == 0 {
-		rs.drop(r)
-		rs.set(r, ringWaiting, "none of its storage devices is active: activate one")
-		return
-	}
-	c, wrong := rs.config(r, dirs)
-	if wrong != nil { // a group has another name now, say
-		slog.Warn("ring", "name", r.Name, "error", wrong)
-	}
-	c.Memory, r.memory = r.memory, nil
-	opened, err := ring.Open(c)
-	if err != nil {
-		rs.drop(r)
-		slog.Error("ring", "name", r.Name, "error", err)
-		rs.set(r, ringFailed, err.Error()+": bring its files back, or delete the ring")
-		return
-	}
-	var stages []ring.Stage
-	for w := range rs.workers {
-		stages = append(stages, opened.Stage(w, rs.interfaces))
-	}
-	rs.mu.Lock()
-	r.ring, r.stages, r.dirs, r.state, r.reason, r.inFull = opened, stages, dirs, ringRecording, inFull(wrong), wrong != nil
-	if s := opened.State(); r.found && uint64(s.SizeRaw) != r.SizeBytes {
-		slog.Warn("ring: it was there already", "name", r.Name, "bytes", s.SizeRaw, "asked for", r.SizeBytes)
-		r.SizeBytes, r.Replication = uint64(s.SizeRaw), s.Copies
-		if err := rs.save(); err != nil {
-			slog.Error("save what the rings are", "error", err)
-		}
-	}
-	rs.mu.Unlock()
-	rs.publish()
-	opened.Resume() // batches that were under way went past it
-}
-
-// config says how a ring is made or opened. The error is about the first rule that is wrong; the configuration has those before it.
-func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
-	rules, wrong := ringRules(r.Rules, rs.env(), r.calls)
-	queue := rs.queueBytes
-	if r.QueueBytes != 0 {
-		queue = min(queue, r.QueueBytes)
-	}
-	var names []string
-	for _, id := range r.Devices {
-		names = append(names, "storage device "+rs.volumes.name(id))
-	}
-	return ring.Config{
-		Name: r.Name, Dirs: dirs, DeviceNames: names, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
-		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: rs.store,
-		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
-		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
-	}, wrong
-}
-
 // setReorder changes the memory in which readers put packets in order, of those that begin from now on.
 func (rs *rings) setReorder(bytes uint64) {
 	rs.changing.Lock() // none is opened meanwhile with what was set before
@@ -331,178 +154,6 @@ func (rs *rings) setReorder(bytes uint64) {
 			r.ring.SetReorder(int64(bytes))
 		}
 	}
-}
-
-// publish tells the workers which rings record.
-func (rs *rings) publish() {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for w, to := range rs.workers {
-		var stages []ring.Stage
-		for _, r := range rs.list {
-			if r.ring != nil {
-				stages = append(stages, r.stages[w])
-			}
-		}
-		to.rings.Store(&stages)
-	}
-}
-
-// shut closes a ring, if it is open. A worker that has it in hand yet finds that it has ended. rs.changing is held.
-func (rs *rings) shut(r *recorder) {
-	rs.mu.Lock()
-	opened := r.ring
-	r.ring, r.stages, r.dirs = nil, nil, nil
-	if opened != nil {
-		r.state, r.reason = ringWaiting, "it is opened anew, because a storage device of its own comes or goes: ask again in a moment"
-	}
-	rs.mu.Unlock()
-	if opened == nil {
-		return
-	}
-	rs.publish()
-	memory, err := opened.Release()
-	r.memory = memory
-	if err != nil {
-		slog.Error("ring", "name", r.Name, "error", err)
-	}
-}
-
-// drop is shut for a ring that is not opened again soon. rs.changing is held.
-func (rs *rings) drop(r *recorder) {
-	rs.shut(r)
-	files.Free(r.memory)
-	r.memory = nil
-}
-
-// create makes a new ring, which takes a while. It returns when that has begun.
-func (rs *rings) create(request api.RingRequest) (*recorder, error) {
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	r := &recorder{RingRequest: request, calls: callsOf(request.Rules)}
-	rs.sweep() // a deleted one of that name
-	if err := rs.checkNew(r); err != nil {
-		return nil, err
-	}
-	rs.mu.Lock()
-	_, r.Places = rs.volumes.locate(r.Devices, nil)
-	rs.list = append(rs.list, r)
-	err := rs.save()
-	if err != nil {
-		rs.list = rs.list[:len(rs.list)-1]
-	}
-	rs.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	rs.make(r)
-	return r, nil
-}
-
-// checkNew says what stands against a new ring, and completes what was left out.
-func (rs *rings) checkNew(r *recorder) error {
-	rs.mu.Lock()
-	n, taken := len(rs.list), slices.ContainsFunc(rs.list, func(o *recorder) bool { return o.Name == r.Name })
-	rs.mu.Unlock()
-	switch {
-	case r.Name == "live":
-		return badRequest("a ring cannot be called live: that is what is captured without a ring")
-	case taken:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("there is a ring %s already", r.Name)}
-	case n >= rs.max:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)}
-	}
-	if len(r.Devices) == 0 {
-		r.Devices = []string{""}
-	}
-	for i, id := range r.Devices {
-		v, err := rs.volumes.get(id)
-		if err != nil {
-			return err
-		}
-		r.Devices[i] = v.ID()
-		if slices.Contains(r.Devices[:i], v.ID()) {
-			return badRequest("the storage device %s is named twice", v.Name())
-		}
-	}
-	if r.Replication >= len(r.Devices) {
-		return badRequest("a copy of each block lies on another storage device: name a second one")
-	}
-	if id := rs.leftOn(r); id != "" {
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.volumes.name(id))}
-	}
-	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
-	if _, err := ringRules(r.Rules, rs.envNow(), nil); err != nil {
-		return err
-	}
-	c, err := rs.config(r, dirs)
-	if err != nil {
-		return err
-	}
-	need, err := c.SizeOnDisk()
-	if err != nil {
-		return badRequest("%v", err)
-	}
-	found, err := ring.Holds(c)
-	if err != nil {
-		return err
-	}
-	for _, id := range r.Devices {
-		if v, err := rs.volumes.get(id); err == nil && !found {
-			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
-				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
-			}
-		}
-	}
-	return nil
-}
-
-// leftOn returns a device of a new ring that has files of a deleted one of its name; nothing if there is none.
-func (rs *rings) leftOn(r *recorder) string {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for _, left := range rs.deleted {
-		for _, id := range left.Devices {
-			if left.Name == r.Name && slices.Contains(r.Devices, id) {
-				return id
-			}
-		}
-	}
-	return ""
-}
-
-// make begins to make the files of a ring, in the background. rs.changing is held.
-func (rs *rings) make(r *recorder) {
-	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
-	if active < len(dirs) {
-		rs.set(r, ringWaiting, "it is created when all of its storage devices are active")
-		return
-	}
-	c, _ := rs.config(r, dirs) // rules matter when it is opened
-	ctx, cancel := context.WithCancel(context.Background())
-	rs.mu.Lock()
-	r.cancel, r.created, r.state, r.reason = cancel, make(chan struct{}), ringCreating, ""
-	rs.mu.Unlock()
-	go func() {
-		defer close(r.created)
-		found, err := ring.Holds(c)
-		if err == nil && !found {
-			ring.Remove(c) // what is left of an attempt that was cut off; if there is nothing that is no error to tell
-			err = ring.Create(ctx, c)
-		}
-		rs.mu.Lock()
-		r.found, r.Made = found, err == nil
-		if err == nil {
-			err = rs.save()
-		}
-		if r.cancel = nil; err != nil {
-			r.state, r.reason = ringFailed, err.Error()
-		}
-		rs.mu.Unlock()
-		if err == nil {
-			rs.follow()
-		}
-	}()
 }
 
 // letGo closes the rings that have a part on a device, before that is not to be used any more. One that is being created there is created anew when the device is back.
@@ -517,21 +168,6 @@ func (rs *rings) letGo(device string) {
 			rs.shut(r)
 		}
 	}
-}
-
-// halt breaks off the creation of rings on a device, and returns what says when that is over.
-func (rs *rings) halt(device string) (over []chan struct{}) {
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for _, r := range rs.list {
-		if r.cancel != nil && slices.Contains(r.Devices, device) {
-			r.cancel()
-			over = append(over, r.created)
-		}
-	}
-	return over
 }
 
 // lost tells the rings how many frames the ports have lost.
