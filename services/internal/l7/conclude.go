@@ -17,9 +17,6 @@ func (e *Engine) conclude(v *dissect.Payload, a dissect.Answer) bool {
 	case dissect.Carrier, dissect.Partial, dissect.Final:
 		e.name(v.Flow, cmp.Or(a.Proto, dissect.Dissectors()[v.Row].Proto), cmp.Or(a.App, e.worker.Owner(a.Host)))
 		e.keepHost(s, a.Host)
-		if v.Hidden {
-			s[0] |= encryptedHello
-		}
 		if a.Outcome == dissect.Final {
 			e.settle(v.Flow, Final)
 			return true

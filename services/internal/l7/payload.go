@@ -14,7 +14,7 @@ func (e *Engine) show(p *packet.Packet, r *flow.Record, from flow.Endpoint, data
 	v.Data, v.Packet, v.Flow, v.Now = data, data, r, p.Time
 	v.Wire = wirePayload(p)
 	v.Cut = p.Layers&packet.Fragment != 0 || v.Wire > len(data)
-	v.TCP, v.Begun, v.Joined, v.Hidden = p.Layers&packet.TCP != 0, s[0]&sawSYN != 0, false, false
+	v.TCP, v.Begun, v.Joined = p.Layers&packet.TCP != 0, s[0]&sawSYN != 0, false
 	v.Dir, v.Nth = uint8(from), s[6+from]
 	v.Src, v.Dst, v.Seq, v.Base = p.SrcPort, p.DstPort, 0, 0
 	v.Carrier, v.App, v.Notes, v.Holder = 0, 0, memory(s), s[1]
