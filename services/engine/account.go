@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -111,15 +112,11 @@ func newOwn(listen []netip.AddrPort, addresses []netip.Addr) *ownConnections {
 func (o *ownConnections) add(a netip.Addr, port uint16) {
 	if a.Is4() {
 		b := a.As4()
-		o.v4[own4{be32(b[:]), port}] = true
+		o.v4[own4{binary.BigEndian.Uint32(b[:]), port}] = true
 		return
 	}
 	b := a.As16()
-	o.v6[own6{uint64(be32(b[0:]))<<32 | uint64(be32(b[4:])), uint64(be32(b[8:]))<<32 | uint64(be32(b[12:])), port}] = true
-}
-
-func be32(b []byte) uint32 {
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	o.v6[own6{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:]), port}] = true
 }
 
 // has reports whether p belongs to one of the connections.

@@ -24,3 +24,18 @@ func (r *recording) StreamReach() (reach int) {
 	}
 	return reach
 }
+
+// publish tells the workers which rings record.
+func (rs *rings) publish() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for w, to := range rs.workers {
+		var stages []ring.Stage
+		for _, r := range rs.list {
+			if r.ring != nil {
+				stages = append(stages, r.stages[w])
+			}
+		}
+		to.rings.Store(&stages)
+	}
+}

@@ -138,3 +138,18 @@ func (rs *rings) make(r *recorder) {
 		}
 	}()
 }
+
+// halt breaks off the creation of rings on a device, and returns what says when that is over.
+func (rs *rings) halt(device string) (over []chan struct{}) {
+	rs.changing.Lock()
+	defer rs.changing.Unlock()
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.list {
+		if r.cancel != nil && slices.Contains(r.Devices, device) {
+			r.cancel()
+			over = append(over, r.created)
+		}
+	}
+	return over
+}

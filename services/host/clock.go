@@ -51,8 +51,5 @@ func (k *keeper) timeServersChanged() {
 		return
 	}
 	k.timeAsked = now
-	select {
-	case k.timeWake <- struct{}{}:
-	default:
-	}
+	poke(k.timeWake)
 }

@@ -44,24 +44,6 @@ var offloads = []offload{
 // The features that let frames with a wrong frame check sequence in, and keep the sequence.
 var fcsFeatures = []string{"rx-all", "rx-fcs"}
 
-// A silence says how far a port is kept from sending.
-type silence int
-
-const (
-	speaking silence = iota // the machine itself uses the port
-	quiet                   // nobody uses it: the kernel makes no address and answers no ARP there
-	closed                  // it is Galvo's alone: nothing leaves through it, and what comes ends behind the capture
-)
-
-// A use is what a port's NIC is prepared for.
-type use struct {
-	both    bool    // sent frames are captured too
-	silence silence // in bridge mode always closed
-	peer    int     // index of the link that frames are sent on through; 0 is none
-	fcs     bool    // frames come with their FCS, bad ones too
-	mtu     int     // 0 is as it was
-}
-
 // nics changes NICs, and remembers how they were.
 type nics struct {
 	tool NIC

@@ -55,6 +55,7 @@ func drain[T any](subscribed bool, c <-chan T) {
 	}
 }
 
+// poke leaves a note in wake, which has room for one, unless one is there already.
 func poke(wake chan<- struct{}) {
 	select {
 	case wake <- struct{}{}:

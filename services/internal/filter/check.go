@@ -42,7 +42,7 @@ func (c *checker) comparison(cmp *comparison) *Error {
 	name := c.source[cmp.name.pos:cmp.name.end]
 	o := lookup(name)
 	if o == nil {
-		return &Error{Pos: cmp.name.pos, Len: len(name), Message: unknownOperand(name), Expected: nearest(name, OperandNames(), 5)}
+		return &Error{Pos: cmp.name.pos, Len: len(name), Message: unknownOperand(name), Expected: nearest(name, operandNames(), 5)}
 	}
 	cmp.operand, cmp.set = o, &set{}
 	c.cmp, c.set = cmp, cmp.set

@@ -59,12 +59,7 @@ var linkOperands = []operand{
 				if p.VLANs == 0 {
 					return s.none
 				}
-				for i := range int(p.VLANs) {
-					if s.has(uint32(p.TCI(i) & 0xfff)) {
-						return true
-					}
-				}
-				return false
+				return anyTag(s, p)
 			}
 		},
 	},
@@ -172,6 +167,16 @@ func tag(s *set, p *packet.Packet, i int) bool {
 		return s.none
 	}
 	return s.has(uint32(p.TCI(i) & 0xfff))
+}
+
+// anyTag reports whether the id of any tag is in the set.
+func anyTag(s *set, p *packet.Packet) bool {
+	for i := range int(p.VLANs) {
+		if s.has(uint32(p.TCI(i) & 0xfff)) {
+			return true
+		}
+	}
+	return false
 }
 
 // label compares the labels from the first up to, but without, the last.

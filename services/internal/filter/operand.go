@@ -108,8 +108,8 @@ var byName = sync.OnceValue(func() map[string]*operand {
 
 func lookup(name string) *operand { return byName()[strings.ToLower(name)] }
 
-// OperandNames returns the names of all operands, without aliases, in the order of LANGUAGE.md.
-func OperandNames() []string {
+// operandNames returns the names of all operands, without aliases, in the order of LANGUAGE.md.
+func operandNames() []string {
 	var names []string
 	for _, o := range table() {
 		names = append(names, o.name)
@@ -129,7 +129,7 @@ var foreign = map[string]string{
 }
 
 func unknownOperand(name string) string {
-	near := nearest(name, OperandNames(), 3)
+	near := nearest(name, operandNames(), 3)
 	if known, ok := foreign[strings.ToLower(name)]; ok {
 		near = []string{known}
 	} else if id, ok := protocol.Lookup(name); ok {

@@ -242,7 +242,7 @@ func (p *parser) operator(c *comparison) *Error {
 	}
 	if lookup(name) == nil {
 		e.Pos, e.Len, e.Message = c.name.pos, c.name.end-c.name.pos, unknownOperand(name)
-		e.Expected = nearest(name, OperandNames(), 5)
+		e.Expected = nearest(name, operandNames(), 5)
 	}
 	return e
 }

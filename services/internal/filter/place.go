@@ -200,15 +200,6 @@ func (e *Env) groupPorts(g Group) *set {
 	return s
 }
 
-func anyTag(s *set, p *packet.Packet) bool {
-	for i := range int(p.VLANs) {
-		if s.has(uint32(p.TCI(i) & 0xfff)) {
-			return true
-		}
-	}
-	return false
-}
-
 func readCountry(c *checker, it item) *Error {
 	text := strings.TrimSpace(it.text)
 	code, err := country.Parse(text)

@@ -36,7 +36,7 @@ var transportOperands = []operand{
 		read: (&numbers{max: 255, what: "an ICMP type", names: icmpTypes}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
-				return p.Layers&(packet.ICMP|packet.LaterFragment) == packet.ICMP && s.has(uint32(p.Data[p.L4]))
+				return p.Layers&(packet.ICMP|packet.LaterFragment) == packet.ICMP && s.has(uint32(p.ICMPType()))
 			}
 		},
 	},
@@ -47,7 +47,7 @@ var transportOperands = []operand{
 		read: (&numbers{max: 255, what: "an ICMPv6 type", names: icmpv6Types}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			return func(p *packet.Packet) bool {
-				return p.Layers&(packet.ICMPv6|packet.LaterFragment) == packet.ICMPv6 && s.has(uint32(p.Data[p.L4]))
+				return p.Layers&(packet.ICMPv6|packet.LaterFragment) == packet.ICMPv6 && s.has(uint32(p.ICMPType()))
 			}
 		},
 	},

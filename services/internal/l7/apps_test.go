@@ -42,23 +42,3 @@ func TestGuessByAddress(t *testing.T) {
 		t.Errorf("%s %v", protocol.Name(v.Proto), v.State)
 	}
 }
-
-// TestEncryptedHello marks flows whose client hides the server's name.
-func TestEncryptedHello(t *testing.T) {
-	for _, ech := range []bool{false, true} {
-		hello := l7test.ClientHello("public.example", 9)
-		if ech {
-			hello = l7test.ClientHello("public.example", 9)
-			b := []byte(hello)
-			at := len(b) - len("\x00\x00"+"12"+"12"+"3"+"12"+"public.example") - 9 - 4
-			b[at], b[at+1] = 0xfe, 0x0d // instead of padding
-			hello = string(b)
-		}
-		l := newLab(Config{})
-		l.send(6, 40000, 443, l7test.SYN)
-		l.send(6, 40000, 443, l7test.Up(l7test.TLSRecord(22, hello)))
-		if got := EncryptedHello(l.last); got != ech {
-			t.Errorf("encrypted: %v, want %v", got, ech)
-		}
-	}
-}

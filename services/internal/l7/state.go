@@ -30,8 +30,6 @@ const tick = 1 << 22
 
 // The flags in a state's first byte.
 const (
-	encryptedHello = 1 << 3 // the ClientHello has an encrypted one inside
-
 	sawSYN  = 1 << 4 // the beginning of the TCP connection was seen
 	settled = 1 << 5 // nothing more is looked at
 	hasName = 1 << 6 // the last four bytes are the host name's, else a dissector's memory
@@ -92,10 +90,6 @@ func verdict(s *state) Verdict {
 	}
 	return Verdict{protoOf(s), appOf(s), st}
 }
-
-// EncryptedHello reports whether the flow's client has hidden the server's name (Encrypted Client Hello), or pretends to, as browsers do to all servers: the
-// name that is known may be that of who fronts for it.
-func EncryptedHello(r *flow.Record) bool { return r.L7[0]&encryptedHello != 0 }
 
 // VerdictOf returns what is known about a flow now. A record that the engine has not met is Pending.
 func VerdictOf(r *flow.Record) Verdict { return verdict(&r.L7) }

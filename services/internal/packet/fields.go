@@ -42,12 +42,6 @@ func (p *Packet) PPPoE() (code uint8, session uint16) {
 	return p.Data[p.PPPoEAt+1], be16(p.Data, int(p.PPPoEAt)+2)
 }
 
-// PPPoEPayload returns the captured bytes after the PPPoE header: PPP in sessions, TLV tags in discovery. Valid if Layers has PPPoE.
-func (p *Packet) PPPoEPayload() []byte {
-	at := int(p.PPPoEAt) + 6
-	return p.Data[at:min(len(p.Data), at+int(be16(p.Data, at-2)))]
-}
-
 // L2Payload returns the captured bytes after the link layer with its tags, SNAP, PPPoE and MPLS.
 func (p *Packet) L2Payload() []byte { return p.Data[p.L2End:] }
 

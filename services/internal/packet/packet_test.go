@@ -136,7 +136,6 @@ func use(t testing.TB, p *packet.Packet) {
 	}
 	if has(packet.PPPoE) {
 		p.PPPoE()
-		p.PPPoEPayload()
 	}
 	if has(packet.ARP) {
 		p.ARPOp()

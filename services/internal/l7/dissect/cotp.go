@@ -13,7 +13,6 @@ const (
 	cotpData    = 0xf0
 	cotpRequest = 0xe0
 	cotpConfirm = 0xd0
-	cotpEnd     = 0xc0 // disconnect
 )
 
 // inspectCOTP knows what goes over ISO transport on TCP by the first data after the connection of the transport: S7comm and S7comm-plus by their first

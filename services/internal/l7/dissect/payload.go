@@ -24,7 +24,6 @@ type Payload struct {
 	Base     uint32       // TCP: of Data[0], where that is joined
 	Now      int64        // ns since the epoch, of this packet
 	Row      uint8        // of the dissector that is being asked
-	Hidden   bool         // a dissector found that the client has hidden the server's name (Encrypted Client Hello), or pretends to
 	Holder   uint8        // row + 1 of the dissector that has notes of the flow; 0 = none has, 255 = their place is in use otherwise
 	Notes    *[4]byte     // of the flow, from one packet to the next
 	Carrier  protocol.ID  // of a flow that is Partial; 0 while nothing is known

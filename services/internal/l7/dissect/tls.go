@@ -143,7 +143,6 @@ func inspectClientHello(v *Payload, b []byte, n, body int) Answer {
 
 // helloAnswer says what a ClientHello tells. Without a name the server's certificate may tell more.
 func helloAnswer(v *Payload, h *hello) Answer {
-	v.Hidden = v.Hidden || h.ech
 	a := Answer{Outcome: Final, App: alpnApp(h.alpn), Host: lowerName(v.scratch(), h.name)}
 	if a.App == 0 && len(a.Host) > 0 {
 		a.App = v.Worker.Owner(a.Host)
@@ -179,7 +178,6 @@ func isAddress(name []byte) bool {
 type hello struct {
 	name []byte // server_name (RFC 6066 section 3)
 	alpn []byte // the list of application_layer_protocol_negotiation (RFC 7301), each name behind its length
-	ech  bool   // it has an encrypted_client_hello (RFC 9849): name is that of who fronts for the server
 	ok   bool   // false: it cannot be one
 }
 
@@ -188,7 +186,6 @@ const (
 	extServerName = 0
 	extALPN       = 16
 	extVersions   = 43
-	extECH        = 0xfe0d
 )
 
 // readHello reads the body of a ClientHello, as much of it as has come.
@@ -232,8 +229,6 @@ func readHelloWith(b []byte, widths ...int) (h hello) {
 			if n > 2 {
 				h.alpn = body[2:]
 			}
-		case extECH:
-			h.ech = true
 		}
 		at += n
 	}
