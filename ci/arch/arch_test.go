@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -78,7 +79,7 @@ var allowed = map[string][]string{
 	"services/internal/memory":   {"services/config"},
 	"services/internal/savefile": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
 	"services/internal/afpacket": {"services/internal/packet", "services/internal/pcapng", "services/internal/pipeline"},
-	"services/internal/handover": {"services/api", "services/config", "services/internal/transceiver"},
+	"services/internal/handover": {"services/config", "services/internal/transceiver"},
 	"services/internal/sandbox":  {},
 	"services/internal/gate":     {},
 	"services/internal/dhcp":     {},
@@ -91,7 +92,7 @@ var allowed = map[string][]string{
 	"services/internal/volume":      {"services/api"},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
-	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pcapng", "services/internal/stream"},
+	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/stream"},
 	"services/internal/ring": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/pipeline",
 		"services/internal/ring/aio", "services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/index", "services/internal/ring/rule", "services/internal/ring/state"},
 	"services/internal/ring/block": {"services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/l7/protocol", "services/internal/packet", "services/internal/pcapng", "services/internal/pipeline",
@@ -104,8 +105,8 @@ var allowed = map[string][]string{
 	"services/internal/ring/state":     {"services/internal/ring/block", "services/internal/ring/files", "services/internal/ring/index", "services/internal/ring/sum"},
 	"services/internal/ring/aio":       {"services/internal/ring/files"},
 	"services/internal/ring/uring":     {"services/internal/ring/files"},
-	"services/internal/stats":          {"services/api", "services/internal/flow", "services/internal/l7", "services/internal/l7/header", "services/internal/l7/protocol", "services/internal/packet", "services/internal/pipeline"},
-	"services/internal/sink":           {"services/api", "services/internal/pcapng", "services/internal/volume"},
+	"services/internal/stats":          {"services/api", "services/internal/l7", "services/internal/l7/header", "services/internal/l7/protocol", "services/internal/packet", "services/internal/pipeline"},
+	"services/internal/sink":           {"services/api", "services/internal/volume"},
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
 
@@ -116,12 +117,12 @@ var allowed = map[string][]string{
 	"services/api":       {},
 	"services/durable":   {},
 	"services/config":    {"services/api", "services/durable", "services/internal/spelling", "services/tomltext"},
-	"services/supervise": {"services/api", "services/config", "services/internal/sandbox"},
+	"services/supervise": {"services/api", "services/config"},
 	"services/host": {"board", "firmware/bundle", "firmware/slot", "services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/clock", "services/internal/disk", "services/internal/gate",
 		"services/internal/handover", "services/internal/management", "services/internal/memory", "services/internal/transceiver", "services/internal/volume"},
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
-		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/l7/call", "services/internal/l7/protocol", "services/internal/memory", "services/internal/packet", "services/internal/pcapng",
-		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/sandbox", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring",
+		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/l7/call", "services/internal/l7/protocol", "services/internal/memory", "services/internal/packet",
+		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring",
 		"services/internal/ring/files", "services/internal/ring/rule", "services/internal/ring/uring", "services/internal/stream"},
 	"webui":      {},
 	"webui/mdns": {},
@@ -131,7 +132,7 @@ var allowed = map[string][]string{
 	"initramfs/rescue": {},
 	"initramfs/boot":   {"board", "initramfs/module", "services/api", "services/supervise"},
 
-	"webui/server": {"services/api", "services/config", "services/durable", "webui", "webui/mdns"},
+	"webui/server": {"services/api", "services/config", "services/durable", "webui/mdns"},
 	"ci/need":      {},
 	"ci/pace":      {},
 	"ci/rig":       {"ci/need"},
@@ -165,7 +166,7 @@ var allowed = map[string][]string{
 }
 
 // mains only wire: they may import whatever Go lets them.
-var mains = []string{"services/galvo", "services/tool", "ci/bench", "ci/rig/play", "ci/tally", "firmware/mkimage", "qemu/vm"}
+var mains = []string{"services/galvo", "ci/bench", "ci/rig/play", "ci/tally", "firmware/mkimage", "qemu/vm"}
 
 func TestImportTable(t *testing.T) {
 	for _, p := range packages(t) {
@@ -182,6 +183,24 @@ func TestImportTable(t *testing.T) {
 			if rest, ours := strings.CutPrefix(i, "galvo/"); ours && !slices.Contains(may, rest) {
 				t.Errorf("%s imports %s: the import table does not allow it", name, rest)
 			}
+		}
+		for _, m := range may {
+			if !slices.Contains(p.Imports, "galvo/"+m) {
+				t.Errorf("%s does not import %s any more: take it out of the import table, so that it shows what is", name, m)
+			}
+		}
+	}
+}
+
+// The table and the list of mains name packages that there are.
+func TestTablesNamePackages(t *testing.T) {
+	var names []string
+	for _, p := range packages(t) {
+		names = append(names, strings.TrimPrefix(p.ImportPath, "galvo/"))
+	}
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(allowed)), mains) {
+		if !slices.Contains(names, name) {
+			t.Errorf("there is no package %s", name)
 		}
 	}
 }
