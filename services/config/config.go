@@ -19,6 +19,7 @@ type Config struct {
 	Rings    Rings     `toml:"rings"`
 	Analysis Analysis  `toml:"analysis"`
 	Engine   Engine    `toml:"engine"`
+	Filter   Filter    `toml:"filter"`
 }
 
 // Device names the device.
@@ -174,6 +175,17 @@ type Engine struct {
 	Guesses bool `toml:"guesses" takes:"live"`
 }
 
+// Filter says how expressions meet tunnels, fragments and SCTP.
+type Filter struct {
+	// TunnelView is which headers of a tunnelled packet the operands look at: outer, what the wire carries; inner, the innermost ones; or any, where ==
+	// holds if it holds for those of any level, and != is the complement.
+	TunnelView string `toml:"tunnelView" takes:"live"`
+	// Fragments is what ports the later fragments of a datagram have: first, those of its first one, if that was seen; or none.
+	Fragments string `toml:"fragments" takes:"live"`
+	// SCTPPorts lets port operands take SCTP beside TCP and UDP.
+	SCTPPorts bool `toml:"sctpPorts" takes:"live"`
+}
+
 // Default returns the configuration of a first start.
 func Default() *Config {
 	return &Config{
@@ -186,5 +198,6 @@ func Default() *Config {
 		Rings:    Rings{Max: 1, QueueBytes: 256_000_000, ReorderBytes: 512_000_000, IOUring: true},
 		Analysis: Analysis{Slots: 1, MemoryPercent: 10},
 		Engine:   Engine{L7: true},
+		Filter:   Filter{TunnelView: "outer", Fragments: "first"},
 	}
 }

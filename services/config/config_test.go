@@ -98,6 +98,8 @@ func TestParseErrors(t *testing.T) {
 		{"[[storage]]\nname = \"a/b\"\ndirectory = \"x\"\n", 2, "not a name"},
 		{"[engine]\ngeoip = \"a\\u0001b\"\n", 2, "control characters"},
 		{"[engine]\nl7 = 1\n", 2, "l7"},
+		{"[filter]\ntunnelView = \"both\"\n", 2, `"both" is not one of outer, inner, any`},
+		{"[filter]\nfragments = \"\"\n", 2, `"" is not one of first, none`},
 		{"[engine]\nmemoryPercent = 4\n", 2, "between 5 and 90"},
 		{"[management]\nport = \"a/b\"\n", 2, "cannot be a link"},
 		{"[management]\nipv4 = \"on\"\n", 2, "dhcp, static, link-local, off"},

@@ -31,7 +31,7 @@ var (
 // Validate returns what is wrong with c, as an *Error without a line, or nil.
 func (c *Config) Validate() error {
 	for _, check := range []func(*Config) *Error{
-		checkLimits, checkStrings, checkDevice, checkManagement, checkClock, checkPorts, checkLinks, checkModes, checkGroups, checkStorage, checkEngine,
+		checkLimits, checkStrings, checkDevice, checkManagement, checkClock, checkPorts, checkLinks, checkModes, checkGroups, checkStorage, checkEngine, checkFilter,
 	} {
 		if e := check(c); e != nil {
 			return e
@@ -227,4 +227,19 @@ var ownDirectories = []string{"host", "engine", "web", "storage", "lock", "confi
 
 func isWithin(dir, parent string) bool {
 	return strings.HasPrefix(filepath.Clean(dir)+"/", filepath.Clean(parent)+"/")
+}
+
+func checkFilter(c *Config) *Error {
+	for _, f := range []struct {
+		key, value string
+		values     []string
+	}{
+		{"filter.tunnelView", c.Filter.TunnelView, []string{"outer", "inner", "any"}},
+		{"filter.fragments", c.Filter.Fragments, []string{"first", "none"}},
+	} {
+		if !slices.Contains(f.values, f.value) {
+			return wrong(f.key, "%q is not one of %s", f.value, strings.Join(f.values, ", "))
+		}
+	}
+	return nil
 }

@@ -442,7 +442,10 @@ func (e *Engine) handler() http.Handler {
 
 // env is what expressions are compiled against.
 func (e *Engine) env(c *config.Config) *filter.Env {
-	env := &filter.Env{Live: true, Ports: e.ports.env(), Guesses: c.Engine.Guesses}
+	env := &filter.Env{
+		Live: true, Ports: e.ports.env(), Guesses: c.Engine.Guesses,
+		Tunnels: filter.TunnelViews[c.Filter.TunnelView], Fragments: filter.FragmentUses[c.Filter.Fragments], SCTP: c.Filter.SCTPPorts,
+	}
 	if table := e.country.Load(); table != nil {
 		env.Country = table
 	}

@@ -115,6 +115,44 @@ func TestGuessesDecideOnlyWhereWanted(t *testing.T) {
 	}
 }
 
+// TestFilterSettings filters a tunnelled packet, a later fragment and an SCTP packet as the configuration says.
+func TestFilterSettings(t *testing.T) {
+	ip := func(proto byte, id, offset uint16, a, b byte, payload string) string {
+		return string([]byte{0x45, 0, 0, byte(20 + len(payload)), byte(id >> 8), byte(id), byte(offset >> 8), byte(offset), 64, proto, 0, 0, 10, 0, 0, a, 10, 0, 0, b}) + payload
+	}
+	udp := "\x00\x50\x1f\x90\x00\x10\x00\x0012345678"
+	file := []byte("\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x65\x00\x00\x00") // microseconds, raw IP
+	for _, frame := range []string{
+		ip(4, 1, 0, 1, 2, ip(17, 2, 0, 3, 4, udp)),
+		ip(17, 3, 0x2000, 5, 6, udp), ip(17, 3, 2, 5, 6, "12345678"),
+		ip(132, 4, 0, 7, 8, "\x00\x50\x1f\x90\x00\x00\x00\x00\x00\x00\x00\x00"),
+	} {
+		file = append(file, 0, 0, 0, 0, 0, 0, 0, 0, byte(len(frame)), 0, 0, 0, byte(len(frame)), 0, 0, 0)
+		file = append(file, frame...)
+	}
+	dir := t.TempDir()
+	name, config := filepath.Join(dir, "a.pcap"), filepath.Join(dir, "galvo.toml")
+	if err := os.WriteFile(name, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		settings, filter string
+		want             int
+	}{
+		{"", "ip == 10.0.0.3", 0}, {"", "ip == 10.0.0.1", 1}, {"", "port == 80", 2},
+		{`tunnelView = "inner"`, "ip == 10.0.0.3", 1}, {`tunnelView = "inner"`, "ip == 10.0.0.1", 0}, {`tunnelView = "inner"`, "port == 80", 3},
+		{`tunnelView = "any"`, "ip == 10.0.0.3", 1}, {`tunnelView = "any"`, "ip == 10.0.0.1", 1},
+		{`fragments = "none"`, "port == 80", 1}, {"sctpPorts = true", "port == 80", 3},
+	} {
+		if err := os.WriteFile(config, []byte("[filter]\n"+c.settings+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, said := readInto(t, "-config", config, "-filter", c.filter, "-w", "/dev/null", name); !strings.Contains(said, fmt.Sprintf("captured=%d ", c.want)) {
+			t.Errorf("%s with %q: %s, want %d", c.filter, c.settings, said, c.want)
+		}
+	}
+}
+
 // endedBySilence are packets of flows without a verdict, because they came so long after the others of their 5-tuple that they began a flow of their own: the list of flows has
 // one row for both.
 var endedBySilence = map[string]int{"kafka.pcapng": 1}

@@ -196,7 +196,10 @@ func readHosts(name string) (*protocol.Hosts, error) {
 
 // readEnv is what the expression is compiled against: the groups and links of a configuration, and the country table if it may be needed.
 func readEnv(c *config.Config, expression string) *filter.Env {
-	env := &filter.Env{Guesses: c.Engine.Guesses}
+	env := &filter.Env{
+		Guesses: c.Engine.Guesses,
+		Tunnels: filter.TunnelViews[c.Filter.TunnelView], Fragments: filter.FragmentUses[c.Filter.Fragments], SCTP: c.Filter.SCTPPorts,
+	}
 	for i, p := range c.Ports {
 		env.Ports = append(env.Ports, filter.Port{ID: i + 1, Name: p.Name, Link: p.Link})
 	}

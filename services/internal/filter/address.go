@@ -225,7 +225,7 @@ func bySide(which sides) func(s *set, env *Env) test {
 
 func byAnySide(s *set, env *Env, which sides) func(p *packet.Packet) bool {
 	ports := env.portLayers()
-	own := env.Split == OwnHeaders
+	own := env.Fragments == OwnHeaders
 	return func(p *packet.Packet) bool {
 		src, dst, hasSrc, hasDst := addresses(p)
 		proto := p.Layers & ports

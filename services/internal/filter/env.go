@@ -5,15 +5,15 @@ import "galvo/services/internal/packet"
 // An Env is what an expression is compiled against beside the language itself. The zero value is that of a savefile without configuration:
 // any interface id may occur, there are no links, groups or countries.
 type Env struct {
-	Ports   []Port  // for links, and live to know which interfaces there are; the port id of a frame is its Iface + 1
-	Groups  []Group // in order: the first one that matches wins
-	Country CountryTable
-	Live    bool        // interface and badCRC are checked against Ports
-	Syntax  bool        // for a check without configuration: every group, link and country is taken as it is, and matches nothing
-	Guesses bool        // a verdict that was guessed by port counts; else such a flow is unknown
-	Tunnels TunnelView  // which headers the operands look at
-	SCTP    bool        // port operands take SCTP too
-	Split   FragmentUse // whether later fragments of a datagram have the ports of the first one
+	Ports     []Port  // for links, and live to know which interfaces there are; the port id of a frame is its Iface + 1
+	Groups    []Group // in order: the first one that matches wins
+	Country   CountryTable
+	Live      bool        // interface and badCRC are checked against Ports
+	Syntax    bool        // for a check without configuration: every group, link and country is taken as it is, and matches nothing
+	Guesses   bool        // a verdict that was guessed by port counts; else such a flow is unknown
+	Tunnels   TunnelView  // which headers the operands look at
+	SCTP      bool        // port operands take SCTP too
+	Fragments FragmentUse // whether later fragments of a datagram have the ports of the first one
 }
 
 // A Port is a port of the device.
@@ -47,6 +47,9 @@ const (
 	AnyHeaders                     // == holds if it holds for the headers of any level; != is the complement
 )
 
+// TunnelViews are the views by the names that the setting has.
+var TunnelViews = map[string]TunnelView{"outer": OuterHeaders, "inner": InnerHeaders, "any": AnyHeaders}
+
 // FragmentUse says how later fragments meet operands that look at ports.
 type FragmentUse uint8
 
@@ -55,6 +58,9 @@ const (
 	WholeDatagrams FragmentUse = iota // later fragments have the ports of the first one, if it was seen
 	OwnHeaders                        // later fragments have no ports
 )
+
+// FragmentUses are the uses by the names that the setting has.
+var FragmentUses = map[string]FragmentUse{"first": WholeDatagrams, "none": OwnHeaders}
 
 // portID returns the port id of a frame: its place in the source's interface table, from 1.
 func portID(p *packet.Packet) uint32 { return uint32(p.Iface) + 1 }

@@ -133,7 +133,7 @@ func narrow() *rapid.Generator[string] {
 
 // TestFollowed finds, for random expressions, in traffic where everything meets everything, the same results with all flows as with those that the expression needs.
 func TestFollowed(t *testing.T) {
-	envs := []*Env{{}, {SCTP: true}, {Split: OwnHeaders}}
+	envs := []*Env{{}, {SCTP: true}, {Fragments: OwnHeaders}}
 	followed, matches := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		env := rapid.SampledFrom(envs).Draw(t, "env")

@@ -44,7 +44,7 @@ func (n *node) guards(env *Env) ([]guard, bool) {
 			return nil, false
 		}
 		guards, enough := o.keys(n.cmp.set)
-		if portsDiffer := env.SCTP || env.Split != WholeDatagrams; portsDiffer && usesPorts(guards) {
+		if portsDiffer := env.SCTP || env.Fragments != WholeDatagrams; portsDiffer && usesPorts(guards) {
 			return nil, false
 		}
 		return guards, enough

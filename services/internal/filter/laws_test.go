@@ -151,7 +151,7 @@ func TestSetIsItsFilters(t *testing.T) {
 	all := scenes()
 	rapid.Check(t, func(t *rapid.T) {
 		texts := rapid.SliceOfN(expressions(), 0, MaxSet).Draw(t, "filters")
-		views := rapid.SliceOfN(rapid.SampledFrom([]*Env{{}, {Tunnels: InnerHeaders}, {Tunnels: AnyHeaders}, {SCTP: true}, {Split: OwnHeaders}, {Guesses: true}}), len(texts), len(texts)).Draw(t, "envs")
+		views := rapid.SliceOfN(rapid.SampledFrom([]*Env{{}, {Tunnels: InnerHeaders}, {Tunnels: AnyHeaders}, {SCTP: true}, {Fragments: OwnHeaders}, {Guesses: true}}), len(texts), len(texts)).Draw(t, "envs")
 		var filters []*Filter
 		for i, text := range texts {
 			f, err := Compile(text, views[i])

@@ -281,7 +281,7 @@ func TestFragments(t *testing.T) {
 		table.Find(first)
 		ref := table.Find(last)
 		for _, expression := range []string{"port == 5001", "ip == 10.0.0.1:5000", "srcport == 5000"} {
-			f, _ := Compile(expression, &Env{Split: c.use})
+			f, _ := Compile(expression, &Env{Fragments: c.use})
 			if got := f.Match(last, &ref, l7.Verdict{}); got != c.want {
 				t.Errorf("%s for the last fragment = %d, want %d", expression, got, c.want)
 			}

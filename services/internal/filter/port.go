@@ -58,7 +58,7 @@ func (e *Env) portLayers() packet.Layers {
 func portOf(s *set, env *Env, which sides) func(p *packet.Packet) bool {
 	ports := env.portLayers()
 	without := packet.Layers(0)
-	if env.Split == OwnHeaders {
+	if env.Fragments == OwnHeaders {
 		without = packet.LaterFragment
 	}
 	if len(s.ranges) == 1 && s.ranges[0].lo == s.ranges[0].hi && which == eitherSide {

@@ -312,7 +312,7 @@ func (c *comparison) identity(env *Env) string {
 
 // identity is equal for environments in which the same text means the same.
 func (e *Env) identity(configured bool) string {
-	id := fmt.Sprintf(" %v %d %v %d", e.Guesses, e.Tunnels, e.SCTP, e.Split)
+	id := fmt.Sprintf(" %v %d %v %d", e.Guesses, e.Tunnels, e.SCTP, e.Fragments)
 	if configured {
 		id += fmt.Sprintf(" %p", e)
 	}

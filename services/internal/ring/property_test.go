@@ -225,7 +225,9 @@ func TestPrunedQueryIsFullScan(t *testing.T) {
 		var queries []asked
 		for range 4 {
 			text := expression(rt, w, rapid.IntRange(0, 2).Draw(rt, "depth"))
-			f, err := filter.Compile(text, testEnv(filter.TunnelView(rapid.IntRange(0, 2).Draw(rt, "view"))))
+			env := testEnv(filter.TunnelView(rapid.IntRange(0, 2).Draw(rt, "view")))
+			env.SCTP, env.Fragments = rapid.Bool().Draw(rt, "sctp"), filter.FragmentUse(rapid.IntRange(0, 1).Draw(rt, "fragments"))
+			f, err := filter.Compile(text, env)
 			if err != nil {
 				rt.Fatalf("%s: %v", text, err)
 			}
