@@ -229,6 +229,7 @@ func isWithin(dir, parent string) bool {
 	return strings.HasPrefix(filepath.Clean(dir)+"/", filepath.Clean(parent)+"/")
 }
 
+// checkFilter holds the words of the filter's settings against those that filter.TunnelViews and filter.FragmentUses know.
 func checkFilter(c *Config) *Error {
 	for _, f := range []struct {
 		key, value string
