@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"syscall"
 
@@ -70,6 +71,11 @@ type Error struct {
 	Expected []string `json:"expected"`
 }
 
+// Errorf returns an error of a kind, whose text is formatted as by fmt.Sprintf.
+func Errorf(kind Kind, format string, args ...any) *Error {
+	return &Error{Kind: kind, Text: fmt.Sprintf(format, args...)}
+}
+
 // Error returns Text.
 func (e *Error) Error() string { return e.Text }
 
@@ -108,10 +114,22 @@ func kindOf(status int) Kind {
 	return Internal
 }
 
-// ErrorOf returns err as an *Error: itself where it is one, else an internal error with err's text.
+// An expressionError says what is wrong with an expression, and where, as Error has it: those of package filter do.
+type expressionError interface {
+	error
+	Expression() (text string, pos, len int, expected []string)
+}
+
+// ErrorOf returns err as an *Error: itself where it is one, what it says of an expression, else an internal error with err's text.
 func ErrorOf(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
+		return e
+	}
+	var x expressionError
+	if errors.As(err, &x) {
+		e = &Error{Kind: BadExpression}
+		e.Text, e.Pos, e.Len, e.Expected = x.Expression()
 		return e
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {

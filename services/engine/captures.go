@@ -25,15 +25,15 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 	}
 	f, err := filter.Compile(r.Expression, env)
 	if err != nil {
-		return capture.Spec{}, filterError(err)
+		return capture.Spec{}, api.ErrorOf(err)
 	}
 	switch kind := sinkType(r); {
 	case kind != "http" && kind != "discard" && kind != "disk":
-		return capture.Spec{}, &api.Error{Kind: api.NotSupported, Text: fmt.Sprintf("capturing to %s is not supported by this version; capture to http instead", kind)}
+		return capture.Spec{}, api.Errorf(api.NotSupported, "capturing to %s is not supported by this version; capture to http instead", kind)
 	case r.Profile != "":
-		return capture.Spec{}, badRequest("there is no capture profile %q; use snapLength", r.Profile)
+		return capture.Spec{}, api.Errorf(api.BadRequest, "there is no capture profile %q; use snapLength", r.Profile)
 	case r.EndTime != 0 && r.StartTime >= r.EndTime:
-		return capture.Spec{}, badRequest("endTime is not after startTime: the capture would be empty")
+		return capture.Spec{}, api.Errorf(api.BadRequest, "endTime is not after startTime: the capture would be empty")
 	case source == "live" && e.ports.count() == 0:
 		return capture.Spec{}, &api.Error{Kind: api.NoPorts, Text: "there is no port to capture from: name one with -interface, or with [[port]] in the configuration"}
 	}
@@ -119,14 +119,14 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 		return nil, err
 	}
 	if dir, err := v.Stat(directory); err != nil || dir.Type != "directory" {
-		return nil, badRequest("there is no directory %s on %s: make it first", directory, v.Name())
+		return nil, api.Errorf(api.BadRequest, "there is no directory %s on %s: make it first", directory, v.Name())
 	}
 	if _, free, err := v.Space(); err == nil && free < leastRoom {
 		why := "is full: delete files"
 		if _, rings, err := v.RingSpace(); err == nil && rings >= leastRoom {
 			why = "has room for rings only: delete files, have less of it kept for rings"
 		}
-		return nil, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the storage device %s %s, or capture to another device", v.Name(), why)}
+		return nil, api.Errorf(api.StorageFull, "the storage device %s %s, or capture to another device", v.Name(), why)
 	}
 	out, err := sink.NewDisk(v, directory, e.begins(s.Source, s.Start), func(t time.Time) string { return sink.FileName(r.FileName, s.Expression, t, r.Format) })
 	if err != nil {
@@ -189,15 +189,6 @@ func (e *Engine) deviceInfo(expression string) string {
 		lines = append(lines, "filter "+expression)
 	}
 	return strings.Join(lines, "\n")
-}
-
-// filterError makes what is wrong with an expression cross the socket.
-func filterError(err error) *api.Error {
-	var f *filter.Error
-	if errors.As(err, &f) {
-		return &api.Error{Kind: api.BadExpression, Text: f.Message, Pos: f.Pos, Len: f.Len, Expected: f.Expected}
-	}
-	return api.ErrorOf(err)
 }
 
 func (e *Engine) startCapture(_ context.Context, in *api.CaptureInput) (*api.Created[api.CaptureCreated], error) {
@@ -269,7 +260,7 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 	case q.FromCaptureBuffer && q.Source == "":
 		q.Source = api.AnyRing
 	case !q.FromCaptureBuffer && q.Source != "" && !strings.HasPrefix(q.Source, ":"):
-		return nil, false, badRequest("ring goes with fromCaptureBuffer=true")
+		return nil, false, api.Errorf(api.BadRequest, "ring goes with fromCaptureBuffer=true")
 	}
 	if env, _, err := e.source(&q.CaptureRequest, e.settings.Load()); err == nil && q.FormExpression != q.Expression {
 		_, err := filter.Compile(q.Expression, env)
@@ -347,7 +338,7 @@ func (e *Engine) checkFilter(_ context.Context, in *api.FilterInput) (*api.Reply
 	}
 	f, err := filter.Compile(in.Body.Expression, env)
 	if err != nil {
-		return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Error: filterError(err)}}, nil
+		return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Error: api.ErrorOf(err)}}, nil
 	}
 	return &api.Reply[api.FilterCheck]{Body: api.FilterCheck{Canonical: f.String(), Words: f.Words(), NeedsL7: f.NeedsL7()}}, nil
 }

@@ -38,7 +38,7 @@ func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *v
 		}
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
-			api.WriteError(w, badRequest("the query: %v", err))
+			api.WriteError(w, api.Errorf(api.BadRequest, "the query: %v", err))
 			return
 		}
 		if err := answer(w, r, v, r.PathValue("path"), query); err != nil {
@@ -54,7 +54,7 @@ func only(query url.Values, names ...string) error {
 			return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("unknown parameter %q", name), Expected: names}
 		}
 		if len(values) > 1 {
-			return badRequest("the parameter %s is given twice", name)
+			return api.Errorf(api.BadRequest, "the parameter %s is given twice", name)
 		}
 	}
 	return nil
@@ -169,20 +169,20 @@ func (e *Engine) postFile(w http.ResponseWriter, r *http.Request, v *volume.Volu
 	var directory bool
 	if s := query.Get("directory"); s != "" {
 		if err := truth(s, &directory); err != nil {
-			return badRequest("directory: %v", err)
+			return api.Errorf(api.BadRequest, "directory: %v", err)
 		}
 	}
 	to := query.Get("rename")
 	makes := directory || strings.HasSuffix(p, "/")
 	if makes || query.Has("rename") {
 		if n, _ := io.CopyN(io.Discard, &patientBody{r: r, rc: http.NewResponseController(w)}, 1); n > 0 {
-			return badRequest("this makes a directory, or renames, and takes no body: upload a file to a name without a slash at its end")
+			return api.Errorf(api.BadRequest, "this makes a directory, or renames, and takes no body: upload a file to a name without a slash at its end")
 		}
 	}
 	var err error
 	switch {
 	case query.Has("rename") && (directory || query.Has("offset") || query.Has("total")), directory && (query.Has("offset") || query.Has("total")):
-		return badRequest("directory, rename and offset with total do not go together: a request does one thing")
+		return api.Errorf(api.BadRequest, "directory, rename and offset with total do not go together: a request does one thing")
 	case makes:
 		err = v.MakeDirectory(p)
 	case query.Has("rename"):
@@ -208,7 +208,7 @@ func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume
 		if s := query.Get(name); s != "" {
 			n, err := strconv.ParseInt(s, 10, 64)
 			if err != nil || n < 0 {
-				return badRequest("%s: %q is not a number of bytes", name, s)
+				return api.Errorf(api.BadRequest, "%s: %q is not a number of bytes", name, s)
 			}
 			*to = n
 		}
@@ -217,14 +217,14 @@ func (e *Engine) upload(w http.ResponseWriter, r *http.Request, v *volume.Volume
 		u.Total = u.Offset + r.ContentLength
 	}
 	if _, free, err := v.Space(); err == nil && r.ContentLength > 0 && uint64(r.ContentLength) > free {
-		return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)}
+		return api.Errorf(api.StorageFull, "the upload has %d bytes, and %s has room for %d", r.ContentLength, v.Name(), free)
 	}
 	body := &patientBody{r: r, rc: http.NewResponseController(w), gone: v.Gone()}
 	defer whenGone(v, body.breakOff)()
 	info, err := v.Upload(u, body)
 	if err != nil {
 		if body.isGone() {
-			return &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("the storage device %s is not active any more; what has come of the upload stays there, and it can go on when that is back", v.Name())}
+			return api.Errorf(api.NoStorage, "the storage device %s is not active any more; what has come of the upload stays there, and it can go on when that is back", v.Name())
 		}
 		return err
 	}
@@ -267,7 +267,7 @@ func (e *Engine) deleteFile(w http.ResponseWriter, r *http.Request, v *volume.Vo
 	var everything bool
 	if s := query.Get("everything"); s != "" {
 		if err := truth(s, &everything); err != nil {
-			return badRequest("everything: %v", err)
+			return api.Errorf(api.BadRequest, "everything: %v", err)
 		}
 	}
 	if err := v.Remove(p, everything); err != nil {

@@ -182,11 +182,11 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 	}
 	f, err := filter.Compile(in.Body.Expression, e.recordedEnv())
 	if err != nil {
-		return nil, filterError(err)
+		return nil, api.ErrorOf(err)
 	}
 	q := ring.Query{To: cmp.Or(in.Body.EndTime*1000, time.Now().UnixNano()), Filter: f, Hold: true}
 	if q.From = since(in.Body.StartTime*1000, q.To, from); q.To <= q.From {
-		return nil, badRequest("endTime is not after startTime")
+		return nil, api.Errorf(api.BadRequest, "endTime is not after startTime")
 	}
 	x, err := from.Estimate(ctx, q)
 	if errors.Is(err, ring.ErrClosed) {

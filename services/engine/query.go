@@ -104,7 +104,7 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 		}
 		value, err := url.PathUnescape(encoded)
 		if err != nil {
-			return nil, badRequest("%s: %v", name, err)
+			return nil, api.Errorf(api.BadRequest, "%s: %v", name, err)
 		}
 		key := strings.ToLower(name)
 		set, ok := captureParameters[key]
@@ -112,26 +112,26 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 			return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("unknown parameter %q", name), Expected: captureParameterNames}
 		}
 		if slices.Contains(seen, key) {
-			return nil, badRequest("the parameter %s is given twice", name)
+			return nil, api.Errorf(api.BadRequest, "the parameter %s is given twice", name)
 		}
 		seen = append(seen, key)
 		if err := set(q, value, now); err != nil {
-			return nil, badRequest("%s: %v", name, err)
+			return nil, api.Errorf(api.BadRequest, "%s: %v", name, err)
 		}
 		if key == "expression" {
 			q.FormExpression, _ = url.QueryUnescape(encoded)
 		}
 	}
 	if q.StartTime != 0 && q.EndTime != 0 && q.EndTime <= q.StartTime {
-		return nil, badRequest("endTime is not after startTime: the capture would be empty")
+		return nil, api.Errorf(api.BadRequest, "endTime is not after startTime: the capture would be empty")
 	}
 	if slices.Contains(seen, "ring") && slices.Contains(seen, "mm-id") {
-		return nil, badRequest("ring and mm-id do not go together: a capture is from a ring or from a slot")
+		return nil, api.Errorf(api.BadRequest, "ring and mm-id do not go together: a capture is from a ring or from a slot")
 	}
 	named := slices.Contains(seen, "device") && !slices.Contains(seen, "capturetomedia") // to a device
 	for _, name := range []string{"device", "directory", "splitBytes", "splitSeconds"} {
 		if slices.Contains(seen, strings.ToLower(name)) && !q.CaptureToMedia && !named {
-			return nil, badRequest("%s goes with captureToMedia=true", name)
+			return nil, api.Errorf(api.BadRequest, "%s goes with captureToMedia=true", name)
 		}
 	}
 	return q, nil
@@ -188,10 +188,6 @@ func nextRune(s string) (r rune, width int, encoded bool) {
 	}
 	r, used := utf8.DecodeRune(b[:n])
 	return r, ends[used-1], encoded
-}
-
-func badRequest(format string, args ...any) *api.Error {
-	return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf(format, args...)}
 }
 
 func microseconds(v string, now int64) (int64, error) {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"galvo/services/api"
@@ -40,11 +39,11 @@ func (rs *rings) checkNew(r *recorder) error {
 	rs.mu.Unlock()
 	switch {
 	case r.Name == "live":
-		return badRequest("a ring cannot be called live: that is what is captured without a ring")
+		return api.Errorf(api.BadRequest, "a ring cannot be called live: that is what is captured without a ring")
 	case taken:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("there is a ring %s already", r.Name)}
+		return api.Errorf(api.Conflict, "there is a ring %s already", r.Name)
 	case n >= rs.max:
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)}
+		return api.Errorf(api.Conflict, "%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)
 	}
 	if len(r.Devices) == 0 {
 		r.Devices = []string{""}
@@ -56,14 +55,14 @@ func (rs *rings) checkNew(r *recorder) error {
 		}
 		r.Devices[i] = v.ID()
 		if slices.Contains(r.Devices[:i], v.ID()) {
-			return badRequest("the storage device %s is named twice", v.Name())
+			return api.Errorf(api.BadRequest, "the storage device %s is named twice", v.Name())
 		}
 	}
 	if r.Replication >= len(r.Devices) {
-		return badRequest("a copy of each block lies on another storage device: name a second one")
+		return api.Errorf(api.BadRequest, "a copy of each block lies on another storage device: name a second one")
 	}
 	if id := rs.leftOn(r); id != "" {
-		return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf("files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.volumes.name(id))}
+		return api.Errorf(api.Conflict, "files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.volumes.name(id))
 	}
 	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
 	if _, err := ringRules(r.Rules, rs.envNow(), nil); err != nil {
@@ -75,7 +74,7 @@ func (rs *rings) checkNew(r *recorder) error {
 	}
 	need, err := c.SizeOnDisk()
 	if err != nil {
-		return badRequest("%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	found, err := ring.Holds(c)
 	if err != nil {
@@ -84,7 +83,7 @@ func (rs *rings) checkNew(r *recorder) error {
 	for _, id := range r.Devices {
 		if v, err := rs.volumes.get(id); err == nil && !found {
 			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
-				return &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)}
+				return api.Errorf(api.StorageFull, "the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)
 			}
 		}
 	}

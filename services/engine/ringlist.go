@@ -81,7 +81,7 @@ func (rs *rings) named(name string) (*recorder, error) {
 	if r, err := rs.find(name); err == nil && r.Name == name {
 		return r, nil
 	}
-	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no packet ring buffer %q", name)}
+	return nil, api.Errorf(api.NotFound, "there is no packet ring buffer %q", name)
 }
 
 // opened returns the ring of a name if it can be read.
@@ -93,7 +93,7 @@ func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if r.ring == nil {
-		return nil, nil, &api.Error{Kind: api.NoRing, Text: fmt.Sprintf("the packet ring buffer %s cannot be read: it is %s: %s", r.Name, r.state, r.reason)}
+		return nil, nil, api.Errorf(api.NoRing, "the packet ring buffer %s cannot be read: it is %s: %s", r.Name, r.state, r.reason)
 	}
 	return r, r.ring, nil
 }

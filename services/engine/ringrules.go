@@ -50,16 +50,16 @@ func ringRule(r *api.RingRule, env *filter.Env) (rule.Rule, *api.Error) {
 	case form != "":
 		expression = fmt.Sprintf(form, filter.Quote(r.Value))
 	case r.Type == "all" && r.Value != "":
-		return rule.Rule{}, badRequest("a rule for all packets takes no value")
+		return rule.Rule{}, api.Errorf(api.BadRequest, "a rule for all packets takes no value")
 	case r.Type == "sip":
 		expression = sipExpression(r.Value)
 	}
 	if r.Value == "" && r.Type != "all" {
-		return rule.Rule{}, badRequest("the value is missing")
+		return rule.Rule{}, api.Errorf(api.BadRequest, "the value is missing")
 	}
 	f, err := filter.Compile(expression, env)
 	if err != nil {
-		wrong := filterError(err)
+		wrong := api.ErrorOf(err)
 		if form != "" { // of the value, which somebody wrote, and not of what it was put into
 			begin := strings.Index(form, "%s") + len(`"`)
 			end := min(max(0, wrong.Pos+wrong.Len-begin), len(r.Value))
@@ -69,7 +69,7 @@ func ringRule(r *api.RingRule, env *filter.Env) (rule.Rule, *api.Error) {
 		return rule.Rule{}, wrong
 	}
 	if (r.SnapLength != 0) != (r.Action == "snap") {
-		return rule.Rule{}, badRequest("snapLength goes with the action snap")
+		return rule.Rule{}, api.Errorf(api.BadRequest, "snapLength goes with the action snap")
 	}
 	return rule.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}, nil
 }

@@ -129,7 +129,7 @@ func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.
 		return nil, err
 	}
 	if in.Body.EndTime <= in.Body.StartTime {
-		return nil, badRequest("endTime is not after startTime")
+		return nil, api.Errorf(api.BadRequest, "endTime is not after startTime")
 	}
 	pins, err := opened.Protect(in.Body.StartTime*1000, in.Body.EndTime*1000, in.Body.Until*1000)
 	if err != nil {

@@ -70,7 +70,7 @@ func (ss *slots) find(address string) (*slot, error) {
 	if s := ss.taken[n-1]; s != nil {
 		return s, nil
 	}
-	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("slot %d is free: start an analysis in it first", n)}
+	return nil, api.Errorf(api.NotFound, "slot %d is free: start an analysis in it first", n)
 }
 
 func (s *slot) view() api.Slot {
@@ -107,7 +107,7 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 	var err error
 	switch r := in.Body.Ring; {
 	case r != nil && len(in.Body.Files) > 0:
-		return nil, badRequest("an analysis is of files or of a ring, not of both")
+		return nil, api.Errorf(api.BadRequest, "an analysis is of files or of a ring, not of both")
 	case r != nil:
 		o.Open, err = e.openInterval(r)
 	default:
@@ -125,7 +125,7 @@ func (e *Engine) startSlot(_ context.Context, in *api.SlotsInput) (*api.Created[
 	o.Source = fmt.Sprintf(":%d", id)
 	a, err := analysis.Start(o)
 	if err != nil {
-		return nil, badRequest("%v", err)
+		return nil, api.Errorf(api.BadRequest, "%v", err)
 	}
 	s := &slot{id: id, user: in.User, files: files, ring: in.Body.Ring, analysis: a}
 	ss.mu.Lock()
@@ -141,7 +141,7 @@ func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (an
 		return nil, nil, err
 	}
 	if most := int(e.slots.bytes / 8 / analysis.FileBytes); len(files) > max(most, 1) {
-		return nil, nil, badRequest("%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
+		return nil, nil, api.Errorf(api.BadRequest, "%d files are too many for the memory of a slot: at most %d can be merged", len(files), most)
 	}
 	var names []string
 	for _, f := range files {
@@ -159,7 +159,7 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 	to := cmp.Or(r.EndTime*1000, time.Now().UnixNano()) // fixed, so that captures from the slot are of what was analysed
 	from := since(r.StartTime*1000, to, opened)
 	if to <= from {
-		return nil, badRequest("endTime is not after startTime")
+		return nil, api.Errorf(api.BadRequest, "endTime is not after startTime")
 	}
 	return func() (analysis.Input, error) {
 		now, opened, err := e.rings.opened(of.Name)
@@ -191,7 +191,7 @@ func (ss *slots) choose(asked int) (int, error) {
 	case len(ss.taken) == 0:
 		return 0, &api.Error{Kind: api.Conflict, Text: "there is no slot for analyses: raise the setting analysis.slots, or engine.memoryPercent"}
 	case id > len(ss.taken):
-		return 0, badRequest("there is no slot %d: there are %d", id, len(ss.taken))
+		return 0, api.Errorf(api.BadRequest, "there is no slot %d: there are %d", id, len(ss.taken))
 	case id == 0 || ss.taken[id-1] != nil:
 		return 0, &api.Error{Kind: api.Conflict, Text: "every slot that could be used is taken: end an analysis first"}
 	}
@@ -212,7 +212,7 @@ func (e *Engine) openStored(name string) (*os.File, error) {
 func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err error) {
 	const most = 1000
 	if len(asked) == 0 {
-		return nil, badRequest("name the files to analyse, or a ring")
+		return nil, api.Errorf(api.BadRequest, "name the files to analyse, or a ring")
 	}
 	for _, f := range asked {
 		v, err := e.volumes.get(f.Device)
@@ -239,9 +239,9 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 	}
 	switch {
 	case len(files) == 0:
-		return nil, badRequest("there is no savefile in the directory")
+		return nil, api.Errorf(api.BadRequest, "there is no savefile in the directory")
 	case len(files) > most:
-		return nil, badRequest("%d files are too many: at most %d can be merged", len(files), most)
+		return nil, api.Errorf(api.BadRequest, "%d files are too many: at most %d can be merged", len(files), most)
 	}
 	return files, nil
 }

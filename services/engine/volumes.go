@@ -104,10 +104,10 @@ func (vs *volumes) get(id string) (*volume.Volume, error) {
 		if v := vs.open[d.ID]; v != nil {
 			return v, nil
 		}
-		return nil, &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("the storage device %s is not active: activate it", d.Name)}
+		return nil, api.Errorf(api.NoStorage, "the storage device %s is not active: activate it", d.Name)
 	}
 	if len(vs.devices) == 0 {
-		return nil, &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("there is no storage device %q, nor any other", id)}
+		return nil, api.Errorf(api.NoStorage, "there is no storage device %q, nor any other", id)
 	}
 	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
 }

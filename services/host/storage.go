@@ -462,5 +462,5 @@ func (s *storage) get(id string) (*device, error) {
 }
 
 func conflict(format string, args ...any) error {
-	return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf(format, args...)}
+	return api.Errorf(api.Conflict, format, args...)
 }

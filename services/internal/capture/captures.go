@@ -152,17 +152,17 @@ func (c *Capture) check() error {
 	s := &c.spec
 	switch {
 	case !slices.Contains([]Format{Pcapng, Pcap, PcapNanos}, s.Format):
-		return badRequest("the format is %q, and must be pcapng, pcap or pcap-ns", s.Format)
+		return api.Errorf(api.BadRequest, "the format is %q, and must be pcapng, pcap or pcap-ns", s.Format)
 	case s.End != 0 && s.End < s.Start:
-		return badRequest("the end time is before the start time: the capture would be empty")
+		return api.Errorf(api.BadRequest, "the end time is before the start time: the capture would be empty")
 	case s.Block && s.MaxDuration != 0 && s.Start == 0:
-		return badRequest("a limit of time needs a start time in a savefile")
+		return api.Errorf(api.BadRequest, "a limit of time needs a start time in a savefile")
 	case !c.oneLink:
 		return nil
 	}
 	for table := c.feed.Interfaces(); len(table) > 1; table = table[1:] {
 		if table[0].Link != table[1].Link {
-			return badRequest("%s", otherLink(table[0].Link, table[1].Link))
+			return api.Errorf(api.BadRequest, "%s", otherLink(table[0].Link, table[1].Link))
 		}
 	}
 	return nil
@@ -177,7 +177,7 @@ func (cs *Captures) Get(id string) (*Capture, error) {
 			return c, nil
 		}
 	}
-	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("no capture %s runs or waits", id)}
+	return nil, api.Errorf(api.NotFound, "no capture %s runs or waits", id)
 }
 
 // Stop ends a capture for a reason in plain words: "stopped by admin". Its sink has 2 seconds to take what waits.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 
-	"galvo/services/api"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 )
@@ -107,8 +106,4 @@ func (e encoding) whole(r run, n int) (cut run) {
 
 func otherLink(first, other packet.LinkType) string {
 	return fmt.Sprintf("a packet has link type %d, the ones before have %d, and the output can hold only one: use the format pcapng with all interfaces", other, first)
-}
-
-func badRequest(format string, args ...any) error {
-	return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf(format, args...)}
 }

@@ -24,6 +24,11 @@ func (e *Error) Error() string {
 	return text
 }
 
+// Expression returns what an answer of the API says of the error.
+func (e *Error) Expression() (text string, pos, len int, expected []string) {
+	return e.Message, e.Pos, e.Len, e.Expected
+}
+
 func orList(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")

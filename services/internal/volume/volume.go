@@ -86,7 +86,7 @@ func (v *Volume) Ring(name string) (string, error) {
 		return "", err
 	}
 	if strings.ContainsRune(name, '/') {
-		return "", bad("the name %q has a slash", name)
+		return "", api.Errorf(api.BadRequest, "the name %q has a slash", name)
 	}
 	return filepath.Join(v.dir, RingsPath, name), nil
 }
@@ -108,7 +108,7 @@ func Clean(p string) (string, error) {
 	}
 	elements := strings.Split(p, "/")
 	if len(p) > maxPath || len(elements) > maxElements {
-		return "", bad("the path is too long: at most %d bytes and %d directories", maxPath, maxElements)
+		return "", api.Errorf(api.BadRequest, "the path is too long: at most %d bytes and %d directories", maxPath, maxElements)
 	}
 	for _, e := range elements {
 		if err := checkName(e); err != nil {
@@ -116,7 +116,7 @@ func Clean(p string) (string, error) {
 		}
 	}
 	if slices.Contains(reserved, elements[0]) {
-		return "", bad("%s is not for files: choose another name", elements[0])
+		return "", api.Errorf(api.BadRequest, "%s is not for files: choose another name", elements[0])
 	}
 	return p, nil
 }
@@ -124,15 +124,15 @@ func Clean(p string) (string, error) {
 func checkName(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..":
-		return bad("%q cannot be part of a path: write the path from the top of the device, without . and ..", name)
+		return api.Errorf(api.BadRequest, "%q cannot be part of a path: write the path from the top of the device, without . and ..", name)
 	case len(name) > maxElement:
-		return bad("the name has %d bytes, and at most %d are allowed: %.40s...", len(name), maxElement, name)
+		return api.Errorf(api.BadRequest, "the name has %d bytes, and at most %d are allowed: %.40s...", len(name), maxElement, name)
 	case !utf8.ValidString(name):
-		return bad("the name %q is not valid UTF-8", name)
+		return api.Errorf(api.BadRequest, "the name %q is not valid UTF-8", name)
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return bad("the name %q has a control character", name)
+		return api.Errorf(api.BadRequest, "the name %q has a control character", name)
 	case strings.ContainsRune(name, '\\'):
-		return bad("the name %q has a backslash, which other systems take for a separator", name)
+		return api.Errorf(api.BadRequest, "the name %q has a backslash, which other systems take for a separator", name)
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (v *Volume) clean(p string, atEnd bool) (string, error) {
 			break // what is missing is reported where it matters
 		}
 		if info.Mode()&fs.ModeSymlink != 0 {
-			return "", bad("%s is a symbolic link, which is not followed", p[:i])
+			return "", api.Errorf(api.BadRequest, "%s is a symbolic link, which is not followed", p[:i])
 		}
 	}
 	return p, nil
@@ -304,7 +304,7 @@ func (v *Volume) Read(p string) (*os.File, error) {
 	if err != nil {
 		return nil, v.failed(p, err)
 	}
-	return nil, bad("%s is not a file", local(p))
+	return nil, api.Errorf(api.BadRequest, "%s is not a file", local(p))
 }
 
 // MakeDirectory makes one directory.
@@ -314,7 +314,7 @@ func (v *Volume) MakeDirectory(p string) error {
 		return err
 	}
 	if p == "" {
-		return bad("name the directory")
+		return api.Errorf(api.BadRequest, "name the directory")
 	}
 	if err := checkNotPart(p); err != nil {
 		return err
@@ -338,7 +338,7 @@ func (v *Volume) checkParent(p string) error {
 	case err == nil && info.IsDir():
 		return nil
 	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no directory %s on %s: make it first", dir, v.name)}
+		return api.Errorf(api.NotFound, "there is no directory %s on %s: make it first", dir, v.name)
 	}
 	return v.failed(dir, err)
 }
@@ -346,7 +346,7 @@ func (v *Volume) checkParent(p string) error {
 // move gives a file or directory a name that nothing has. v.mu is held, as it is by all that give names.
 func (v *Volume) move(from, to string) error {
 	if _, err := v.root.Lstat(to); err == nil {
-		return conflict("there is a %s on %s already: delete it, or choose another name", to, v.name)
+		return api.Errorf(api.Conflict, "there is a %s on %s already: delete it, or choose another name", to, v.name)
 	}
 	if err := v.root.Rename(from, to); err != nil {
 		return v.failed(to, err)
@@ -367,11 +367,11 @@ func (v *Volume) Rename(from, to string) error {
 	defer v.mu.Unlock()
 	switch {
 	case from == "" || to == "":
-		return bad("the top of a device cannot be renamed")
+		return api.Errorf(api.BadRequest, "the top of a device cannot be renamed")
 	case v.busy(from):
-		return conflict("%s is being written: stop the capture before it is renamed", from)
+		return api.Errorf(api.Conflict, "%s is being written: stop the capture before it is renamed", from)
 	case strings.HasPrefix(to, from+"/"):
-		return bad("%s cannot be moved into itself", from)
+		return api.Errorf(api.BadRequest, "%s cannot be moved into itself", from)
 	}
 	if err := checkNotPart(to); err != nil {
 		return err
@@ -395,9 +395,9 @@ func (v *Volume) Remove(p string, everything bool) error {
 	defer v.mu.Unlock()
 	switch {
 	case p == "":
-		return bad("the top of a device cannot be deleted: format the device instead")
+		return api.Errorf(api.BadRequest, "the top of a device cannot be deleted: format the device instead")
 	case v.busy(p):
-		return conflict("%s is being written: stop the capture before it is deleted", p)
+		return api.Errorf(api.Conflict, "%s is being written: stop the capture before it is deleted", p)
 	}
 	if _, err := v.root.Lstat(p); err != nil {
 		return v.failed(p, err)
@@ -455,16 +455,8 @@ var failures = []struct {
 func (v *Volume) failed(p string, err error) error {
 	for _, f := range failures {
 		if errors.Is(err, f.err) {
-			return &api.Error{Kind: f.kind, Text: fmt.Sprintf(f.text, local(p), v.name)}
+			return api.Errorf(f.kind, f.text, local(p), v.name)
 		}
 	}
-	return &api.Error{Kind: api.Internal, Text: fmt.Sprintf("%s on %s: %v", local(p), v.name, err)}
-}
-
-func bad(format string, args ...any) error {
-	return &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf(format, args...)}
-}
-
-func conflict(format string, args ...any) error {
-	return &api.Error{Kind: api.Conflict, Text: fmt.Sprintf(format, args...)}
+	return api.Errorf(api.Internal, "%s on %s: %v", local(p), v.name, err)
 }

@@ -76,7 +76,7 @@ func (v *Volume) Create(dir, name string, first int) (*File, error) {
 			return f, err
 		}
 	}
-	return nil, conflict("there are %d files like %s on %s already: choose another name", maxTaken, name, v.name)
+	return nil, api.Errorf(api.Conflict, "there are %d files like %s on %s already: choose another name", maxTaken, name, v.name)
 }
 
 // create makes one file. The error is fs.ErrExist, or an *api.Error.
@@ -296,7 +296,7 @@ func partOf(p string) string {
 
 func checkNotPart(p string) error {
 	if IsPart(p) {
-		return bad("names that end in %s are those of uploads that are not complete: choose another name than %s", partSuffix, path.Base(p))
+		return api.Errorf(api.BadRequest, "names that end in %s are those of uploads that are not complete: choose another name than %s", partSuffix, path.Base(p))
 	}
 	return nil
 }
@@ -316,7 +316,7 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 		return api.File{}, err
 	}
 	if p == "" {
-		return api.File{}, bad("name the file")
+		return api.File{}, api.Errorf(api.BadRequest, "name the file")
 	}
 	if err := checkNotPart(p); err != nil {
 		return api.File{}, err
@@ -325,10 +325,10 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 		return api.File{}, u.tooLarge() // before anything of it comes
 	}
 	if _, free, err := v.Space(); err == nil && u.Total > u.Offset && uint64(u.Total-u.Offset) > free {
-		return api.File{}, &api.Error{Kind: api.StorageFull, Text: fmt.Sprintf("%d bytes of the upload are to come, and %s has room for %d", u.Total-u.Offset, v.name, free)}
+		return api.File{}, api.Errorf(api.StorageFull, "%d bytes of the upload are to come, and %s has room for %d", u.Total-u.Offset, v.name, free)
 	}
 	if _, err := v.root.Lstat(p); err == nil {
-		return api.File{}, conflict("there is a %s on %s already: delete it, or choose another name", p, v.name)
+		return api.File{}, api.Errorf(api.Conflict, "there is a %s on %s already: delete it, or choose another name", p, v.name)
 	}
 	if err := v.checkParent(p); err != nil {
 		return api.File{}, err
@@ -338,7 +338,7 @@ func (v *Volume) Upload(u Upload, in io.Reader) (api.File, error) {
 		return api.File{}, err
 	}
 	if !v.claim(part) {
-		return api.File{}, conflict("%s is being uploaded", p)
+		return api.File{}, api.Errorf(api.Conflict, "%s is being uploaded", p)
 	}
 	done, err := v.upload(part, u, in)
 	v.mu.Lock()
@@ -424,7 +424,7 @@ func (v *Volume) upload(part string, u Upload, in io.Reader) (done bool, err err
 		return false, u.tooLarge()
 	case u.Total >= 0 && size > u.Total:
 		f.Truncate(u.Offset) //nolint:errcheck // else the next one is told how much there is
-		return false, bad("more than the %d bytes of total came: nothing of that was taken", u.Total)
+		return false, api.Errorf(api.BadRequest, "more than the %d bytes of total came: nothing of that was taken", u.Total)
 	}
 	if err := f.Sync(); err != nil {
 		return false, v.failed(part, err)
@@ -433,7 +433,7 @@ func (v *Volume) upload(part string, u Upload, in io.Reader) (done bool, err err
 }
 
 func (u *Upload) tooLarge() error {
-	return &api.Error{Kind: api.TooLarge, Text: fmt.Sprintf("the file is larger than %d bytes, the setting analysis.uploadBytes", u.Limit)}
+	return api.Errorf(api.TooLarge, "the file is larger than %d bytes, the setting analysis.uploadBytes", u.Limit)
 }
 
 // uploadError tells an error of the device from one of who uploads.
