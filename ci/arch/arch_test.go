@@ -89,7 +89,7 @@ var allowed = map[string][]string{
 	"services/internal/management":  {"services/config", "services/durable", "services/internal/dhcp", "services/internal/linklocal"},
 	"services/internal/transceiver": {},
 	"services/internal/disk":        {},
-	"services/internal/volume":      {"services/api"},
+	"services/internal/volume":      {"services/api", "services/internal/handover"},
 
 	// Behaviour. The pipeline owns batches and stages; what is a stage imports it, never the other way round.
 	"services/internal/pipeline": {"services/internal/flow", "services/internal/l7", "services/internal/packet", "services/internal/stream"},
@@ -109,6 +109,8 @@ var allowed = map[string][]string{
 	"services/internal/sink":           {"services/api", "services/internal/volume"},
 	"services/internal/capture": {"services/api", "services/durable", "services/internal/filter", "services/internal/flow", "services/internal/l7", "services/internal/packet",
 		"services/internal/pcapng", "services/internal/pipeline", "services/internal/sink"},
+	"services/internal/rings": {"services/api", "services/durable", "services/internal/filter", "services/internal/pipeline", "services/internal/ring", "services/internal/ring/files",
+		"services/internal/ring/rule", "services/internal/volume"},
 
 	"services/internal/analysis": {"services/api", "services/internal/capture", "services/internal/flow", "services/internal/l7", "services/internal/pipeline",
 		"services/internal/savefile", "services/internal/stats", "services/internal/stream"},
@@ -123,7 +125,7 @@ var allowed = map[string][]string{
 	"services/engine": {"services/api", "services/config", "services/durable", "services/internal/afpacket", "services/internal/capture", "services/internal/country", "services/internal/filter",
 		"services/internal/flow", "services/internal/handover", "services/internal/l7", "services/internal/l7/call", "services/internal/l7/protocol", "services/internal/memory", "services/internal/packet",
 		"services/internal/pipeline", "services/internal/savefile", "services/internal/sink", "services/internal/stats", "services/internal/transceiver", "services/internal/volume", "services/internal/analysis", "services/internal/ring",
-		"services/internal/ring/files", "services/internal/ring/rule", "services/internal/ring/uring", "services/internal/stream"},
+		"services/internal/ring/uring", "services/internal/rings", "services/internal/stream"},
 	"webui":      {},
 	"webui/mdns": {},
 

@@ -77,7 +77,7 @@ func (e *Engine) oldest(source string) int64 {
 	if s, err := e.slots.find(source); err == nil && s != nil {
 		return s.view().StartTime * 1000
 	}
-	if _, from, err := e.rings.opened(source); err == nil {
+	if _, from, err := e.rings.Opened(source); err == nil {
 		return from.State().Oldest
 	}
 	return 0
@@ -98,7 +98,7 @@ func (e *Engine) source(r *api.CaptureRequest, s *settings) (*filter.Env, string
 	if name == api.AnyRing {
 		name = ""
 	}
-	from, _, err := e.rings.opened(name)
+	from, _, err := e.rings.Opened(name)
 	if err != nil {
 		return nil, "", err
 	}
@@ -110,7 +110,7 @@ const leastRoom = 1_000_000
 
 // startDisk starts a capture to a storage device: whoever asked may go, it runs until its end.
 func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capture, error) {
-	v, err := e.volumes.get(r.Sink.Device)
+	v, err := e.volumes.Get(r.Sink.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (e *Engine) startDisk(r *api.CaptureRequest, s capture.Spec) (*capture.Capt
 
 // letGo ends the captures to a device that is not to be used any more, and the analyses of its files, and gives them a moment to close what they have open.
 func (e *Engine) letGo(device string) {
-	e.rings.letGo(device)
+	e.rings.LetGo(device)
 	end := time.After(letGoTime)
 	e.slots.letGo(device)
 	for _, v := range e.captures.List() {

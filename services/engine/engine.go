@@ -33,9 +33,11 @@ import (
 	"galvo/services/internal/l7/protocol"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/uring"
+	"galvo/services/internal/rings"
 	"galvo/services/internal/sink"
 	"galvo/services/internal/stats"
 	"galvo/services/internal/stream"
+	"galvo/services/internal/volume"
 )
 
 // Options are what the process is started with.
@@ -55,8 +57,8 @@ type Engine struct {
 	captures *capture.Captures
 	stats    *stats.Stats
 	hosts    func() *protocol.Hosts
-	volumes  *volumes
-	rings    *rings
+	volumes  *volume.Set
+	rings    *rings.Set
 	slots    *slots
 	panics   panics
 	calls    *call.Table                   // what workers learn about calls; both directions of a call and its media may meet different ones
@@ -97,7 +99,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer e.ports.close()
-	defer e.volumes.close()
+	defer e.volumes.Close()
 	return e.run(ctx, conn)
 }
 
@@ -119,7 +121,7 @@ func join(ctx context.Context, run string) (*handover.Conn, *handover.Config, er
 }
 
 func newEngine(o Options, c *handover.Config) (*Engine, error) {
-	e := &Engine{options: o, closing: make(chan struct{}), volumes: newVolumes(filepath.Join(o.State, ".."))}
+	e := &Engine{options: o, closing: make(chan struct{}), volumes: volume.NewSet(filepath.Join(o.State, ".."))}
 	plan, err := planMemory(&c.Config)
 	if err != nil {
 		return nil, err
@@ -145,10 +147,14 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 	}
 	e.hosts = sync.OnceValue(func() *protocol.Hosts { return readHosts(c.Config.Engine.Hosts) })
 	e.slots = newSlots(plan.Plan.Slots, plan.Plan.SlotBytes)
-	e.rings = openRings(o.State, plan, e.volumes, e.recordedEnv, func() *filter.Env { return e.settings.Load().env }, e.ports.live.Source(0).Interfaces)
-	if o.Uring != nil && c.Config.Rings.IOUring {
-		e.rings.store = o.Uring.Directory
+	ringConfig := rings.Config{
+		State: o.State, Workers: plan.Workers, Max: plan.Plan.Rings, QueueBytes: plan.Plan.RingQueueBytes, ReorderBytes: plan.Plan.ReorderBytes, Volumes: e.volumes,
+		Env: e.recordedEnv, EnvNow: func() *filter.Env { return e.settings.Load().env }, Interfaces: e.ports.live.Source(0).Interfaces,
 	}
+	if o.Uring != nil && c.Config.Rings.IOUring {
+		ringConfig.Store = o.Uring.Directory
+	}
+	e.rings = rings.Open(ringConfig)
 	e.calls = call.NewTable(int(plan.L7Bytes / callsShare))
 	e.stats = stats.New(plan.Workers)
 	e.flows, e.plan = plan.Plan.Flows, plan
@@ -204,7 +210,7 @@ func (e *Engine) worker(index int) *pipeline.Worker {
 		Stages: []pipeline.Stage{
 			e.ports.accounts[index],
 			e.stats.Stage(index),
-			e.rings.workers[index],
+			e.rings.Stage(index),
 			e.captures.Stage(index),
 		},
 	}
@@ -264,7 +270,7 @@ func (e *Engine) run(ctx context.Context, conn *handover.Conn) error {
 	defer release()
 	e.captures.Close(end, "the engine was stopped")
 	e.slots.close(end)
-	e.rings.close()
+	e.rings.Close()
 	server.Shutdown(end)
 	server.Close()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -288,7 +294,7 @@ func (e *Engine) tick(ctx context.Context) {
 		case now := <-second.C:
 			e.stats.Tick(now.UnixNano())
 			e.captures.List()
-			e.rings.lost(e.ports.lostByInterface())
+			e.rings.Lost(e.ports.lostByInterface())
 			e.report()
 		}
 	}
@@ -358,10 +364,10 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 		case m.Stats != nil:
 			e.ports.reading(*m.Stats)
 		case m.Storage != nil:
-			for _, v := range e.volumes.set(m.Storage.Devices, e.letGo) {
+			for _, v := range e.volumes.Follow(m.Storage.Devices, e.letGo) {
 				e.running.Go(func() { v.Repair(sink.Whole) })
 			}
-			e.running.Go(e.rings.follow)
+			e.running.Go(e.rings.Follow)
 			if err := conn.Send(handover.Message{Stored: &handover.Stored{Number: m.Storage.Number}}); err != nil {
 				return err
 			}
@@ -371,7 +377,7 @@ func (e *Engine) converse(ctx context.Context, conn *handover.Conn) error {
 
 // renewEnv takes over what expressions depend on beside the configuration.
 func (e *Engine) renewEnv() {
-	defer e.running.Go(e.rings.renew) // which may take a while
+	defer e.running.Go(e.rings.Renew) // which may take a while
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	s := *e.settings.Load()
@@ -404,8 +410,8 @@ func (e *Engine) reconfigure(c *handover.Config) {
 	e.captures.SetMax(plan.Plan.Captures)
 	e.configure(c, plan)
 	e.running.Go(func() {
-		e.rings.setReorder(plan.Plan.ReorderBytes)
-		e.rings.renew()
+		e.rings.SetReorder(plan.Plan.ReorderBytes)
+		e.rings.Renew()
 	})
 }
 

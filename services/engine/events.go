@@ -24,7 +24,7 @@ func (e *Engine) snapshot(in *slot) api.Snapshot {
 		Finished:  e.captures.Finished(),
 		Protocols: e.protocolsOf(in),
 		Slots:     e.slots.list(),
-		Rings:     e.rings.views(),
+		Rings:     e.rings.Views(),
 		Panics:    e.panics.n.Load(),
 	}
 }

@@ -28,7 +28,7 @@ const (
 // filesHandler answers requests for the files of a storage device. They are plain handlers, because they stream.
 func (e *Engine) filesHandler(answer func(http.ResponseWriter, *http.Request, *volume.Volume, string, url.Values) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := e.volumes.get(r.PathValue("id"))
+		v, err := e.volumes.Get(r.PathValue("id"))
 		if err != nil {
 			if k := api.ErrorOf(err); k.Kind == api.BadRequest {
 				k.Kind = api.NotFound

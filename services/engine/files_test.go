@@ -16,6 +16,7 @@ import (
 	"galvo/services/api"
 	"galvo/services/config"
 	"galvo/services/internal/handover"
+	"galvo/services/internal/volume"
 )
 
 // A body is taken, or refused: not where a directory is made or something renamed, which a slash at the end of a name is enough for.
@@ -56,11 +57,11 @@ type fileServer struct {
 func serveFiles(t *testing.T) *fileServer {
 	t.Helper()
 	state := t.TempDir()
-	s := &fileServer{Engine: &Engine{volumes: newVolumes(state)}, dir: filepath.Join(state, "data")}
+	s := &fileServer{Engine: &Engine{volumes: volume.NewSet(state)}, dir: filepath.Join(state, "data")}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.volumes.close)
+	t.Cleanup(s.volumes.Close)
 	s.settings.Store(&settings{config: *config.Default()})
 	s.plug()
 	mux := http.NewServeMux()
@@ -73,8 +74,8 @@ func serveFiles(t *testing.T) *fileServer {
 	return s
 }
 
-func (s *fileServer) plug() { s.volumes.set([]handover.Device{called("data", "data")}, nil) }
-func (s *fileServer) pull() { s.volumes.set(nil, func(string) {}) }
+func (s *fileServer) plug() { s.volumes.Follow([]handover.Device{called("data", "data")}, nil) }
+func (s *fileServer) pull() { s.volumes.Follow(nil, func(string) {}) }
 
 // A download goes on only with the file that it began with; what is refused has the body of an error.
 func TestConditionalDownload(t *testing.T) {

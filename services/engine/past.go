@@ -20,7 +20,7 @@ import (
 
 // startPast starts a capture from a ring, which goes on with what is recorded until its end time.
 func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
-	_, from, err := e.rings.opened(s.Source)
+	_, from, err := e.rings.Opened(s.Source)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func scanOf(s ring.Scan) api.Scan {
 
 // dryRun says what a capture from a ring would bring.
 func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[api.DryRun], error) {
-	from, err := e.rings.at(in.Name)
+	from, err := e.rings.At(in.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -2,208 +2,43 @@ package engine
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
-	"maps"
-	"path/filepath"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"net/http"
 
 	"galvo/services/api"
-	"galvo/services/internal/filter"
-	"galvo/services/internal/pipeline"
-	"galvo/services/internal/ring"
-	"galvo/services/internal/ring/files"
-	"galvo/services/internal/ring/rule"
 )
 
-// rings are the packet ring buffers. What they are is kept in a file; they record while a storage device of theirs is active.
-type rings struct {
-	path         string // of the file
-	max          int
-	queueBytes   uint64 // of each, as the memory plan grants it
-	reorderBytes atomic.Uint64
-	volumes      *volumes
-	env          func() *filter.Env           // what the rules of a ring are compiled against
-	envNow       func() *filter.Env           // likewise, but what names a port that is not there is wrong
-	interfaces   func() []pipeline.Interface  // of the workers' frames
-	store        func(dir string) files.Store // how devices are written; nil is the ordinary way
-	workers      []*recording
-
-	changing sync.Mutex // held by who opens, closes, makes or deletes a ring, which takes its time
-	closed   bool       // nothing is opened any more; guarded by changing
-
-	mu      sync.Mutex
-	list    []*recorder // in the order of their creation; guarded by mu, as what follows
-	deleted []*recorder // whose Devices still have files of theirs, since these were away
+func (e *Engine) listRings(context.Context, *api.Nothing) (*api.Reply[api.RingList], error) {
+	return &api.Reply[api.RingList]{Body: api.RingList{Rings: e.rings.Views()}}, nil
 }
 
-// A recorder is one ring. What changes is guarded by rings.mu.
-type recorder struct {
-	Made    bool // its files are whole
-	Deleted bool `json:",omitempty"` // it is no more, but for its files on Devices
-	api.RingRequest
-	Places map[string]string `json:",omitempty"` // directory below the state directory of each of its Devices, as far as it is known
-
-	state, reason string
-	found         bool // its files were there, with packets, when it was to be created
-	progress      atomic.Int32
-	cancel        context.CancelFunc // of its creation; nil if that is over
-	created       chan struct{}      // closed when it is
-	dirs          []string           // of its devices, as it was opened
-	ring          *ring.Ring         // nil unless it records
-	stages        []ring.Stage
-	memory        []byte        // of the ring that was shut, for the one that is opened next. Guarded by rings.changing
-	calls         []*rule.Calls // that its rules are for, by rule; they outlive the ring's being opened anew
-	inFull        bool          // it was opened though a rule is wrong. Guarded by rings.changing
+func (e *Engine) makeRing(_ context.Context, in *api.Request[api.RingRequest]) (*api.Created[api.Ring], error) {
+	made, err := e.rings.Create(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Created[api.Ring]{Status: http.StatusCreated, Body: made}, nil
 }
 
-// The states of a ring, as api.Ring has them.
-const (
-	ringCreating  = "creating"
-	ringRecording = "recording"
-	ringStopped   = "stopped" // it can be read only
-	ringWaiting   = "waiting"
-	ringFailed    = "failed"
-)
-
-// openRings reads what rings there are. They are opened when the host has named the storage devices.
-func openRings(state string, plan *memoryPlan, vs *volumes, env, envNow func() *filter.Env, interfaces func() []pipeline.Interface) *rings {
-	rs := &rings{
-		path: filepath.Join(state, "rings.json"), max: plan.Plan.Rings, queueBytes: plan.Plan.RingQueueBytes,
-		volumes: vs, env: env, envNow: envNow, interfaces: interfaces,
-	}
-	rs.reorderBytes.Store(plan.Plan.ReorderBytes)
-	for range plan.Workers {
-		r := &recording{}
-		r.rings.Store(new([]ring.Stage))
-		rs.workers = append(rs.workers, r)
-	}
-	rs.read()
-	for _, r := range rs.list {
-		r.state, r.reason, r.calls = ringWaiting, "its storage devices are not there yet", callsOf(r.Rules)
-	}
-	for _, r := range rs.list {
-		if r.Deleted {
-			rs.deleted = append(rs.deleted, r)
-		}
-	}
-	rs.list = slices.DeleteFunc(rs.list, func(r *recorder) bool { return r.Deleted })
-	return rs
+func (e *Engine) getRing(_ context.Context, in *api.NameInput) (*api.Reply[api.Ring], error) {
+	return answer(e.rings.View(in.Name))
 }
 
-// set changes what is shown of a ring.
-func (rs *rings) set(r *recorder, state, reason string) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	r.state, r.reason = state, reason
+func (e *Engine) deleteRing(_ context.Context, in *api.NameInput) (*api.Nothing, error) {
+	return nil, e.rings.Delete(in.Name)
 }
 
-// follow opens the rings whose devices have come, and opens those anew of which one has come or gone.
-func (rs *rings) follow() {
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	if rs.closed {
-		return
-	}
-	rs.settle()
-	rs.sweep()
-	for i, r := range rs.all() {
-		rs.mu.Lock()
-		making, made := r.cancel != nil, r.Made
-		rs.mu.Unlock()
-		switch {
-		case making:
-		case i >= rs.max:
-			rs.drop(r)
-			rs.set(r, ringWaiting, fmt.Sprintf("%d rings can record at once: delete another one, or raise the setting rings.max and restart the processing", rs.max))
-		case !made:
-			rs.make(r)
-		default:
-			rs.reopen(r)
-		}
-	}
+func (e *Engine) setRules(_ context.Context, in *api.RulesInput) (*api.Reply[api.Ring], error) {
+	return answer(e.rings.SetRules(in.Name, in.Body.Rules))
 }
 
-// settle finds the devices of all rings again that are called something else now: the id of a directory is its name. rs.changing is held.
-func (rs *rings) settle() {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	changed := false
-	for _, r := range slices.Concat(rs.list, rs.deleted) {
-		devices, places := rs.volumes.locate(r.Devices, r.Places)
-		changed = changed || !slices.Equal(devices, r.Devices) || !maps.Equal(places, r.Places)
-		r.Devices, r.Places = devices, places
-	}
-	if !changed {
-		return
-	}
-	if err := rs.save(); err != nil {
-		slog.Error("save where the rings are", "error", err)
-	}
+func (e *Engine) pinRing(_ context.Context, in *api.PinInput) (*api.Reply[[]api.RingPin], error) {
+	return answer(e.rings.Pin(in.Name, in.Body))
 }
 
-// setReorder changes the memory in which readers put packets in order, of those that begin from now on.
-func (rs *rings) setReorder(bytes uint64) {
-	rs.changing.Lock() // none is opened meanwhile with what was set before
-	defer rs.changing.Unlock()
-	rs.reorderBytes.Store(bytes)
-	for _, r := range rs.all() {
-		if r.ring != nil {
-			r.ring.SetReorder(int64(bytes))
-		}
+// answer is the reply to an operation that has a body, or the error.
+func answer[T any](body T, err error) (*api.Reply[T], error) {
+	if err != nil {
+		return nil, err
 	}
-}
-
-// letGo closes the rings that have a part on a device, before that is not to be used any more. One that is being created there is created anew when the device is back.
-func (rs *rings) letGo(device string) {
-	for _, created := range rs.halt(device) {
-		<-created // without a lock, which the end of a creation needs
-	}
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	for _, r := range rs.all() {
-		if slices.Contains(r.Devices, device) {
-			rs.shut(r)
-		}
-	}
-}
-
-// lost tells the rings how many frames the ports have lost.
-func (rs *rings) lost(byInterface []uint64) {
-	frames := uint64(0)
-	for _, n := range byInterface {
-		frames += n
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for _, r := range rs.list {
-		if r.ring != nil {
-			r.ring.Lost(frames)
-		}
-	}
-}
-
-// close ends recording.
-func (rs *rings) close() {
-	rs.mu.Lock()
-	list := slices.Clone(rs.list)
-	var making []chan struct{}
-	for _, r := range list {
-		if r.cancel != nil {
-			r.cancel()
-			making = append(making, r.created)
-		}
-	}
-	rs.mu.Unlock()
-	for _, c := range making {
-		<-c
-	}
-	rs.changing.Lock()
-	defer rs.changing.Unlock()
-	rs.closed = true
-	for _, r := range list {
-		rs.drop(r)
-	}
+	return &api.Reply[T]{Body: body}, nil
 }

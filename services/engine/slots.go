@@ -152,7 +152,7 @@ func (e *Engine) openFiles(asked []api.StoredFile) ([]api.StoredFile, func() (an
 
 // openInterval returns what opens an interval of a ring.
 func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, error), error) {
-	of, opened, err := e.rings.opened(r.Name)
+	of, opened, err := e.rings.Opened(r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (e *Engine) openInterval(r *api.RingInterval) (func() (analysis.Input, erro
 		return nil, api.Errorf(api.BadRequest, "endTime is not after startTime")
 	}
 	return func() (analysis.Input, error) {
-		now, opened, err := e.rings.opened(of.Name)
+		now, opened, err := e.rings.Opened(of.Name)
 		if err != nil {
 			return analysis.Input{}, err
 		}
@@ -201,7 +201,7 @@ func (ss *slots) choose(asked int) (int, error) {
 // openStored opens DEVICE/PATH.
 func (e *Engine) openStored(name string) (*os.File, error) {
 	device, p, _ := strings.Cut(name, "/")
-	v, err := e.volumes.get(device)
+	v, err := e.volumes.Get(device)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (e *Engine) savefiles(asked []api.StoredFile) (files []api.StoredFile, err 
 		return nil, api.Errorf(api.BadRequest, "name the files to analyse, or a ring")
 	}
 	for _, f := range asked {
-		v, err := e.volumes.get(f.Device)
+		v, err := e.volumes.Get(f.Device)
 		if err != nil {
 			return nil, err
 		}

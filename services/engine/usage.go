@@ -16,7 +16,7 @@ func (e *Engine) usage() *handover.Usage {
 	for _, w := range e.workers {
 		streams += w.Streams.Taken()
 	}
-	queues, readers := e.rings.memory()
+	queues, readers := e.rings.Memory()
 	return &handover.Usage{Bytes: map[string]uint64{
 		memory.KernelRings:   uint64(e.ports.receiving()*len(e.workers)*e.ports.blocks) * memory.BlockBytes,
 		memory.CaptureQueues: captures * s.queueBytes,

@@ -1,4 +1,4 @@
-package engine
+package rings
 
 import (
 	"encoding/json"
@@ -18,9 +18,9 @@ import (
 const copySuffix = ".copy"
 
 // read reads what rings there are, from the copy if need be. A list that cannot be understood is set aside, and costs its rings, not the engine.
-func (rs *rings) read() {
+func (rs *Set) read() {
 	for _, path := range []string{rs.path, rs.path + copySuffix} {
-		var list []*recorder
+		var list []*Recorder
 		b, err := os.ReadFile(path)
 		if err == nil {
 			err = json.Unmarshal(b, &list)
@@ -41,7 +41,7 @@ func (rs *rings) read() {
 }
 
 // save writes what rings there are. rs.mu is held.
-func (rs *rings) save() error {
+func (rs *Set) save() error {
 	b, err := json.MarshalIndent(slices.Concat(rs.list, rs.deleted), "", "\t")
 	if err != nil {
 		return err
@@ -50,14 +50,14 @@ func (rs *rings) save() error {
 }
 
 // all returns the rings that there are now.
-func (rs *rings) all() []*recorder {
+func (rs *Set) all() []*Recorder {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return slices.Clone(rs.list)
 }
 
 // find returns the ring of a name; the only one if that is empty.
-func (rs *rings) find(name string) (*recorder, error) {
+func (rs *Set) find(name string) (*Recorder, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	var names []string
@@ -77,15 +77,15 @@ func (rs *rings) find(name string) (*recorder, error) {
 }
 
 // named returns the ring that is called so; the error is one of a path that leads to nothing.
-func (rs *rings) named(name string) (*recorder, error) {
+func (rs *Set) named(name string) (*Recorder, error) {
 	if r, err := rs.find(name); err == nil && r.Name == name {
 		return r, nil
 	}
 	return nil, api.Errorf(api.NotFound, "there is no packet ring buffer %q", name)
 }
 
-// opened returns the ring of a name if it can be read.
-func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
+// Opened returns the ring of a name if it can be read.
+func (rs *Set) Opened(name string) (*Recorder, *ring.Ring, error) {
 	r, err := rs.find(name)
 	if err != nil {
 		return nil, nil, err
@@ -98,11 +98,11 @@ func (rs *rings) opened(name string) (*recorder, *ring.Ring, error) {
 	return r, r.ring, nil
 }
 
-// at returns the ring that a path leads to, if it can be read.
-func (rs *rings) at(name string) (*ring.Ring, error) {
+// At returns the ring that a path leads to, if it can be read.
+func (rs *Set) At(name string) (*ring.Ring, error) {
 	if _, err := rs.named(name); err != nil {
 		return nil, err
 	}
-	_, opened, err := rs.opened(name)
+	_, opened, err := rs.Opened(name)
 	return opened, err
 }

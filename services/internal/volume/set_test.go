@@ -1,4 +1,4 @@
-package engine
+package volume
 
 import (
 	"os"
@@ -10,28 +10,28 @@ import (
 	"galvo/services/internal/handover"
 )
 
-func TestVolumes(t *testing.T) {
+func TestSet(t *testing.T) {
 	state := t.TempDir()
 	for _, d := range []string{"a", "b"} {
 		if err := os.Mkdir(filepath.Join(state, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	vs := newVolumes(state)
-	t.Cleanup(vs.close)
+	s := NewSet(state)
+	t.Cleanup(s.Close)
 	var gone []string
 	set := func(devices ...handover.Device) (opened int) {
 		gone = nil
-		return len(vs.set(devices, func(id string) {
+		return len(s.Follow(devices, func(id string) {
 			gone = append(gone, id)
-			vs.get(id) // as those do that have to let go
+			s.Get(id) // as those do that have to let go
 		}))
 	}
 	want := func(id string, kind api.Kind) {
 		t.Helper()
-		v, err := vs.get(id)
+		v, err := s.Get(id)
 		if err == nil && kind != "" || err != nil && api.ErrorOf(err).Kind != kind {
-			t.Errorf("get(%q) = %v, %v, want %q", id, v, err, kind)
+			t.Errorf("Get(%q) = %v, %v, want %q", id, v, err, kind)
 		}
 	}
 	want("", api.NoStorage)
@@ -70,20 +70,4 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("a directory that is not there: %d opened", n)
 	}
 	want("data", api.NoStorage)
-}
-
-func TestSlotAddresses(t *testing.T) {
-	ss := newSlots(2, 1<<20)
-	ss.taken[1] = &slot{id: 2}
-	for asked, want := range map[int]int{0: 1, 1: 1, 2: 0, 3: 0} {
-		if id, err := ss.choose(asked); id != want || (err == nil) != (want != 0) {
-			t.Errorf("choose(%d) = %d, %v, want %d", asked, id, err, want)
-		}
-	}
-	for address, want := range map[string]api.Kind{"": "", ":2": "", ":1": api.NotFound, ":3": api.BadRequest, ":0": api.BadRequest, "2": api.BadRequest, ":x": api.BadRequest, ":-1": api.BadRequest} {
-		s, err := ss.find(address)
-		if err != nil && api.ErrorOf(err).Kind != want || err == nil && want != "" || (s != nil) != (address == ":2") {
-			t.Errorf("find(%q) = %v, %v, want %q", address, s, err, want)
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package engine
+package rings
 
 import (
 	"log/slog"
@@ -9,15 +9,15 @@ import (
 )
 
 // reopen brings a ring in line with the devices that are active. rs.changing is held.
-func (rs *rings) reopen(r *recorder) {
-	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
+func (rs *Set) reopen(r *Recorder) {
+	dirs, active := rs.Volumes.RingDirectories(r.Name, r.Devices)
 	if r.ring != nil && slices.Equal(dirs, r.dirs) {
 		return
 	}
 	rs.shut(r)
 	if active == 0 {
 		rs.drop(r)
-		rs.set(r, ringWaiting, "none of its storage devices is active: activate one")
+		rs.set(r, stateWaiting, "none of its storage devices is active: activate one")
 		return
 	}
 	c, wrong := rs.config(r, dirs)
@@ -29,15 +29,15 @@ func (rs *rings) reopen(r *recorder) {
 	if err != nil {
 		rs.drop(r)
 		slog.Error("ring", "name", r.Name, "error", err)
-		rs.set(r, ringFailed, err.Error()+": bring its files back, or delete the ring")
+		rs.set(r, stateFailed, err.Error()+": bring its files back, or delete the ring")
 		return
 	}
 	var stages []ring.Stage
 	for w := range rs.workers {
-		stages = append(stages, opened.Stage(w, rs.interfaces))
+		stages = append(stages, opened.Stage(w, rs.Interfaces))
 	}
 	rs.mu.Lock()
-	r.ring, r.stages, r.dirs, r.state, r.reason, r.inFull = opened, stages, dirs, ringRecording, inFull(wrong), wrong != nil
+	r.ring, r.stages, r.dirs, r.state, r.reason, r.inFull = opened, stages, dirs, stateRecording, inFull(wrong), wrong != nil
 	if s := opened.State(); r.found && uint64(s.SizeRaw) != r.SizeBytes {
 		slog.Warn("ring: it was there already", "name", r.Name, "bytes", s.SizeRaw, "asked for", r.SizeBytes)
 		r.SizeBytes, r.Replication = uint64(s.SizeRaw), s.Copies
@@ -51,31 +51,31 @@ func (rs *rings) reopen(r *recorder) {
 }
 
 // config says how a ring is made or opened. The error is about the first rule that is wrong; the configuration has those before it.
-func (rs *rings) config(r *recorder, dirs []string) (ring.Config, error) {
-	rules, wrong := ringRules(r.Rules, rs.env(), r.calls)
-	queue := rs.queueBytes
+func (rs *Set) config(r *Recorder, dirs []string) (ring.Config, error) {
+	rules, wrong := compile(r.Rules, rs.Env(), r.calls)
+	queue := rs.QueueBytes
 	if r.QueueBytes != 0 {
 		queue = min(queue, r.QueueBytes)
 	}
 	var names []string
 	for _, id := range r.Devices {
-		names = append(names, "storage device "+rs.volumes.name(id))
+		names = append(names, "storage device "+rs.Volumes.Name(id))
 	}
 	return ring.Config{
 		Name: r.Name, Dirs: dirs, DeviceNames: names, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
-		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: rs.store,
+		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: rs.Store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
 	}, wrong
 }
 
 // shut closes a ring, if it is open. A worker that has it in hand yet finds that it has ended. rs.changing is held.
-func (rs *rings) shut(r *recorder) {
+func (rs *Set) shut(r *Recorder) {
 	rs.mu.Lock()
 	opened := r.ring
 	r.ring, r.stages, r.dirs = nil, nil, nil
 	if opened != nil {
-		r.state, r.reason = ringWaiting, "it is opened anew, because a storage device of its own comes or goes: ask again in a moment"
+		r.state, r.reason = stateWaiting, "it is opened anew, because a storage device of its own comes or goes: ask again in a moment"
 	}
 	rs.mu.Unlock()
 	if opened == nil {
@@ -90,7 +90,7 @@ func (rs *rings) shut(r *recorder) {
 }
 
 // drop is shut for a ring that is not opened again soon. rs.changing is held.
-func (rs *rings) drop(r *recorder) {
+func (rs *Set) drop(r *Recorder) {
 	rs.shut(r)
 	files.Free(r.memory)
 	r.memory = nil

@@ -1,4 +1,4 @@
-package engine
+package rings
 
 import (
 	"context"
@@ -8,17 +8,25 @@ import (
 	"galvo/services/internal/ring"
 )
 
-// create makes a new ring, which takes a while. It returns when that has begun.
-func (rs *rings) create(request api.RingRequest) (*recorder, error) {
+// Create makes a new ring, which takes a while. It returns when that has begun.
+func (rs *Set) Create(request api.RingRequest) (api.Ring, error) {
+	r, err := rs.create(request)
+	if err != nil {
+		return api.Ring{}, err
+	}
+	return rs.view(r), nil
+}
+
+func (rs *Set) create(request api.RingRequest) (*Recorder, error) {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
-	r := &recorder{RingRequest: request, calls: callsOf(request.Rules)}
+	r := &Recorder{RingRequest: request, calls: callsOf(request.Rules)}
 	rs.sweep() // a deleted one of that name
 	if err := rs.checkNew(r); err != nil {
 		return nil, err
 	}
 	rs.mu.Lock()
-	_, r.Places = rs.volumes.locate(r.Devices, nil)
+	_, r.Places = rs.Volumes.Locate(r.Devices, nil)
 	rs.list = append(rs.list, r)
 	err := rs.save()
 	if err != nil {
@@ -33,23 +41,23 @@ func (rs *rings) create(request api.RingRequest) (*recorder, error) {
 }
 
 // checkNew says what stands against a new ring, and completes what was left out.
-func (rs *rings) checkNew(r *recorder) error {
+func (rs *Set) checkNew(r *Recorder) error {
 	rs.mu.Lock()
-	n, taken := len(rs.list), slices.ContainsFunc(rs.list, func(o *recorder) bool { return o.Name == r.Name })
+	n, taken := len(rs.list), slices.ContainsFunc(rs.list, func(o *Recorder) bool { return o.Name == r.Name })
 	rs.mu.Unlock()
 	switch {
 	case r.Name == "live":
 		return api.Errorf(api.BadRequest, "a ring cannot be called live: that is what is captured without a ring")
 	case taken:
 		return api.Errorf(api.Conflict, "there is a ring %s already", r.Name)
-	case n >= rs.max:
-		return api.Errorf(api.Conflict, "%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.max)
+	case n >= rs.Max:
+		return api.Errorf(api.Conflict, "%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.Max)
 	}
 	if len(r.Devices) == 0 {
 		r.Devices = []string{""}
 	}
 	for i, id := range r.Devices {
-		v, err := rs.volumes.get(id)
+		v, err := rs.Volumes.Get(id)
 		if err != nil {
 			return err
 		}
@@ -62,10 +70,10 @@ func (rs *rings) checkNew(r *recorder) error {
 		return api.Errorf(api.BadRequest, "a copy of each block lies on another storage device: name a second one")
 	}
 	if id := rs.leftOn(r); id != "" {
-		return api.Errorf(api.Conflict, "files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.volumes.name(id))
+		return api.Errorf(api.Conflict, "files of a deleted ring %s are on the storage device %s, and cannot be removed: choose another name", r.Name, rs.Volumes.Name(id))
 	}
-	dirs, _ := rs.volumes.ringDirectories(&r.RingRequest)
-	if _, err := ringRules(r.Rules, rs.envNow(), nil); err != nil {
+	dirs, _ := rs.Volumes.RingDirectories(r.Name, r.Devices)
+	if _, err := compile(r.Rules, rs.EnvNow(), nil); err != nil {
 		return err
 	}
 	c, err := rs.config(r, dirs)
@@ -81,7 +89,7 @@ func (rs *rings) checkNew(r *recorder) error {
 		return err
 	}
 	for _, id := range r.Devices {
-		if v, err := rs.volumes.get(id); err == nil && !found {
+		if v, err := rs.Volumes.Get(id); err == nil && !found {
 			if _, free, err := v.RingSpace(); err == nil && free < uint64(need) {
 				return api.Errorf(api.StorageFull, "the ring needs %d MB on the storage device %s, where %d MB are free", need/1e6, v.Name(), free/1e6)
 			}
@@ -91,7 +99,7 @@ func (rs *rings) checkNew(r *recorder) error {
 }
 
 // leftOn returns a device of a new ring that has files of a deleted one of its name; nothing if there is none.
-func (rs *rings) leftOn(r *recorder) string {
+func (rs *Set) leftOn(r *Recorder) string {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, left := range rs.deleted {
@@ -105,16 +113,16 @@ func (rs *rings) leftOn(r *recorder) string {
 }
 
 // make begins to make the files of a ring, in the background. rs.changing is held.
-func (rs *rings) make(r *recorder) {
-	dirs, active := rs.volumes.ringDirectories(&r.RingRequest)
+func (rs *Set) make(r *Recorder) {
+	dirs, active := rs.Volumes.RingDirectories(r.Name, r.Devices)
 	if active < len(dirs) {
-		rs.set(r, ringWaiting, "it is created when all of its storage devices are active")
+		rs.set(r, stateWaiting, "it is created when all of its storage devices are active")
 		return
 	}
 	c, _ := rs.config(r, dirs) // rules matter when it is opened
 	ctx, cancel := context.WithCancel(context.Background())
 	rs.mu.Lock()
-	r.cancel, r.created, r.state, r.reason = cancel, make(chan struct{}), ringCreating, ""
+	r.cancel, r.created, r.state, r.reason = cancel, make(chan struct{}), stateCreating, ""
 	rs.mu.Unlock()
 	go func() {
 		defer close(r.created)
@@ -129,17 +137,17 @@ func (rs *rings) make(r *recorder) {
 			err = rs.save()
 		}
 		if r.cancel = nil; err != nil {
-			r.state, r.reason = ringFailed, err.Error()
+			r.state, r.reason = stateFailed, err.Error()
 		}
 		rs.mu.Unlock()
 		if err == nil {
-			rs.follow()
+			rs.Follow()
 		}
 	}()
 }
 
 // halt breaks off the creation of rings on a device, and returns what says when that is over.
-func (rs *rings) halt(device string) (over []chan struct{}) {
+func (rs *Set) halt(device string) (over []chan struct{}) {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
 	rs.mu.Lock()

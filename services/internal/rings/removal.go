@@ -1,4 +1,4 @@
-package engine
+package rings
 
 import (
 	"errors"
@@ -11,18 +11,18 @@ import (
 	"galvo/services/internal/ring"
 )
 
-// delete ends a ring and removes its files. Another one may record then that waited for that.
-func (rs *rings) delete(name string) error {
+// Delete ends a ring and removes its files. Another one may record then that waited for that.
+func (rs *Set) Delete(name string) error {
 	r, err := rs.named(name)
 	if err != nil {
 		return err
 	}
-	defer rs.follow()
+	defer rs.Follow()
 	return rs.end(r)
 }
 
 // end is delete for one ring.
-func (rs *rings) end(r *recorder) error {
+func (rs *Set) end(r *Recorder) error {
 	rs.mu.Lock()
 	cancel, created := r.cancel, r.created
 	rs.mu.Unlock()
@@ -34,8 +34,8 @@ func (rs *rings) end(r *recorder) error {
 	defer rs.changing.Unlock()
 	rs.drop(r)
 	rs.mu.Lock()
-	rs.list = slices.DeleteFunc(rs.list, func(o *recorder) bool { return o == r })
-	left := &recorder{Deleted: true, Places: r.Places, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
+	rs.list = slices.DeleteFunc(rs.list, func(o *Recorder) bool { return o == r })
+	left := &Recorder{Deleted: true, Places: r.Places, RingRequest: api.RingRequest{Name: r.Name, Devices: slices.Clone(r.Devices)}}
 	rs.deleted = append(rs.deleted, left)
 	err := rs.save() // before the files go: a deletion that is cut off is completed
 	rs.mu.Unlock()
@@ -49,7 +49,7 @@ func (rs *rings) end(r *recorder) error {
 }
 
 // sweep removes the files that deleted rings have on devices that are active now. rs.changing is held.
-func (rs *rings) sweep() {
+func (rs *Set) sweep() {
 	rs.mu.Lock()
 	list := slices.Clone(rs.deleted)
 	rs.mu.Unlock()
@@ -61,10 +61,10 @@ func (rs *rings) sweep() {
 }
 
 // remove removes the files of a deleted ring from its devices that are active, and remembers the others. rs.changing is held.
-func (rs *rings) remove(r *recorder) (err error) {
+func (rs *Set) remove(r *Recorder) (err error) {
 	var left []string
 	for _, id := range r.Devices {
-		dirs, active := rs.volumes.ringDirectories(&api.RingRequest{Name: r.Name, Devices: []string{id}})
+		dirs, active := rs.Volumes.RingDirectories(r.Name, []string{id})
 		if active == 0 {
 			left = append(left, id)
 			continue
@@ -81,6 +81,6 @@ func (rs *rings) remove(r *recorder) (err error) {
 		return err
 	}
 	r.Devices = left
-	rs.deleted = slices.DeleteFunc(rs.deleted, func(r *recorder) bool { return len(r.Devices) == 0 })
+	rs.deleted = slices.DeleteFunc(rs.deleted, func(r *Recorder) bool { return len(r.Devices) == 0 })
 	return errors.Join(err, rs.save())
 }

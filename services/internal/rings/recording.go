@@ -1,4 +1,4 @@
-package engine
+package rings
 
 import (
 	"sync/atomic"
@@ -25,8 +25,11 @@ func (r *recording) StreamReach() (reach int) {
 	return reach
 }
 
+// Stage returns the stage of a worker, counted from 0.
+func (rs *Set) Stage(worker int) pipeline.StreamStage { return rs.workers[worker] }
+
 // publish tells the workers which rings record.
-func (rs *rings) publish() {
+func (rs *Set) publish() {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for w, to := range rs.workers {

@@ -1,4 +1,4 @@
-package engine
+package rings
 
 import (
 	"fmt"
@@ -27,11 +27,11 @@ var ruleActions = map[string]rule.Action{
 	"full": rule.Keep, "snap": rule.Snap, "l2": rule.SnapLink, "l3": rule.SnapNetwork, "l4": rule.SnapHeaders, "discard": rule.Discard,
 }
 
-// ringRules makes what the API says into what a ring understands. calls has, by rule, which calls a rule for a SIP number is for. The error is an *api.Error that
+// compile makes what the API says into what a ring understands. calls has, by rule, which calls a rule for a SIP number is for. The error is an *api.Error that
 // names the first rule that is wrong; those before it are returned, so that whatever it and the ones after it are for is kept.
-func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules []rule.Rule, err error) {
+func compile(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules []rule.Rule, err error) {
 	for i := range list {
-		one, wrong := ringRule(&list[i], env)
+		one, wrong := compileOne(&list[i], env)
 		if wrong != nil {
 			wrong.Text = fmt.Sprintf("rule %d: %s", i+1, wrong.Text)
 			return rules, wrong
@@ -44,7 +44,7 @@ func ringRules(list []api.RingRule, env *filter.Env, calls []*rule.Calls) (rules
 	return rules, nil
 }
 
-func ringRule(r *api.RingRule, env *filter.Env) (rule.Rule, *api.Error) {
+func compileOne(r *api.RingRule, env *filter.Env) (rule.Rule, *api.Error) {
 	expression, form := r.Value, ruleExpressions[r.Type]
 	switch {
 	case form != "":
@@ -91,15 +91,23 @@ func sipExpression(number string) string {
 	return `l7Protocol == SIP and regexp == ` + filter.Quote(`(?i)(?:sips?|tel):(?-i)`+regexp.QuoteMeta(number)+`[@;>:]`)
 }
 
-// setRules gives a ring other rules. What comes from the next batch on is recorded by them.
-func (rs *rings) setRules(name string, rules []api.RingRule) (*recorder, error) {
+// SetRules gives a ring other rules. What comes from the next batch on is recorded by them.
+func (rs *Set) SetRules(name string, rules []api.RingRule) (api.Ring, error) {
+	r, err := rs.setRules(name, rules)
+	if err != nil {
+		return api.Ring{}, err
+	}
+	return rs.view(r), nil
+}
+
+func (rs *Set) setRules(name string, rules []api.RingRule) (*Recorder, error) {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
 	r, err := rs.named(name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := ringRules(rules, rs.envNow(), nil); err != nil {
+	if _, err := compile(rules, rs.EnvNow(), nil); err != nil {
 		return nil, err
 	}
 	rs.mu.Lock()
@@ -116,8 +124,8 @@ func (rs *rings) setRules(name string, rules []api.RingRule) (*recorder, error) 
 	return r, nil
 }
 
-// renew has the rules of the rings follow what expressions depend on: groups and ports.
-func (rs *rings) renew() {
+// Renew has the rules of the rings follow what expressions depend on: groups and ports.
+func (rs *Set) Renew() {
 	rs.changing.Lock()
 	defer rs.changing.Unlock()
 	for _, r := range rs.all() {
@@ -128,21 +136,21 @@ func (rs *rings) renew() {
 }
 
 // renewRules compiles the rules of a ring again. Where one of them has become wrong the ring keeps those that it has. rs.changing is held.
-func (rs *rings) renewRules(r *recorder) {
+func (rs *Set) renewRules(r *Recorder) {
 	if r.ring == nil {
 		return
 	}
-	rules, wrong := ringRules(r.Rules, rs.env(), r.calls)
+	rules, wrong := compile(r.Rules, rs.Env(), r.calls)
 	if wrong != nil && !r.inFull {
 		slog.Warn("ring", "name", r.Name, "error", wrong)
-		rs.set(r, ringRecording, "its rules are those of before: "+wrong.Error())
+		rs.set(r, stateRecording, "its rules are those of before: "+wrong.Error())
 		return
 	}
 	if err := r.ring.SetRules(rules); err != nil {
 		wrong = err
 	}
 	r.inFull = wrong != nil
-	rs.set(r, ringRecording, inFull(wrong))
+	rs.set(r, stateRecording, inFull(wrong))
 }
 
 // inFull says what a ring does whose rules are those before a wrong one; nothing if there is none.
