@@ -96,6 +96,9 @@ func (e *Engine) getFile(w http.ResponseWriter, r *http.Request, v *volume.Volum
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", sink.Disposition(path.Base(info.Path)))
 	w.Header().Set("ETag", entityTag(opened))
+	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		r.Header.Del("Range") // of a unit that nobody knows: RFC 9110 section 14.2 has it ignored, ServeContent would refuse it
+	}
 	http.ServeContent(&conditional{ResponseWriter: w, refusals: map[int]*api.Error{
 		http.StatusRequestedRangeNotSatisfiable: {Kind: api.BadRange, Text: fmt.Sprintf("the file has %d bytes: no such range is in it", opened.Size())},
 		http.StatusPreconditionFailed:           {Kind: api.Changed, Text: "the file is not, or not any more, the one that the request is about: ask for it without If-Match and If-Unmodified-Since"},

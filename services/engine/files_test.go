@@ -121,6 +121,9 @@ func TestConditionalDownload(t *testing.T) {
 	if reply, text := get("If-Range", tag, "Range", "bytes=1-"); reply.StatusCode != http.StatusOK || text != "two" {
 		t.Errorf("the rest of another file: %d %q", reply.StatusCode, text)
 	}
+	if reply, text := get("Range", "lines=1-"); reply.StatusCode != http.StatusOK || text != "two" {
+		t.Errorf("a range of a unit that nobody knows: %d %q", reply.StatusCode, text)
+	}
 	for _, c := range []struct {
 		header, value string
 		status        int
