@@ -58,6 +58,9 @@ func TestHardware(t *testing.T) {
 			}
 			v := m.Boot(t)
 			c := v.Client(v.Password())
+			if err := v.Console.Await(Patience(t), "ready https://"); err != nil { // before that it may have no ports yet
+				t.Fatal(err)
+			}
 			if s := c.Answers(); s.State != "ok" {
 				t.Errorf("the device is %s: %q", s.State, s.Problems)
 			}

@@ -77,9 +77,7 @@ func TestFactoryReset(t *testing.T) {
 
 	configure()
 	c.Must(http.MethodPost, api.FactoryReset.Path, api.Reset{}, nil)
-	if err := v.Console.AwaitCount(Patience(t), 2, "first login: user admin"); err != nil {
-		t.Fatal(err)
-	}
+	c.Wait("another password is made", func() bool { return len(logins(v)) == 2 })
 	old := c
 	c = v.Client(logins(v)[1])
 	named("galvo-0000")
