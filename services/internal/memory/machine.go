@@ -51,25 +51,51 @@ func total() (uint64, error) {
 // services is the control group in which an appliance's init limits each service by itself.
 const services = "/galvo/"
 
-// groupLimit returns the least limit of a process's control group and those above it (cgroups(7), version 2), or none. What init allows one service is
-// no size of the machine: host, which has little, plans for the engine.
+// hierarchies are where the kernel says what a control group may have (cgroups(7)): by controller, the directory below the mount point and the files with a
+// limit in bytes. Beyond the first limit the kernel kills, beyond memory.high it holds up who asks for memory, which a worker cannot afford either.
+var hierarchies = map[string]struct {
+	dir   string
+	files []string
+}{
+	"":       {"", []string{"memory.max", "memory.high"}},   // version 2
+	"memory": {"memory", []string{"memory.limit_in_bytes"}}, // version 1
+}
+
+// groupLimit returns the least limit of a process's control group and those above it, or none. The topmost group counts too: in a container it is the
+// container's own. What init allows one service is no size of the machine: host, which has little, plans for the engine.
 func groupLimit(root, own string, none uint64) uint64 {
 	for line := range strings.Lines(own) {
-		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		if strings.HasPrefix(path, services) {
-			path = filepath.Dir(path)
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, ok := strings.Cut(rest, ":")
+		if !ok {
+			continue
 		}
-		for ; ok && path != "/" && path != "."; path = filepath.Dir(path) {
-			text, err := os.ReadFile(filepath.Join(root, path, "memory.max"))
-			if err != nil {
-				continue
-			}
-			if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil { // else it is "max"
-				none = min(none, n)
+		if strings.HasPrefix(path, services) {
+			path = services
+		}
+		for controller := range strings.SplitSeq(controllers, ",") {
+			h := hierarchies[controller]
+			for _, name := range h.files {
+				none = min(none, leastAbove(filepath.Join(root, h.dir), path, name, none))
 			}
 		}
 	}
 	return none
+}
+
+// leastAbove returns the least number in the files of one name in the directory path below root and those above it up to root, or none. A path that is not
+// there is that of a container's host, of which the container sees only the top.
+func leastAbove(root, path, name string, none uint64) uint64 {
+	for path = filepath.Join("/", path); ; path = filepath.Dir(path) {
+		if text, err := os.ReadFile(filepath.Join(root, path, name)); err == nil {
+			if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil { // else it is "max"
+				none = min(none, n)
+			}
+		}
+		if path == "/" {
+			return none
+		}
+	}
 }
 
 // memTotal returns the bytes of memory that the machine has.
@@ -81,10 +107,17 @@ func memTotal() (uint64, error) {
 	return info["MemTotal"], err
 }
 
-// Used returns the bytes of the machine's memory that cannot be had: by the kernel and all programs.
+// Used returns the bytes of the machine's memory that cannot be had: by the kernel and all programs. It fails where a control group has less than the machine,
+// because what others use of the machine is then nothing of what Galvo shares out.
 func Used() (uint64, error) {
 	info, err := memInfo()
-	return info["MemTotal"] - min(info["MemTotal"], info["MemAvailable"]), err
+	if err != nil {
+		return 0, err
+	}
+	if limit, err := total(); err != nil || limit < info["MemTotal"] {
+		return 0, cmp.Or(err, errors.New("the memory of a control group is shared out"))
+	}
+	return info["MemTotal"] - min(info["MemTotal"], info["MemAvailable"]), nil
 }
 
 // memInfo returns the rows of /proc/meminfo in bytes (proc(5)).
