@@ -184,6 +184,40 @@ func newRings(t *testing.T, names ...string) (open func(most int) *rings, vs *vo
 	return open, vs
 }
 
+// Of a storage device that was deactivated a ring says that, and not that nothing lies there.
+func TestRingWithoutADevice(t *testing.T) {
+	open, vs := newRings(t)
+	if err := os.Mkdir(filepath.Join(vs.state, "second"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rs := open(1)
+	second := called("second", "second")
+	vs.set([]handover.Device{called("data", "data"), second}, rs.letGo)
+	r, err := rs.create(api.RingRequest{Name: "both", Devices: []string{"data", "second"}, SizeBytes: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-r.created
+	for _, c := range []struct {
+		devices []handover.Device
+		want    string
+	}{
+		{[]handover.Device{called("data", "data"), {ID: "second", Name: "second", Directory: "second"}}, "storage device second is missing: it is not active"},
+		{[]handover.Device{called("data", "data")}, "storage device second is missing: there is no such storage device now"},
+	} {
+		vs.set(c.devices, rs.letGo)
+		rs.follow()
+		if v := rs.views()[0]; v.State != ringRecording || !slices.Equal(v.Problems, []string{c.want}) {
+			t.Errorf("%s, problems %q, want %q", v.State, v.Problems, c.want)
+		}
+		vs.set([]handover.Device{called("data", "data"), second}, rs.letGo)
+		rs.follow()
+		if v := rs.views()[0]; v.State != ringRecording || len(v.Problems) != 0 {
+			t.Errorf("back again: %s, problems %q", v.State, v.Problems)
+		}
+	}
+}
+
 // A ring stays where it is when the directory that it lies in is called something else, while it records and while it does not, and though another one is called as
 // that was.
 func TestRingOnRenamedDirectory(t *testing.T) {

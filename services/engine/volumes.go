@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -110,6 +111,19 @@ func (vs *volumes) get(id string) (*volume.Volume, error) {
 		return nil, &api.Error{Kind: api.NoStorage, Text: fmt.Sprintf("there is no storage device %q, nor any other", id)}
 	}
 	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
+}
+
+// absent says why nothing lies on a device now; nil if it is active.
+func (vs *volumes) absent(id string) error {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	switch {
+	case vs.open[id] != nil:
+		return nil
+	case slices.ContainsFunc(vs.devices, func(d handover.Device) bool { return d.ID == id }):
+		return errors.New("it is not active")
+	}
+	return errors.New("there is no such storage device now")
 }
 
 // name returns what a device is called; one that the configuration does not have any more is called by its id.
