@@ -58,16 +58,40 @@ func (rs *Set) config(r *Recorder, dirs []string) (ring.Config, error) {
 		queue = min(queue, r.QueueBytes)
 	}
 	var names []string
-	for _, id := range r.Devices {
+	away := map[string]error{}
+	for i, id := range r.Devices {
 		names = append(names, "storage device "+rs.Volumes.Name(id))
+		if err := rs.Volumes.Absent(id); err != nil {
+			away[dirs[i]] = err
+		}
+	}
+	store := func(dir string) files.Store {
+		switch {
+		case away[dir] != nil:
+			return awayStore{away[dir]}
+		case rs.Store != nil:
+			return rs.Store(dir)
+		}
+		return files.Open(dir)
 	}
 	return ring.Config{
 		Name: r.Name, Dirs: dirs, DeviceNames: names, Bytes: int64(r.SizeBytes) / int64(len(dirs)), Replicas: r.Replication, Rules: rules, Workers: len(rs.workers),
-		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: rs.Store,
+		QueueBytes: int64(queue), ReorderBytes: int64(rs.reorderBytes.Load()), Store: store,
 		Report:   func(err error) { slog.Error("ring", "name", r.Name, "error", err) },
 		Progress: func(done, total int64) { r.progress.Store(int32(done * 100 / max(total, 1))) },
 	}, wrong
 }
+
+// An awayStore is what a ring has on a storage device that is not active: nothing, and why.
+type awayStore struct{ why error }
+
+func (a awayStore) Create(string, int64) (files.File, error) { return nil, a.why }
+
+func (a awayStore) Open(string, bool) (files.File, error) { return nil, a.why }
+
+func (a awayStore) Segments() ([]int, error) { return nil, a.why }
+
+func (a awayStore) Remove() error { return a.why }
 
 // shut closes a ring, if it is open. A worker that has it in hand yet finds that it has ended. rs.changing is held.
 func (rs *Set) shut(r *Recorder) {

@@ -183,6 +183,40 @@ func newRings(t *testing.T, names ...string) (open func(most int) *Set, vs *volu
 	return open, vs, state
 }
 
+// Of a storage device that was deactivated a ring says that, and not that nothing lies there.
+func TestRingWithoutADevice(t *testing.T) {
+	open, vs, state := newRings(t)
+	if err := os.Mkdir(filepath.Join(state, "second"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rs := open(1)
+	second := called("second", "second")
+	vs.Follow([]handover.Device{called("data", "data"), second}, rs.LetGo)
+	r, err := rs.create(api.RingRequest{Name: "both", Devices: []string{"data", "second"}, SizeBytes: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-r.created
+	for _, c := range []struct {
+		devices []handover.Device
+		want    string
+	}{
+		{[]handover.Device{called("data", "data"), {ID: "second", Name: "second", Directory: "second"}}, "storage device second is missing: it is not active"},
+		{[]handover.Device{called("data", "data")}, "storage device second is missing: there is no such storage device now"},
+	} {
+		vs.Follow(c.devices, rs.LetGo)
+		rs.Follow()
+		if v := rs.Views()[0]; v.State != stateRecording || !slices.Equal(v.Problems, []string{c.want}) {
+			t.Errorf("%s, problems %q, want %q", v.State, v.Problems, c.want)
+		}
+		vs.Follow([]handover.Device{called("data", "data"), second}, rs.LetGo)
+		rs.Follow()
+		if v := rs.Views()[0]; v.State != stateRecording || len(v.Problems) != 0 {
+			t.Errorf("back again: %s, problems %q", v.State, v.Problems)
+		}
+	}
+}
+
 // A ring stays where it is when the directory that it lies in is called something else, while it records and while it does not, and though another one is called as
 // that was.
 func TestRingOnRenamedDirectory(t *testing.T) {

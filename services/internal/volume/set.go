@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -110,6 +111,19 @@ func (s *Set) Get(id string) (*Volume, error) {
 		return nil, api.Errorf(api.NoStorage, "there is no storage device %q, nor any other", id)
 	}
 	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
+}
+
+// Absent says why nothing lies on a device now; nil if it is active.
+func (s *Set) Absent(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.open[id] != nil:
+		return nil
+	case slices.ContainsFunc(s.devices, func(d handover.Device) bool { return d.ID == id }):
+		return errors.New("it is not active")
+	}
+	return errors.New("there is no such storage device now")
 }
 
 // Name returns what a device is called; one that the configuration does not have any more is called by its id.
