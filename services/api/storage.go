@@ -48,6 +48,7 @@ type FormatRequest struct {
 type File struct {
 	Name     string `json:"name"`
 	Path     string `json:"path" doc:"From the top of the device."`
+	Escaped  string `json:"escaped,omitempty" doc:"The path percent-encoded, as calls take it in their own path, where it is not UTF-8: name and path cannot say it then. Somebody else put the file there."`
 	Type     string `json:"type" enum:"file,directory,link,other"`
 	Bytes    int64  `json:"bytes"`
 	Modified int64  `json:"modified"`

@@ -2,6 +2,8 @@
 //
 // Whatever a path says, nothing outside the device is reached: every file is opened below an os.Root, symbolic links are refused, and names
 // are checked before anything is done with them. The directory .galvo belongs to Galvo and is neither shown nor reached through paths.
+// Files may have been put on a device by others, under any name that its file system takes: those can be read, renamed and deleted, while names
+// that are given here must be ones that every system and every text can hold.
 //
 // A file that a capture writes is complete at every moment but one: a process that is killed inside of write(2) leaves a part of a packet.
 // So each file that is being written has a note in .galvo/unfinished, and Repair cuts such a file behind its last whole packet. FORMAT.md has the layout.
@@ -13,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -100,8 +103,11 @@ func (v *Volume) Close() error {
 // Gone is closed when the device is given up.
 func (v *Volume) Gone() <-chan struct{} { return v.gone }
 
-// Clean returns a path from the top of the device in its shortest form, which is empty for the top itself.
-func Clean(p string) (string, error) {
+// Clean returns a path from the top of the device in its shortest form, which is empty for the top itself. It is one for a new file or directory.
+func Clean(p string) (string, error) { return cleaned(p, checkName) }
+
+// cleaned is Clean for a path whose elements pass a check.
+func cleaned(p string, check func(name string) error) (string, error) {
 	p = strings.Trim(p, "/")
 	if p == "" {
 		return "", nil
@@ -111,7 +117,7 @@ func Clean(p string) (string, error) {
 		return "", api.Errorf(api.BadRequest, "the path is too long: at most %d bytes and %d directories", maxPath, maxElements)
 	}
 	for _, e := range elements {
-		if err := checkName(e); err != nil {
+		if err := check(e); err != nil {
 			return "", err
 		}
 	}
@@ -121,12 +127,25 @@ func Clean(p string) (string, error) {
 	return p, nil
 }
 
-func checkName(name string) error {
+// checkElement says what no part of a path can be, whoever gave the name.
+func checkElement(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..":
 		return api.Errorf(api.BadRequest, "%q cannot be part of a path: write the path from the top of the device, without . and ..", name)
 	case len(name) > maxElement:
 		return api.Errorf(api.BadRequest, "the name has %d bytes, and at most %d are allowed: %.40s...", len(name), maxElement, name)
+	case strings.ContainsRune(name, 0):
+		return api.Errorf(api.BadRequest, "the name %q has a zero byte", name)
+	}
+	return nil
+}
+
+// checkName says what a new name cannot be.
+func checkName(name string) error {
+	if err := checkElement(name); err != nil {
+		return err
+	}
+	switch {
 	case !utf8.ValidString(name):
 		return api.Errorf(api.BadRequest, "the name %q is not valid UTF-8", name)
 	case strings.ContainsFunc(name, unicode.IsControl):
@@ -138,8 +157,15 @@ func checkName(name string) error {
 }
 
 // clean is Clean for a path that must not lead through a symbolic link. At the end of a path one is let be if atEnd is set.
-func (v *Volume) clean(p string, atEnd bool) (string, error) {
-	p, err := Clean(p)
+func (v *Volume) clean(p string, atEnd bool) (string, error) { return v.straight(p, atEnd, checkName) }
+
+// existing is clean for what is on the device already, under whatever name.
+func (v *Volume) existing(p string, atEnd bool) (string, error) {
+	return v.straight(p, atEnd, checkElement)
+}
+
+func (v *Volume) straight(p string, atEnd bool, check func(name string) error) (string, error) {
+	p, err := cleaned(p, check)
 	if err != nil {
 		return "", err
 	}
@@ -163,7 +189,7 @@ func local(p string) string { return cmp.Or(p, ".") }
 
 // Stat describes a file or directory.
 func (v *Volume) Stat(p string) (api.File, error) {
-	p, err := v.clean(p, true)
+	p, err := v.existing(p, true)
 	if err != nil {
 		return api.File{}, err
 	}
@@ -184,13 +210,16 @@ func (v *Volume) describe(p string, info fs.FileInfo) api.File {
 	case mode&fs.ModeSymlink != 0:
 		f.Type = "link"
 	}
+	if !utf8.ValidString(p) {
+		f.Escaped = (&url.URL{Path: p}).EscapedPath()
+	}
 	f.Writing = v.isWriting(p)
 	return f
 }
 
 // List lists a directory: directories first, then by name.
 func (v *Volume) List(p string) (*api.Directory, error) {
-	p, err := v.clean(p, false)
+	p, err := v.existing(p, false)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +316,7 @@ func (v *Volume) RingSpace() (size, free uint64, err error) {
 
 // Read opens a file for reading.
 func (v *Volume) Read(p string) (*os.File, error) {
-	p, err := v.clean(p, false)
+	p, err := v.existing(p, false)
 	if err != nil {
 		return nil, err
 	}
@@ -356,7 +385,7 @@ func (v *Volume) move(from, to string) error {
 
 // Rename gives a file or directory another name, or moves it. What has the new name already stays.
 func (v *Volume) Rename(from, to string) error {
-	from, err := v.clean(from, true)
+	from, err := v.existing(from, true)
 	if err != nil {
 		return err
 	}
@@ -366,8 +395,10 @@ func (v *Volume) Rename(from, to string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case from == "" || to == "":
+	case from == "":
 		return api.Errorf(api.BadRequest, "the top of a device cannot be renamed")
+	case to == "":
+		return api.Errorf(api.BadRequest, "the new name of %s is missing", from)
 	case v.busy(from):
 		return api.Errorf(api.Conflict, "%s is being written: stop the capture before it is renamed", from)
 	case strings.HasPrefix(to, from+"/"):
@@ -387,7 +418,7 @@ func (v *Volume) Rename(from, to string) error {
 
 // Remove deletes a file or a directory; one that is not empty only if everything in it may go with it.
 func (v *Volume) Remove(p string, everything bool) error {
-	p, err := v.clean(p, true)
+	p, err := v.existing(p, true)
 	if err != nil {
 		return err
 	}

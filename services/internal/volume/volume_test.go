@@ -479,3 +479,54 @@ func TestUploadLongNames(t *testing.T) {
 		}
 	}
 }
+
+// What others have put on a device can be listed, read, renamed and deleted one by one, whatever its name is; no new file gets such a name.
+func TestForeignNames(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir)
+	escaped := map[string]string{"\xff\xfe": "%FF%FE", "\xe4 ?#.pcap": "%E4%20%3F%23.pcap", "a\nb": "", "a\x1bb": "", `a\b`: ""}
+	for name := range escaped {
+		in := filepath.Join(dir, "d"+name)
+		if err := errors.Join(os.Mkdir(in, 0o700), os.WriteFile(filepath.Join(in, name), []byte(name), 0o600), os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := v.List("")
+	if err != nil || len(list.Files) != 2*len(escaped) {
+		t.Fatalf("list: %+v, %v", list, err)
+	}
+	for name, want := range escaped {
+		for _, p := range []string{name, "d" + name + "/" + name} {
+			f, err := v.Read(p)
+			if err != nil {
+				t.Errorf("read %q: %v", p, err)
+				continue
+			}
+			b, err := io.ReadAll(f)
+			if f.Close(); err != nil || string(b) != name {
+				t.Errorf("read %q: %q, %v", p, b, err)
+			}
+			if _, err := v.Upload(Upload{Path: p + "x", Total: -1}, strings.NewReader("x")); kindOf(err) != api.BadRequest {
+				t.Errorf("upload %q: %v", p, err)
+			}
+			if err := v.Rename(p, p+"x"); kindOf(err) != api.BadRequest {
+				t.Errorf("rename %q to a name of its kind: %v", p, err)
+			}
+		}
+		if info, err := v.Stat(name); err != nil || info.Escaped != want {
+			t.Errorf("%q is escaped %q, want %q, %v", name, info.Escaped, want, err)
+		}
+		if list, err := v.List("d" + name); err != nil || len(list.Files) != 1 {
+			t.Errorf("list %q: %+v, %v", "d"+name, list, err)
+		}
+		if err := v.Rename(name, "plain"); err != nil {
+			t.Errorf("rename %q: %v", name, err)
+		}
+		if err := errors.Join(v.Remove("plain", false), v.Remove("d"+name+"/"+name, false), v.Remove("d"+name, false)); err != nil {
+			t.Errorf("remove %q: %v", name, err)
+		}
+	}
+	if kind := kindOf(v.Remove("a\x00", false)); kind != api.BadRequest {
+		t.Errorf("a zero byte: %q", kind)
+	}
+}
