@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"galvo/services/config"
 )
@@ -27,6 +28,8 @@ const (
 // places are the directories of one run.
 type places struct {
 	root        bool   // this process may give the roles their own users
+	apart       bool   // this process may give a role its own network namespace
+	raw         bool   // this process may open packet sockets
 	state       string // absolute
 	config      string
 	run         string // sockets; short, since a socket's path has at most 107 bytes
@@ -42,7 +45,7 @@ func prepare(state, configFile string) (*places, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory %s: %w", state, err)
 	}
-	p := &places{root: os.Geteuid() == 0, state: abs, config: configFile}
+	p := &places{root: os.Geteuid() == 0, apart: may(cap.SYS_ADMIN), raw: may(cap.NET_RAW), state: abs, config: configFile}
 	if p.config == "" {
 		p.config = filepath.Join(abs, "config.toml")
 	} else if p.config, err = filepath.Abs(configFile); err != nil {
@@ -64,6 +67,31 @@ func prepare(state, configFile string) (*places, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// may says whether this process has a capability (capabilities(7)): in a container root has not all of them, and elsewhere others may have some.
+func may(c cap.Value) bool {
+	has, err := cap.GetProc().GetFlag(cap.Effective, c)
+	return err == nil && has
+}
+
+// lacks says what is not as it should be for want of rights.
+func (p *places) lacks() []string {
+	var lacks []string
+	if !p.root {
+		lacks = append(lacks, "without root all services run as one user")
+	}
+	switch {
+	case p.raw:
+	case p.root:
+		lacks = append(lacks, "without the capability NET_RAW there are no live ports: a container needs NET_RAW and NET_ADMIN to capture from a network")
+	default:
+		lacks = append(lacks, "without root there are no live ports: start with sudo to capture from a network")
+	}
+	if p.root && !p.apart {
+		lacks = append(lacks, "without the capability SYS_ADMIN the engine has no network namespace of its own: its system call filter alone keeps it from the network")
+	}
+	return lacks
 }
 
 func lookup(name string, fallback int) identity {

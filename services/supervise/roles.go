@@ -47,7 +47,7 @@ func roles(o Options, p *places, bound *net.TCPAddr, instance uint64, sockets []
 		name: string(api.ServiceEngine), dir: filepath.Join(p.state, "engine"), socket: api.SocketPath(p.run, api.ServiceEngine), after: host.socket,
 		args: append(p.engine.flags(), "-run", p.run, "-callers", fmt.Sprintf("%d,%d", p.web.user, os.Getuid())),
 	}
-	if p.root {
+	if p.root && p.apart {
 		// Its packet sockets belong to the namespace in which they were made; in its own there is nothing to be reached.
 		engine.namespaces = syscall.CLONE_NEWNET
 	}

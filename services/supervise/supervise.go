@@ -64,8 +64,8 @@ func Run(ctx context.Context, o Options) error {
 		defer r.Close()
 		sockets = append(sockets, r)
 	}
-	if !places.root {
-		slog.Warn("without root there are no live ports, and all services run as one user: start with sudo to capture from a network")
+	for _, lack := range places.lacks() {
+		slog.Warn(lack)
 	}
 	return serve(ctx, o, places, sockets)
 }

@@ -27,6 +27,8 @@ import (
 	"testing"
 	"time"
 
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+
 	"galvo/ci/need"
 	"galvo/ci/pace"
 	"galvo/services/api"
@@ -330,20 +332,54 @@ func TestWithoutRoot(t *testing.T) {
 	}
 }
 
+// again is the environment variable that a test has that was started by runAgain.
+const again = "GALVO_TEST_AGAIN"
+
+// TestContainer has root's rights as most containers give them, with those to capture and no more.
+func TestContainer(t *testing.T) {
+	need.Root(t)
+	if os.Getenv(again) == "" {
+		rights := "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+net_admin"
+		runAgain(t, nil, "setpriv", "--bounding-set="+rights, "--inh-caps="+rights)
+		return
+	}
+	p := start(t)
+	p.awaitReady()
+	rights := &places{root: true, apart: may(cap.SYS_ADMIN), raw: may(cap.NET_RAW)}
+	if lacks := rights.lacks(); len(lacks) != 1 || !strings.HasPrefix(lacks[0], "without the capability SYS_ADMIN the engine has no network namespace") {
+		t.Errorf("it says %q", lacks)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid("engine")))
+	if err != nil || !regexp.MustCompile(`(?m)^CapEff:\t0+$`).Match(status) || !bytes.Contains(status, []byte("Seccomp:\t2\n")) {
+		t.Errorf("the engine is not confined: %v\n%s", err, status)
+	}
+	p.stop()
+	if err := <-p.ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // runAsNobody runs the test that calls it once more, as another user. The program lies where that user cannot read, so it goes by a descriptor.
 func runAsNobody(t *testing.T) {
+	t.Helper()
+	runAgain(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
+}
+
+// runAgain runs the test that calls it once more, with a command before it that may take rights away.
+func runAgain(t *testing.T, attributes *syscall.SysProcAttr, before ...string) {
 	t.Helper()
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer self.Close()
-	cmd := exec.Command("/proc/self/fd/3", "-test.run=^"+t.Name()+"$", "-test.v")
+	line := append(before, "/proc/self/fd/3", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.ExtraFiles, cmd.Dir = []*os.File{self}, "/"
-	cmd.Env = []string{"TMPDIR=/tmp"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Env = []string{"TMPDIR=/tmp", again + "=1"}
+	cmd.SysProcAttr = attributes
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("as nobody: %v\n%s", err, out)
+		t.Errorf("with less rights: %v\n%s", err, out)
 	}
 }
 

@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	for _, l := range o.Listeners {
 		running.Go(func() {
-			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			if err := server.ServeTLS(&listener{Listener: l}, "", ""); !errors.Is(err, http.ErrServerClosed) {
 				s.failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
 			}
 		})
