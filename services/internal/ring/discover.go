@@ -45,18 +45,6 @@ func (r *Ring) discover() {
 		r.pausesOf(all)
 	}
 	r.absences(all)
-	for _, d := range r.devices {
-		if !d.rebuilt {
-			continue
-		}
-		for _, k := range r.d.Kept { // as another device says
-			for _, s := range d.segments {
-				if s.State != state.Empty && k.Until > r.now() && r.hasIn(s, k.From, k.To) {
-					s.Pinned = max(s.Pinned, k.Until)
-				}
-			}
-		}
-	}
 }
 
 // blocks returns what is in all segments, each block once, in the order in which they were finished. It notes that the ring has copies, if it has. r.mu is held.

@@ -101,7 +101,7 @@ func TestGolden(t *testing.T) {
 
 	d := state.Descriptor{Name: "golden", Ring: img.Header.Ring, Device: 1, Devices: 2, Copies: 1, Generation: 7, SegmentBytes: 4 << 20, Segments: 5, Created: epoch, Discarded: 9, Clean: true,
 		Saved: epoch + 7, Pauses: []state.Pause{{From: epoch + 1, To: epoch + 2}, {From: epoch + 3, To: epoch + 4}},
-		Kept: []state.Kept{{From: epoch + 5, To: epoch + 6, Until: epoch + 1e9}}, KeptTurn: 3, Overwritten: epoch + 2, Ahead: state.Pause{From: epoch + 1e10, To: epoch + 2e10}}
+		Kept: []state.Kept{{From: epoch + 5, To: epoch + 6, Until: epoch + 1e9}}, KeptTurn: 3, Overwritten: epoch + 2, Ahead: state.Pause{From: epoch + 1e10, To: epoch + 2e10}, Total: 4712, Lacking: true}
 	d.Dropped[state.CauseDisk] = 8
 	page := make([]byte, 2*files.PageSize)
 	d.Put(page)

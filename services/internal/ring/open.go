@@ -46,8 +46,11 @@ func open(c Config) (*Ring, error) {
 	}
 	r.mu.Lock()
 	r.recover()
+	r.agree()
 	r.discover()
 	r.forgotten()
+	r.compare()
+	r.keepOnAll()
 	r.checkKept()
 	r.mu.Unlock()
 	if c.ReadOnly {
@@ -142,6 +145,7 @@ func (r *Ring) adopt(d *device, f files.File, content *state.Content) error {
 		return errors.Join(fmt.Errorf("it belongs to another ring, %q", desc.Name), f.Close())
 	}
 	d.state, d.index, d.known = state.File{File: f, Turns: content.Turns}, desc.Device, true
+	d.said, d.doubt = desc, content.Doubt
 	r.join(&desc)
 	for n := range int(desc.Segments) {
 		r.openSegment(d, n, &content.Segments[n])
@@ -164,19 +168,17 @@ func (r *Ring) join(desc *state.Descriptor) {
 		r.d = *desc
 	}
 	r.d.Generation = max(r.d.Generation, desc.Generation)
-	if desc.Saved > r.d.Saved { // a device that was away does not know of the latest pauses
-		r.d.Saved, r.d.Pauses = desc.Saved, desc.Pauses
-	}
 	if desc.KeptTurn > r.d.KeptTurn {
 		r.d.Kept, r.d.KeptTurn = desc.Kept, desc.KeptTurn
 	}
 	r.remember(desc)
-	r.d.Clean = r.d.Clean && desc.Clean
+	r.d.Clean, r.d.Lacking = r.d.Clean && desc.Clean, r.d.Lacking || desc.Lacking
 	for i := range desc.Dropped {
 		r.dropped[i].Store(max(r.dropped[i].Load(), desc.Dropped[i]))
 	}
 	r.discarded.Store(max(r.discarded.Load(), desc.Discarded))
 	r.losses.atLeast(desc.Lost)
+	r.total.Store(max(r.total.Load(), desc.Total))
 }
 
 // writes reports whether a device is to be written: one that cannot be still has its packets.

@@ -161,6 +161,25 @@ func (r *Ring) checkKept() {
 	}
 }
 
+// keepOnAll protects on each device what is protected: one that was away, or has lost its state, does not know of it. r.mu is held.
+func (r *Ring) keepOnAll() {
+	for _, k := range r.d.Kept {
+		if k.Until <= r.now() {
+			continue
+		}
+		for _, d := range r.devices {
+			if !d.rebuilt && d.said.KeptTurn == r.d.KeptTurn {
+				continue
+			}
+			for _, s := range d.segments {
+				if s.State != state.Empty && s.Pinned < k.Until && r.hasIn(s, k.From, k.To) {
+					s.Pinned, d.pinned = k.Until, true
+				}
+			}
+		}
+	}
+}
+
 // unprotected reports whether packets of a time lie in a segment that is not protected as long as that says. r.mu is held.
 func (r *Ring) unprotected(k state.Kept) bool {
 	for _, d := range r.devices {

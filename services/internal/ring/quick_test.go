@@ -10,3 +10,6 @@ const stories = 5
 
 // damages is how often TestDamage damages a ring of each kind.
 const damages = 6
+
+// trips is how many stories of devices that come and go are told.
+const trips = 3

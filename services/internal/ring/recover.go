@@ -17,7 +17,7 @@ import (
 // recover finds out what is in the ring: from the state, and where that says that a segment was being written, from its blocks. r.mu is held.
 func (r *Ring) recover() {
 	newest := index.Slot{}
-	var synced uint64
+	synced := make(map[*device]uint64) // up to which total blocks were there for good, as they say themselves: what others say is of a time when the device may have been away
 	var open []*segment
 	for _, d := range r.devices {
 		for _, s := range d.segments {
@@ -49,22 +49,22 @@ func (r *Ring) recover() {
 				continue
 			}
 			if h, err := r.readTrailer(s, i, b); err == nil {
-				synced = max(synced, h.Synced)
+				synced[s.dev] = max(synced[s.dev], h.Synced)
 			}
 		}
 	}
 	for _, d := range r.devices {
-		synced = max(synced, r.syncedBefore(d, b))
-	}
-	if r.d.Clean { // what is not whole is no longer what was written
-		synced = math.MaxUint64
+		synced[d] = max(synced[d], r.syncedBefore(d, b))
+		if r.d.Clean { // what is not whole is no longer what was written
+			synced[d] = math.MaxUint64
+		}
 	}
 	whole := make(map[uint64]bool)
 	torn := 0
 	for _, s := range open {
 		for i := range s.slots {
 			b := &s.slots[i]
-			if b.Seq != 0 && b.Total > synced && !r.wholeBlock(s, i) {
+			if b.Seq != 0 && b.Total > synced[s.dev] && !r.wholeBlock(s, i) {
 				*b = index.Slot{}
 				torn++
 			}
@@ -78,7 +78,7 @@ func (r *Ring) recover() {
 		if s.Pinned > r.now() && s.hasOld(math.MinInt64, math.MaxInt64) {
 			s.used = len(s.slots) // the protection may be about what would be overwritten next
 		}
-		s.damaged(synced)
+		s.damaged(synced[s.dev])
 		if n := len(s.torn); n > 0 {
 			r.problem(fmt.Errorf("%s: %d blocks of %s are damaged", s.dev.name, n, files.SegmentName(s.number)))
 		}
@@ -154,14 +154,18 @@ func (r *Ring) wholeBlock(s *segment, i int) bool {
 	return err == nil && h.Ring == r.d.Ring
 }
 
-// untail puts blocks that were unfinished to their place: of each worker the newest one in its tail slots that is nowhere else. Blocks whose total is
-// at most synced, and which the worker has finished, were on the disk for good. r.mu is held.
-func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
+// untail puts blocks that were unfinished to their place: of each worker, and each opening that was cut off, the newest one in its tail slots that is nowhere else. Blocks
+// whose total is at most that of synced, and which the worker has finished, were on the disk for good. r.mu is held.
+func (r *Ring) untail(whole map[uint64]bool, synced map[*device]uint64) {
 	type tail struct {
 		h   block.Header
 		buf []byte
 	}
-	tails, newer := make(map[uint16]tail), make(map[uint16]uint64)
+	type whose struct {
+		worker  uint16
+		opening uint32
+	}
+	tails, newer := make(map[whose]tail), make(map[uint16]uint64)
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			for i := range s.slots {
@@ -170,7 +174,7 @@ func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 		}
 	}
 	for _, d := range r.devices {
-		if d.tails == nil {
+		if d.tails == nil || d.said.Clean {
 			continue
 		}
 		size, err := d.tails.Size()
@@ -180,16 +184,17 @@ func (r *Ring) untail(whole map[uint64]bool, synced uint64) {
 				break
 			}
 			h, ok := r.readTail(d.tails, b, at)
-			old := tails[h.Worker]
-			finished := h.Total <= synced && newer[h.Worker] > h.Seq // the total is as of then: others may have gone on while the worker had nothing
-			if !ok || whole[h.Seq] || finished || h.Generation+1 < r.d.Generation || r.holds(h.Seq) || old.buf != nil && !h.Newer(&old.h) {
+			of := whose{h.Worker, d.said.Generation}
+			old := tails[of]
+			finished := h.Total <= synced[d] && newer[h.Worker] > h.Seq // the total is as of then: others may have gone on while the worker had nothing
+			if !ok || whole[h.Seq] || finished || h.Generation+1 < d.said.Generation || r.holds(h.Seq) || old.buf != nil && !h.Newer(&old.h) {
 				r.buffers.Put(b)
 				continue
 			}
 			if old.buf != nil {
 				r.buffers.Put(old.buf)
 			}
-			tails[h.Worker] = tail{h, b}
+			tails[of] = tail{h, b}
 		}
 		if err != nil {
 			r.problem(fmt.Errorf("%s: %s: %w", d.name, files.TailsName, err))

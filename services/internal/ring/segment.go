@@ -22,11 +22,14 @@ type device struct {
 	state    state.File
 	tails    files.File
 	segments []*segment
-	current  *segment // being written
-	failed   error    // why nothing is written to it any more
-	known    bool     // index is
-	rebuilt  bool     // without its state, by its segments
-	missing  bool     // its files could not be opened: there is nothing to read either
+	current  *segment         // being written
+	failed   error            // why nothing is written to it any more
+	known    bool             // index is
+	said     state.Descriptor // what its state says of the ring
+	doubt    bool             // that may be older
+	rebuilt  bool             // without its state, by its segments
+	pinned   bool             // segments are protected of which its state does not say so
+	missing  bool             // its files could not be opened: there is nothing to read either
 	dirty    map[files.File]bool
 }
 
@@ -174,7 +177,7 @@ func (r *Ring) writeDescriptor(d *device, clean bool) error {
 	for i := range desc.Dropped {
 		desc.Dropped[i] = r.dropped[i].Load()
 	}
-	desc.Discarded, desc.Lost = r.discarded.Load(), r.losses.all()
+	desc.Discarded, desc.Lost, desc.Total = r.discarded.Load(), r.losses.all(), r.total.Load()
 	if err := d.state.WriteDescriptor(&desc, page[:files.PageSize]); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"fmt"
+	"slices"
 
 	"galvo/services/internal/ring/block"
 	"galvo/services/internal/ring/files"
@@ -11,7 +12,7 @@ import (
 // start begins to record: a new generation, memory, and the goroutines that write.
 func (r *Ring) start() error {
 	r.mu.Lock()
-	r.d.Generation++
+	r.nextOpening()
 	_, newest := r.stored()
 	r.began = max(r.now(), newest) // where the clock was set back since what is there was recorded
 	r.pause()
@@ -63,6 +64,20 @@ func (r *Ring) start() error {
 	return nil
 }
 
+// nextOpening numbers this opening, by which flows are told apart. While devices are missing these may be opened without those that are there: the rest of the number by that of the
+// devices is the first one that is there, so that neither has the number of the other. r.mu is held.
+func (r *Ring) nextOpening() {
+	r.d.Generation++
+	missing := func(d *device) bool { return d.missing }
+	if !slices.ContainsFunc(r.devices, missing) {
+		return
+	}
+	first := slices.IndexFunc(r.devices, func(d *device) bool { return !missing(d) })
+	for r.d.Generation%uint32(len(r.devices)) != uint32(r.devices[first].index) {
+		r.d.Generation++
+	}
+}
+
 // pin tells the devices from where they will be asked to write.
 func (r *Ring) pin() {
 	for _, d := range r.devices {
@@ -107,7 +122,7 @@ func (r *Ring) prepare(d *device) error {
 			return fmt.Errorf("make room for the tails of more workers: %w", err)
 		}
 	}
-	for n := 0; d.rebuilt && n < len(d.segments); n += state.EntriesPerPage {
+	for n := 0; (d.rebuilt || d.pinned) && n < len(d.segments); n += state.EntriesPerPage {
 		if err := r.saveEntry(d, n, false); err != nil {
 			return err
 		}

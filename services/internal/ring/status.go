@@ -15,7 +15,7 @@ type State struct {
 	Created   int64 // ns since the epoch
 	Copies    int   // of each block beside the first
 	Devices   []DeviceState
-	Size      int64 // bytes for packets and their indexes, of one copy
+	Size      int64 // bytes for packets and their indexes, of one copy, on the devices that are there
 	SizeRaw   int64 // bytes on all devices
 	Used      int64 // of Size, with blocks that are not finished yet
 	Oldest    int64 // time of the oldest packet; 0 if there is none
@@ -94,8 +94,15 @@ func (r *Ring) State() State {
 	if oldest <= newest {
 		s.Oldest, s.Newest = min(r.covered(oldest), newest), newest
 	}
-	s.Size = s.SizeRaw / int64(s.Copies+1)
-	s.Used = min(s.Used/int64(s.Copies+1)+unfinished*block.Size, s.Size)
+	there := int64(0) // devices: one that is missing has no copy of what the others have
+	for _, d := range r.devices {
+		if !d.missing {
+			there++
+		}
+	}
+	times := max(min(int64(s.Copies+1), there), 1)
+	s.Size = s.SizeRaw / times
+	s.Used = min(s.Used/times+unfinished*block.Size, s.Size)
 	s.Pins = r.pins()
 	return s
 }

@@ -41,20 +41,31 @@ type promise struct {
 }
 
 func newStory(t *testing.T, seed uint64) *story {
+	s := bareStory(t, seed)
+	devices := 1 + s.rng.IntN(2)
+	s.set = newSetting(t, devices, int64(20+4*s.rng.IntN(3))<<20)
+	s.set.cfg.Workers, s.set.cfg.Replicas = 1+s.rng.IntN(2), s.rng.IntN(devices)
+	s.begin()
+	return s
+}
+
+// bareStory returns a story without a ring.
+func bareStory(t *testing.T, seed uint64) *story {
 	s := &story{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 3))}
 	for _, f := range mix(seed, 300) {
 		f.Data = append(slices.Clone(f.Data), make([]byte, max(0, 1400-len(f.Data)))...) // so that a block has few
 		f.Len = uint32(len(f.Data))
 		s.base = append(s.base, f)
 	}
-	devices := 1 + s.rng.IntN(2)
-	s.set = newSetting(t, devices, int64(20+4*s.rng.IntN(3))<<20)
-	s.set.cfg.Workers, s.set.cfg.Replicas = 1+s.rng.IntN(2), s.rng.IntN(devices)
+	return s
+}
+
+// begin makes the ring.
+func (s *story) begin() {
 	s.set.cfg.Now = s.clock.Load
 	s.clock.Store(epoch)
-	s.set.create(t)
+	s.set.create(s.t)
 	s.open()
-	return s
 }
 
 func (s *story) open() {
@@ -269,13 +280,19 @@ func (s *story) away() {
 	s.open()
 }
 
-func (s *story) check() {
+// holdPromises asks for what is protected.
+func (s *story) holdPromises() {
+	s.t.Helper()
 	for _, p := range s.pins {
 		ids, gaps := s.ask(p.from, p.to)
 		if !slices.Equal(ids, p.ids) || !slices.Equal(gaps, p.gaps) {
 			s.fail("protected from %d to %d: %d of %d packets, gaps %v, and when it was %v", p.from-epoch, p.to-epoch, len(ids), len(p.ids), short(gaps), short(p.gaps))
 		}
 	}
+}
+
+func (s *story) check() {
+	s.holdPromises()
 	oldest := s.ring.State().Oldest / 1000 * 1000
 	end := s.clock.Load() + 1
 	for _, p := range s.ring.State().Pins { // what is older than the rest is whole to the end of its protection

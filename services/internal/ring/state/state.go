@@ -39,12 +39,14 @@ type Descriptor struct {
 	Discarded    uint64
 	Lost         uint64 // frames that ports lost while the ring was open
 	Clean        bool   // it was closed, so nothing has to be looked for
+	Lacking      bool   // blocks are not there that were recorded, and not overwritten
 	Saved        int64  // when the ring was opened, or up to when it had recorded everything when it was closed
 	Pauses       []Pause
 	Kept         []Kept
 	KeptTurn     uint32 // how often Kept was changed
 	Overwritten  int64  // time of the last packet that was overwritten when the ring was closed, math.MinInt64 if none was; 0 = not known
 	Ahead        Pause  // the same of what was recorded when the clock was ahead, from its earliest to its latest packet; zeros if there is nothing
+	Total        uint64 // captured bytes of the blocks that were finished since the ring was made; 0 = not known
 }
 
 // A Pause is a time, ns since the epoch and both included, in which the ring was not recording: between its being closed, or cut off, and its being opened again.
@@ -73,6 +75,7 @@ const (
 	atOverwritten = atKept + MaxKept*oneKept
 	atAhead       = atOverwritten + 8
 	atLost        = atAhead + 16
+	atTotal       = atLost + 8
 )
 
 // AddPause notes a pause. Those that ended before oldest say nothing any more; if there are too many still, the two oldest become one.
@@ -187,8 +190,10 @@ func (d *Descriptor) Put(b []byte) {
 		le.PutUint64(b[48+8*i:], n)
 	}
 	le.PutUint64(b[80:], d.Discarded)
-	if d.Clean {
-		b[88] = 1
+	for bit, set := range []bool{d.Clean, d.Lacking} {
+		if set {
+			b[88] |= 1 << bit
+		}
 	}
 	b[89] = byte(len(d.Name))
 	copy(b[90:], d.Name)
@@ -211,6 +216,7 @@ func (d *Descriptor) Put(b []byte) {
 	le.PutUint64(b[atAhead:], uint64(d.Ahead.From))
 	le.PutUint64(b[atAhead+8:], uint64(d.Ahead.To))
 	le.PutUint64(b[atLost:], d.Lost)
+	le.PutUint64(b[atTotal:], d.Total)
 }
 
 func parseDescriptor(b []byte) (d Descriptor, err error) {
@@ -223,7 +229,7 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 	}
 	d = Descriptor{
 		Device: le.Uint16(b[10:]), Devices: le.Uint16(b[12:]), Copies: le.Uint16(b[14:]), Ring: le.Uint64(b[16:]), Generation: le.Uint32(b[24:]),
-		Segments: le.Uint32(b[28:]), SegmentBytes: int64(le.Uint64(b[32:])), Created: int64(le.Uint64(b[40:])), Discarded: le.Uint64(b[80:]), Clean: b[88] == 1,
+		Segments: le.Uint32(b[28:]), SegmentBytes: int64(le.Uint64(b[32:])), Created: int64(le.Uint64(b[40:])), Discarded: le.Uint64(b[80:]), Clean: b[88]&1 != 0, Lacking: b[88]&2 != 0,
 	}
 	for i := range d.Dropped {
 		d.Dropped[i] = le.Uint64(b[48+8*i:])
@@ -242,6 +248,7 @@ func parseDescriptor(b []byte) (d Descriptor, err error) {
 	d.Overwritten = int64(le.Uint64(b[atOverwritten:]))
 	d.Ahead = Pause{int64(le.Uint64(b[atAhead:])), int64(le.Uint64(b[atAhead+8:]))}
 	d.Lost = le.Uint64(b[atLost:])
+	d.Total = le.Uint64(b[atTotal:])
 	if d.SegmentBytes < index.MinSegment || d.SegmentBytes > index.MaxSegment || d.SegmentBytes%block.Size != 0 || d.Segments < MinSegments || d.Segments > 1<<20 || d.Devices == 0 || d.Device >= d.Devices || d.Copies >= d.Devices {
 		return d, errors.New("its sizes make no sense")
 	}
