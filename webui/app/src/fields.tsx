@@ -39,19 +39,18 @@ export function Text({ label, value, hint = "" }: { label: string; value: Signal
 interface Bound {
   what: string;
   none?: string; // what stands there while there is no limit
-  range?: [least: number, most?: number]; // with both of them a whole number
+  least?: number;
+  most: number;
   offered?: number[];
   value: Signal<string>;
 }
 
-export function Limit({ what, none = "no limit", range = [0], offered = [], value }: Bound) {
-  const [least, most] = range;
+export function Limit({ what, none = "no limit", least = 0, most, offered = [], value }: Bound) {
   const list = useId();
-  const step = most === undefined ? "any" : 1;
   return (
     <label>
       {what}
-      <input type="number" min={least} max={most} step={step} list={list} placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+      <input type="number" min={least} max={most} step="any" list={list} placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
       <datalist id={list}>
         {offered.map((n) => (
           <option value={n} key={n} />

@@ -11,6 +11,7 @@ import { Times, type When, when } from "./when";
 
 const shown = 60; // characters
 const whole = 65535; // bytes of a packet: all that it has
+const most = { seconds: 1e9, megabytes: 1e9, packets: 1e15 }; // what the device takes, or more than anybody means
 
 // around returns so much of a text as is shown beside what is wrong: its end, or its beginning.
 function around(text: string, side: -1 | 1): string {
@@ -93,7 +94,7 @@ export function Start() {
   const request: CaptureRequest = {
     expression: expression.value,
     undecided: fate,
-    snapLength: Number(snap.value) || whole,
+    snapLength: Math.ceil(Number(snap.value)) || whole,
     format: format.value,
     maxSeconds: Math.ceil(Number(seconds.value)),
     maxBytes: Math.round(Number(megabytes.value) * 1e6),
@@ -165,15 +166,15 @@ export function Start() {
             {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
             {onDisk && active.length > 1 && <Select label="Storage device" value={device} shown={target} options={active.map((d) => [d.id, d.name])} />}
             {onDisk && <Text label="Directory" value={directory} hint="top of the device" />}
-            {onDisk && <Limit what="New file after MB" none="as set" value={splitMegabytes} />}
-            {onDisk && <Limit what="New file after seconds" none="as set" value={splitSeconds} />}
+            {onDisk && <Limit what="New file after MB" none="as set" most={most.megabytes} value={splitMegabytes} />}
+            {onDisk && <Limit what="New file after seconds" none="as set" most={most.seconds} value={splitSeconds} />}
             <Text label="File name" value={fileName} hint="galvo_%Y-%m-%d_%H-%M-%S and filter" />
-            <Limit what="Packet length, bytes" none="full" range={[1, whole]} offered={[64, 128, 256, 1500]} value={snap} />
+            <Limit what="Packet length, bytes" none="full" least={1} most={whole} offered={[64, 128, 256, 1500]} value={snap} />
             <Select label="Unrecognised flows" value={undecided} shown={fate} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
             <Select label="Format" value={format} options={[["pcapng", "pcapng"], ["pcap", "pcap, \u00b5s"], ["pcap-ns", "pcap, ns"]]} />
-            <Limit what="Stop after seconds" value={seconds} />
-            <Limit what="Stop after MB" value={megabytes} />
-            <Limit what="Stop after packets" value={maxPackets} />
+            <Limit what="Stop after seconds" most={most.seconds} value={seconds} />
+            <Limit what="Stop after MB" most={most.megabytes} value={megabytes} />
+            <Limit what="Stop after packets" most={most.packets} value={maxPackets} />
             <Text label="Comment" value={comment} />
             <label class="check">
               <input type="checkbox" checked={single.value} onChange={(e) => (single.value = e.currentTarget.checked)} />
