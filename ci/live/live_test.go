@@ -579,6 +579,8 @@ func TestRefusals(t *testing.T) {
 		{"captureToMedia=true", api.NoStorage, 409},
 		{"snapPacketLength=0", api.BadRequest, 400},
 		{"colour=red", api.BadRequest, 400},
+		{"comment=%ff", api.BadRequest, 400},
+		{"comment=a%00b", api.BadRequest, 400},
 	} {
 		err := d.call("GET", api.CaptureURLPath+"?"+c.query, nil, nil)
 		if err == nil {

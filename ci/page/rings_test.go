@@ -224,7 +224,7 @@ func seeRings(p *tab, _ *wired) {
 			if (v?.devices) return {devices: v.devices.concat({...v.devices[0], id: "usb-1", name: "stick with a name that is not short at all", state: "inactive"})};
 			if (!v?.ports || !v.rings) return v;
 			const lost = {lostKernel: 7, gaps: [{start: t - 60e6, end: t - 50e6, lost: 7, cause: "engine"}]};
-			const finished = [...Array(100).keys()].map((i) => ({...capture, id: String(i)}));
+			const finished = [...Array(100).keys()].map((i) => ({...capture, id: String(i), ...(i === 1 && {dropped: 2205, reason: "storage full"})}));
 			return {...v, ports: v.ports.map((p) => ({...p, ...lost})), rings, finished, panics: 1234};
 		};
 	})()`)
@@ -241,6 +241,7 @@ func seeRings(p *tab, _ *wired) {
 	p.shows("table[aria-label='Finished captures'] summary", "1 gap")
 	p.shows("table[aria-label='Finished captures'] tbody", "a/directory/with/a/long/name/capture.pcapng on stick with a name that is not short at all")
 	p.shows("table[aria-label='Finished captures'] tbody", "None of the ring's blocks has it")
+	p.shows("table[aria-label='Finished captures'] tbody", "Stopped: the storage device stick with a name that is not short at all was full: 2\u202f205 packets that matched are not in the file")
 	p.shows("#last", "captured 0; none of the ring's blocks has it")
 	eval[chromedp.Void](p, "window.confirm = (text) => { window.question = text; return false; }")
 	p.press("Storage", "Deactivate")

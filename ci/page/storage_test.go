@@ -153,6 +153,25 @@ func useStorage(p *tab, d *wired) {
 	p.choose("mix.pcap")
 	p.press("Files", "Delete")
 	device.Wait(p.t, "the file is gone", func() bool { return !strings.Contains(p.text("table[aria-label='Files']"), "mix.pcap") })
+	// Others have put files on the device whose names are no text, or not to be seen.
+	for _, name := range []string{"\xff.pcap", "a\nb.pcap"} {
+		if err := os.WriteFile(filepath.Join(d.State, "data", "office", name), nil, 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	eval[chromedp.Void](p, `(() => { window.questions = []; window.confirm = (q) => window.questions.push(q) > 0; window.prompt = (_, was) => "office/" + encodeURIComponent(was); })()`)
+	p.shows("table[aria-label='Files']", "a\u240ab.pcap")
+	p.do(chromedp.Click(chromedp.CSS("input[aria-label$='\ufffd.pcap']")))
+	p.press("Files", "Rename")
+	p.choose("office%2F%EF%BF%BD.pcap")
+	p.press("Files", "Delete")
+	device.Wait(p.t, "the file is gone", func() bool { return !strings.Contains(p.text("table[aria-label='Files']"), "BD.pcap") })
+	p.do(chromedp.Click(chromedp.CSS("input[aria-label$='b.pcap']")))
+	p.press("Files", "Delete")
+	device.Wait(p.t, "the file is gone", func() bool { return !strings.Contains(p.text("table[aria-label='Files']"), "b.pcap") })
+	if asked := eval[string](p, "questions.join('; ')"); asked != "Delete office/office%2F%EF%BF%BD.pcap?; Delete office/a\u240ab.pcap?" {
+		p.t.Errorf("before files were deleted the page asked: %s", asked)
+	}
 	p.press("Storage", "Deactivate")
 	p.shows("table[aria-label='Storage']", "inactive")
 	p.press("Storage", "Activate")
@@ -186,6 +205,7 @@ func seeDisks(p *tab, _ *wired) {
 		window.fetchBefore = real;
 	})()`)
 	p.shows("table[aria-label='Storage']", "formatting 42 %")
+	p.shows("table[aria-label='Storage']", "active, no room for captures")
 	p.press("Storage", "Format\u2026")
 	p.shows("dialog", "Everything on /dev/sdb (64.0 GB, Stick) will be deleted")
 	for _, scheme := range []string{"light", "dark"} {

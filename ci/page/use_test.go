@@ -221,7 +221,7 @@ func paste(p *tab, d *wired) {
 	}
 	p.shows("table[aria-label='Running captures']", "office/it")
 	p.press("Running captures", "Stop")
-	for label, value := range map[string]string{"Capture to": "http", "Stop after packets": "", "Stop after seconds": "", "Packet length": "65535", "Comment": ""} {
+	for label, value := range map[string]string{"Capture to": "http", "Stop after packets": "", "Stop after seconds": "", "Packet length": "", "Comment": ""} {
 		p.pick(label, value)
 	}
 	p.filter("vlan == 4000")

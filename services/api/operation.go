@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/danielgtaylor/huma/v2/validation"
 )
 
 // A Role is what a user or a token may do. Each role may do what the ones before it may.
@@ -119,8 +120,28 @@ func New(mux *http.ServeMux, version string) huma.API {
 	return humago.New(mux, c)
 }
 
-// useOurErrors makes huma report what it finds wrong with a request as an Error. huma offers only a package variable for that.
+// useOurErrors makes huma report what it finds wrong with a request as an Error, in words for who wrote the request. huma offers only package variables for that.
 var useOurErrors = sync.OnceFunc(func() {
+	for message, ours := range map[*string]string{
+		&validation.MsgUnexpectedProperty:       "there is no such field",
+		&validation.MsgExpectedRequiredProperty: "the field %s is missing",
+		&validation.MsgExpectedBoolean:          "must be true or false",
+		&validation.MsgExpectedNumber:           "must be a number",
+		&validation.MsgExpectedInteger:          "must be a whole number",
+		&validation.MsgExpectedString:           "must be a text in quotes",
+		&validation.MsgExpectedArray:            "must be a list in [ ]",
+		&validation.MsgExpectedObject:           "must be an object in { }",
+		&validation.MsgExpectedOneOf:            "must be one of %s",
+		&validation.MsgExpectedMinimumNumber:    "must be at least %v",
+		&validation.MsgExpectedMaximumNumber:    "must be at most %v",
+		&validation.MsgExpectedMinLength:        "must have at least %d characters",
+		&validation.MsgExpectedMaxLength:        "must have at most %d characters",
+		&validation.MsgExpectedMinItems:         "must have at least %d entries",
+		&validation.MsgExpectedMaxItems:         "must have at most %d entries",
+		&validation.MsgExpectedBePattern:        "must be %s",
+	} {
+		*message = ours
+	}
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		e := &Error{Text: message, Kind: kindOf(status), Expected: []string{}}
 		var wrong []string
@@ -129,8 +150,11 @@ var useOurErrors = sync.OnceFunc(func() {
 				wrong = append(wrong, detail(err))
 			}
 		}
-		if len(wrong) > 0 {
-			e.Text += ": " + strings.Join(wrong, "; ")
+		switch details := strings.Join(wrong, "; "); {
+		case message == "validation failed" && details != "": // which the details say by themselves
+			e.Text = details
+		case details != "":
+			e.Text += ": " + details
 		}
 		return e
 	}
@@ -161,20 +185,32 @@ func detail(err error) string {
 		return err.Error()
 	}
 	if m := goNumber().FindStringSubmatch(d.Message); m != nil {
-		return fmt.Sprintf("body%s: %s is too large, or not written with digits alone", m[2], m[1])
+		return fmt.Sprintf("%s: %s is too large, or not written with digits alone", part("body"+m[2]), m[1])
 	}
 	d.Message = exponent().ReplaceAllStringFunc(d.Message, digits)
 	switch v := d.Value.(type) {
 	case float64:
 		if math.Abs(v) <= 1<<53 { // beyond, it is not what was sent
-			return fmt.Sprintf("%s: %s, not %s", d.Location, d.Message, strconv.FormatFloat(v, 'f', -1, 64))
+			return fmt.Sprintf("%s: %s, not %s", part(d.Location), d.Message, strconv.FormatFloat(v, 'f', -1, 64))
 		}
 	case string, bool, json.Number:
-		if text := fmt.Sprintf("%v", v); text != "" && len(text) <= 80 && d.Location != "body" {
-			return fmt.Sprintf("%s: %s, not %s", d.Location, d.Message, text)
+		if text, err := json.Marshal(v); err == nil && len(text) <= 80 && d.Location != "body" {
+			return fmt.Sprintf("%s: %s, not %s", part(d.Location), d.Message, text)
 		}
 	}
-	return strings.TrimPrefix(d.Location+": "+d.Message, ": ")
+	return strings.TrimPrefix(part(d.Location)+": "+d.Message, ": ")
+}
+
+// part names the part of a request at one of huma's locations as who wrote it does: the body's field body.rules[0].type is rules[0].type.
+func part(location string) string {
+	where, name, ok := strings.Cut(location, ".")
+	switch {
+	case ok:
+		return name
+	case where == "body":
+		return "the body"
+	}
+	return where
 }
 
 // OpenAPI returns the description of every operation, as JSON.

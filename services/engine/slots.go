@@ -65,7 +65,7 @@ func (ss *slots) find(address string) (*slot, error) {
 	defer ss.mu.Unlock()
 	n, err := strconv.Atoi(strings.TrimPrefix(address, ":"))
 	if err != nil || !strings.HasPrefix(address, ":") || n < 1 || n > len(ss.taken) {
-		return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("mm-id=%s is no slot: there are %d, the first one is :1", address, len(ss.taken)), Expected: []string{":1"}}
+		return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no slot %s: there are %d, with addresses from :1 on", address, len(ss.taken)), Expected: []string{":1"}}
 	}
 	if s := ss.taken[n-1]; s != nil {
 		return s, nil

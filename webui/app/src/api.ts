@@ -114,6 +114,7 @@ export interface StoredFile {
 export interface FileEntry {
   name: string;
   path: string;
+  escaped?: string; // the path percent-encoded, where it is not UTF-8
   type: "file" | "directory" | "link" | "other";
   bytes: number;
   modified: number;

@@ -17,6 +17,13 @@ function destination(c: Capture): string {
   return `${from}${path} on ${deviceName(c.device ?? "")}${(c.files ?? 1) > 1 ? `, file ${c.files}` : ""}`;
 }
 
+// filled says that a capture ended because its storage device was full, which nobody asked for.
+function filled(c: Capture): string {
+  if (c.reason !== "storage full") return "";
+  const missing = c.dropped > 0 ? `: ${count(c.dropped)} packets that matched are not in the file` : "";
+  return `Stopped: the storage device ${deviceName(c.device ?? "")} was full${missing}`;
+}
+
 const filter: Column<Capture> = {
   name: "Filter",
   cell: (c) => (
@@ -25,6 +32,7 @@ const filter: Column<Capture> = {
       <span class="line dim">
         {c.user} from {c.client}, {destination(c)}
       </span>
+      {filled(c) && <strong class="said bad">{filled(c)}</strong>}
       {c.scan && <Scanned scan={c.scan} />}
       {c.forgotten ? <span class="said bad">{count(c.forgotten)} TCP packets were judged without what came before in their stream</span> : null}
     </>
@@ -94,6 +102,7 @@ export function Captures({ captures, last, now }: CapturesProps) {
         {last && (
           <>
             Ended last, at {time(last.endTime ?? last.startTime)}: <code>{named(last)}</code> {ended(last)}
+            {filled(last) && <strong class="said bad">{filled(last)}</strong>}
           </>
         )}
       </p>

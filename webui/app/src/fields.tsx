@@ -1,6 +1,7 @@
 // The fields of forms.
 
 import type { Signal } from "@preact/signals";
+import { useId } from "preact/hooks";
 import { local, zone } from "./format";
 
 interface Choice {
@@ -35,11 +36,26 @@ export function Text({ label, value, hint = "" }: { label: string; value: Signal
   );
 }
 
-export function Limit({ what, none = "no limit", value }: { what: string; none?: string; value: Signal<string> }) {
+interface Bound {
+  what: string;
+  none?: string; // what stands there while there is no limit
+  least?: number;
+  most: number;
+  offered?: number[];
+  value: Signal<string>;
+}
+
+export function Limit({ what, none = "no limit", least = 0, most, offered = [], value }: Bound) {
+  const list = useId();
   return (
     <label>
       {what}
-      <input type="number" min={0} step="any" placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+      <input type="number" min={least} max={most} step="any" list={list} placeholder={none} value={value.value} onInput={(e) => (value.value = e.currentTarget.value)} />
+      <datalist id={list}>
+        {offered.map((n) => (
+          <option value={n} key={n} />
+        ))}
+      </datalist>
     </label>
   );
 }

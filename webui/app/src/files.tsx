@@ -4,20 +4,35 @@ import { away, call, type Directory, failureOf, type FileEntry, Refusal } from "
 import { bytes, count, time } from "./format";
 import { analyse } from "./slots";
 import { attempt, may, reason } from "./state";
-import { devices, refreshDevices } from "./storage";
+import { devices, isFull, refreshDevices } from "./storage";
 import { type Column, Panel, Table } from "./table";
 
 const device = signal("");
-const path = signal("");
+const path = signal(""); // percent-encoded, as all paths are here that calls take: a name need not be text
 const listed = signal<Directory | null>(null);
 const unlisted = signal(""); // why there is no list
 const chosen = signal<ReadonlySet<string>>(new Set());
 
+const encoded = (p: string) => p.split("/").map(encodeURIComponent).join("/");
+const placed = (f: FileEntry) => f.escaped ?? encoded(f.path);
+const below = (name: string) => [path.value, encoded(name)].filter(Boolean).join("/");
+
 function url(p: string): string {
-  const names = p.split("/");
   // The browser would resolve them, whatever their encoding, and ask for another place.
-  if (names.some((n) => n === "." || n === "..")) throw new Error("a path may have neither . nor .. in it: go to the directory instead");
-  return `/storage/${encodeURIComponent(device.value)}/files/${names.map(encodeURIComponent).join("/")}`;
+  if (p.split("/").some((n) => n === "." || n === "..")) throw new Error("a path may have neither . nor .. in it: go to the directory instead");
+  return `/storage/${encodeURIComponent(device.value)}/files/${p}`;
+}
+
+// legible shows the control characters of a name, which are nothing to see.
+const legible = (name: string) => name.replace(/[\0-\x1f\x7f]/g, (c) => (c === "\x7f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
+
+// decoded is a percent-encoded name as a person reads it; one that is no text stays as it is.
+function decoded(name: string): string {
+  try {
+    return legible(decodeURIComponent(name));
+  } catch {
+    return name;
+  }
 }
 
 async function refresh(): Promise<void> {
@@ -25,11 +40,12 @@ async function refresh(): Promise<void> {
     listed.value = null;
     return;
   }
+  const asked = url(path.value);
   try {
-    const d = await call<Directory>("GET", url(path.value));
-    if (d.device !== device.value || d.path !== path.value) return; // somebody has gone on meanwhile
+    const d = await call<Directory>("GET", asked);
+    if (asked !== url(path.value)) return; // somebody has gone on meanwhile
     listed.value = d;
-    chosen.value = new Set(d.files.map((f) => f.path).filter((p) => chosen.value.has(p)));
+    chosen.value = new Set(d.files.map(placed).filter((p) => chosen.value.has(p)));
   } catch (e) {
     if (e instanceof Refusal && e.failure.kind === "unavailable") return; // which the page says already; the list stays
     if (e instanceof Refusal && e.status === 404 && path.value !== "") go("");
@@ -66,14 +82,14 @@ const columns: Column<FileEntry>[] = [
     name: "Name",
     cell: (f) => (
       <span class="row">
-        <input type="checkbox" aria-label={`Choose ${f.name}`} checked={chosen.value.has(f.path)} onChange={(e) => choose(f.path, e.currentTarget.checked)} />
+        <input type="checkbox" aria-label={`Choose ${f.name}`} checked={chosen.value.has(placed(f))} onChange={(e) => choose(placed(f), e.currentTarget.checked)} />
         {f.type === "directory" ? (
-          <button type="button" class="plain" onClick={() => go(f.path)}>
-            {f.name}/
+          <button type="button" class="plain" onClick={() => go(placed(f))}>
+            {legible(f.name)}/
           </button>
         ) : (
           <span>
-            {f.name} {f.writing && <span class="dim">being written</span>}
+            {legible(f.name)} {f.writing && <span class="dim">being written</span>}
             {f.type === "link" && <span class="dim">symbolic link, not followed</span>}
           </span>
         )}
@@ -87,7 +103,7 @@ const columns: Column<FileEntry>[] = [
     kind: "act",
     cell: (f) =>
       f.type === "file" && (
-        <a class="button" download={f.name} aria-label={`Download ${f.name}`} href={`/api/v1${url(f.path)}`}>
+        <a class="button" download={f.name} aria-label={`Download ${f.name}`} href={`/api/v1${url(placed(f))}`}>
           Download
         </a>
       ),
@@ -108,7 +124,7 @@ function begun(f: File): number {
 
 // upload sends a file in pieces from the byte at; what breaks off goes on where the device has come to.
 async function upload(f: File, at: number, progress: (done: number) => void): Promise<void> {
-  const to = `/api/v1${url([path.value, f.name].filter(Boolean).join("/"))}`;
+  const to = `/api/v1${url(below(f.name))}`;
   for (let patience = tries; ; ) {
     const end = Math.min(at + piece, f.size);
     const failed = await fetch(`${to}?offset=${at}&total=${f.size}`, { method: "POST", headers: { "X-Requested-With": "galvo" }, body: f.slice(at, end) }).then(
@@ -123,6 +139,13 @@ async function upload(f: File, at: number, progress: (done: number) => void): Pr
     progress(at);
     if (failed === null && at === f.size) return;
   }
+}
+
+// asWhole names what will be deleted, and says whether there is anything in it.
+function asWhole(files: FileEntry[]): string {
+  const [f] = files;
+  if (files.length !== 1 || f === undefined) return `${files.length} files and directories, with everything in them`;
+  return f.type === "directory" ? `the directory ${legible(f.path)}, with everything in it` : legible(f.path);
 }
 
 const none = "There is no file here. Capture to this device, or upload a savefile.";
@@ -141,7 +164,7 @@ export function Files() {
   }, []);
   if (active.length === 0 || !may("capture")) return null;
 
-  const here = [...chosen.value];
+  const here = (listed.value?.files ?? []).filter((f) => chosen.value.has(placed(f)));
   const send = (files: File[]) =>
     change(async () => {
       for (const f of files) {
@@ -151,27 +174,30 @@ export function Files() {
     }).finally(() => (busy.value = ""));
   const make = () => {
     const name = prompt("Name of the directory");
-    if (name) void change(() => call("POST", `${url([path.value, name].filter(Boolean).join("/"))}?directory=true`));
+    if (name) void change(() => call("POST", `${url(below(name))}?directory=true`));
   };
   const rename = () => {
-    const to = prompt("New name, or path from the top of the device", here[0]);
-    if (to && here[0]) void change(() => call("POST", `${url(here[0] ?? "")}?rename=${encodeURIComponent(to)}`));
+    const [f] = here;
+    const to = f && prompt("New name, or path from the top of the device", f.path);
+    if (to) void change(() => call("POST", `${url(placed(f))}?rename=${encodeURIComponent(to)}`));
   };
   const remove = () => {
-    if (!confirm(`Delete ${here.length === 1 ? here[0] : `${here.length} files and directories`}, with everything in it?`)) return;
+    if (!confirm(`Delete ${asWhole(here)}?`)) return;
     void change(async () => {
-      for (const p of here) await call("DELETE", `${url(p)}?everything=true`);
+      for (const f of here) await call("DELETE", `${url(placed(f))}?everything=true`);
     });
   };
   const read = () =>
     change(async () => {
-      await analyse({ files: here.map((p) => ({ device: device.value, path: p })) });
+      const nameless = here.find((f) => f.escaped !== undefined);
+      if (nameless) throw new Error(`the name ${nameless.name} is not text, and cannot be told to an analysis: rename it first`);
+      await analyse({ files: here.map((f) => ({ device: device.value, path: f.path })) });
       chosen.value = new Set();
     });
 
   const steps = path.value === "" ? [] : path.value.split("/");
   const side = (
-    <span class="dim tabular" role="status">
+    <span class={listed.value && isFull(listed.value) ? "bad tabular" : "dim tabular"} role="status">
       {busy.value || (listed.value && `${bytes(listed.value.freeBytes)} free`)}
     </span>
   );
@@ -195,7 +221,7 @@ export function Files() {
             <span class="row" key={i}>
               /
               <button type="button" class="plain" onClick={() => go(steps.slice(0, i + 1).join("/"))}>
-                {s}
+                {decoded(s)}
               </button>
             </span>
           ))}
@@ -226,7 +252,7 @@ export function Files() {
           />
         </label>
       </div>
-      <Table label="Files" columns={columns} few={50} rows={listed.value?.files.toSorted(inOrder) ?? []} id={(f) => f.path} empty={listed.value ? none : unlisted.value} />
+      <Table label="Files" columns={columns} few={50} rows={listed.value?.files.toSorted(inOrder) ?? []} id={placed} empty={listed.value ? none : unlisted.value} />
     </Panel>
   );
 }

@@ -10,6 +10,8 @@ import { Panel } from "./table";
 import { Times, type When, when } from "./when";
 
 const shown = 60; // characters
+const whole = 65535; // bytes of a packet: all that it has
+const most = { seconds: 1e9, megabytes: 1e9, packets: 1e15 }; // what the device takes, or more than anybody means
 
 // around returns so much of a text as is shown beside what is wrong: its end, or its beginning.
 function around(text: string, side: -1 | 1): string {
@@ -36,7 +38,7 @@ function Verdict({ undecided }: { undecided: string }) {
   const b = new TextEncoder().encode(c.of);
   const cut = (from: number, to: number) => new TextDecoder().decode(b.slice(from, to));
   const before = cut(0, pos);
-  const hints = (expected ?? []).filter((x) => !error.includes(x));
+  const hints = (expected ?? []).some((x) => error.includes(x)) ? [] : (expected ?? []); // which the text may have named already
   return (
     <>
       <code class="marked" aria-hidden="true">
@@ -54,7 +56,7 @@ function Verdict({ undecided }: { undecided: string }) {
 
 // What was chosen, which outlives a login.
 const undecided = signal("");
-const snap = signal("65535");
+const snap = signal(""); // bytes
 const format = signal("pcapng");
 const seconds = signal("");
 const megabytes = signal("");
@@ -92,7 +94,7 @@ export function Start() {
   const request: CaptureRequest = {
     expression: expression.value,
     undecided: fate,
-    snapLength: Number(snap.value),
+    snapLength: Math.ceil(Number(snap.value)) || whole,
     format: format.value,
     maxSeconds: Math.ceil(Number(seconds.value)),
     maxBytes: Math.round(Number(megabytes.value) * 1e6),
@@ -164,15 +166,15 @@ export function Start() {
             {active.length > 0 && <Select label="Capture to" value={sink} options={[["http", "this browser"], ["disk", "storage device"]]} />}
             {onDisk && active.length > 1 && <Select label="Storage device" value={device} shown={target} options={active.map((d) => [d.id, d.name])} />}
             {onDisk && <Text label="Directory" value={directory} hint="top of the device" />}
-            {onDisk && <Limit what="New file after MB" none="as set" value={splitMegabytes} />}
-            {onDisk && <Limit what="New file after seconds" none="as set" value={splitSeconds} />}
+            {onDisk && <Limit what="New file after MB" none="as set" most={most.megabytes} value={splitMegabytes} />}
+            {onDisk && <Limit what="New file after seconds" none="as set" most={most.seconds} value={splitSeconds} />}
             <Text label="File name" value={fileName} hint="galvo_%Y-%m-%d_%H-%M-%S and filter" />
-            <Select label="Packet length" value={snap} options={[["65535", "full"], ["64", "64 bytes"], ["1500", "1500 bytes"]]} />
+            <Limit what="Packet length, bytes" none="full" least={1} most={whole} offered={[64, 128, 256, 1500]} value={snap} />
             <Select label="Unrecognised flows" value={undecided} shown={fate} options={[["skip", "skip packets"], ["hold", "hold packets"]]} />
             <Select label="Format" value={format} options={[["pcapng", "pcapng"], ["pcap", "pcap, \u00b5s"], ["pcap-ns", "pcap, ns"]]} />
-            <Limit what="Stop after seconds" value={seconds} />
-            <Limit what="Stop after MB" value={megabytes} />
-            <Limit what="Stop after packets" value={maxPackets} />
+            <Limit what="Stop after seconds" most={most.seconds} value={seconds} />
+            <Limit what="Stop after MB" most={most.megabytes} value={megabytes} />
+            <Limit what="Stop after packets" most={most.packets} value={maxPackets} />
             <Text label="Comment" value={comment} />
             <label class="check">
               <input type="checkbox" checked={single.value} onChange={(e) => (single.value = e.currentTarget.checked)} />
@@ -213,7 +215,7 @@ function asked(r: CaptureRequest, { ring }: When): Parameter[] {
     ["ring", ring && several ? ring.name : "", ""],
     ["startTime", r.startTime ?? 0, 0],
     ["endTime", r.endTime ?? 0, 0],
-    ["snapPacketLength", r.snapLength, 65535],
+    ["snapPacketLength", r.snapLength, whole],
     ["undecided", r.undecided, usual(r.source)],
     ["format", r.format, "pcapng"],
     ["maxBytes", r.maxBytes, 0],

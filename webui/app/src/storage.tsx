@@ -36,6 +36,10 @@ async function change(d: Storage, what: string, body?: unknown): Promise<void> {
   }
 }
 
+const leastRoom = 1e6; // bytes that a capture to a device needs to begin
+
+export const isFull = (d: Pick<Storage, "freeBytes">) => d.freeBytes < leastRoom;
+
 const kinds: Record<string, string> = { active: "ok", inactive: "dim", system: "dim" };
 
 function State({ d }: { d: Storage }) {
@@ -43,6 +47,7 @@ function State({ d }: { d: Storage }) {
     <>
       <strong class={kinds[d.state] ?? "warn"}>{d.state}</strong>
       {d.state === "formatting" && ` ${d.progress ?? 0} %`}
+      {d.state === "active" && isFull(d) && <strong class="bad">, no room for captures</strong>}
       <span class="dim"> {[d.encrypted && "encrypted", d.reason].filter(Boolean).join(", ")}</span>
     </>
   );
