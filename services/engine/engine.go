@@ -138,6 +138,7 @@ func newEngine(o Options, c *handover.Config) (*Engine, error) {
 		Max:         plan.Plan.Captures,
 		Application: "Galvo " + o.Version, Hardware: runtime.GOARCH, OS: "Linux",
 		Directory: o.State,
+		Report:    func(err error) { slog.Warn("what a restart would need of captures is not kept", "error", err) },
 	})
 	if e.captures == nil {
 		return nil, err

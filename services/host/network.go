@@ -41,6 +41,9 @@ func (s *service) getNetwork(context.Context, *api.Nothing) (*api.Reply[api.Netw
 			n.Problems = append(n.Problems, p)
 		}
 	}
+	if _, err := k.planMemory(s.store.Current()); err != nil {
+		n.Problems = append(n.Problems, "the engine cannot start: "+err.Error())
+	}
 	if n.ConfirmSeconds > 0 {
 		n.Problems = append(n.Problems, fmt.Sprintf("the management settings changed and are undone in %d seconds unless they are confirmed", n.ConfirmSeconds))
 	}

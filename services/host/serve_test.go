@@ -239,3 +239,25 @@ func TestMemoryOfConfig(t *testing.T) {
 		t.Errorf("memory %+v", m)
 	}
 }
+
+// TestTooLittleMemory has a plan that does not fit the ports that were named at the start: what the engine ends with is among the device's problems.
+func TestTooLittleMemory(t *testing.T) {
+	d := newDesk(t)
+	if status, text := d.call("PUT", "/api/v1/config", "[engine]\nworkers = 64\nmemoryPercent = 5\n", nil); status >= 300 {
+		t.Fatalf("%d %s", status, text)
+	}
+	problems := func() string {
+		var n api.Network
+		d.call("GET", api.GetNetwork.Path, "", &n)
+		return strings.Join(n.Problems, "\n")
+	}
+	if p := problems(); strings.Contains(p, "engine") {
+		t.Errorf("problems without ports: %s", p)
+	}
+	for i := range 64 {
+		d.keeper.options.Interfaces = append(d.keeper.options.Interfaces, fmt.Sprintf("p%d", i))
+	}
+	if p := problems(); !strings.Contains(p, "the engine cannot start") || !strings.Contains(p, "lower engine.workers") {
+		t.Errorf("problems with 64 ports: %s", p)
+	}
+}

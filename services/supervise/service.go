@@ -47,6 +47,7 @@ type service struct {
 	init       *Init // nil outside init
 
 	started atomic.Bool // a process has been there
+	failed  atomic.Bool // the first process ended, so that nobody waits for it any more
 	there   atomic.Bool // the last process has been there; looked at under init only
 	said    string      // the last line of the last process
 }
@@ -81,6 +82,7 @@ func (s *service) run(ctx context.Context) error {
 		}
 		begin := time.Now()
 		reason := s.runOnce(ctx)
+		s.failed.Store(true)
 		s.init.ended(s.name, reason, time.Since(begin))
 		if ctx.Err() != nil {
 			return nil
@@ -98,14 +100,21 @@ func (s *service) run(ctx context.Context) error {
 	}
 }
 
-// awaitSocket waits until the service accepts connections for the first time. One that is not essential may be late.
+// awaitSocket waits until the service accepts connections for the first time. One that is not essential may be late, and is not waited for once its first
+// process has ended: the page is to say that it is not there.
 func (s *service) awaitSocket(ctx context.Context) error {
 	if s.socket == "" {
 		return nil
 	}
 	late, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := poll(late, func() error { return connect(s.socket) }); err != nil {
+	there := func() error {
+		if !s.essential && s.failed.Load() {
+			return nil
+		}
+		return connect(s.socket)
+	}
+	if err := poll(late, there); err != nil {
 		if s.essential && s.init == nil && ctx.Err() == nil {
 			return fmt.Errorf("%s is not there after %s: %w", s.name, startTimeout, err)
 		}

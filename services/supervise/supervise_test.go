@@ -421,3 +421,25 @@ func TestFirstStartFails(t *testing.T) {
 		}
 	}
 }
+
+// TestEngineFails has an engine that ends at once, as one does that finds too little memory: the page comes all the same, and does not wait for it.
+func TestEngineFails(t *testing.T) {
+	need.Root(t)
+	var out, log logbook
+	state := t.TempDir()
+	ctx, stop := context.WithTimeout(t.Context(), startTimeout/2)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Options{State: state, Listen: "127.0.0.1:0", Stdout: &out, Stderr: &log, env: []string{"SUPERVISE_TEST=refuse-engine"}})
+	}()
+	err := poll(ctx, func() error {
+		_, err := os.Stat(filepath.Join(state, "web", "pid"))
+		return err
+	})
+	if err != nil {
+		t.Errorf("web is not there after %s: %v\n%s", startTimeout/2, err, log.String())
+	}
+	stop()
+	<-ended
+}
