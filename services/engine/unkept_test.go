@@ -23,8 +23,8 @@ func TestUnkeptCaptureIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.ports.close()
-	defer e.volumes.close()
-	defer e.rings.close()
+	defer e.volumes.Close()
+	defer e.rings.Close()
 	if err := os.RemoveAll(state); err != nil {
 		t.Fatal(err)
 	}
