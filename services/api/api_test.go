@@ -99,6 +99,11 @@ func TestWrongRequests(t *testing.T) {
 			t.Errorf("%.40s: the error is %s", c.body, text)
 		}
 	}
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("POST", StartCapture.Path+"?x=1", strings.NewReader(`{"expression":""}`)))
+	if text := w.Body.String(); w.Code != 400 || !strings.Contains(text, `"x: unknown query parameter"`) {
+		t.Errorf("an unknown parameter: %d %s", w.Code, text)
+	}
 }
 
 func TestErrorsStayReadable(t *testing.T) {

@@ -194,7 +194,7 @@ func detail(err error) string {
 			return fmt.Sprintf("%s: %s, not %s", part(d.Location), d.Message, strconv.FormatFloat(v, 'f', -1, 64))
 		}
 	case string, bool, json.Number:
-		if text, err := json.Marshal(v); err == nil && len(text) <= 80 && d.Location != "body" {
+		if text, err := json.Marshal(v); err == nil && v != "" && len(text) <= 80 && d.Location != "body" {
 			return fmt.Sprintf("%s: %s, not %s", part(d.Location), d.Message, text)
 		}
 	}

@@ -31,7 +31,7 @@ func remoteCapture(ctx context.Context, args []string) error {
 	user := f.String("u", "admin", "`user` for the password in GALVO_PASSWORD; a token in GALVO_TOKEN needs none")
 	expression := f.String("filter", "", "expert filter `expression`")
 	out := f.String("w", "-", "`file` to write; - is standard output")
-	duration := f.Duration("duration", 0, "stop after this `time`, such as 30s or 5m")
+	length := f.String("duration", "0s", "stop after this `time`, such as 30s, 5m or 1d12h")
 	maxBytes := f.Uint64("max-bytes", 0, "stop before more than `N` bytes of packets")
 	maxPackets := f.Uint64("max-packets", 0, "stop after `N` packets")
 	snap := f.Uint("snaplen", 65535, "keep `N` bytes of each packet")
@@ -47,6 +47,7 @@ func remoteCapture(ctx context.Context, args []string) error {
 	now := time.Now()
 	start, errFrom := parseTime(*from, now)
 	end, errTo := parseTime(*to, now)
+	span, isTime := duration(*length)
 	switch {
 	case len(rest) > 0:
 		return wrongUsage("unexpected argument %q", rest[0])
@@ -60,8 +61,8 @@ func remoteCapture(ctx context.Context, args []string) error {
 		return wrongUsage("-snaplen is 1 to 65535")
 	case *ring == "live" || strings.HasPrefix(*ring, ":"):
 		return wrongUsage("-ring: %q is not the name of a ring", *ring)
-	case *duration < 0:
-		return wrongUsage("-duration is a time such as 30s or 5m")
+	case !isTime || span < 0:
+		return wrongUsage("-duration: %q is not a time such as 30s, 5m or 1d12h", *length)
 	}
 	r, err := newRemote(*device, *user, *insecure)
 	var wrong usageError
@@ -71,8 +72,8 @@ func remoteCapture(ctx context.Context, args []string) error {
 	var c api.Capture
 	begin := time.Now()
 	if err == nil {
-		c, err = r.capture(ctx, *out, *duration, api.CaptureRequest{
-			Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((*duration + time.Second - 1) / time.Second),
+		c, err = r.capture(ctx, *out, span, api.CaptureRequest{
+			Expression: *expression, StartTime: start, EndTime: end, MaxSeconds: uint64((span + time.Second - 1) / time.Second),
 			MaxBytes: *maxBytes, MaxPackets: *maxPackets, SnapLength: uint32(*snap), Source: source(*ring, start, now),
 		})
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -18,6 +19,16 @@ func TestParseTime(t *testing.T) {
 	for _, text := range []string{"now-", "now-1x", "nowadays", "now-d", "now-99999d", "now1d1", "yesterday", "-5", "now-100000d"} {
 		if got, err := parseTime(text, now); err == nil {
 			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+}
+
+// A length of time that is none is refused with one that is, before any device is asked.
+func TestWrongDurations(t *testing.T) {
+	for _, text := range []string{"1", "abc", "", "-1s", "1d1", "5 min"} {
+		err := remoteCapture(t.Context(), []string{"-d", "https://127.0.0.1:1", "-duration", text})
+		if err == nil || !strings.Contains(err.Error(), "is not a time such as 30s, 5m or 1d12h") {
+			t.Errorf("-duration %q: %v", text, err)
 		}
 	}
 }

@@ -23,8 +23,8 @@ function url(p: string): string {
   return `/storage/${encodeURIComponent(device.value)}/files/${p}`;
 }
 
-// legible shows the control characters of a name, which are nothing to see.
-const legible = (name: string) => name.replace(/[\0-\x1f\x7f]/g, (c) => (c === "\x7f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
+// legible shows the control characters of a name, and the blanks at its ends, which are nothing to see.
+const legible = (name: string) => name.replace(/^ +| +$/g, (s) => "\u2423".repeat(s.length)).replace(/[\0-\x1f\x7f]/g, (c) => (c === "\x7f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
 
 // decoded is a percent-encoded name as a person reads it; one that is no text stays as it is.
 function decoded(name: string): string {
