@@ -45,14 +45,12 @@ func (r *Ring) compare() {
 	slices.SortFunc(all, func(a, b index.Slot) int { return cmp.Compare(a.Total, b.Total) })
 	missing := uint64(0)
 	for _, h := range append(holesOf(all), r.outerHoles(all)...) {
-		left := []Gap{h.between}
-		if h.between.From <= r.overwritten { // the rest may be what lay around a time that is protected, and was overwritten
-			for _, k := range r.pinned() {
-				if h.between.From < k.From || h.between.To > k.To {
-					left = without(left, k)
-				}
-			}
+		kept := slices.ContainsFunc(r.pinned(), func(k Gap) bool { return k.From <= h.between.From && h.between.To <= k.To })
+		if h.between.From <= r.overwritten && !kept { // nobody knows how much of it was
+			r.overwritten = max(r.overwritten, min(h.between.To, r.now()))
+			continue
 		}
+		left := []Gap{h.between}
 		for _, g := range r.overwrittenIn(h.between.From, h.between.To, "") {
 			left = without(left, g)
 		}
