@@ -390,7 +390,7 @@ func TestProtectedWithoutADevice(t *testing.T) {
 	}
 	s.with("b")
 	want, _ := s.ask(from, to)
-	for range 30 {
+	for s.ring.overwrittenUpTo() < to { // what is not protected
 		s.record()
 	}
 	s.reopen()
