@@ -45,14 +45,12 @@ func (r *Ring) compare() {
 	slices.SortFunc(all, func(a, b index.Slot) int { return cmp.Compare(a.Total, b.Total) })
 	missing := uint64(0)
 	for _, h := range append(holesOf(all), r.outerHoles(all)...) {
-		left := []Gap{h.between}
-		if h.between.From <= r.overwritten { // the rest may be what lay around a time that is protected, and was overwritten
-			for _, k := range r.pinned() {
-				if h.between.From < k.From || h.between.To > k.To {
-					left = without(left, k)
-				}
-			}
+		kept := slices.ContainsFunc(r.pinned(), func(k Gap) bool { return k.From <= h.between.From && h.between.To <= k.To })
+		if h.between.From <= r.overwritten && !kept { // nobody knows how much of it was
+			r.overwritten = max(r.overwritten, min(h.between.To, r.now()))
+			continue
 		}
+		left := []Gap{h.between}
 		for _, g := range r.overwrittenIn(h.between.From, h.between.To, "") {
 			left = without(left, g)
 		}
@@ -84,19 +82,19 @@ func (r *Ring) outerHoles(all []index.Slot) (holes []hole) {
 		lasts[all[i].Worker] = all[i].Last
 	}
 	first, last := &all[0], &all[len(all)-1]
-	if before := first.Total - uint64(first.Bytes); before > 0 && r.overwritten == math.MinInt64 && r.d.Overwritten != 0 {
+	if before := int64(first.Total) - int64(first.Bytes); before > 0 && r.overwritten == math.MinInt64 && r.d.Overwritten != 0 {
 		until := int64(math.MinInt64)
 		for _, t := range firsts {
 			until = max(until, t-1)
 		}
-		holes = append(holes, hole{bytes: before, between: Gap{From: r.d.Created, To: min(until, first.Last+blockAge)}})
+		holes = append(holes, hole{bytes: uint64(before), between: Gap{From: r.d.Created, To: min(until, first.Last+blockAge)}})
 	}
-	if after := r.total.Load() - last.Total; after > 0 {
+	if after := int64(r.total.Load()) - int64(last.Total); after > 0 {
 		from := int64(math.MaxInt64)
 		for _, t := range lasts {
 			from = min(from, t+1)
 		}
-		holes = append(holes, hole{bytes: after, between: Gap{From: max(from, last.Last-blockAge), To: r.now()}})
+		holes = append(holes, hole{bytes: uint64(after), between: Gap{From: max(from, last.Last-blockAge), To: r.now()}})
 	}
 	return holes
 }

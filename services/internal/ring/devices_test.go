@@ -390,7 +390,7 @@ func TestProtectedWithoutADevice(t *testing.T) {
 	}
 	s.with("b")
 	want, _ := s.ask(from, to)
-	for range 30 {
+	for s.ring.overwrittenUpTo() < to { // what is not protected
 		s.record()
 	}
 	s.reopen()
@@ -398,4 +398,26 @@ func TestProtectedWithoutADevice(t *testing.T) {
 		t.Errorf("%d of %d packets, gaps %v", len(have), len(want), short(gaps))
 	}
 	s.close()
+}
+
+// What one device recorded alone, and has overwritten in part, is no more missing than what else was overwritten.
+func TestRecordedAloneAndOverwritten(t *testing.T) {
+	s := newPair(t, 1)
+	s.without("a")
+	s.record()
+	s.with("a")
+	for alone := s.frames[len(s.frames)-1].Time; s.ring.overwrittenUpTo() <= alone; s.record() {
+		s.without("a")
+		s.with("a")
+		if st := s.ring.State(); st.Problems != nil {
+			t.Fatalf("overwritten up to %d of %d: %q", s.ring.overwrittenUpTo()-epoch, alone-epoch, st.Problems)
+		}
+	}
+	s.close()
+}
+
+func (r *Ring) overwrittenUpTo() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.overwritten
 }

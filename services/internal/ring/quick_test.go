@@ -12,4 +12,4 @@ const stories = 5
 const damages = 6
 
 // trips is how many stories of devices that come and go are told.
-const trips = 3
+const trips = 2
