@@ -15,7 +15,6 @@ type trip struct {
 	*story
 	away  map[string]*absence             // by directory
 	older map[string]map[string]*diskFile // what lay on devices at some time
-	rules int
 }
 
 // An absence is why a device is not what it was.
