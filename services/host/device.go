@@ -21,9 +21,9 @@ func (s *storage) activate(ctx context.Context, id string, how api.ActivateReque
 	}
 	switch err := s.checkName(d, how.Name); {
 	case s.isFormatted(d.ID):
-		return api.Storage{}, conflict("%s cannot be activated: it is being formatted: wait until that is done", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s cannot be activated: it is being formatted: wait until that is done", d.Name)
 	case d.State == locked && how.Password == "":
-		return api.Storage{}, conflict("%s is encrypted: activate it with its password", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s is encrypted: activate it with its password", d.Name)
 	case err != nil && d.disk != nil:
 		return api.Storage{}, err
 	case d.State == locked:
@@ -33,7 +33,7 @@ func (s *storage) activate(ctx context.Context, id string, how api.ActivateReque
 	case d.State == failed && d.Kind == "disk":
 		s.forgive(d.ID)
 	case d.State != inactive && d.State != active && d.Kind == "disk":
-		return api.Storage{}, conflict("%s cannot be activated: %s", d.Name, d.Reason)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s cannot be activated: %s", d.Name, d.Reason)
 	}
 	err = s.configure(d, func(c *config.Storage) {
 		c.Inactive = false
@@ -56,9 +56,9 @@ func unlockError(d *device, err error) error {
 		return &api.Error{Kind: api.NotSupported, Text: "encrypted devices cannot be opened here: " + err.Error()}
 	}
 	if errors.Is(err, disk.ErrPassword) {
-		return conflict("%s does not open with this password", d.Name)
+		return api.Errorf(api.Conflict, "%s does not open with this password", d.Name)
 	}
-	return conflict("%s does not open: %v", d.Name, err)
+	return api.Errorf(api.Conflict, "%s does not open: %v", d.Name, err)
 }
 
 // isFormatted reports whether a disk is being formatted now.
@@ -84,7 +84,7 @@ func (s *storage) result(was *device, state, cannot string) (api.Storage, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.State != state {
-		return api.Storage{}, conflict("%s %s: %s", d.Name, cannot, d.Reason)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s %s: %s", d.Name, cannot, d.Reason)
 	}
 	return s.show(d), nil
 }
@@ -175,7 +175,7 @@ func (s *storage) deactivate(ctx context.Context, id string) (api.Storage, error
 		return api.Storage{}, err
 	}
 	if d.is == nil {
-		return api.Storage{}, conflict("%s is not active", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s is not active", d.Name)
 	}
 	if err := s.configure(d, func(c *config.Storage) { c.Inactive = true }); err != nil {
 		return api.Storage{}, err
@@ -200,9 +200,9 @@ func (s *storage) deactivate(ctx context.Context, id string) (api.Storage, error
 		select {
 		case <-ctx.Done():
 			if !closed {
-				return api.Storage{}, conflict("%s: the engine has not closed its files there within %v; it will be let go as soon as it has", d.Name, letGoTime)
+				return api.Storage{}, api.Errorf(api.Conflict, "%s: the engine has not closed its files there within %v; it will be let go as soon as it has", d.Name, letGoTime)
 			}
-			return api.Storage{}, conflict("%s: %s", d.Name, now.Reason)
+			return api.Storage{}, api.Errorf(api.Conflict, "%s: %s", d.Name, now.Reason)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -216,7 +216,7 @@ func (s *storage) format(id string, how api.FormatRequest) (api.Storage, error) 
 	}
 	switch {
 	case d.Kind == "directory":
-		return api.Storage{}, conflict("%s is a directory: there is nothing to format", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s is a directory: there is nothing to format", d.Name)
 	case how.Confirm != d.Name:
 		return api.Storage{}, &api.Error{Kind: api.BadRequest, Text: "formatting deletes everything on the device: confirm it with the device's name, " + d.Name, Expected: []string{d.Name}}
 	case how.Encrypt && how.Password == "":
@@ -224,11 +224,11 @@ func (s *storage) format(id string, how api.FormatRequest) (api.Storage, error) 
 	case !how.Encrypt && how.Password != "":
 		return api.Storage{}, &api.Error{Kind: api.BadRequest, Text: "a password is for an encrypted device: say encrypt too, or leave the password out"}
 	case d.disk == nil || d.State == inSystem || d.State == formatting:
-		return api.Storage{}, conflict("%s cannot be formatted: %s", d.Name, d.Reason)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s cannot be formatted: %s", d.Name, d.Reason)
 	case d.disk.ReadOnly:
-		return api.Storage{}, conflict("%s cannot be formatted: it is read-only", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s cannot be formatted: it is read-only", d.Name)
 	case d.State == active:
-		return api.Storage{}, conflict("%s is active: deactivate it before it is formatted", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s is active: deactivate it before it is formatted", d.Name)
 	}
 	if err := s.checkName(d, how.Name); err != nil {
 		return api.Storage{}, err
@@ -236,7 +236,7 @@ func (s *storage) format(id string, how api.FormatRequest) (api.Storage, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.formats[d.ID] != nil {
-		return api.Storage{}, conflict("%s is being formatted", d.Name)
+		return api.Storage{}, api.Errorf(api.Conflict, "%s is being formatted", d.Name)
 	}
 	delete(s.wrong, d.ID)
 	s.formats[d.ID] = &job{}

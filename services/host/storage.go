@@ -460,7 +460,3 @@ func (s *storage) get(id string) (*device, error) {
 	}
 	return nil, &api.Error{Kind: api.NotFound, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
 }
-
-func conflict(format string, args ...any) error {
-	return api.Errorf(api.Conflict, format, args...)
-}
