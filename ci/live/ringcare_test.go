@@ -95,7 +95,7 @@ func TestRingDeletedWithoutDevice(t *testing.T) {
 	d.recording("both")
 	if r := d.ring("both"); !slices.ContainsFunc(r.DeviceStates, func(s api.RingDevice) bool {
 		return s.Device == "two" && s.State == "absent" && strings.Contains(s.Reason, "not active")
-	}) || !slices.Contains(r.Problems, "storage device two is missing: no ring lies there") {
+	}) || !slices.Contains(r.Problems, "storage device two is missing: it is not active") {
 		t.Errorf("a ring without one of its devices: %+v", r)
 	}
 	d.past(url.Values{})
