@@ -44,7 +44,7 @@ func (e encoding) encode(room []byte, f *packet.Frame, n int, options []byte) {
 	if e.single {
 		iface = 0
 	}
-	pcapng.AppendPacket(room[:0:len(room)], iface, f.Time, f.Data[:n], f.Len, f.Flags, options)
+	pcapng.PutPacket(room, iface, f, n, options)
 }
 
 var le = binary.LittleEndian

@@ -52,19 +52,26 @@ func newKey(kind Key, value uint64) Key { return kind<<keyBits | Key(value)&(1<<
 // AppendKeys appends the keys of p, which was decoded, and of all that its tunnels carry; and those of the verdict of its flow. A key may come twice.
 // It takes the ports of later fragments from p.
 func AppendKeys(dst []Key, p *packet.Packet, v l7.Verdict) []Key {
-	dst = append(dst, newKey(keyInterface, uint64(portID(p))))
 	dst = AppendVerdictKeys(dst, v)
-	dst = appendHeaderKeys(dst, p)
+	dst = AppendTypeKeys(dst, p)
+	dst = AppendNetworkKeys(AppendMACKeys(dst, p), p)
 	if p.Layers&packet.Tunnel == 0 {
 		return dst
 	}
 	q := levels.Get().(*[2]packet.Packet)
 	q[0] = *p
 	for q[0].Inner(&q[0]) {
-		dst = appendHeaderKeys(dst, &q[0])
+		dst = appendProtocolKeys(dst, &q[0])
+		dst = AppendNetworkKeys(AppendMACKeys(dst, &q[0]), &q[0])
 	}
 	levels.Put(q)
 	return dst
+}
+
+// AppendTypeKeys appends the part of AppendKeys that says which kind of frame it is: its port and its link protocols. Where there are neither LLC, shims nor labels, they
+// depend on the port, Layers, the EtherType and the tags' TPIDs.
+func AppendTypeKeys(dst []Key, p *packet.Packet) []Key {
+	return appendProtocolKeys(append(dst, newKey(keyInterface, uint64(portID(p)))), p)
 }
 
 // AppendFlowKeys appends the addresses and ports of a flow: what later fragments inside a tunnel do not show.
@@ -100,10 +107,7 @@ func AppendVerdictKeys(dst []Key, v l7.Verdict) []Key {
 	return dst
 }
 
-func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
-	if p.Layers&packet.Ethernet != 0 {
-		dst = append(dst, newKey(keyMAC, p.SrcMAC()), newKey(keyMAC, p.DstMAC()))
-	}
+func appendProtocolKeys(dst []Key, p *packet.Packet) []Key {
 	if p.EtherType != 0 {
 		dst = append(dst, newKey(keyLink, uint64(p.EtherType)))
 	}
@@ -111,10 +115,7 @@ func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
 		dst = append(dst, newKey(keyLink, uint64(p.Shim)))
 	}
 	for i := range int(p.VLANs) {
-		dst = append(dst, newKey(keyVLAN, uint64(p.TCI(i)&0xfff)), newKey(keyLink, uint64(p.TPID(i))))
-	}
-	for i := range int(p.Labels) {
-		dst = append(dst, newKey(keyMPLS, uint64(p.Label(i)>>12)))
+		dst = append(dst, newKey(keyLink, uint64(p.TPID(i))))
 	}
 	rows := linkProtocols
 	if p.VLANs == 0 && p.Labels == 0 && p.Layers&(packet.PPPoE|packet.LLC|packet.SNAP) == 0 && p.Link != packet.LinkCHDLC {
@@ -125,6 +126,28 @@ func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
 			dst = append(dst, newKey(keyLink, namedProtocol+uint64(i)))
 		}
 	}
+	if p.Layers&anyIP != 0 {
+		dst = append(dst, newKey(keyLink, map6(p.Layers&(packet.IPv6|packet.PartIPv6) != 0)))
+	}
+	return dst
+}
+
+// AppendMACKeys appends the part of AppendKeys that is about MAC addresses, tags and labels, without what tunnels carry.
+func AppendMACKeys(dst []Key, p *packet.Packet) []Key {
+	if p.Layers&packet.Ethernet != 0 {
+		dst = append(dst, newKey(keyMAC, p.SrcMAC()), newKey(keyMAC, p.DstMAC()))
+	}
+	for i := range int(p.VLANs) {
+		dst = append(dst, newKey(keyVLAN, uint64(p.TCI(i)&0xfff)))
+	}
+	for i := range int(p.Labels) {
+		dst = append(dst, newKey(keyMPLS, uint64(p.Label(i)>>12)))
+	}
+	return dst
+}
+
+// AppendNetworkKeys appends the part of AppendKeys that is about IP, ARP and ports, without what tunnels carry.
+func AppendNetworkKeys(dst []Key, p *packet.Packet) []Key {
 	if p.Layers&packet.ARP != 0 {
 		if a, ok := p.ARPSender(); ok {
 			dst = append(dst, newKey(keyAddress4, uint64(a)))
@@ -143,7 +166,6 @@ func appendHeaderKeys(dst []Key, p *packet.Packet) []Key {
 	if hasDst {
 		dst = appendAddress(dst, dstAddr)
 	}
-	dst = append(dst, newKey(keyLink, map6(p.Layers&(packet.IPv6|packet.PartIPv6) != 0)))
 	if p.Layers&packet.HasProto != 0 {
 		dst = append(dst, newKey(keyProto, uint64(p.Proto)))
 	}

@@ -55,7 +55,7 @@ func AppendInterface(dst []byte, in Interface) []byte {
 	return finish(dst, start)
 }
 
-// PacketSize returns how many bytes AppendPacket appends for a frame of so many captured bytes.
+// PacketSize returns how many bytes PutPacket writes for a frame of so many captured bytes.
 func PacketSize(captured int, flags packet.Flags, options []byte) int {
 	word, rest := packetWord(flags, options)
 	return packetSize(captured, word, rest)
@@ -77,25 +77,31 @@ func packetSize(captured int, word uint32, rest []byte) int {
 // enhancedHead is the number of bytes of an enhanced packet block before its data.
 const enhancedHead = 28
 
-// AppendPacket appends a frame as an enhanced packet block. iface is the number of the interface in its section, time is in ns since
-// the epoch (before it: 0), data are the captured bytes, without FCS unless the interface says otherwise, and wireLen is the length on the
-// wire. Of the flags a direction and a wrong FCS are kept. options are what else is said about the packet, from Reader.Options or AppendComment, or nil. It
-// allocates only to make dst larger.
+// AppendPacket appends a frame as PutPacket puts it: time is in ns since the epoch, data are the captured bytes, and wireLen is the length on the wire. It allocates only to
+// make dst larger.
 func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uint32, flags packet.Flags, options []byte) []byte {
-	word, rest := packetWord(flags, options)
-	size, start := packetSize(len(data), word, rest), len(dst)
+	size, start := PacketSize(len(data), flags, options), len(dst)
 	dst = slices.Grow(dst, size)[:start+size]
-	b := dst[start:]
-	ticks := uint64(max(time, 0))
+	PutPacket(dst[start:], iface, &packet.Frame{Data: data, Len: wireLen, Time: time, Flags: flags}, len(data), options)
+	return dst
+}
 
-	end := enhancedHead + pad4(len(data))
+// PutPacket writes the first captured bytes of a frame as an enhanced packet block to the beginning of b, which has PacketSize bytes at least, and returns how many it took.
+// iface is the number of the interface in its section. The data are without FCS unless the interface says otherwise; a time before the epoch becomes 0. Of the flags a
+// direction and a wrong FCS are kept. options are what else is said about the packet, from Reader.Options or AppendComment, or nil.
+func PutPacket(b []byte, iface uint32, f *packet.Frame, captured int, options []byte) int {
+	word, rest := packetWord(f.Flags, options)
+	size := packetSize(captured, word, rest)
+	b = b[:size:size]
+	ticks := uint64(max(f.Time, 0))
+	end := enhancedHead + pad4(captured)
 	le.PutUint32(b[end-4:], 0) // the padding, where there is any
 	h := (*[enhancedHead]byte)(b)
 	le.PutUint64(h[:], blockEnhanced|uint64(size)<<32)
 	le.PutUint64(h[8:], uint64(iface)|ticks>>32<<32)
-	le.PutUint64(h[16:], ticks&math.MaxUint32|uint64(len(data))<<32)
-	le.PutUint32(h[24:], wireLen)
-	copy(b[enhancedHead:], data)
+	le.PutUint64(h[16:], ticks&math.MaxUint32|uint64(captured)<<32)
+	le.PutUint32(h[24:], f.Len)
+	copy(b[enhancedHead:], f.Data[:captured])
 
 	if word != 0 {
 		le.PutUint64(b[end:], optFlags|4<<16|uint64(word)<<32)
@@ -108,7 +114,7 @@ func AppendPacket(dst []byte, iface uint32, time int64, data []byte, wireLen uin
 		le.PutUint32(b[end:], optEnd)
 	}
 	le.PutUint32(b[size-4:], uint32(size))
-	return dst
+	return size
 }
 
 // packetWord returns the epb_flags of a frame, 0 for none, and its other options.

@@ -67,7 +67,7 @@ func inOnePiece(frames []packet.Frame) {
 	for i, f := range frames {
 		at := len(all)
 		all = append(all, f.Data...)
-		frames[i].Data = all[at:len(all):len(all)]
+		frames[i].Data, frames[i].Iface = all[at:len(all):len(all)], 0
 	}
 }
 

@@ -112,15 +112,15 @@ func (s *stage) Process(b *pipeline.Batch) {
 	if s.finished.Load() {
 		return
 	}
-	packets, rules := uint64(0), s.rules.Load()
+	packets, rules, bl := uint64(0), s.rules.Load(), s.builder
+	meta := b.Meta[:len(b.Packets)]
 	for i := range b.Packets {
-		p, m := &b.Packets[i], &b.Meta[i]
+		p, m := &b.Packets[i], &meta[i]
 		n := rules.Keep(p, m)
 		if n < 0 {
 			s.ring.discarded.Add(1)
 			continue
 		}
-		bl := s.builder
 		if bl.Image == nil || !bl.Room(n) || p.Time < s.lastTime-stepBack || int(p.Iface) >= s.described {
 			s.end()
 			if why := s.begin(int(p.Iface), b.Now); why >= 0 {

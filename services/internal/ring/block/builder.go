@@ -46,6 +46,7 @@ type Builder struct {
 	slots   opentable.Table[uint16] // number of an entry + 1
 	keys    keyList
 	bound   int    // of the encoded entries and events
+	brim    bool   // there may be no room for an entry, event or name of the next packet
 	lastID  uint64 // that the next entry's counts from
 	stream  []byte
 }
@@ -86,7 +87,7 @@ func (b *Builder) Reset() {
 	b.keys.reset(len(b.Image.Keys))
 	b.Image, b.buf = nil, nil
 	b.entries, b.notes, b.events, b.hosts, b.codes, b.bound = b.entries[:0], b.notes[:0], b.events[:0], b.hosts[:0], b.codes[:0], 0
-	b.lastID = 0
+	b.lastID, b.brim = 0, false
 }
 
 // perPacket bounds what a packet adds to a block beside its own bytes: two entries with an event and a host name each, and a code.
@@ -95,10 +96,12 @@ const perPacket = 2*(maxEntryBytes+maxEventBytes+protocol.MaxHost) + 2 + 3
 // packetHead bounds what a packet block takes beside the packet's bytes.
 const packetHead = 28 + 3 + 8 + 4 + 4
 
+// mostBeside bounds what the flow table takes beside its entries and codes, what the next packet adds to it, and that packet's head.
+const mostBeside = packetHead + perPacket + (trailerAt/(maxLocal-LocalHead)+2)*(LocalHead+3)
+
 // Room reports whether a packet of so many captured bytes fits into the block.
 func (b *Builder) Room(captured int) bool {
-	return b.pos+captured+packetHead+localSize(b.bound+len(b.codes)+perPacket)+LocalHead <= trailerAt && len(b.entries)+2 <= maxEntries && len(b.codes) < 2*maxPackets-2 &&
-		int(b.Header.Packets) < maxPackets && len(b.events)+3 <= maxEvents && len(b.hosts)+protocol.MaxHost <= maxHosts
+	return b.pos+captured+b.bound+len(b.codes)+mostBeside <= trailerAt && int(b.Header.Packets) < maxPackets && !b.brim
 }
 
 // Add puts a packet into the block, which has room. Of its bytes captured are kept.
@@ -111,8 +114,8 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 		b.entries[b.notes[e.note].outer].chunks |= here
 	}
 	ordinal := int32(b.Header.Packets)
-	b.note(i, ordinal, m)
-	b.index(i, p, m)
+	b.note(e, i, ordinal, m)
+	b.index(e, i, p, m)
 	if b.keys.full() && !b.keys.collect(b.Image, nil) {
 		b.Header.Flags |= FlagPartial
 	}
@@ -125,7 +128,7 @@ func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
 
 	f := &p.Frame
 	prefetch(&b.buf[b.pos+writeAhead], captured)
-	b.pos = len(pcapng.AppendPacket(b.buf[:b.pos], uint32(f.Iface), f.Time, f.Data[:captured], f.Len, f.Flags, nil))
+	b.pos += pcapng.PutPacket(b.buf[b.pos:], uint32(f.Iface), f, captured, nil)
 	if f.Time < b.Header.Last {
 		b.Header.Flags |= FlagUnsorted
 	}
@@ -146,13 +149,19 @@ const noFlow = math.MaxUint64
 
 // find returns the entry of a packet, made if need be.
 func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
-	if m.Flow == nil {
+	r := m.Flow
+	if r == nil {
 		return b.flowless(m.L7)
 	}
-	explicit := captured < len(p.Data) || p.Tunnel != packet.NoTunnel || p.Layers&packet.Fragment != 0 || m.Flow != m.Outer
-	id, outerID := m.Flow.ID, m.Flow.ID
+	explicit := captured < len(p.Data) || p.Tunnel != packet.NoTunnel || p.Layers&packet.Fragment != 0 || r != m.Outer
+	if i := int(r.Hint); i < len(b.entries) && !explicit { // most packets are that: what follows does the same
+		if e := &b.entries[i]; e.id == r.ID && e.outerID == r.ID {
+			return int32(i)
+		}
+	}
+	id, outerID := r.ID, r.ID
 	outer := int32(noEntry)
-	if m.Outer != nil && m.Outer != m.Flow {
+	if m.Outer != nil && m.Outer != r {
 		outerID = m.Outer.ID
 		outer = b.silent(m.Outer)
 	}
@@ -259,6 +268,7 @@ func (b *Builder) noteOf(e *entry) *entryNote {
 
 func (b *Builder) append(at int, id, outerID uint64) *entry {
 	b.entries = append(b.entries, entry{id: id, outerID: outerID, note: noEntry, lastPkt: noEntry, firstItem: noEntry, lastItem: noEntry})
+	b.brim = b.brim || len(b.entries)+2 > maxEntries
 	b.slots.At[at] = uint16(len(b.entries))
 	b.bound += 4 + varintLen(int64(id-b.lastID)) // flags, and where it has an outer flow its entry
 	if id != 0 {
@@ -296,8 +306,7 @@ func entryHash(id uint64, v l7.Verdict) uint64 {
 }
 
 // note keeps what became known of the flow of a packet.
-func (b *Builder) note(entry, ordinal int32, m *pipeline.Meta) {
-	e := &b.entries[entry]
+func (b *Builder) note(e *entry, i, ordinal int32, m *pipeline.Meta) {
 	if e.firstItem != noEntry && e.verdict == m.L7 && e.host.len() == len(m.Host) && (len(m.Host) == 0 || bytes.Equal(e.host.of(b.hosts), m.Host)) {
 		return
 	}
@@ -305,22 +314,24 @@ func (b *Builder) note(entry, ordinal int32, m *pipeline.Meta) {
 	if n := min(len(m.Host), protocol.MaxHost); n > 0 {
 		e.host = newHostRef(len(b.hosts), n)
 		b.hosts = append(b.hosts, m.Host[:n]...)
+		b.brim = b.brim || len(b.hosts)+protocol.MaxHost > maxHosts
 		b.bound += 1 + n
 	}
 	e.verdict = m.L7
-	i := b.event(ordinal, m.L7, e.host)
+	item := b.event(ordinal, m.L7, e.host)
 	if e.firstItem == noEntry {
-		e.firstItem = i
+		e.firstItem = item
 	} else {
-		b.events[e.lastItem].next = i
+		b.events[e.lastItem].next = item
 	}
-	e.lastItem = i
+	e.lastItem = item
 	b.keys.list = filter.AppendVerdictKeys(b.keys.list, m.L7)
-	b.keys.end(uint16(entry))
+	b.keys.end(uint16(i))
 }
 
 func (b *Builder) event(ordinal int32, v l7.Verdict, host hostRef) int16 {
 	b.events = append(b.events, event{packet: ordinal, next: noEntry, verdict: v, host: host})
+	b.brim = b.brim || len(b.events)+3 > maxEvents
 	b.bound += 4 + idLen(v.Proto) + idLen(v.App) // the host name is counted by note
 	return int16(len(b.events) - 1)
 }
@@ -336,25 +347,27 @@ func idLen(id protocol.ID) int {
 	return 2
 }
 
-// index puts the keys of a packet into the index, unless packets of its entry with the same link header have put them there.
-func (b *Builder) index(i int32, p *packet.Packet, m *pipeline.Meta) {
-	e := &b.entries[i]
-	plain := m.Flow != nil && p.Tunnel == packet.NoTunnel && p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) == packet.Ethernet && p.Shim == 0 && p.Labels == 0 && p.VLANs < 2
-	if !plain {
-		b.keys.list = filter.AppendKeys(b.keys.list, p, l7.Verdict{})
-		b.keys.end(maxEntries + uint16(b.pos>>chunkShift))
+// index puts the keys of a packet into the index, unless packets with the same ones have put them there.
+func (b *Builder) index(e *entry, i int32, p *packet.Packet, m *pipeline.Meta) {
+	k := &b.keys
+	if m.Flow == nil || p.Tunnel != packet.NoTunnel || p.Layers&(packet.Ethernet|packet.Fragment|packet.LLC) != packet.Ethernet || p.Shim != 0 || p.Labels != 0 || p.VLANs > 1 {
+		k.list = filter.AppendKeys(k.list, p, l7.Verdict{})
+		k.endSet(chunkOf(b.pos))
 		return
 	}
-	// The same for both directions, which have the same addresses.
-	dst, src := p.DstMAC()*0x9e3779b97f4a7c15, p.SrcMAC()*0x9e3779b97f4a7c15
-	h := (dst ^ dst>>32) + (src ^ src>>32) + uint64(p.Iface)*0xbf58476d1ce4e5b9 + uint64(p.EtherType)
-	if p.VLANs != 0 {
-		h += uint64(p.TCI(0)) * 0x94d049bb133111eb
+	link := k.sets.link(p)
+	if link == e.links[0] || link == e.links[1] {
+		return
 	}
-	if h == 0 || h != e.l2[0] && h != e.l2[1] {
-		e.l2[1], e.l2[0] = e.l2[0], h
-		b.keys.list = filter.AppendKeys(b.keys.list, p, l7.Verdict{})
-		b.keys.end(uint16(i))
+	if e.links[0] == 0 { // all packets of an entry have the same addresses and ports
+		k.list = filter.AppendNetworkKeys(k.list, p)
+	}
+	e.links[1], e.links[0] = e.links[0], link
+	k.list = filter.AppendMACKeys(k.list, p)
+	k.end(uint16(i))
+	if n, found := k.sets.find(k.sets.frameType(p), All); !found {
+		k.list = filter.AppendTypeKeys(k.list, p)
+		k.end(maxEntries + n)
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 type entry struct {
 	id        uint64 // of the flow within its worker; 0 = none
 	outerID   uint64
-	l2        [2]uint64 // hashes of link headers whose keys are in the index
+	links     [2]uint64 // hashes of link headers whose keys are in the index; 0 = none
 	chunks    Chunks    // that have its packets, and those of the entries whose outer one it is
 	verdict   l7.Verdict
 	flags     entryFlags

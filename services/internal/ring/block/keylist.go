@@ -12,16 +12,18 @@ type keyList struct {
 	begun int          // where the last run begins
 	runs  []run
 	table opentable.Table[uint16] // place in Image.Keys + 1; a quarter full at most, so that few keys meet another one first
+	sets  keySets
 }
 
-// A run is so many keys of all packets of an entry, or, with of = maxEntries + i, of a packet in chunk i.
+// A run is so many keys of all packets of an entry, or, with of = maxEntries + i, of those of set i.
 type run struct{ of, n uint16 }
 
 // mostListed is how many keys are kept before they are looked for while the block is not complete yet: a block of real traffic has 10,000.
 const mostListed = 1 << 16
 
 func newKeyList() keyList {
-	return keyList{list: make([]filter.Key, 0, mostListed+1<<10), runs: make([]run, 0, 1<<14), table: opentable.New[uint16](8 * 8192)}
+	return keyList{list: make([]filter.Key, 0, mostListed+1<<10), runs: make([]run, 0, 1<<14), table: opentable.New[uint16](8 * 8192),
+		sets: newKeySets()}
 }
 
 // end makes a run of the keys that were appended to the list.
@@ -30,6 +32,14 @@ func (l *keyList) end(of uint16) {
 		l.runs = append(l.runs, run{of, uint16(n)})
 		l.begun = len(l.list)
 	}
+}
+
+// endSet makes a run of the keys that were appended to the list, as a set of its own, unless there is that set. They are those of a packet in chunk c.
+func (l *keyList) endSet(c Chunks) {
+	if n, found := l.sets.find(l.sets.hash(l.list[l.begun:]), c); !found {
+		l.end(maxEntries + n)
+	}
+	l.list = l.list[:l.begun]
 }
 
 func (l *keyList) full() bool { return len(l.list) > mostListed }
@@ -48,10 +58,11 @@ func (l *keyList) collect(img *Image, entries []entry) bool {
 	for _, r := range l.runs {
 		c, common := All, All // chunks of its keys, and of those of most packets, whose places are not worth knowing
 		switch {
+		case entries == nil: // more of them may come
 		case r.of >= maxEntries:
-			c = 1 << (r.of - maxEntries)
+			c = l.sets.list[r.of-maxEntries].chunks
 			common = c
-		case entries != nil:
+		default:
 			c = entries[r.of].chunks
 		}
 		for _, k := range list[:r.n] {
@@ -100,4 +111,5 @@ func (l *keyList) add(img *Image, at int, k filter.Key, c Chunks) bool {
 func (l *keyList) reset(keys int) {
 	l.table.Reset(4 * keys)
 	l.list, l.runs, l.begun = l.list[:0], l.runs[:0], 0
+	l.sets.reset()
 }

@@ -40,7 +40,7 @@ func (t *Table[T]) Full(values int) bool { return 2*values >= len(t.At) && len(t
 func (t *Table[T]) Grow() { t.resize(2 * len(t.At)) }
 
 // First returns where to begin to look.
-func (t *Table[T]) First(hash uint64) int { return int(hash >> t.shift) }
+func (t *Table[T]) First(hash uint64) int { return int(hash >> (t.shift & 63)) }
 
 // Put puts in a value that is not there, and returns where it is now.
 func (t *Table[T]) Put(hash uint64, v T) (at int) {
