@@ -27,13 +27,8 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	if s.Filter.NeedsCalls() || s.Filter.StreamReach() > 0 {
 		return e.startReplay(s, from)
 	}
-	if s.MaxDuration != 0 && s.Start == 0 {
-		s.Start = cmp.Or(from.State().Oldest, time.Now().UnixNano())
-	}
-	to, why := ending(&s)
-	q := ring.Query{To: to, Filter: s.Filter, Hold: s.Hold, NoMeta: true}
-	q.From = since(s.Start, q.To, from)
-	q.Live = q.To > time.Now().UnixNano()
+	to, why := interval(&s, from)
+	q := ring.Query{From: s.Start, To: to, Filter: s.Filter, Hold: s.Hold, NoMeta: true, Live: to > time.Now().UnixNano()}
 	ctx, cancel := context.WithCancel(context.Background())
 	results, err := from.Query(ctx, q)
 	if err != nil {
@@ -49,9 +44,18 @@ func (e *Engine) startPast(s capture.Spec) (*capture.Capture, error) {
 	}, func(ctx context.Context, c *capture.Capture) { feedPast(ctx, c, s.Feed.Stage(0), results, why) })
 }
 
-// ending returns when the interval of a capture from a ring ends, and what a capture that comes to it says.
-func ending(s *capture.Spec) (to int64, why string) {
+// interval fixes when a capture from a ring begins, and returns when it ends and what one says that comes to it. Without a start a limit of time counts from the
+// oldest packet, or from now if there is none before the end; it does not count if that is over by then.
+func interval(s *capture.Spec, from *ring.Ring) (to int64, why string) {
 	to, why = cmp.Or(s.End, math.MaxInt64), "end time"
+	s.Start = since(s.Start, to, from)
+	if s.MaxDuration != 0 && s.Start == 0 {
+		if now := time.Now().UnixNano(); now < to {
+			s.Start = now
+		} else {
+			s.MaxDuration = 0
+		}
+	}
 	if d := int64(s.MaxDuration); d != 0 && d < to-s.Start {
 		to, why = s.Start+d, "time limit"
 	}
@@ -115,11 +119,7 @@ const replayMargin = int64(10 * time.Minute)
 
 // startReplay starts a capture whose filter asks for calls or TCP streams, of which a ring's index knows nothing: the interval is analysed anew, with some time before it.
 func (e *Engine) startReplay(s capture.Spec, from *ring.Ring) (*capture.Capture, error) {
-	s.Start = since(s.Start, cmp.Or(s.End, math.MaxInt64), from)
-	if s.MaxDuration != 0 {
-		s.Start = cmp.Or(s.Start, time.Now().UnixNano())
-	}
-	to, why := ending(&s)
+	to, why := interval(&s, from)
 	ctx, cancel := context.WithCancel(context.Background())
 	source, err := from.Source(ctx, ring.Query{From: s.Start, To: to, Before: replayMargin, Filter: s.Filter.Flows(), Live: to > time.Now().UnixNano()})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
 	"galvo/services/internal/rings"
+	"galvo/services/internal/sink"
 	"galvo/services/internal/volume"
 )
 
@@ -69,6 +70,39 @@ func TestPastOfEmptyRing(t *testing.T) {
 			continue
 		}
 		c.Finish("end")
+	}
+	e.running.Wait()
+}
+
+// A capture of a time before the ring's oldest packet is empty and says so, whether or not it is limited in time as well.
+func TestPastBeforeTheOldest(t *testing.T) {
+	rs, _ := newRing(t)
+	captures, err := capture.New(capture.Options{Source: capture.Source{Workers: 1, Interfaces: func() []pipeline.Interface { return nil }}, Max: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{captures: captures, rings: rs, slots: &slots{}}
+	settings := &settings{config: *config.Default()}
+	settings.config.Engine.L7 = false
+	e.settings.Store(settings)
+	for _, limit := range []time.Duration{0, time.Minute} {
+		for _, expression := range []string{"", "port == 80", `callId == "x"`} {
+			f, err := filter.Compile(expression, &filter.Env{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := e.startPast(capture.Spec{Sink: "discard", Source: "one", Expression: expression, Filter: f, Format: "pcapng", QueueBytes: 1 << 20, MaxDuration: limit, End: 1e9})
+			if err != nil {
+				t.Errorf("%q limited to %s: %v", expression, limit, err)
+				continue
+			}
+			if err := c.Run(t.Context(), sink.Discard{}); err != nil {
+				t.Error(err)
+			}
+			if v := captures.Finished()[0]; v.Captured != 0 || v.Reason != "end time" || v.Scan == nil || v.Scan.Empty == "" {
+				t.Errorf("%q limited to %s: %+v, scan %+v", expression, limit, v, v.Scan)
+			}
+		}
 	}
 	e.running.Wait()
 }

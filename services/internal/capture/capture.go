@@ -245,7 +245,11 @@ func (c *Capture) admit(bytes int) (ok, last bool) {
 		used := c.bytes.Load()
 		now := used + uint64(bytes)
 		if now > limit {
-			c.finish(Finished, "byte limit")
+			reason := "byte limit"
+			if used == 0 {
+				reason = limitTooLow
+			}
+			c.finish(Finished, reason)
 			return false, true
 		}
 		if c.bytes.CompareAndSwap(used, now) {
@@ -261,6 +265,9 @@ func (c *Capture) limitReason() string {
 	}
 	return "byte limit"
 }
+
+// limitTooLow is why a capture is empty whose limit of bytes is below the first packet that it wants.
+const limitTooLow = "byte limit: the first packet that matched is longer"
 
 // endPassed is why a live capture is empty that was over before it began.
 const endPassed = "the end time had passed when the capture began, and only a packet ring buffer has packets of the past"
@@ -358,6 +365,9 @@ func (c *Capture) view() api.Capture {
 // scan returns what the source has looked at. Of a source that gives all packets it is the capture that knows how many matched.
 func (c *Capture) scan() api.Scan {
 	s := c.spec.Scan()
+	if e := c.end.Load(); e != nil && e.reason == limitTooLow {
+		s.Empty = limitTooLow
+	}
 	if c.spec.Sifted {
 		return s
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -233,6 +234,26 @@ func TestByteLimit(t *testing.T) {
 	}
 	if f := cs.Finished()[0]; total > 1000 || total <= 910 || f.Bytes != uint64(total) || f.Reason != "byte limit" {
 		t.Errorf("the file has %d bytes of packets; %+v", total, f)
+	}
+}
+
+// A capture whose limit of bytes is below its first packet says that, in the list and in the file, and not that nothing came or matched.
+func TestByteLimitBelowTheFirstPacket(t *testing.T) {
+	for name, scan := range map[string]func() api.Scan{"live": nil, "ring": func() api.Scan { return api.Scan{Blocks: 7, Read: 7} }} {
+		cs := newCaptures(t, Options{})
+		var out bytes.Buffer
+		_, wait := begin(t, cs, Spec{MaxBytes: 59, Block: scan != nil, Scan: scan, Sifted: scan != nil}, sink.NewWriter(&out, "buffer"))
+		cs.Stage(0).Process(batchOf(0, frame(1, 60, 1, 0)))
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		f := cs.Finished()[0]
+		if total(&f) != 0 || f.State != Finished || f.Reason != limitTooLow || scan != nil && f.Scan.Empty != limitTooLow {
+			t.Errorf("%s: %+v, scan %+v", name, f, f.Scan)
+		}
+		if !strings.Contains(out.String(), limitTooLow) || strings.Contains(out.String(), "no frame came") {
+			t.Errorf("%s: the file does not say why it is empty: %q", name, out.String())
+		}
 	}
 }
 

@@ -44,8 +44,10 @@ func (c *Capture) scanned() string {
 	if c.spec.Scan != nil {
 		return scanWords(c.scan()) + forgotten
 	}
-	if c.untilReason == endPassed {
-		return "No packet captured: " + endPassed + "."
+	for _, why := range []string{endPassed, limitTooLow} {
+		if c.end.Load().reason == why {
+			return "No packet captured: " + why + "."
+		}
 	}
 	total := c.counts()
 	what := "no filter"
