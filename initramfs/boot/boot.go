@@ -94,7 +94,7 @@ func phases() []phase {
 			{"limit the services", degrade, (*machine).limit},
 			{"start the services", degrade, (*machine).startServices},
 			{"start the rescue console", degrade, (*machine).startRescue},
-			{"wait for the page", degrade, (*machine).awaitServices},
+			{waitForPage, degrade, (*machine).awaitServices},
 		}},
 		{"confirm", []step{
 			{"confirm the running image", degrade, (*machine).confirm},

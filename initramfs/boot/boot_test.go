@@ -104,6 +104,64 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// The repair of a large file system before does not count against the services: an image on trial would start again for it, each time.
+func TestPatienceBeginsWithServices(t *testing.T) {
+	began := time.Now()
+	h := newHealth(began)
+	started := began.Add(2 * patience)
+	judged := func(now time.Time) verdict { return judge(now, h.get(api.ServiceWeb), h.get(api.ServiceEngine), true) }
+	if judged(started).reboot == "" {
+		t.Fatal("patience has no end")
+	}
+	h.start(started)
+	if v := judged(started); v.reboot != "" {
+		t.Errorf("the services have just been started, and the device starts again: %s", v.reboot)
+	}
+	h.start(started.Add(patience)) // once more, since they could not be
+	if v := judged(started.Add(patience + time.Second)); v.reboot == "" {
+		t.Error("services that cannot be started have patience without end")
+	}
+}
+
+// What was wrong since the page came late is not wrong any more when it is there.
+func TestLateIsForgiven(t *testing.T) {
+	m, _ := testMachine(t)
+	m.boot([]phase{{"services", []step{{waitForPage, degrade, func(*machine) error { return errors.New("not yet") }}}}})
+	now := time.Now()
+	m.look(now)
+	if got := m.report.list(); len(got) != 1 {
+		t.Errorf("before it is there: %q", got)
+	}
+	m.health.answer(api.ServiceWeb, now)
+	m.health.answer(api.ServiceEngine, now)
+	m.look(now)
+	if got := m.report.list(); len(got) != 0 {
+		t.Errorf("when it is there: %q", got)
+	}
+}
+
+// A data partition that is full has problems until there is room; one that gives errors is lost.
+func TestDataFull(t *testing.T) {
+	m, out := testMachine(t)
+	m.mounted = "/dev/sda2"
+	if m.tryData("/dev/full") || m.dataLost.Load() {
+		t.Error("a full one is lost")
+	}
+	if got := m.report.list(); len(got) != 1 || !strings.Contains(got[0], "is full") {
+		t.Errorf("problems: %q", got)
+	}
+	if m.tryData(filepath.Join(t.TempDir(), ".alive")) || len(m.report.list()) != 0 {
+		t.Errorf("with room: %q", m.report.list())
+	}
+	if !m.tryData(filepath.Join(t.TempDir(), "none", ".alive")) || !m.dataLost.Load() || len(m.report.list()) != 1 {
+		t.Errorf("one that cannot be written: %q", m.report.list())
+	}
+	m.console.Flush()
+	if !strings.Contains(out.String(), "is full") {
+		t.Errorf("the console says\n%s", out.String())
+	}
+}
+
 func TestHealthForgetsEnds(t *testing.T) {
 	h := newHealth(time.Now())
 	for range manyEnds {

@@ -25,6 +25,7 @@ const (
 type health struct {
 	mu       sync.Mutex
 	services map[string]*vital
+	started  bool // the services, for the first time
 
 	capturesWanted bool        // somebody wants to know of captures; set before watch
 	capturing      atomic.Bool // a capture runs
@@ -32,7 +33,7 @@ type health struct {
 
 // A vital is what is known of one service.
 type vital struct {
-	answered time.Time // the last time, or when init began
+	answered time.Time // the last time, or when the services were started
 	once     bool      // it has answered
 	ends     int       // in a row, without being steady in between
 	reason   string    // of the last end
@@ -46,6 +47,19 @@ func newHealth(now time.Time) *health {
 		h.services[string(s)] = &vital{answered: now}
 	}
 	return h
+}
+
+// start says that the services are started. What took its time before, as the repair of a large file system, does not count against them.
+func (h *health) start(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.started {
+		return
+	}
+	h.started = true
+	for _, v := range h.services {
+		v.answered = now
+	}
 }
 
 func (h *health) answer(service api.Service, now time.Time) {

@@ -82,6 +82,9 @@ func (m *machine) look(now time.Time) *request {
 			m.say("%s", text)
 		}
 	}
+	if well(now, web, engine) {
+		m.report.problem(waitForPage, "") // they came late, and are there
+	}
 	if m.onTrial && well(now, web, engine) {
 		about, text := "confirm the running image", ""
 		if err := m.confirm(); err != nil {

@@ -61,6 +61,7 @@ const (
 func (m *machine) startServices() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop = cancel
+	m.health.start(time.Now())
 	probes := make(chan supervise.Probe, 1)
 	o := supervise.Options{
 		State: m.state, Listen: listenHTTPS, Redirect: listenHTTP, Stdout: m.console, Stderr: m.console,
@@ -100,6 +101,9 @@ func (m *machine) serviceEnded(service, reason string, ran time.Duration) {
 		}
 	}
 }
+
+// waitForPage is the step of awaitServices.
+const waitForPage = "wait for the page"
 
 // awaitServices waits until web and engine answer. The watchdog is fed meanwhile as at any other time.
 func (m *machine) awaitServices() error {

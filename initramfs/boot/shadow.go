@@ -33,14 +33,28 @@ func (m *machine) watchData() {
 			copied = time.Now()
 		}
 		time.Sleep(tryEvery)
-		if err := tryDisk(filepath.Join(m.state, ".alive")); err != nil {
-			m.dataLost.Store(true)
-			text := fmt.Sprintf("The data partition on %s cannot be written any more: %v. Captures on it are interrupted, and changes of the configuration are lost with the power.", m.mounted, err)
-			m.report.problem("data", text)
-			m.say("%s", text)
+		if lost := m.tryData(filepath.Join(m.state, ".alive")); lost {
 			return
 		}
 	}
+}
+
+// tryData says what is wrong with the data partition, and reports whether it is lost for this run. One that is full is not: somebody can make room.
+func (m *machine) tryData(path string) (lost bool) {
+	text := ""
+	err := tryDisk(path)
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		text = fmt.Sprintf("The data partition on %s is full: %v. Changes of the configuration cannot be kept: delete files, or a packet ring buffer, on it.", m.mounted, err)
+	case err != nil:
+		text = fmt.Sprintf("The data partition on %s cannot be written any more: %v. Captures on it are interrupted, and changes of the configuration are lost with the power.", m.mounted, err)
+		m.dataLost.Store(true)
+		lost = true
+	}
+	if m.report.problem("data", text) && text != "" {
+		m.say("%s", text)
+	}
+	return lost
 }
 
 // tryDisk writes a file through to the disk.

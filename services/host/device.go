@@ -27,9 +27,11 @@ func (s *storage) activate(ctx context.Context, id string, how api.ActivateReque
 	case err != nil && d.disk != nil:
 		return api.Storage{}, err
 	case d.State == locked:
-		if _, err := s.machine.Open(ctx, d.ID, d.disk.Target, how.Password); err != nil {
+		if _, err := s.machine.Open(ctx, d.disk, d.disk.Target, how.Password); err != nil {
 			return api.Storage{}, unlockError(d, err)
 		}
+	case d.disk != nil && d.disk.Unreadable != "":
+		return api.Storage{}, api.Errorf(api.Conflict, "%s cannot be activated: %s", d.Name, d.Reason)
 	case d.State == failed && d.Kind == "disk":
 		s.forgive(d.ID)
 	case d.State != inactive && d.State != active && d.Kind == "disk":

@@ -267,7 +267,7 @@ func (s *storage) give(fd int, dir string) (identity string, err error) {
 	if err == nil {
 		err = unix.Fchmod(fd, 0o700)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EROFS) { // what can only be read is the engine's as far as others may read it
 		return "", fmt.Errorf("give the directory %s to the engine: %w", dir, err)
 	}
 	return identity, nil
@@ -318,9 +318,11 @@ func (s *storage) judge(d *disk.Disk) (state, reason string) {
 		return failed, "formatting failed: " + wrong
 	case d.InUse != "":
 		return inSystem, "it is " + d.InUse
+	case d.Unreadable != "":
+		return failed, "what is on it cannot be read: " + d.Unreadable
 	case d.FileSystem == "ext4":
 		return inactive, ""
-	case d.Encrypted() && s.machine.IsOpen(d.ID) != "":
+	case d.Encrypted() && s.machine.IsOpen(d) != "":
 		return inactive, ""
 	case d.Encrypted():
 		return locked, "it is encrypted: activate it with its password"
@@ -336,7 +338,7 @@ func (s *storage) judge(d *disk.Disk) (state, reason string) {
 func (s *storage) mount(v *device) {
 	source := v.disk.Target
 	if v.Encrypted {
-		source = s.machine.IsOpen(v.ID)
+		source = s.machine.IsOpen(v.disk)
 	}
 	dir := filepath.Join(mountsName, v.ID)
 	point := filepath.Join(s.state, dir)
@@ -349,7 +351,7 @@ func (s *storage) mount(v *device) {
 			fail(err)
 			return
 		}
-		if err := s.machine.Mount(source, point); err != nil {
+		if err := s.machine.Mount(source, point, v.disk.ReadOnly); err != nil {
 			fail(err)
 			return
 		}
@@ -365,7 +367,10 @@ func (s *storage) mount(v *device) {
 		return
 	}
 	v.State, v.dir = active, dir
-	if s.machine.ReadOnly(point) {
+	switch {
+	case v.disk.ReadOnly:
+		v.readOnly, v.Reason = true, "it can only be read: the disk is write-protected"
+	case s.machine.ReadOnly(point):
 		v.readOnly, v.Reason = true, "it can only be read: the kernel found something wrong with it, or somebody made it so; deactivate and activate it, and if that does not help, format it or use another one"
 	}
 }
@@ -397,6 +402,12 @@ func (s *storage) release(seen []*device, force bool) {
 			slog.Warn("lock the storage", "id", e.Name(), "error", err)
 		} else if i >= 0 && seen[i].Encrypted {
 			seen[i].State, seen[i].Reason = s.judge(seen[i].disk)
+		}
+	}
+	// An encrypted disk that was pulled stays open until the engine has closed its files.
+	for _, d := range seen {
+		if d.State == absent {
+			_ = s.machine.Close(context.Background(), d.ID) // tried again at the next look
 		}
 	}
 }

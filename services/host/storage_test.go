@@ -33,6 +33,8 @@ type bench struct {
 	mounts map[string]string // device by point
 	busy   bool              // what is mounted is in use
 	broken bool              // nothing can be formatted
+
+	protected map[string]bool // devices that can only be read
 }
 
 func newBench(t *testing.T, text string) *bench {
@@ -86,9 +88,12 @@ func (b *bench) note() {
 	b.write("proc/self/mountinfo", text)
 }
 
-func (b *bench) Mount(device, dir string) error {
+func (b *bench) Mount(device, dir string, readOnly bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if protected := b.protected[device]; protected != readOnly {
+		return unix.EACCES // as the kernel says
+	}
 	b.mounts[dir] = device
 	b.note()
 	return nil
@@ -119,12 +124,15 @@ func (b *bench) Run(_ context.Context, input []byte, said func([]byte), name str
 		b.write(strings.TrimPrefix(last, b.dir+"/"), "LUKS\xba\xbe")
 	case args[0] == "open" && string(input) == "secret":
 		b.write("sys/block/dm-0/dm/name", last)
+		b.write("sys/block/dm-0/slaves/"+filepath.Base(args[len(args)-2])+"/x", "")
 		b.write("dev/dm-0", superblock())
 	case args[0] == "open":
 		if string(input) == "no device mapper" {
 			return errors.New("cannot initialize device-mapper")
 		}
 		return exec.Command("sh", "-c", "exit 2").Run() // as cryptsetup does
+	case args[0] == "close" && b.busy:
+		return errors.New("it is in use")
 	case args[0] == "close":
 		return os.RemoveAll(b.dir + "/sys/block/dm-0")
 	}
@@ -472,6 +480,72 @@ func TestStorageFormat(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(b.dir, "config.toml"))
 	if err != nil || strings.Contains(string(text), "secret") || !strings.Contains(string(text), "/dev/disk/by-id/"+id) {
 		t.Errorf("the configuration: %s, %v", text, err)
+	}
+}
+
+// An encrypted disk that is pulled while it is in use, and plugged in again, is locked, and opens with its password as soon as nobody uses what was open.
+func TestStorageEncryptedPulled(t *testing.T) {
+	b := newBench(t, "storage = []\n")
+	const id = "usb-Stick_1"
+	b.plug("sda", "1", "LUKS\xba\xbe")
+	b.wantState(id, "locked")
+	if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: "secret"}); err != nil {
+		t.Fatal(err)
+	}
+	b.busy = true
+	b.pull("sda")
+	b.wantState(id, "absent")
+	b.plug("sdb", "1", "LUKS\xba\xbe")
+	b.wantState(id, "locked")
+	if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: "secret"}); kindOf(err) != api.Conflict || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("activated while it is in use: %v", err)
+	}
+	b.busy = false
+	if d, err := b.host.activate(context.Background(), id, api.ActivateRequest{Password: "secret"}); err != nil || d.State != "active" {
+		t.Errorf("activated: %+v, %v", d, err)
+	}
+
+	// Also one that stays away is locked in the end.
+	b.busy = true
+	b.pull("sdb")
+	b.wantState(id, "absent")
+	b.busy = false
+	b.wantState(id, "absent")
+	if _, err := os.Stat(b.dir + "/sys/block/dm-0"); err == nil {
+		t.Error("what is left of a disk that is gone is open")
+	}
+}
+
+// A write-protected disk can be read, and says why it takes nothing.
+func TestStorageWriteProtected(t *testing.T) {
+	b := newBench(t, "storage = []\n")
+	const id = "usb-Stick_1"
+	b.plug("sda", "1", superblock())
+	b.write("sys/devices/usb1/block/sda/ro", "1")
+	b.protected = map[string]bool{b.dir + "/dev/sda": true}
+	b.wantState(id, "inactive")
+	d, err := b.host.activate(context.Background(), id, api.ActivateRequest{})
+	if err != nil || d.State != "active" || !strings.Contains(d.Reason, "write-protected") || d.FreeBytes != 0 || d.RingFree != 0 {
+		t.Errorf("activated: %+v, %v", d, err)
+	}
+}
+
+// Of a disk that cannot be read nobody says that it holds nothing.
+func TestStorageUnreadable(t *testing.T) {
+	b := newBench(t, "storage = []\n")
+	const id = "usb-Stick_1"
+	b.plug("sda", "1", "")
+	if err := errors.Join(os.Remove(b.dir+"/dev/sda"), os.Mkdir(b.dir+"/dev/sda", 0o755)); err != nil { // reading a directory is an error
+		t.Fatal(err)
+	}
+	if d := b.wantState(id, "failed"); !strings.Contains(d.Reason, "cannot be read") {
+		t.Errorf("%+v", d)
+	}
+	if _, err := b.host.activate(context.Background(), id, api.ActivateRequest{}); kindOf(err) != api.Conflict || !strings.Contains(err.Error(), "cannot be read") {
+		t.Errorf("it was activated: %v", err)
+	}
+	if n := len(b.host.store.Current().Storage); n != 0 {
+		t.Errorf("%d devices in the configuration", n)
 	}
 }
 

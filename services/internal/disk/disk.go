@@ -31,7 +31,7 @@ func Local() *Machine { return &Machine{"/sys", "/dev", "/proc", Linux{}} }
 
 // A Disk is one disk as it is now. Its sizes are bytes.
 type Disk struct {
-	ID        string // of the hardware: "ata-MODEL_SERIAL"; the kernel's name where it says neither
+	ID        string // of the hardware: "ata-MODEL_SERIAL"; the kernel's name where it says neither, or another disk says the same
 	Kernel    string // "sda"
 	Path      string // "/dev/sda"
 	Model     string
@@ -44,6 +44,7 @@ type Disk struct {
 	Target     string // device with the file system: Path, or that of the first partition
 	FileSystem string // of Target: "ext4", "luks", ...; empty is none that is known
 	Blank      bool   // nothing at all was found on the disk
+	Unreadable string // why it cannot be known what is on the disk; empty is that it can
 	InUse      string // what of the machine uses the disk: "mounted at /"; empty is nothing
 }
 
@@ -73,18 +74,23 @@ func (m *Machine) Disks(wanted []string, own string) ([]Disk, error) {
 		if !slices.Contains(wanted, e.Name()) && slices.ContainsFunc(hidden, func(p string) bool { return strings.HasPrefix(e.Name(), p) }) {
 			continue
 		}
-		if d, ok := m.look(e.Name(), uses); ok {
-			disks = append(disks, d)
+		d, ok := m.look(e.Name(), uses)
+		if !ok {
+			continue
 		}
+		if slices.ContainsFunc(disks, func(o Disk) bool { return o.ID == d.ID }) {
+			d.ID = d.Kernel // cheap sticks all have one serial number
+		}
+		disks = append(disks, d)
 	}
 	return disks, nil
 }
 
-// look describes one disk, or says that there is none: a drive without a medium, or one that is just being pulled.
+// look describes one disk, or says that there is none: a drive without a medium, one that is just being pulled, or one of the paths of an NVMe disk, which has no device file.
 func (m *Machine) look(name string, uses map[string]string) (Disk, bool) {
 	dir := filepath.Join(m.Sys, "block", name)
 	sectors, err := strconv.ParseUint(m.attribute(dir, "size"), 10, 64)
-	if err != nil || sectors == 0 {
+	if err != nil || sectors == 0 || m.attribute(dir, "hidden") == "1" {
 		return Disk{}, false
 	}
 	d := Disk{
@@ -102,7 +108,7 @@ func (m *Machine) look(name string, uses map[string]string) (Disk, bool) {
 		d.Model = ""
 	}
 	d.Transport = transport(name, dir)
-	d.ID = id(&d)
+	d.ID = id(&d, m.part(dir, d.Transport))
 	m.inspect(&d, dir, uses)
 	return d, true
 }
@@ -170,8 +176,25 @@ func transport(name, dir string) string {
 	return "other"
 }
 
-// id names the hardware in the way of /dev/disk/by-id.
-func id(d *Disk) string {
+// part tells the disks apart that are behind one serial number, as udev does: the further namespaces of an NVMe disk, and the further slots of a USB card reader.
+func (m *Machine) part(dir, transport string) string {
+	switch transport {
+	case "nvme":
+		if n := m.attribute(dir, "nsid"); n != "" && n != "1" {
+			return "_" + n
+		}
+	case "usb":
+		// The device of a SCSI disk is called HOST:CHANNEL:TARGET:LUN.
+		device, err := filepath.EvalSymlinks(filepath.Join(dir, "device"))
+		if f := strings.Split(filepath.Base(device), ":"); err == nil && len(f) == 4 && f[3] != "0" {
+			return "-0:" + f[3]
+		}
+	}
+	return ""
+}
+
+// id names the hardware, and part of it, in the way of /dev/disk/by-id.
+func id(d *Disk, part string) string {
 	bus := d.Transport
 	if bus == "sata" {
 		bus = "ata"
@@ -191,7 +214,7 @@ func id(d *Disk) string {
 			return r
 		}
 		return '_'
-	}, strings.Join(parts, "_"))
+	}, strings.Join(parts, "_")) + part
 }
 
 // Is reports whether the path of a configuration, as /dev/disk/by-id/..., means the disk.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -113,6 +114,56 @@ func TestDisks(t *testing.T) {
 	}
 }
 
+// Disks that say the same of themselves are all there: slots of a card reader, namespaces, sticks with one serial number for all. One of the paths to an NVMe disk is none.
+func TestDisksOfOneSerial(t *testing.T) {
+	m := newTree(t)
+	for _, slot := range []struct{ kernel, lun string }{{"sda", "0"}, {"sdb", "1"}} {
+		m.disk("pci0/usb1/1-1/host0/"+slot.lun, slot.kernel, "1000", "removable=1")
+		m.file("sys/devices/pci0/usb1/1-1/host0/0:0:0:"+slot.lun+"/model", "Reader")
+		if err := os.Symlink("../../../0:0:0:"+slot.lun, m.Sys+"/devices/pci0/usb1/1-1/host0/"+slot.lun+"/block/"+slot.kernel+"/device"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.file("sys/devices/pci0/usb1/1-1/idVendor", "0781")
+	m.file("sys/devices/pci0/usb1/1-1/serial", "77")
+	for _, stick := range []string{"sdc", "sdd"} {
+		m.disk("pci0/usb1/2-"+stick+"/host1", stick, "1000", "device/model=Stick", "device/serial=0123456789")
+	}
+	m.disk("virtual/nvme-subsystem/nvme-subsys0", "nvme0n1", "1000", "device/model=SSD", "device/serial=9", "nsid=1")
+	m.disk("virtual/nvme-subsystem/nvme-subsys0", "nvme0n2", "1000", "device/model=SSD", "device/serial=9", "nsid=2")
+	m.disk("pci0/0000:01:00.0/nvme/nvme0", "nvme0c0n1", "1000", "device/model=SSD", "device/serial=9", "hidden=1")
+	disks, err := m.Disks(nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, d := range disks {
+		got[d.Kernel] = d.ID
+	}
+	want := map[string]string{
+		"nvme0n1": "nvme-SSD_9", "nvme0n2": "nvme-SSD_9_2", "sda": "usb-Reader_77", "sdb": "usb-Reader_77-0:1", "sdc": "usb-Stick_0123456789", "sdd": "sdd",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("Disks() = %v, want %v", got, want)
+	}
+}
+
+// A disk that gives an error is not one that holds nothing.
+func TestUnreadable(t *testing.T) {
+	m := newTree(t)
+	m.disk("pci0/ata1/host0", "sda", "1000", "device/model=SSD", "device/serial=1")
+	if err := os.MkdirAll(m.Dev+"/sda", 0o755); err != nil { // reading a directory gives one
+		t.Fatal(err)
+	}
+	disks, err := m.Disks(nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := disks[0]; !strings.Contains(d.Unreadable, "is a directory") || d.Blank {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestNoDisks(t *testing.T) {
 	if disks, err := newTree(t).Disks(nil, ""); err != nil || disks != nil {
 		t.Errorf("Disks() = %v, %v where there is no /sys/block", disks, err)
@@ -153,7 +204,7 @@ func TestFormatFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &Machine{System: Linux{}}
-	if kind, blank := m.identify(path); kind != "" || blank {
+	if kind, blank, err := m.identify(path); err != nil || kind != "" || blank {
 		t.Errorf("junk is %q, blank %v", kind, blank)
 	}
 	var percents []int
@@ -161,7 +212,7 @@ func TestFormatFile(t *testing.T) {
 	if err := m.Format(context.Background(), d, Format{Label: "galvo"}, func(p int) { percents = append(percents, p) }); err != nil {
 		t.Fatal(err)
 	}
-	if kind, _ := m.identify(path); kind != "ext4" {
+	if kind, _, _ := m.identify(path); kind != "ext4" {
 		t.Errorf("what was formatted is %q", kind)
 	}
 	if len(percents) < 2 || !slices.IsSorted(percents) || percents[len(percents)-1] != 100 {
@@ -174,14 +225,14 @@ func TestFormatFile(t *testing.T) {
 	if err := wipe(path, 32<<20); err != nil {
 		t.Fatal(err)
 	}
-	if kind, blank := m.identify(path); kind != "" || !blank {
+	if kind, blank, err := m.identify(path); err != nil || kind != "" || !blank {
 		t.Errorf("a wiped disk is %q, blank %v", kind, blank)
 	}
 	need.Tool(t, "cryptsetup")
 	if err := m.Run(context.Background(), []byte("pw"), nil, "cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-", path); err != nil {
 		t.Fatal(err)
 	}
-	if kind, _ := m.identify(path); kind != "luks" {
+	if kind, _, _ := m.identify(path); kind != "luks" {
 		t.Errorf("an encrypted disk is %q", kind)
 	}
 	if err := m.Run(context.Background(), nil, nil, "mkfs.none"); !errors.Is(err, ErrNoProgram) {

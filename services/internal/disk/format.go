@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -38,7 +40,7 @@ func (m *Machine) Format(ctx context.Context, d *Disk, f Format, progress func(p
 		if err != nil {
 			return err
 		}
-		if target, err = m.Open(ctx, d.ID, d.Path, f.Password); err != nil {
+		if target, err = m.Open(ctx, d, d.Path, f.Password); err != nil {
 			return err
 		}
 	}
@@ -97,41 +99,77 @@ var ErrPassword = errors.New("the password is wrong")
 // wrongPassword is what cryptsetup(8) exits with then.
 const wrongPassword = 2
 
-// Open opens an encrypted device with its password, and returns the device that its file system is on. One that is open already stays so.
-func (m *Machine) Open(ctx context.Context, id, device, password string) (string, error) {
-	if path := m.IsOpen(id); path != "" {
+// Open opens an encrypted disk with its password, and returns the device that its file system is on. One that is open already stays so.
+func (m *Machine) Open(ctx context.Context, d *Disk, device, password string) (string, error) {
+	if path := m.IsOpen(d); path != "" {
 		return path, nil
 	}
-	if err := m.Run(ctx, []byte(password), nil, "cryptsetup", "open", "--type", "luks", "--key-file", "-", device, mapping(id)); err != nil {
+	// It was pulled while it was open, and has come again.
+	if err := m.Close(ctx, d.ID); err != nil {
+		return "", fmt.Errorf("open %s: what was open when it was pulled is in use still: %w", device, err)
+	}
+	if err := m.Run(ctx, []byte(password), nil, "cryptsetup", "open", "--type", "luks", "--key-file", "-", device, mapping(d.ID)); err != nil {
 		if status, ok := errors.AsType[*exec.ExitError](err); ok && status.ExitCode() == wrongPassword {
 			err = ErrPassword
 		}
 		return "", fmt.Errorf("open %s: %w", device, err)
 	}
-	if path := m.IsOpen(id); path != "" {
+	if path := m.IsOpen(d); path != "" {
 		return path, nil
 	}
 	return "", fmt.Errorf("open %s: the kernel does not show it afterwards", device)
 }
 
-// IsOpen returns the device that the file system of an open encrypted disk is on, or nothing.
-func (m *Machine) IsOpen(id string) string {
-	names, err := filepath.Glob(m.Sys + "/block/dm-*/dm/name")
-	if err != nil {
+// IsOpen returns the device that the file system of an open encrypted disk is on, or nothing. What is left of one that was pulled and has come again is nothing.
+func (m *Machine) IsOpen(d *Disk) string {
+	dir := m.mapped(mapping(d.ID))
+	if dir == "" {
 		return ""
 	}
-	for _, name := range names {
-		dir := filepath.Dir(filepath.Dir(name))
-		if m.attribute(dir, "dm/name") == mapping(id) {
-			return filepath.Join(m.Dev, filepath.Base(dir)) // the kernel makes it; what is in /dev/mapper needs udev, or a right that we have not
+	below, err := os.ReadDir(filepath.Join(dir, "slaves"))
+	if err != nil || !slices.ContainsFunc(below, func(e os.DirEntry) bool { return e.Name() == d.Kernel || e.Name() == filepath.Base(d.Target) }) {
+		return ""
+	}
+	return filepath.Join(m.Dev, filepath.Base(dir)) // the kernel makes it; what is in /dev/mapper needs udev, or a right that we have not
+}
+
+// mapped returns the kernel's folder of a mapping, or nothing.
+func (m *Machine) mapped(name string) string {
+	for other, dir := range m.mappings() {
+		if other == name {
+			return dir
 		}
 	}
 	return ""
 }
 
+// mappings returns the kernel's folders of all mappings by their names.
+func (m *Machine) mappings() map[string]string {
+	all := map[string]string{}
+	names, err := filepath.Glob(m.Sys + "/block/dm-*/dm/name")
+	if err != nil {
+		return all
+	}
+	for _, name := range names {
+		dir := filepath.Dir(filepath.Dir(name))
+		all[m.attribute(dir, "dm/name")] = dir
+	}
+	return all
+}
+
+// Opened returns the ids of the disks that are open, also of those that were pulled meanwhile.
+func (m *Machine) Opened() (ids []string) {
+	for name := range m.mappings() {
+		if id, ours := strings.CutPrefix(name, mapping("")); ours {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Close makes an encrypted disk unreadable again.
 func (m *Machine) Close(ctx context.Context, id string) error {
-	if m.IsOpen(id) == "" {
+	if m.mapped(mapping(id)) == "" {
 		return nil
 	}
 	return m.Run(ctx, nil, nil, "cryptsetup", "close", mapping(id))

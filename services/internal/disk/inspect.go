@@ -25,11 +25,15 @@ func (m *Machine) inspect(d *Disk, dir string, uses map[string]string) {
 	}
 	d.Target = d.Path
 	var blank bool
-	d.FileSystem, blank = m.identify(d.Path)
+	var err error
+	d.FileSystem, blank, err = m.identify(d.Path)
 	if d.FileSystem == "" && len(partitions) > 0 {
 		d.Target = filepath.Join(m.Dev, partitions[0])
-		d.FileSystem, _ = m.identify(d.Target)
+		d.FileSystem, _, err = m.identify(d.Target)
 		blank = false
+	}
+	if err != nil {
+		d.Unreadable = err.Error()
 	}
 	d.Blank = blank && d.FileSystem == ""
 }
@@ -158,18 +162,19 @@ func (m *Machine) Mounted(point string) (source string) {
 }
 
 // identify returns the kind of file system on a device, and whether its first bytes are all zero.
-func (m *Machine) identify(path string) (kind string, blank bool) {
+func (m *Machine) identify(path string) (kind string, blank bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", false
+		return "", false, err
 	}
 	defer f.Close()
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.ErrUnexpectedEOF {
-		return "", false
+		return "", false, err
 	}
-	return Identify(head[:n])
+	kind, blank = Identify(head[:n])
+	return kind, blank, nil
 }
 
 // headBytes is how much of a device Identify looks at: up to the superblock of btrfs.

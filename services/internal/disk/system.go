@@ -14,8 +14,8 @@ import (
 
 // A System does to disks what needs the kernel or a program.
 type System interface {
-	// Mount mounts the ext4 file system of a device at a directory.
-	Mount(device, dir string) error
+	// Mount mounts the ext4 file system of a device at a directory; a device that is write-protected takes a mount only for reading.
+	Mount(device, dir string, readOnly bool) error
 	// Unmount undoes it. lazy takes it out of sight although it is in use, which is all that can be done for a disk that is gone.
 	Unmount(dir string, lazy bool) error
 	// Run runs a program with an input, hands what it prints to said, which may be nil, and returns what it complained of.
@@ -26,8 +26,12 @@ type System interface {
 type Linux struct{}
 
 // Mount implements System. Nothing on the device may be a program or a device, and reading writes nothing.
-func (Linux) Mount(device, dir string) error {
-	if err := unix.Mount(device, dir, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, ""); err != nil {
+func (Linux) Mount(device, dir string, readOnly bool) error {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
+	if readOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount(device, dir, "ext4", flags, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
 	return nil
