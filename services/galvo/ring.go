@@ -134,6 +134,9 @@ func inspectRing(_ context.Context, f *flag.FlagSet, args []string) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if blocks, packets := r.Unfinished(); blocks > 0 {
+		fmt.Printf("not in a segment yet: %d unfinished blocks, %d packets\n", blocks, packets)
+	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(os.Stderr, "galvo ring: %s\n", p)
 	}
@@ -181,6 +184,9 @@ func verifyRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	}
 	if hidden := v.Found - uint64(len(v.Problems)); hidden > 0 {
 		fmt.Fprintf(out, "and %d more\n", hidden)
+	}
+	if blocks, packets := r.Unfinished(); blocks > 0 { // which were checked when the ring was opened
+		v.Blocks, v.Packets = v.Blocks+uint64(blocks), v.Packets+packets
 	}
 	fmt.Fprintf(out, "%d segments, %d blocks, %d packets, %d problems\n", v.Segments, v.Blocks, v.Packets, len(problems))
 	if err := out.Flush(); err != nil {
