@@ -88,6 +88,16 @@ func play(t *testing.T, s pipeline.Stage, frames int) {
 	}
 }
 
+// TestRingHelp: who knows no command learns what there is, and where a ring lies.
+func TestRingHelp(t *testing.T) {
+	stdout, _, err := output(t, func() error { return ringTool(context.Background(), []string{"-h"}) })
+	for _, want := range []string{"usage: galvo ring inspect", "inspect  says what", "verify   reads all", "export   copies it", ".galvo/rings/NAME"} {
+		if !errors.Is(err, flag.ErrHelp) || !strings.Contains(stdout, want) {
+			t.Errorf("%v, and the help lacks %q:\n%s", err, want, stdout)
+		}
+	}
+}
+
 // TestRingBeingRecorded looks into the files of a ring whose last packets are not in a segment yet: all three tools count them.
 func TestRingBeingRecorded(t *testing.T) {
 	dirs, r, s := recorder(t, 1)
