@@ -69,7 +69,7 @@ type Capture struct {
 	Sink       string `json:"sink" doc:"http, disk, interface, erspan, sftp"`
 	Source     string `json:"source"`
 	Expression string `json:"expression" doc:"Canonical form of the filter."`
-	Undecided  string `json:"undecided"`
+	Undecided  string `json:"undecided" doc:"skip or hold: what happens to packets whose flow has no layer-7 verdict yet."`
 	Format     string `json:"format"`
 	FileName   string `json:"fileName,omitempty" doc:"Of several files the latest."`
 	FilePlace

@@ -18,12 +18,28 @@ func TestOpenAPIDescribesEveryOperation(t *testing.T) {
 		t.Fatal(err)
 	}
 	var doc struct {
-		Paths map[string]map[string]any `json:"paths"`
+		Info struct {
+			Description string `json:"description"`
+		} `json:"info"`
+		Paths      map[string]map[string]any `json:"paths"`
+		Security   []map[string][]string     `json:"security"`
+		Components struct {
+			SecuritySchemes map[string]struct{ Type, Scheme string } `json:"securitySchemes"`
+		} `json:"components"`
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(doc.Info.Description, "microseconds since the epoch") {
+		t.Errorf("the units are not said: %q", doc.Info.Description)
+	}
+	if s := doc.Components.SecuritySchemes; len(doc.Security) != 2 || len(s) != 2 || s["basic"].Scheme != "basic" || s["token"].Scheme != "bearer" || s["token"].Type != "http" {
+		t.Errorf("how to log in is not said: %v, %v", doc.Security, s)
+	}
 	for _, r := range Routes() {
+		if o, ok := doc.Paths[strings.ReplaceAll(r.Path, "...}", "}")][strings.ToLower(r.Method)].(map[string]any); ok && r.Role == RoleNone && fmt.Sprint(o["security"]) != "[map[]]" {
+			t.Errorf("%s %s needs no login, and the description has %v", r.Method, r.Path, o["security"])
+		}
 		if doc.Paths[strings.ReplaceAll(r.Path, "...}", "}")][strings.ToLower(r.Method)] == nil {
 			t.Errorf("%s %s is not in the description", r.Method, r.Path)
 		}
@@ -84,6 +100,10 @@ func TestWrongRequests(t *testing.T) {
 		{`{"startTime":0.5}`, "application/json", 400, "startTime: must be a whole number, not 0.5"},
 		{`{"expression":`, "application/json", 400, "unexpected end of JSON input"},
 		{``, "application/json", 400, "body is required"},
+		{`{"expression":"port == 1","expression":"port == 2"}`, "application/json", 400, `"the body: the field expression is given twice"`},
+		{`{"expression":"port == 1","Expression":"port == 2"}`, "application/json", 400, `"the body: the field Expression is given twice"`},
+		{`{"sink":{"type":"http","type":"disk"}}`, "application/json", 400, `"the body: the field type is given twice"`},
+		{`{"sink":{"type":"http"},"format":"pcap"}`, "application/json", 201, `"id"`},
 		{`<a>`, "text/xml", 400, "unknown content type"},
 		{strings.Repeat(" ", 1<<20+1), "application/json", 413, `"too_large"`},
 	} {
@@ -103,6 +123,11 @@ func TestWrongRequests(t *testing.T) {
 	mux.ServeHTTP(w, httptest.NewRequest("POST", StartCapture.Path+"?x=1", strings.NewReader(`{"expression":""}`)))
 	if text := w.Body.String(); w.Code != 400 || !strings.Contains(text, `"x: unknown query parameter"`) {
 		t.Errorf("an unknown parameter: %d %s", w.Code, text)
+	}
+	w = httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("POST", StartCapture.Path+"?mm-id=:1&mm-id=:2", strings.NewReader(`{"expression":""}`)))
+	if text := w.Body.String(); w.Code != 400 || !strings.Contains(text, `"the parameter mm-id is given twice"`) || !strings.Contains(text, `"expected":[]`) {
+		t.Errorf("a parameter given twice: %d %s", w.Code, text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -81,6 +82,9 @@ func operation[I, O any](service Service, role Role, method, path, summary strin
 		// The only text format besides JSON is TOML, which the configuration uses.
 		MaxBodyBytes: 1 << 20,
 	}
+	if role == RoleNone {
+		o.huma.Security = []map[string][]string{{}}
+	}
 	o.describe = func(a huma.API) { o.Handle(a, nil) }
 	return o
 }
@@ -114,10 +118,80 @@ func New(mux *http.ServeMux, version string) huma.API {
 	c := huma.DefaultConfig("Galvo", version)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil
-	// What curl -d says that a body is, if nobody tells it.
-	c.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat, "application/x-www-form-urlencoded": huma.DefaultJSONFormat}
+	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
+	// The last one is what curl -d says that a body is, if nobody tells it.
+	c.Formats = map[string]huma.Format{"application/json": format, "json": format, "application/x-www-form-urlencoded": format}
 	c.RejectUnknownQueryParameters = true
-	return humago.New(mux, c)
+	c.Info.Description = about
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"basic": {Type: "http", Scheme: "basic", Description: "User and password."},
+		"token": {Type: "http", Scheme: "bearer", Description: "A token's secret, as POST /api/v1/tokens answers it."},
+	}
+	c.Security = []map[string][]string{{"basic": {}}, {"token": {}}}
+	a := humago.New(mux, c)
+	a.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
+		u := ctx.URL()
+		for name, values := range u.Query() {
+			if len(values) > 1 {
+				huma.WriteErr(a, ctx, http.StatusBadRequest, fmt.Sprintf("the parameter %s is given twice", name))
+				return
+			}
+		}
+		next(ctx)
+	})
+	return a
+}
+
+// about is what the description says of all operations.
+const about = "Times are microseconds since the epoch, sizes are bytes, bit rates are bit/s, unless a field says otherwise. " +
+	"1 MB is 10^6 bytes. An error has the body {error, kind, pos, len, expected}: pos and len are 0-based bytes of the expression or text that it is about."
+
+// unmarshal reads JSON as encoding/json does, but for a field that is given twice, which is an error: a reader of the request may take the one, and Galvo the
+// other. Names differ in case only if they are those of different fields, which there are none of.
+func unmarshal(data []byte, v any) error {
+	if err := json.Unmarshal(data, v); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if name, found := twice(d); found {
+		return fmt.Errorf("the field %s is given twice", name)
+	}
+	return nil
+}
+
+// twice returns the first name that an object of a JSON text has twice. The text is valid.
+func twice(d *json.Decoder) (name string, found bool) {
+	var objects []map[string]bool // that the decoder is inside of, nil for lists
+	isName := false               // of the next token, in an object
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return "", false
+		}
+		in := len(objects) > 0 && objects[len(objects)-1] != nil
+		switch t {
+		case json.Delim('{'):
+			objects, isName = append(objects, map[string]bool{}), true
+			continue
+		case json.Delim('['):
+			objects = append(objects, nil)
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			objects = objects[:len(objects)-1]
+			isName = true // if what is around it is an object
+			continue
+		}
+		if in && isName {
+			names, key := objects[len(objects)-1], strings.ToLower(t.(string))
+			if names[key] {
+				return t.(string), true
+			}
+			names[key], isName = true, false
+			continue
+		}
+		isName = true
+	}
 }
 
 // useOurErrors makes huma report what it finds wrong with a request as an Error, in words for who wrote the request. huma offers only package variables for that.

@@ -28,7 +28,7 @@ type Ring struct {
 	UsableBytes  uint64            `json:"usableBytes" doc:"For packets and their indexes, of one copy."`
 	UsedBytes    uint64            `json:"usedBytes" doc:"Of usableBytes."`
 	TotalBytes   uint64            `json:"totalBytes" doc:"Of packets recorded since the ring was created; more than usedBytes once the oldest were overwritten."`
-	Packets      uint64            `json:"packets" doc:"Recorded since the processing started."`
+	Packets      uint64            `json:"packets" doc:"Recorded since the ring was opened: when the processing started, or when a storage device of its own came or went."`
 	Discarded    uint64            `json:"discarded" doc:"Left out by rules, since the ring was created."`
 	Dropped      map[string]uint64 `json:"dropped" doc:"Frames that are missing, by cause: queue, the disks were too slow; disk, none took them; pinned, all that could be overwritten is protected; format, their interface could not be described."`
 	Oldest       int64             `json:"oldest,omitempty" doc:"Time of the oldest packet from which on nothing was overwritten."`
@@ -45,7 +45,7 @@ type RingDevice struct {
 	State     string `json:"state" doc:"active, absent, or failed"`
 	Reason    string `json:"reason,omitempty"`
 	SizeBytes uint64 `json:"sizeBytes"`
-	UsedBytes uint64 `json:"usedBytes"`
+	UsedBytes uint64 `json:"usedBytes" doc:"Of blocks that are complete: the ring's own usedBytes has those in the making, too."`
 }
 
 // A RingPin protects the packets of a time from being overwritten.
@@ -86,6 +86,7 @@ type DryRun struct {
 	Exact     bool    `json:"exact" doc:"All blocks were looked at, and each packet was judged as the capture would. Of callIdMedia and names of rtpPayloadType that SDP gives the dry run misses the media, of streamRegexp what is spread over several segments."`
 	StartTime int64   `json:"startTime,omitempty" doc:"Where what the ring has of the interval begins."`
 	EndTime   int64   `json:"endTime,omitempty" doc:"Where it ends."`
+	Empty     string  `json:"empty,omitempty" doc:"Why nothing would match."`
 }
 
 // A Scan says what a capture from a ring looked at.

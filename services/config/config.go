@@ -55,11 +55,11 @@ type Management struct {
 
 // Clock is where the time comes from.
 type Clock struct {
-	// NTP keeps the clock right by NTP. On a plain host the clock is the host's own, unless Servers are named.
+	// NTP keeps the clock right by time servers. On a plain host the clock is the host's own, unless Servers are named.
 	NTP bool `toml:"ntp" takes:"live"`
-	// Servers are names or addresses of NTP servers, at most 8; empty is what DHCP says.
+	// Servers are names or addresses of time servers, which are asked by NTP; at most 8; empty is what DHCP says.
 	Servers []string `toml:"servers" takes:"live" limit:"0..8"`
-	// TimeZone is where the names of files and the planner take their local time from, as in Europe/Berlin; empty is that of the machine.
+	// TimeZone is where the names of files take their local time from, as in Europe/Berlin; empty is that of the machine.
 	TimeZone string `toml:"timeZone" takes:"restart"`
 }
 

@@ -72,7 +72,7 @@ func TestParseErrors(t *testing.T) {
 		{"[captures]\n\nmax = \"many\"\n", 3, "captures.max"},
 		{"[captures]\nmaxx = 4\n", 2, "did you mean max?"},
 		{"[captures]\nMax = 4\n", 2, "did you mean max?"},
-		{"[captures]\nsplitBytes = -1\n", 2, "splitBytes"},
+		{"[captures]\nsplitBytes = -1\n", 2, "captures.splitBytes: -1 is not between 0 and 9000000000000000000"},
 		{"[capture]\nmax = 4\n", 1, "did you mean captures?"},
 		{"\nname = \"x\"\n", 2, "no such setting"},
 		{"[device]\nname = \"a b\"\n", 2, "not a host name"},

@@ -69,6 +69,9 @@ func checkLimits(c *Config) *Error {
 			if out && f.value.Type() == reflect.TypeFor[[]string]() {
 				return wrong(f.path, "%v values; at most %d are allowed", v, greatest)
 			}
+			if out && v.CanUint() { // TOML's numbers are int64, of which the decoder takes the bits
+				return wrong(f.path, "%d is not between %d and %d", int64(v.Uint()), least, greatest)
+			}
 			if out {
 				return wrong(f.path, "%v is not between %d and %d", v, least, greatest)
 			}

@@ -35,6 +35,8 @@ func (e *Engine) spec(r *api.CaptureRequest, caller api.Caller) (capture.Spec, e
 		return capture.Spec{}, api.Errorf(api.BadRequest, "there is no capture profile %q; use snapLength", r.Profile)
 	case !utf8.ValidString(r.Comment) || strings.ContainsRune(r.Comment, 0): // a comment of a pcapng file is UTF-8, and readers end it at a zero
 		return capture.Spec{}, api.Errorf(api.BadRequest, "the comment is not UTF-8, or has a zero byte")
+	case sinkType(r) != "disk" && r.Sink != (api.Sink{Type: r.Sink.Type}):
+		return capture.Spec{}, api.Errorf(api.BadRequest, "device, directory, splitBytes and splitSeconds go with a sink of the type disk, not with %s", sinkType(r))
 	case r.EndTime != 0 && r.StartTime >= r.EndTime:
 		return capture.Spec{}, api.Errorf(api.BadRequest, "endTime is not after startTime: the capture would be empty")
 	case source == "live" && e.ports.count() == 0:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"reflect"
 	"time"
 
@@ -61,7 +62,16 @@ func (e *Engine) listProtocols(_ context.Context, in *api.InSlot) (*api.Reply[[]
 
 // serveEvents sends snapshots as server-sent events until the client goes.
 func (e *Engine) serveEvents(w http.ResponseWriter, r *http.Request) {
-	slot := r.URL.Query().Get("mm-id")
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		api.WriteError(w, api.Errorf(api.BadRequest, "the query: %v", err))
+		return
+	}
+	if err := only(query, "mm-id"); err != nil {
+		api.WriteError(w, api.ErrorOf(err))
+		return
+	}
+	slot := query.Get("mm-id")
 	if _, err := e.slots.find(slot); err != nil {
 		api.WriteError(w, api.ErrorOf(err))
 		return

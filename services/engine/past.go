@@ -195,7 +195,7 @@ func (e *Engine) dryRun(ctx context.Context, in *api.DryRunInput) (*api.Reply[ap
 	if err != nil {
 		return nil, err
 	}
-	v := api.DryRun{Blocks: x.Blocks, Packets: x.Packets, Error: x.Error, Bytes: x.Bytes, Seconds: x.Duration.Seconds(), Sampled: x.Sampled, Exact: x.Exact}
+	v := api.DryRun{Blocks: x.Blocks, Packets: x.Packets, Error: x.Error, Bytes: x.Bytes, Seconds: x.Duration.Seconds(), Sampled: x.Sampled, Exact: x.Exact, Empty: x.Empty}
 	if x.From <= x.To {
 		v.StartTime, v.EndTime = x.From/1000, x.To/1000
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -17,10 +18,17 @@ import (
 	"galvo/services/internal/ring"
 )
 
-// ringCommands are what `galvo ring` does with the files of a ring. It changes nothing in them, so it may be used while the ring is being written.
-func ringCommands() map[string]func(ctx context.Context, f *flag.FlagSet, args []string) error {
-	return map[string]func(ctx context.Context, f *flag.FlagSet, args []string) error{
-		"inspect": inspectRing, "verify": verifyRing, "export": exportRing,
+// A ringCommand is what `galvo ring` does with the files of a ring. It changes nothing in them, so it may be used while the ring is being written.
+type ringCommand struct {
+	name, summary string
+	run           func(ctx context.Context, f *flag.FlagSet, args []string) error
+}
+
+func ringCommands() []ringCommand {
+	return []ringCommand{
+		{"inspect", "says what the ring is, and what its segments hold", inspectRing},
+		{"verify", "reads all of it and says what is damaged", verifyRing},
+		{"export", "copies it, or what it has of a time, into a savefile, as it is", exportRing},
 	}
 }
 
@@ -29,14 +37,21 @@ func ringTool(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return wrongUsage("it takes inspect, verify or export, and the directories of the ring")
 	}
-	command, ok := ringCommands()[args[0]]
-	if !ok {
-		if _, err := parse(f, args); err != nil {
-			return err
+	for _, c := range ringCommands() {
+		if c.name == args[0] {
+			return c.run(ctx, f, args[1:])
 		}
-		return wrongUsage("there is no command %q; it is inspect, verify or export", args[0])
 	}
-	return command(ctx, f, args[1:])
+	if _, err := parse(f, args); errors.Is(err, flag.ErrHelp) {
+		for _, c := range ringCommands() {
+			fmt.Printf("  %-8s %s\n", c.name, c.summary)
+		}
+		fmt.Println("\nDIR is the ring's directory on each of its storage devices: .galvo/rings/NAME there. The ring may be recording.")
+		return err
+	} else if err != nil {
+		return err
+	}
+	return wrongUsage("there is no command %q; it is inspect, verify or export", args[0])
 }
 
 // openRing opens the ring that lies in directories, all that it has, or what is left of it, and says what was found out without its state.
@@ -134,6 +149,9 @@ func inspectRing(_ context.Context, f *flag.FlagSet, args []string) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if blocks, packets := r.Unfinished(); blocks > 0 {
+		fmt.Printf("not in a segment yet: %d unfinished blocks, %d packets\n", blocks, packets)
+	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(os.Stderr, "galvo ring: %s\n", p)
 	}
@@ -181,6 +199,9 @@ func verifyRing(ctx context.Context, f *flag.FlagSet, args []string) error {
 	}
 	if hidden := v.Found - uint64(len(v.Problems)); hidden > 0 {
 		fmt.Fprintf(out, "and %d more\n", hidden)
+	}
+	if blocks, packets := r.Unfinished(); blocks > 0 { // which were checked when the ring was opened
+		v.Blocks, v.Packets = v.Blocks+uint64(blocks), v.Packets+packets
 	}
 	fmt.Fprintf(out, "%d segments, %d blocks, %d packets, %d problems\n", v.Segments, v.Blocks, v.Packets, len(problems))
 	if err := out.Flush(); err != nil {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"galvo/ci/rig"
 	"galvo/services/internal/packet"
@@ -46,6 +48,18 @@ func output(t *testing.T, f func() error) (stdout, stderr string, err error) {
 // recorded makes a ring on so many devices and records frames in it.
 func recorded(t *testing.T, devices, frames int) (dirs []string) {
 	t.Helper()
+	dirs, r, s := recorder(t, devices)
+	play(t, s, frames)
+	s.Finish()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+// recorder makes a ring on so many devices, and opens it. The caller ends the stage and closes the ring.
+func recorder(t *testing.T, devices int) (dirs []string, r *ring.Ring, s ring.Stage) {
+	t.Helper()
 	c := ring.Config{Name: "office", Bytes: 12 << 20, SegmentBytes: 4 << 20, QueueBytes: 32 << 20}
 	for range devices {
 		c.Dirs = append(c.Dirs, filepath.Join(t.TempDir(), "office"))
@@ -57,9 +71,14 @@ func recorded(t *testing.T, devices, frames int) (dirs []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := r.Stage(0, func() []pipeline.Interface {
+	return c.Dirs, r, r.Stage(0, func() []pipeline.Interface {
 		return []pipeline.Interface{{Port: 1, Name: "eth1", Link: packet.LinkEthernet}}
 	})
+}
+
+// play gives frames to a stage, a microsecond apart.
+func play(t *testing.T, s pipeline.Stage, frames int) {
+	t.Helper()
 	var b pipeline.Batch
 	for i, f := range rig.Mix(1, frames) {
 		p := packet.Packet{Frame: packet.Frame{Data: f.Data, Len: uint32(len(f.Data)), Time: 1_700_000_000e9 + int64(i)*1000}}
@@ -67,11 +86,51 @@ func recorded(t *testing.T, devices, frames int) (dirs []string) {
 		b.Packets, b.Meta, b.Now = append(b.Packets[:0], p), append(b.Meta[:0], pipeline.Meta{}), p.Time
 		s.Process(&b)
 	}
-	s.Finish()
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
+}
+
+// TestRingHelp: who knows no command learns what there is, and where a ring lies.
+func TestRingHelp(t *testing.T) {
+	stdout, _, err := output(t, func() error { return ringTool(context.Background(), []string{"-h"}) })
+	for _, want := range []string{"usage: galvo ring inspect", "inspect  says what", "verify   reads all", "export   copies it", ".galvo/rings/NAME"} {
+		if !errors.Is(err, flag.ErrHelp) || !strings.Contains(stdout, want) {
+			t.Errorf("%v, and the help lacks %q:\n%s", err, want, stdout)
+		}
 	}
-	return c.Dirs
+}
+
+// TestRingBeingRecorded looks into the files of a ring whose last packets are not in a segment yet: all three tools count them.
+func TestRingBeingRecorded(t *testing.T) {
+	dirs, r, s := recorder(t, 1)
+	play(t, s, 5_000)
+	defer r.Close()
+	defer s.Finish()
+	run := func(args ...string) string {
+		stdout, stderr, err := output(t, func() error { return ringTool(context.Background(), append(args, dirs...)) })
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, stderr)
+		}
+		return stdout
+	}
+	out := filepath.Join(t.TempDir(), "out.pcapng")
+	said, exported := "", 0
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		play(t, s, 1) // a tail is saved at a batch
+		run("export", "-w", out)
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exported, said = packetsIn(t, b), run("verify")
+		if exported > 5_000 && strings.Contains(said, fmt.Sprintf(" %d packets, 0 problems\n", exported)) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("export has %d packets, and verify says %s", exported, said)
+		}
+	}
+	if said := run("inspect"); !strings.Contains(said, "not in a segment yet: 1 unfinished blocks, ") {
+		t.Errorf("inspect does not count what is unfinished:\n%s", said)
+	}
 }
 
 // TestRingOfSegments has only the segments of a ring, as somebody copied them from a disk: the tools say so, and give what is in them.

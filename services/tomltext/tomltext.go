@@ -40,7 +40,7 @@ func Syntax(err error) *Error {
 	// A value of the wrong type has its place only in the text of its error.
 	if m := typeError().FindStringSubmatch(err.Error()); m != nil {
 		line, _ := strconv.Atoi(m[1])
-		return &Error{Line: line, Key: m[2], Text: m[3]}
+		return &Error{Line: line, Key: m[2], Text: inWords(m[3])}
 	}
 	return &Error{Text: strings.TrimPrefix(err.Error(), "toml: ")}
 }
@@ -48,6 +48,48 @@ func Syntax(err error) *Error {
 var typeError = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?s)^toml: line ([0-9]+) \(last key "([^"]*)"\): (.*)$`)
 })
+
+// inWords says what the decoder says of a value of the wrong type without the names of Go's types.
+func inWords(s string) string {
+	if m := wrongType().FindStringSubmatch(s); m != nil {
+		return fmt.Sprintf("%s stands here, and it must be %s", kind(m[1]), kind(m[2]))
+	}
+	if m := noTable().FindStringSubmatch(s); m != nil {
+		return fmt.Sprintf("%s stands here, and it must be a table", kind(m[1]))
+	}
+	return s
+}
+
+var (
+	wrongType = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^incompatible types: TOML value has type (.*); destination has type (.*)$`)
+	})
+	noTable = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?s)^type mismatch for .*: expected table but found (.*)$`)
+	})
+)
+
+// kind is what a person calls a type of the decoder.
+func kind(of string) string {
+	switch of {
+	case "string":
+		return "a text in quotes"
+	case "int64", "integer":
+		return "a whole number"
+	case "float64", "float":
+		return "a number with a point"
+	case "bool", "boolean":
+		return "true or false"
+	case "time.Time":
+		return "a date or time"
+	case "map", "map[string]any":
+		return "a table"
+	}
+	if of == "slice" || strings.HasPrefix(of, "[]") {
+		return "a list in [ ]"
+	}
+	return of
+}
 
 // LineOf returns the line on which a key stands, from 1, or that of its table, or 0. In the path of an entry of a list of tables its number may be given, from 1.
 // It knows tables with a key a line, and all other forms well enough to point near the place: the values were checked by then.

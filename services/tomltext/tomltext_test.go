@@ -32,11 +32,24 @@ func TestLineOf(t *testing.T) {
 func TestSyntax(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"a = 1\nb = [", "line 2: b: unexpected EOF; expected value"},
-		{"\n[captures]\nmax = \"four\"", `line 3: captures.max: incompatible types: TOML value has type string; destination has type integer`},
+		{"\n[captures]\nmax = \"four\"", `line 3: captures.max: a text in quotes stands here, and it must be a whole number`},
+		{"[captures]\nmax = 4.5", `line 2: captures.max: a number with a point stands here, and it must be a whole number`},
+		{"[captures]\nmax = [4]", `line 2: captures.max: a list in [ ] stands here, and it must be a whole number`},
+		{"[captures]\nmax = true", `line 2: captures.max: true or false stands here, and it must be a whole number`},
+		{"[captures]\nmax = 2026-01-01", `line 2: captures.max: a date or time stands here, and it must be a whole number`},
+		{"[captures]\non = 1", `line 2: captures.on: a whole number stands here, and it must be true or false`},
+		{"[captures]\nnames = \"a\"", `line 2: captures.names: a text in quotes stands here, and it must be a list in [ ]`},
+		{"[captures]\nname = 1", `line 2: captures.name: a whole number stands here, and it must be a text in quotes`},
+		{"captures = 1", `line 1: captures: a whole number stands here, and it must be a table`},
 	} {
 		var v struct {
 			A, B     int
-			Captures struct{ Max int }
+			Captures struct {
+				Max   int
+				On    bool
+				Name  string
+				Names []string
+			}
 		}
 		_, err := toml.Decode(c.text, &v)
 		if err == nil {

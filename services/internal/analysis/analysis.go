@@ -270,7 +270,7 @@ func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture
 		}
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: input.Interfaces})
-	s.Source, s.Block, s.Scan = a.options.Source, true, input.Scan
+	s.Source, s.Block, s.Scan, s.Span = a.options.Source, true, input.Scan, a.whole
 	c, err := captures.Start(s)
 	if err != nil {
 		input.Close()
@@ -282,6 +282,17 @@ func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture
 		a.feed(c, s.Feed.Stage(0), input)
 	})
 	return c, nil
+}
+
+// whole returns the times of the first and the last frame, ns since the epoch, once all were read; first > last before that, and if there is none.
+func (a *Analysis) whole() (first, last int64) {
+	if !isClosed(a.done) {
+		return math.MaxInt64, math.MinInt64
+	}
+	if first = a.span.first.Load(); first == math.MaxInt64 {
+		return first, math.MinInt64
+	}
+	return first, a.span.last.Load()
 }
 
 func isClosed(c <-chan struct{}) bool {

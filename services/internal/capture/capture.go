@@ -16,6 +16,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,8 @@ type Spec struct {
 
 	Scan   func() api.Scan // what the source has looked at, of a ring; nil for any other
 	Sifted bool            // the source gives only packets that match, as Scan says, so that Filter is not asked again
+
+	Span func() (first, last int64) // of a source that has all its frames already, the times of the first and the last one; first > last if there is none; nil for any other
 }
 
 // A Capture is one that runs, waits, or has just ended.
@@ -87,6 +90,7 @@ type Capture struct {
 	snap        int
 	format      encoding
 	oneLink     bool  // all packets must have the same link type
+	asked       bool  // packets without a verdict were to wait, whether there can be any or not
 	limited     bool  // admit must be asked
 	reach       int   // how far the filter looks into TCP streams, in bytes; 0 = not at all
 	from        int64 // frames in [from, until) are looked at; fixed when the capture is attached to the stages
@@ -374,9 +378,29 @@ func (c *Capture) scan() api.Scan {
 	total := c.counts()
 	s.Packets, s.Matched = total.looked, total.captured+total.dropped
 	if s.Matched == 0 && s.Empty == "" {
-		s.Empty = fmt.Sprintf("none of the %d packets looked at matched", s.Packets)
+		s.Empty = cmp.Or(c.outside(), fmt.Sprintf("none of the %d packets looked at matched", s.Packets))
 	}
 	return s
+}
+
+// outside says that a source that has all its frames already has none of the capture's interval, and of which time it has some; empty if that is not so.
+func (c *Capture) outside() string {
+	s := &c.spec
+	if s.Span == nil || s.Start == 0 && s.End == 0 {
+		return ""
+	}
+	first, last := s.Span()
+	if first > last || c.from <= last && c.until > first {
+		return ""
+	}
+	none := "no frame of " + s.Source + " has a time"
+	if s.Start != 0 {
+		none += " from " + moment(s.Start/1000) + " on"
+	}
+	if s.End != 0 {
+		none += " before " + moment(s.End/1000)
+	}
+	return fmt.Sprintf("%s: what it has is from %s to %s", none, moment(first/1000), moment(last/1000))
 }
 
 // describe returns what does not change. c.mu is held.
@@ -387,14 +411,17 @@ func (c *Capture) describe() api.Capture {
 	if s.Latest != nil {
 		v.FileName, v.Files = s.Latest()
 	}
-	if s.Hold {
+	if c.asked {
 		v.Undecided = "hold"
 	}
 	start := c.created
 	if c.started != 0 {
 		start = c.started
 	}
-	v.StartTime = max(start, s.Start) / 1000 // of one from the past its own, not that of its packets
+	if s.Span == nil { // else it waits for no time
+		start = max(start, s.Start)
+	}
+	v.StartTime = start / 1000 // of one from the past its own, not that of its packets
 	v.EndTime = s.End / 1000
 	if c.started != 0 && c.until != math.MaxInt64 {
 		v.EndTime = c.until / 1000

@@ -119,6 +119,7 @@ func (cs *Captures) newCapture(spec Spec) (*Capture, error) {
 	if spec.Expression == "" {
 		spec.Filter = nil
 	}
+	asked := spec.Hold
 	spec.Hold = spec.Hold && spec.Filter != nil && spec.Filter.NeedsL7()
 	if spec.SnapLen == 65535 {
 		spec.SnapLen = 0
@@ -131,6 +132,7 @@ func (cs *Captures) newCapture(spec Spec) (*Capture, error) {
 		snap:    min(maxSnap, int(cmp.Or(spec.SnapLen, maxSnap))),
 		format:  encoding{spec.Format == Pcapng, spec.Format == PcapNanos, spec.SingleInterface},
 		oneLink: spec.Format != Pcapng || spec.SingleInterface,
+		asked:   asked,
 		limited: spec.MaxPackets != 0 || spec.MaxBytes != 0,
 		from:    math.MinInt64,
 		until:   math.MaxInt64,

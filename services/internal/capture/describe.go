@@ -58,6 +58,9 @@ func (c *Capture) scanned() string {
 	if source == "" {
 		source = "the input"
 	}
+	if why := c.outside(); why != "" {
+		return "No packet captured: " + why + "." + forgotten
+	}
 	if total.looked == 0 {
 		return fmt.Sprintf("No packet captured: no frame came from %s while the capture ran.", source) + forgotten
 	}

@@ -17,6 +17,7 @@ import (
 
 	"galvo/ci/need"
 	"galvo/ci/pace"
+	"galvo/services/api"
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pcapng"
 	"galvo/services/internal/pipeline"
@@ -522,6 +523,61 @@ func TestNothingCame(t *testing.T) {
 	}
 	if want := "No packet captured: no frame came from live while the capture ran."; !strings.Contains(out.String(), want) {
 		t.Errorf("the file does not say %q: %q", want, out.String())
+	}
+}
+
+// A capture of what was recorded says that nothing of it lies in the interval, and what does, and does not claim to begin in the future.
+func TestNothingOfTheInterval(t *testing.T) {
+	const first, last = 1_000_000_000_000, 2_000_000_000_000
+	span := func() (int64, int64) { return first, last }
+	for _, c := range []struct {
+		start, end int64
+		want       string
+	}{
+		{start: last + 1000, want: "no frame of :1 has a time from 1970-01-01 00:33:20.000001 UTC on: what it has is from 1970-01-01 00:16:40.000000 UTC to 1970-01-01 00:33:20.000000 UTC"},
+		{end: first, want: "no frame of :1 has a time before 1970-01-01 00:16:40.000000 UTC: what it has is from 1970-01-01 00:16:40.000000 UTC to 1970-01-01 00:33:20.000000 UTC"},
+		{start: math.MaxInt64 / 1000 * 1000, want: "no frame of :1 has a time from 2262-04-11 23:47:16.854775 UTC on: what it has is from 1970-01-01 00:16:40.000000 UTC to 1970-01-01 00:33:20.000000 UTC"},
+		{start: first, end: last, want: "no frame came from :1 while the capture ran"},
+	} {
+		for _, scan := range []func() api.Scan{nil, func() api.Scan { return api.Scan{} }} {
+			cs := newCaptures(t, Options{})
+			var out bytes.Buffer
+			began := time.Now().UnixMicro()
+			one, wait := begin(t, cs, Spec{Source: ":1", Block: true, Start: c.start, End: c.end, Span: span, Scan: scan}, sink.NewWriter(&out, "buffer"))
+			one.Finish("end of the savefiles")
+			if err := wait(); err != nil {
+				t.Fatal(err)
+			}
+			if scan == nil && !strings.Contains(out.String(), "No packet captured: "+c.want+".") {
+				t.Errorf("the file does not say %q: %q", c.want, out.String())
+			}
+			v := cs.Finished()[0]
+			if scan != nil && c.start != first && v.Scan.Empty != c.want {
+				t.Errorf("the list says %q, want %q", v.Scan.Empty, c.want)
+			}
+			if v.StartTime < began || v.StartTime > v.EndTime {
+				t.Errorf("it began at %d, is from %d to %d", began, v.StartTime, v.EndTime)
+			}
+		}
+	}
+}
+
+// What was asked for is shown, whether the filter has a use for it or not.
+func TestUndecidedIsShownAsAsked(t *testing.T) {
+	for _, expression := range []string{"", "port == 53", "l7Protocol == DNS"} {
+		for hold, want := range map[bool]string{true: "hold", false: "skip"} {
+			cs := newCaptures(t, Options{})
+			spec := Spec{Hold: hold, Expression: expression, HoldBytes: 1 << 20}
+			if expression != "" {
+				spec.Filter = compile(t, expression)
+			}
+			c, wait := begin(t, cs, spec, sink.Discard{})
+			if v := c.view(); v.Undecided != want {
+				t.Errorf("%q: shown is %s, want %s", expression, v.Undecided, want)
+			}
+			c.Finish("end")
+			wait()
+		}
 	}
 }
 

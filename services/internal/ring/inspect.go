@@ -56,6 +56,16 @@ func (r *Ring) Inspect() []SegmentInfo {
 	return list
 }
 
+// Unfinished returns the blocks that are not in their place yet, and their packets: what a power cut would have left of them, if the ring is only read.
+func (r *Ring) Unfinished() (blocks int, packets uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, img := range r.waiting {
+		packets += uint64(img.Header.Packets)
+	}
+	return len(r.waiting), packets
+}
+
 // absent reports whether nobody knows what is, or was, in a segment.
 func (s *segment) absent() bool { return s.dev.rebuilt && s.State == state.Empty && s.broken != nil }
 

@@ -1019,6 +1019,9 @@ func TestEstimate(t *testing.T) {
 			if math.Abs(float64(e.Packets)-n) > 0.3*n+20 || e.Blocks != scan.Read || e.From != scan.From || e.To != scan.To {
 				t.Errorf("%q, %v: %+v, and the query brings %d packets of %d blocks, from %d to %d", text, cut, e, len(have), scan.Read, scan.From, scan.To)
 			}
+			if (e.Empty == "") != (e.Packets > 0) || e.Exact && e.Empty != scan.Empty {
+				t.Errorf("%q, %v: %d packets, because %q, and the query says %q", text, cut, e.Packets, e.Empty, scan.Empty)
+			}
 			if all++; e.Exact {
 				exact++
 			}
@@ -1038,6 +1041,9 @@ func TestEstimate(t *testing.T) {
 		if err != nil || e.Exact != exact {
 			t.Errorf("%q: %+v, %v", text, e, err)
 		}
+	}
+	if e, err := r.Estimate(context.Background(), Query{From: 1000, To: 2000}); err != nil || !strings.HasPrefix(e.Empty, "the ring has no packet of the interval from 1970-01-01 00:00:00.000001 UTC to ") {
+		t.Errorf("nothing of the interval: %+v, %v", e, err)
 	}
 	if e, err := r.Estimate(context.Background(), Query{From: epoch, To: math.MaxInt64, Filter: mustFilter(t, `callId == "a" and ip == 203.0.113.9`)}); err != nil || e.Blocks < 8 {
 		t.Errorf("what is replayed as a whole: %+v, %v", e, err)

@@ -81,6 +81,7 @@ type Estimate struct {
 	Sampled  uint64 // blocks that were looked at for it
 	Exact    bool   // these were all, and each packet tells by itself and its flow whether it matches: media of calls and matches over segments are missing else
 	From, To int64  // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
+	Empty    string // why nothing would match, as far as was looked at; empty if something would
 }
 
 // An estimate looks at blocks for so long, and at so many at least.
@@ -122,6 +123,13 @@ func (r *Ring) Estimate(ctx context.Context, q Query) (Estimate, error) {
 	e := s.estimate()
 	e.Exact = len(s.blocks) == len(tasks) && !replayed
 	e.From, e.To = scan.From, scan.To
+	if e.Packets == 0 {
+		scan.Read = e.Sampled
+		for _, b := range s.blocks {
+			scan.Packets += uint64(b.packets)
+		}
+		e.Empty = res.why(&scan)
+	}
 	if len(s.blocks) > 0 {
 		e.Duration = time.Duration(float64(time.Since(start)) * float64(e.Blocks) / float64(e.Sampled))
 	}

@@ -51,7 +51,7 @@ func (rs *Set) checkNew(r *Recorder) error {
 	case taken:
 		return api.Errorf(api.Conflict, "there is a ring %s already", r.Name)
 	case n >= rs.Max:
-		return api.Errorf(api.Conflict, "%d rings exist, and %d can record at once: delete one, or raise the setting rings.max and restart the processing", n, rs.Max)
+		return api.Errorf(api.Conflict, "the setting rings.max lets %d record at once, and %d exist already: delete one, or raise it and restart the processing", rs.Max, n)
 	}
 	if len(r.Devices) == 0 {
 		r.Devices = []string{""}

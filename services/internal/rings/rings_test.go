@@ -58,6 +58,24 @@ func TestRingsListIsDamaged(t *testing.T) {
 	}
 }
 
+// A snap length belongs to one action, which needs it.
+func TestRuleSnapLength(t *testing.T) {
+	for _, c := range []struct {
+		rule api.RingRule
+		want string
+	}{
+		{api.RingRule{Type: "all", Action: "snap"}, "rule 1: the action snap needs a snapLength"},
+		{api.RingRule{Type: "all", Action: "l2", SnapLength: 64}, "rule 1: snapLength goes with the action snap, not with l2"},
+		{api.RingRule{Type: "all", Action: "snap", SnapLength: 64}, ""},
+		{api.RingRule{Type: "all", Action: "l2"}, ""},
+	} {
+		_, err := compile([]api.RingRule{c.rule}, &filter.Env{}, nil)
+		if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.rule, err, c.want)
+		}
+	}
+}
+
 // What is wrong with a rule is said of the value that somebody wrote.
 func TestRuleErrors(t *testing.T) {
 	for _, c := range []struct {

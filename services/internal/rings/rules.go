@@ -68,8 +68,11 @@ func compileOne(r *api.RingRule, env *filter.Env) (rule.Rule, *api.Error) {
 		}
 		return rule.Rule{}, wrong
 	}
-	if (r.SnapLength != 0) != (r.Action == "snap") {
-		return rule.Rule{}, api.Errorf(api.BadRequest, "snapLength goes with the action snap")
+	switch snap := r.Action == "snap"; {
+	case snap && r.SnapLength == 0:
+		return rule.Rule{}, api.Errorf(api.BadRequest, "the action snap needs a snapLength, 1 to 65535 bytes")
+	case !snap && r.SnapLength != 0:
+		return rule.Rule{}, api.Errorf(api.BadRequest, "snapLength goes with the action snap, not with %s", r.Action)
 	}
 	return rule.Rule{Filter: f, Negate: r.Negate, Action: ruleActions[r.Action], Bytes: r.SnapLength}, nil
 }

@@ -110,7 +110,7 @@ func (s *Set) Get(id string) (*Volume, error) {
 	if len(s.devices) == 0 {
 		return nil, api.Errorf(api.NoStorage, "there is no storage device %q, nor any other", id)
 	}
-	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("there is no storage device %q; there are: %s", id, strings.Join(names, ", ")), Expected: names}
+	return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("no storage device %q is in use: choose one of %s, or activate it", id, strings.Join(names, ", ")), Expected: names}
 }
 
 // Absent says why nothing lies on a device now; nil if it is active.

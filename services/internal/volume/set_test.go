@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"galvo/services/api"
@@ -45,6 +46,9 @@ func TestSet(t *testing.T) {
 	want("usb-1", "")
 	want("stick", "")
 	want("stik", api.BadRequest)
+	if _, err := s.Get("disk-2"); err == nil || !strings.Contains(err.Error(), `"disk-2" is in use: choose one of stick, or activate it`) { // which host lists
+		t.Errorf("a disk that was never activated: %v", err)
+	}
 	set(a, b)
 	want("", api.BadRequest) // which one?
 	a.Name = "renamed"

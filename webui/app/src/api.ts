@@ -197,6 +197,7 @@ export interface DryRun {
   exact: boolean;
   startTime?: number;
   endTime?: number;
+  empty?: string; // why nothing would match
 }
 
 export interface Snapshot {

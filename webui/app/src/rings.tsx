@@ -116,7 +116,7 @@ const columns: Column<Ring>[] = [
         <span class="line dim">{live(`${bytes(r.byteRate)}/s`)}</span>
       </>
     ),
-    exact: (r) => `${count(r.totalBytes)} bytes since the ring was created; ${count(r.packets)} packets since the processing started`,
+    exact: (r) => `${count(r.totalBytes)} bytes since the ring was created; ${count(r.packets)} packets since it was opened`,
   },
   counter("Dropped", "packets that are missing; the state says why", dropped, "loss"),
 ];

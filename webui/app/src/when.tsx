@@ -163,11 +163,10 @@ function Trial({ ring, w, expression, startable }: { ring: Ring; w: When; expres
 }
 
 function expected(d: DryRun): string {
-  if (d.blocks === 0) return "No packet matches: no block has what is asked for.";
-  if (d.packets === 0)
-    return d.exact
-      ? `No packet matches: ${count(d.blocks)} blocks would be read for nothing.`
-      : `None of the packets looked at matches; ${count(d.sampled)} of the ${count(d.blocks)} blocks to read were looked at.${besides(d)}`;
+  if (d.packets === 0) {
+    const looked = d.exact ? "" : ` ${count(d.sampled)} of the ${count(d.blocks)} blocks to read were looked at.`;
+    return `No packet matches: ${d.empty ?? "no block has what is asked for"}.${looked}${besides(d)}`;
+  }
   const about = d.exact ? "" : "About ";
   const within = d.error === 0 ? "" : ` \u00b1 ${count(d.error)}`;
   const span = d.startTime !== undefined && d.endTime !== undefined ? `, from ${time(d.startTime)} to ${time(d.endTime)}` : "";
