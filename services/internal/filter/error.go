@@ -14,6 +14,7 @@ type Error struct {
 	Pos, Len int
 	Message  string   // says what is wrong and, where one is near, the name that was probably meant
 	Expected []string // what could stand there, most likely first; may be empty
+	Syntax   bool     // the grammar is broken there; else a name or a value is wrong
 }
 
 func (e *Error) Error() string {

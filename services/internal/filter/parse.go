@@ -67,6 +67,7 @@ func parse(source string) (*node, error) {
 		err = p.trailing()
 	}
 	if err != nil {
+		err.Syntax = true
 		return nil, err
 	}
 	return n, nil
