@@ -65,7 +65,9 @@ func nearest(word string, known []string, n int) []string {
 			near = append(near, k)
 		}
 	}
-	slices.SortStableFunc(near, func(a, b string) int { return cmp.Compare(far[a], far[b]) })
+	slices.SortStableFunc(near, func(a, b string) int {
+		return cmp.Or(cmp.Compare(far[a], far[b]), cmp.Compare(spelling.Begin(word, strings.ToLower(a)), spelling.Begin(word, strings.ToLower(b))))
+	})
 	near = slices.Compact(near)
 	return near[:min(n, len(near))]
 }

@@ -18,25 +18,26 @@ type test func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result
 type operand struct {
 	name       string
 	aliases    []string
-	subject    string   // heading in LANGUAGE.md
-	values     string   // what may be compared with it
-	example    string   // an expression
-	meaning    string   // when == holds
-	is         string   // "==" in words, before the values
-	isNot      string   // "!=" in words
-	oracle     string   // the display filter of tshark that selects the same frames
-	prune      pruning  // how an index of a ring can use it
-	cost       cost     // of one evaluation
-	needs      demand   // beside the packet
-	frame      bool     // of the frame or its flow, whatever headers the tunnel view names
-	innermost  bool     // of the payload that the verdict is about: where the tunnel view is the outermost headers, too, it looks at the innermost ones
-	configured bool     // the configuration's tables decide
-	ordered    bool     // < <= > >= and ranges have a meaning
-	ofFlow     string   // the operand of which == holds for every packet of a flow if == of this one holds for one; "" = none
-	whole      bool     // a comma in quotes belongs to the value
-	opaque     bool     // the value is one text to the next blank; commas belong to it even without quotes
-	read       reader   // parses one item of the value list
-	keys       keysFunc // what a packet must have one of for == to hold; nil if nothing that a Set looks up
+	subject    string    // heading in LANGUAGE.md
+	values     string    // what may be compared with it
+	example    string    // an expression
+	meaning    string    // when == holds
+	is         string    // "==" in words, before the values
+	isNot      string    // "!=" in words
+	facts      [2]string // instead of both, where the values are 0 and 1: what == 0 and == 1 say
+	oracle     string    // the display filter of tshark that selects the same frames
+	prune      pruning   // how an index of a ring can use it
+	cost       cost      // of one evaluation
+	needs      demand    // beside the packet
+	frame      bool      // of the frame or its flow, whatever headers the tunnel view names
+	innermost  bool      // of the payload that the verdict is about: where the tunnel view is the outermost headers, too, it looks at the innermost ones
+	configured bool      // the configuration's tables decide
+	ordered    bool      // < <= > >= and ranges have a meaning
+	ofFlow     string    // the operand of which == holds for every packet of a flow if == of this one holds for one; "" = none
+	whole      bool      // a comma in quotes belongs to the value
+	opaque     bool      // the value is one text to the next blank; commas belong to it even without quotes
+	read       reader    // parses one item of the value list
+	keys       keysFunc  // what a packet must have one of for == to hold; nil if nothing that a Set looks up
 
 	// One of the two evaluates ==; the complement is made from it.
 	header func(s *set, env *Env) func(p *packet.Packet) bool
