@@ -2,6 +2,8 @@ package filter
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -129,12 +131,19 @@ var foreign = map[string]string{
 	"country": "countryCode", "src": "srcip", "dst": "dstip", "payload": "regexp", "vxlan.vni": "vni", "gre.key": "greKey", "pn_rt.frame_id": "profinetFrameId",
 }
 
-func unknownOperand(name string) string {
+// unknownOperand says what was probably meant by a name at pos that is none of an operand: what other languages call so, or a value that stands alone.
+func unknownOperand(name string, pos int) *Error {
 	near := nearest(name, operandNames(), 3)
 	if known, ok := foreign[strings.ToLower(name)]; ok {
 		near = []string{known}
 	} else if id, ok := protocol.Lookup(name); ok {
 		near = []string{"l7Protocol == " + protocol.Name(id)}
+	} else if _, spelled, ok := (&numbers{names: ipProtocols}).named(name); ok {
+		near = []string{"l4Protocol == " + spelled}
+	} else if _, err := netip.ParseAddr(name); err == nil {
+		near = []string{"ip == " + name}
+	} else if _, err := strconv.ParseUint(name, 10, 16); err == nil {
+		near = []string{"port == " + name}
 	}
-	return fmt.Sprintf("unknown operand %q%s", short(name), didYouMean(near))
+	return &Error{Pos: pos, Len: len(name), Message: fmt.Sprintf("unknown operand %q%s", short(name), didYouMean(near)), Expected: near}
 }
