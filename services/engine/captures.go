@@ -268,10 +268,7 @@ func (e *Engine) startURL(r *http.Request) (c *capture.Capture, onDisk bool, err
 		return nil, false, api.Errorf(api.BadRequest, "ring goes with fromCaptureBuffer=true")
 	}
 	if env, _, err := e.source(&q.CaptureRequest, e.settings.Load()); err == nil && q.FormExpression != q.Expression {
-		_, err := filter.Compile(q.Expression, env)
-		if _, formErr := filter.Compile(q.FormExpression, env); err != nil && formErr == nil {
-			q.Expression = q.FormExpression
-		}
+		q.readPlus(env)
 	}
 	if q.CaptureToMedia || q.Device != "" {
 		q.Sink.Type, q.Sink.Device = "disk", q.Device

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
@@ -135,6 +136,19 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 		}
 	}
 	return q, nil
+}
+
+// readPlus takes the expression with its unencoded + read as blanks if it compiles only so. If it does not compile either way, the reading that the grammar
+// allows is what was meant, or else the one that is right for longer, and what is wrong with that is to be said.
+func (q *captureQuery) readPlus(env *filter.Env) {
+	var plus, blank *filter.Error
+	if _, err := filter.Compile(q.Expression, env); !errors.As(err, &plus) {
+		return
+	}
+	if _, err := filter.Compile(q.FormExpression, env); errors.As(err, &blank) && (blank.Syntax && !plus.Syntax || blank.Syntax == plus.Syntax && blank.Pos <= plus.Pos) {
+		return
+	}
+	q.Expression = q.FormExpression
 }
 
 // cutParameter cuts the first parameter, still encoded, off a raw query.

@@ -127,3 +127,24 @@ func TestCaptureQueryTakesAllOptions(t *testing.T) {
 		t.Errorf("read %+v", q)
 	}
 }
+
+// TestReadPlus: form encoding writes blanks as +, people write tcpFlags==syn+ack, and what is wrong is said of what was meant.
+func TestReadPlus(t *testing.T) {
+	for raw, want := range map[string]string{
+		"tcpFlags==syn+ack":            "tcpFlags==syn+ack",
+		"tcpFlags+%3D%3D+syn%2Back":    "tcpFlags == syn+ack",
+		"ip+%3D%3D+10.0":               "ip == 10.0",
+		"tcpFlags==syn+akc":            "tcpFlags==syn+akc",
+		"port==80+and+port==x":         "port==80 and port==x",
+		"tcpFlags+==+syn+ack":          "tcpFlags == syn ack",
+		"regexp+%3D%3D+%22a%2Bb%28%22": `regexp == "a+b("`,
+	} {
+		q, wrong := parseCaptureQuery("expression="+raw, 0)
+		if wrong != nil {
+			t.Fatal(wrong)
+		}
+		if q.readPlus(nil); q.Expression != want {
+			t.Errorf("%s is read as %q, want %q", raw, q.Expression, want)
+		}
+	}
+}

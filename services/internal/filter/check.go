@@ -42,7 +42,7 @@ func (c *checker) comparison(cmp *comparison) *Error {
 	name := c.source[cmp.name.pos:cmp.name.end]
 	o := lookup(name)
 	if o == nil {
-		return &Error{Pos: cmp.name.pos, Len: len(name), Message: unknownOperand(name), Expected: nearest(name, operandNames(), 5)}
+		return unknownOperand(name, cmp.name.pos)
 	}
 	cmp.operand, cmp.set = o, &set{}
 	c.cmp, c.set = cmp, cmp.set

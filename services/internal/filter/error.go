@@ -14,6 +14,7 @@ type Error struct {
 	Pos, Len int
 	Message  string   // says what is wrong and, where one is near, the name that was probably meant
 	Expected []string // what could stand there, most likely first; may be empty
+	Syntax   bool     // the grammar is broken there; else a name or a value is wrong
 }
 
 func (e *Error) Error() string {
@@ -64,7 +65,9 @@ func nearest(word string, known []string, n int) []string {
 			near = append(near, k)
 		}
 	}
-	slices.SortStableFunc(near, func(a, b string) int { return cmp.Compare(far[a], far[b]) })
+	slices.SortStableFunc(near, func(a, b string) int {
+		return cmp.Or(cmp.Compare(far[a], far[b]), cmp.Compare(spelling.Begin(word, strings.ToLower(a)), spelling.Begin(word, strings.ToLower(b))))
+	})
 	near = slices.Compact(near)
 	return near[:min(n, len(near))]
 }

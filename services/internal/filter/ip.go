@@ -37,14 +37,14 @@ var ipOperands = []operand{
 	{
 		name: "ipFragment", subject: "IP", values: "`0`, `1`",
 		example: "ipFragment == 1", meaning: "1: an IPv4 packet with more fragments set or an offset above 0. 0: everything else, also what is not IPv4.",
-		is: "IPv4 fragment (1 yes, 0 no) is", oracle: "ip.flags.mf#1 == 1 || ip.frag_offset#1 > 0",
+		facts: [2]string{"the packet is no IPv4 fragment", "the packet is an IPv4 fragment"}, oracle: "ip.flags.mf#1 == 1 || ip.frag_offset#1 > 0",
 		read:   (&numbers{max: 1, what: "0 or 1"}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool { return fragmentBits(s, 0x3fff) },
 	},
 	{
 		name: "ipDoNotFragment", subject: "IP", values: "`0`, `1`",
 		example: "ipDoNotFragment == 1", meaning: "1: an IPv4 packet with the flag. 0: everything else, also what is not IPv4.",
-		is: "IPv4 do-not-fragment flag is", oracle: "ip.flags.df#1 == 1",
+		facts: [2]string{"the packet has not the do-not-fragment flag of IPv4", "the packet has the do-not-fragment flag of IPv4"}, oracle: "ip.flags.df#1 == 1",
 		read:   (&numbers{max: 1, what: "0 or 1"}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool { return fragmentBits(s, 0x4000) },
 	},

@@ -149,9 +149,8 @@ var linkOperands = []operand{
 	{
 		name: "badCRC", subject: "Link layer", values: "`0`, `1`", frame: true, needs: needsFCS,
 		example: "badCRC == 1", meaning: "1: the frame check sequence is wrong; 0: it was checked and is right. Where the port cannot tell, neither holds; a live capture that needs it while no port can is refused. The frame check sequence is never part of the frame.",
-		is: "wrong frame check sequence (1 yes, 0 no) is", isNot: "wrong frame check sequence (1 yes, 0 no) is known not to be, or not known,",
-		oracle: "eth.fcs.status == 0 with -o eth.fcs:Always -o eth.check_fcs:TRUE",
-		read:   (&numbers{max: 1, what: "0 or 1"}).read,
+		facts: [2]string{"the frame check sequence is right", "the frame check sequence is wrong"}, oracle: "eth.fcs.status == 0 with -o eth.fcs:Always -o eth.check_fcs:TRUE",
+		read: (&numbers{max: 1, what: "0 or 1"}).read,
 		header: func(s *set, _ *Env) func(*packet.Packet) bool {
 			good, bad := s.has(0), s.has(1)
 			return func(p *packet.Packet) bool {

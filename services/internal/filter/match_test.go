@@ -2,6 +2,7 @@ package filter
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -120,6 +121,17 @@ func TestErrors(t *testing.T) {
 		got := []string{strconv.Itoa(e.Pos), strconv.Itoa(e.Len), e.Message}
 		if !slices.Equal(got, row[1:]) {
 			t.Errorf("%s\t%s", row[0], strings.Join(got, "\t"))
+		}
+	}
+}
+
+// TestUnknownOperand: what could stand there is what the message says.
+func TestUnknownOperand(t *testing.T) {
+	for _, source := range []string{"host == 10.0.0.1", "dns", "ip.addr == 10.0.0.1", "prt == 80", "tcp", "80", "10.0.0.1 and port == 80"} {
+		_, err := Compile(source, nil)
+		var e *Error
+		if !errors.As(err, &e) || len(e.Expected) == 0 || !strings.Contains(e.Message, "(did you mean "+orList(e.Expected)+"?)") {
+			t.Errorf("%s: %v", source, err)
 		}
 	}
 }

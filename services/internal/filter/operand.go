@@ -2,6 +2,8 @@ package filter
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -18,25 +20,26 @@ type test func(p *packet.Packet, ref *flow.Ref, v l7.Verdict) Result
 type operand struct {
 	name       string
 	aliases    []string
-	subject    string   // heading in LANGUAGE.md
-	values     string   // what may be compared with it
-	example    string   // an expression
-	meaning    string   // when == holds
-	is         string   // "==" in words, before the values
-	isNot      string   // "!=" in words
-	oracle     string   // the display filter of tshark that selects the same frames
-	prune      pruning  // how an index of a ring can use it
-	cost       cost     // of one evaluation
-	needs      demand   // beside the packet
-	frame      bool     // of the frame or its flow, whatever headers the tunnel view names
-	innermost  bool     // of the payload that the verdict is about: where the tunnel view is the outermost headers, too, it looks at the innermost ones
-	configured bool     // the configuration's tables decide
-	ordered    bool     // < <= > >= and ranges have a meaning
-	ofFlow     string   // the operand of which == holds for every packet of a flow if == of this one holds for one; "" = none
-	whole      bool     // a comma in quotes belongs to the value
-	opaque     bool     // the value is one text to the next blank; commas belong to it even without quotes
-	read       reader   // parses one item of the value list
-	keys       keysFunc // what a packet must have one of for == to hold; nil if nothing that a Set looks up
+	subject    string    // heading in LANGUAGE.md
+	values     string    // what may be compared with it
+	example    string    // an expression
+	meaning    string    // when == holds
+	is         string    // "==" in words, before the values
+	isNot      string    // "!=" in words
+	facts      [2]string // instead of both, where the values are 0 and 1: what == 0 and == 1 say
+	oracle     string    // the display filter of tshark that selects the same frames
+	prune      pruning   // how an index of a ring can use it
+	cost       cost      // of one evaluation
+	needs      demand    // beside the packet
+	frame      bool      // of the frame or its flow, whatever headers the tunnel view names
+	innermost  bool      // of the payload that the verdict is about: where the tunnel view is the outermost headers, too, it looks at the innermost ones
+	configured bool      // the configuration's tables decide
+	ordered    bool      // < <= > >= and ranges have a meaning
+	ofFlow     string    // the operand of which == holds for every packet of a flow if == of this one holds for one; "" = none
+	whole      bool      // a comma in quotes belongs to the value
+	opaque     bool      // the value is one text to the next blank; commas belong to it even without quotes
+	read       reader    // parses one item of the value list
+	keys       keysFunc  // what a packet must have one of for == to hold; nil if nothing that a Set looks up
 
 	// One of the two evaluates ==; the complement is made from it.
 	header func(s *set, env *Env) func(p *packet.Packet) bool
@@ -128,12 +131,19 @@ var foreign = map[string]string{
 	"country": "countryCode", "src": "srcip", "dst": "dstip", "payload": "regexp", "vxlan.vni": "vni", "gre.key": "greKey", "pn_rt.frame_id": "profinetFrameId",
 }
 
-func unknownOperand(name string) string {
+// unknownOperand says what was probably meant by a name at pos that is none of an operand: what other languages call so, or a value that stands alone.
+func unknownOperand(name string, pos int) *Error {
 	near := nearest(name, operandNames(), 3)
 	if known, ok := foreign[strings.ToLower(name)]; ok {
 		near = []string{known}
 	} else if id, ok := protocol.Lookup(name); ok {
 		near = []string{"l7Protocol == " + protocol.Name(id)}
+	} else if _, spelled, ok := (&numbers{names: ipProtocols}).named(name); ok {
+		near = []string{"l4Protocol == " + spelled}
+	} else if _, err := netip.ParseAddr(name); err == nil {
+		near = []string{"ip == " + name}
+	} else if _, err := strconv.ParseUint(name, 10, 16); err == nil {
+		near = []string{"port == " + name}
 	}
-	return fmt.Sprintf("unknown operand %q%s", short(name), didYouMean(near))
+	return &Error{Pos: pos, Len: len(name), Message: fmt.Sprintf("unknown operand %q%s", short(name), didYouMean(near)), Expected: near}
 }

@@ -67,6 +67,7 @@ func parse(source string) (*node, error) {
 		err = p.trailing()
 	}
 	if err != nil {
+		err.Syntax = true
 		return nil, err
 	}
 	return n, nil
@@ -235,14 +236,13 @@ func (p *parser) operator(c *comparison) *Error {
 		}
 	}
 	name := p.source[c.name.pos:c.name.end]
+	if lookup(name) == nil {
+		return unknownOperand(name, c.name.pos)
+	}
 	e := &Error{Pos: at, Expected: []string{"==", "!=", "<", "<=", ">", ">="}, Message: fmt.Sprintf("an operator is missing after %q", short(name))}
 	if at < len(p.source) {
 		where := p.junk()
 		e.Pos, e.Len = where.pos, where.end-where.pos
-	}
-	if lookup(name) == nil {
-		e.Pos, e.Len, e.Message = c.name.pos, c.name.end-c.name.pos, unknownOperand(name)
-		e.Expected = nearest(name, operandNames(), 5)
 	}
 	return e
 }

@@ -165,7 +165,10 @@ func readGroupAddress(c *checker, it item) *Error {
 		err.Expected = append(err.Expected, "any")
 		return err
 	}
-	if !a.host || a.v6 && a.hi>>56 != 0xff || !a.v6 && a.lo>>28 != 0xe {
+	if !a.host {
+		return c.wrong(it, c.cmp.operand.name+" takes no mask", "an address of 224.0.0.0/4 or ff00::/8", "any")
+	}
+	if a.v6 && a.hi>>56 != 0xff || !a.v6 && a.lo>>28 != 0xe {
 		return c.wrong(it, fmt.Sprintf("%s is not a multicast address", a), "an address of 224.0.0.0/4 or ff00::/8", "any")
 	}
 	c.set.addresses = append(c.set.addresses, a)

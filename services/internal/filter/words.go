@@ -32,6 +32,9 @@ var orders = map[string]string{"<": "below", "<=": "at most", ">": "above", ">="
 
 func (c *comparison) words() string {
 	o := c.operand
+	if o.facts[1] != "" {
+		return c.fact()
+	}
 	says := o.is
 	if c.op == "!=" {
 		says = o.negated()
@@ -43,6 +46,24 @@ func (c *comparison) words() string {
 		says = "the " + says
 	}
 	return says + " " + orList(c.set.text)
+}
+
+// fact is a comparison of an operand that has facts.
+func (c *comparison) fact() string {
+	var said []string
+	for value, fact := range c.operand.facts {
+		if c.set.has(uint32(value)) {
+			said = append(said, fact)
+		}
+	}
+	text := orList(said)
+	switch {
+	case c.op == "!=":
+		return "it is not so that (" + text + ")"
+	case len(said) > 1:
+		return "(" + text + ")"
+	}
+	return text
 }
 
 // negated is the complement in words.

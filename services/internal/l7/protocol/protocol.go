@@ -131,8 +131,8 @@ func Lookup(name string) (ID, bool) {
 // are left out.
 func Nearest(name string, n int) []string {
 	type guess struct {
-		name string
-		far  int
+		name       string
+		far, begin int
 	}
 	name = strings.ToLower(name)
 	best := make(map[ID]guess)
@@ -144,8 +144,9 @@ func Nearest(name string, n int) []string {
 		if far > 1+len(name)/3 {
 			continue
 		}
-		if g, ok := best[id]; !ok || far < g.far {
-			best[id] = guess{Name(id), far}
+		begin := spelling.Begin(name, known)
+		if g, ok := best[id]; !ok || far < g.far || far == g.far && begin < g.begin {
+			best[id] = guess{Name(id), far, begin}
 		}
 	}
 	var list []guess
@@ -153,7 +154,7 @@ func Nearest(name string, n int) []string {
 		list = append(list, g)
 	}
 	slices.SortFunc(list, func(a, b guess) int {
-		return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.name, b.name))
+		return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.begin, b.begin), cmp.Compare(a.name, b.name))
 	})
 	var out []string
 	for _, g := range list[:min(n, len(list))] {
