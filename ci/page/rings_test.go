@@ -142,8 +142,17 @@ func useRings(p *tab, d *wired) {
 	eval[chromedp.Void](p, `document.querySelector("table[aria-label='Finished captures']").scrollIntoView()`)
 	p.picture("scan")
 
+	p.pick("Start time", "")
+	p.key("input[type=datetime-local]", "1") // of a day or a month, and nothing else
+	p.shows("#when", "The start time is not complete")
+	if p.startable() {
+		p.t.Error("half a time is taken for none")
+	}
 	p.press("Capture", "Live")
 	p.shows("#when", "Live from now")
+	if eval[bool](p, "document.querySelector('input[type=datetime-local]').validity.badInput") {
+		p.t.Error("half a time is left in the field")
+	}
 	p.filter("vlan == 4000")
 	device.Wait(p.t, "the filter can be started", p.startable)
 	p.quiet()

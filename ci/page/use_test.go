@@ -179,6 +179,8 @@ func paste(p *tab, d *wired) {
 	p.pick("Stop after seconds", "50")
 	p.pick("Packet length", "64")
 	p.pick("Comment", comment)
+	const tick = "[...document.querySelectorAll('label')].find((l) => l.innerText.startsWith('Device in comment')).querySelector('input').click()"
+	eval[chromedp.Void](p, tick)
 	shell := func() (*exec.Cmd, string) {
 		line := eval[string](p, "document.querySelector('.curl input').value")
 		out := filepath.Join(p.t.TempDir(), "out")
@@ -204,8 +206,8 @@ func paste(p *tab, d *wired) {
 		p.t.Errorf("the shell got %d packets, want 3: %v", len(frames), err)
 	}
 	b, err := os.ReadFile(out)
-	if err != nil || !strings.Contains(string(b), comment) {
-		p.t.Errorf("the file has not the comment: %v", err)
+	if err != nil || !strings.Contains(string(b), comment) || !strings.Contains(string(b), "memory") {
+		p.t.Errorf("the file has not the comment, and what device it is from: %v", err)
 	}
 
 	p.pick("Capture to", "disk")
@@ -224,6 +226,7 @@ func paste(p *tab, d *wired) {
 	for label, value := range map[string]string{"Capture to": "http", "Stop after packets": "", "Stop after seconds": "", "Packet length": "", "Comment": ""} {
 		p.pick(label, value)
 	}
+	eval[chromedp.Void](p, tick)
 	p.filter("vlan == 4000")
 	p.quiet()
 }

@@ -217,7 +217,7 @@ var captureQuery = []string{
 	"ring: its name, if there are several", "captureToMedia: true stores the capture on a storage device", "device: id or name of the storage device",
 	"useSingleInterface: true writes one interface", "format: pcapng, pcap (microseconds) or pcap-ns", "undecided: skip or hold packets whose flow has no verdict yet",
 	"maxBytes: ends before more bytes of packets", "maxPackets: ends after so many packets", "maxSeconds: ends after so many seconds",
-	"comment: of the file", "fileName: with strftime fields of the start time", "directory: of the storage device", "splitBytes: begins a new file on the storage device before one would exceed so many bytes",
+	"comment: of the file", "deviceInfo: true adds name, version, memory and filter to the comment", "fileName: with strftime fields of the start time", "directory: of the storage device", "splitBytes: begins a new file on the storage device before one would exceed so many bytes",
 	"splitSeconds: likewise after so many seconds", "mm-id: :1 captures from slot 1",
 }
 

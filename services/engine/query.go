@@ -57,6 +57,7 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 	"maxpackets": func(q *captureQuery, v string, _ int64) error { return count(v, &q.MaxPackets) },
 	"maxseconds": func(q *captureQuery, v string, _ int64) error { return seconds(v, &q.MaxSeconds) },
 	"comment":    func(q *captureQuery, v string, _ int64) error { return text(v, &q.Comment, 65535) },
+	"deviceinfo": func(q *captureQuery, v string, _ int64) error { return truth(v, &q.DeviceInfo) },
 	"filename":   func(q *captureQuery, v string, _ int64) error { return text(v, &q.FileName, 255) },
 	"directory":  func(q *captureQuery, v string, _ int64) error { return text(v, &q.Sink.Directory, 4096) },
 	"splitbytes": func(q *captureQuery, v string, _ int64) error {
@@ -89,7 +90,7 @@ var captureParameters = map[string]func(q *captureQuery, value string, now int64
 
 // captureParameterNames are the names as the manual spells them, for messages.
 var captureParameterNames = []string{"startTime", "endTime", "expression", "snapPacketLength", "fromCaptureBuffer", "captureToMedia",
-	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "maxSeconds", "comment", "fileName", "device", "directory",
+	"useSingleInterface", "format", "undecided", "maxBytes", "maxPackets", "maxSeconds", "comment", "deviceInfo", "fileName", "device", "directory",
 	"splitBytes", "splitSeconds", "ring", "mm-id"}
 
 // parseCaptureQuery reads the raw query of a capture URL. It is not form encoding: inside the expression an unencoded && is no

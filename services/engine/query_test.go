@@ -119,11 +119,11 @@ func FuzzCaptureQuery(f *testing.F) {
 
 // What the page's form has, the URL has.
 func TestCaptureQueryTakesAllOptions(t *testing.T) {
-	q, err := parseCaptureQuery("maxSeconds=7&comment=it%27s&fileName=%25Y&directory=a/b&splitBytes=8&splitSeconds=9&captureToMedia=true", 1)
+	q, err := parseCaptureQuery("maxSeconds=7&comment=it%27s&deviceInfo=true&fileName=%25Y&directory=a/b&splitBytes=8&splitSeconds=9&captureToMedia=true", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if q.MaxSeconds != 7 || q.Comment != "it's" || q.FileName != "%Y" || q.Sink.Directory != "a/b" || *q.Sink.SplitBytes != 8 || *q.Sink.SplitSeconds != 9 {
+	if q.MaxSeconds != 7 || q.Comment != "it's" || !q.DeviceInfo || q.FileName != "%Y" || q.Sink.Directory != "a/b" || *q.Sink.SplitBytes != 8 || *q.Sink.SplitSeconds != 9 {
 		t.Errorf("read %+v", q)
 	}
 }

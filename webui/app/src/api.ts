@@ -258,6 +258,7 @@ export interface CaptureRequest {
   maxPackets: number;
   useSingleInterface: boolean;
   comment: string;
+  deviceInfo: boolean;
   fileName: string;
   source?: string;
   startTime?: number;

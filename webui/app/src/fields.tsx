@@ -1,7 +1,7 @@
 // The fields of forms.
 
 import type { Signal } from "@preact/signals";
-import { useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { local, zone } from "./format";
 
 interface Choice {
@@ -73,18 +73,25 @@ export function timeOf(text: string, which: "earlier" | "later" = "earlier"): nu
 
 interface TimeProps {
   label: string;
-  value: Signal<string>;
+  value: Signal<string>; // empty, too, while something is missing
+  partial: Signal<boolean>; // whether something is missing; false empties the field then
   min?: number | undefined;
   which?: "later"; // of two times that are written so
   wrong?: boolean;
   about?: string; // id of what says what is wrong
 }
 
-export function Time({ label, value, min, which, wrong = false, about }: TimeProps) {
+export function Time({ label, value, partial, min, which, wrong = false, about }: TimeProps) {
+  const field = useRef<HTMLInputElement>(null);
+  const look = () => (partial.value = field.current?.validity.badInput ?? false); // no input event tells of the first part of a time
+  useEffect(() => {
+    if (!partial.value && field.current?.validity.badInput) field.current.value = "";
+  }, [partial.value]);
   return (
     <label>
       {label}, {zone(timeOf(value.value, which))}
       <input
+        ref={field}
         type="datetime-local"
         step={1}
         max="9999-12-31T23:59:59" // so that nobody types a year of five digits, which Date cannot read
@@ -93,7 +100,12 @@ export function Time({ label, value, min, which, wrong = false, about }: TimePro
         aria-invalid={wrong}
         aria-describedby={about}
         value={value.value}
-        onInput={(e) => (value.value = e.currentTarget.value)}
+        onInput={(e) => {
+          value.value = e.currentTarget.value;
+          look();
+        }}
+        onKeyUp={look}
+        onBlur={look}
       />
     </label>
   );

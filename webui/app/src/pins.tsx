@@ -18,22 +18,23 @@ export function Keep({ r, close }: { r: Ring; close: () => void }) {
   const newest = Math.ceil(((r.newest ?? 0) + 1) / second) * second; // the end is not part of the interval
   const from = useSignal(timeField(Math.max(oldest, newest - 300 * second)));
   const to = useSignal(timeField(newest));
+  const partial = [useSignal(false), useSignal(false), useSignal(false)] as const;
   const now = snapshot.value?.time ?? 0; // the device's, since the browser's may be another
   const until = useSignal(timeField(now + 7 * day));
   const start = timeOf(from.value);
   const end = timeOf(to.value, "later");
   const over = timeOf(until.value, "later");
   const whole = start !== undefined && end !== undefined && over !== undefined;
-  const wrong = whole && end <= start ? "The end is not after the start." : whole && over <= now ? "The protection would be over already." : "";
+  const wrong = !whole ? "Fill in all of the three times." : end <= start ? "The end is not after the start." : over <= now ? "The protection would be over already." : "";
   const done = async () => {
     if (whole) await protect(r, start, end, over);
   };
   return (
     <Dialog title={`Keep packets of the ring ${r.name}`} done={done} close={close} ready={whole && wrong === ""} doing="Keep them">
       <p>Packets of this time are not overwritten, and recording goes on in the rest of the ring. Whole segments are kept.</p>
-      <Time label="From" value={from} about="kept" />
-      <Time label="To" value={to} which="later" wrong={wrong !== ""} about="kept" />
-      <Time label="Keep until" value={until} which="later" about="kept" />
+      <Time label="From" value={from} partial={partial[0]} wrong={start === undefined} about="kept" />
+      <Time label="To" value={to} partial={partial[1]} which="later" wrong={end === undefined || (start !== undefined && end <= start)} about="kept" />
+      <Time label="Keep until" value={until} partial={partial[2]} which="later" wrong={over === undefined || over <= now} about="kept" />
       <p class="bad" role="alert" id="kept">
         {wrong}
       </p>

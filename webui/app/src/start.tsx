@@ -63,6 +63,7 @@ const megabytes = signal("");
 const maxPackets = signal("");
 const single = signal(false);
 const comment = signal("");
+const deviceInfo = signal(false);
 const sink = signal("http");
 const device = signal("");
 const directory = signal("");
@@ -101,6 +102,7 @@ export function Start() {
     maxPackets: Math.ceil(Number(maxPackets.value)),
     useSingleInterface: single.value,
     comment: comment.value,
+    deviceInfo: deviceInfo.value,
     fileName: fileName.value,
     sink: { type: onDisk ? "disk" : "http", ...(onDisk && { device: target, directory: directory.value, ...split(splitMegabytes.value, splitSeconds.value) }) },
     ...(source && { source }),
@@ -180,6 +182,10 @@ export function Start() {
               <input type="checkbox" checked={single.value} onChange={(e) => (single.value = e.currentTarget.checked)} />
               Omit interface ID
             </label>
+            <label class="check" title="Its name and version, its memory and the filter">
+              <input type="checkbox" checked={deviceInfo.value} onChange={(e) => (deviceInfo.value = e.currentTarget.checked)} />
+              Device in comment
+            </label>
           </div>
         </details>
         <Curl line={curl(request, parameters)} valid={ready} />
@@ -230,6 +236,7 @@ function asked(r: CaptureRequest, { ring }: When): Parameter[] {
     ["splitSeconds", r.sink.splitSeconds ?? "", ""],
     ["fileName", r.fileName, ""],
     ["comment", r.comment, ""],
+    ["deviceInfo", r.deviceInfo, false],
   ];
   return all.filter(([, value, plain]) => value !== plain);
 }

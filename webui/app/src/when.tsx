@@ -10,6 +10,8 @@ import { attempt, may, snapshot } from "./state";
 const chosen = signal(""); // name of a ring; "" is the live traffic
 const from = signal(""); // as the field writes it, in the browser's zone; "" is now, or the oldest packet of a ring
 const until = signal(""); // likewise; "" is until it is stopped
+const fromPartial = signal(false);
+const untilPartial = signal(false);
 
 const second = 1e6; // microseconds, as all times of the device
 
@@ -36,7 +38,11 @@ export function when(): When {
   return { ...(ring && { ring }), ...(startTime !== undefined && { startTime }), ...(endTime !== undefined && { endTime }), ...(wrong && { wrong }) };
 }
 
+const incomplete = (which: string) => `The ${which} time is not complete: fill in all of date and time, or delete it.`;
+
 function refused(ring: Ring | undefined, start: number | undefined, end: number | undefined, now: number): When["wrong"] {
+  if (fromPartial.value) return { field: "start", text: incomplete("start") };
+  if (untilPartial.value) return { field: "end", text: incomplete("end") };
   if (ring && !readable(ring)) {
     return { field: "source", text: `The ring ${ring.name} cannot be read: it is ${ring.state}${ring.reason ? `, ${ring.reason}` : ""}.` };
   }
@@ -59,10 +65,12 @@ export function capturePast(r: Ring, seconds: number): void {
   chosen.value = r.name;
   from.value = start > (r.oldest ?? 0) ? timeField(start) : "";
   until.value = timeField(whole(now) + second);
+  fromPartial.value = untilPartial.value = false;
 }
 
 function captureLive(): void {
   chosen.value = from.value = until.value = "";
+  fromPartial.value = untilPartial.value = false;
 }
 
 const steps: [text: string, seconds: number][] = [
@@ -110,8 +118,8 @@ export function Times({ w, expression, startable }: { w: When; expression: strin
     <>
       <div class="row wrap times">
         {all.length > 0 && <Select label="Source" value={chosen} options={[["", "live traffic"], ...options]} />}
-        <Time label="Start time" value={from} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} about="when" />
-        <Time label="End time" value={until} which="later" wrong={w.wrong?.field === "end"} about="when" />
+        <Time label="Start time" value={from} partial={fromPartial} min={w.ring?.oldest && whole(w.ring.oldest)} wrong={w.wrong?.field === "start"} about="when" />
+        <Time label="End time" value={until} partial={untilPartial} which="later" wrong={w.wrong?.field === "end"} about="when" />
         {one && <Quick ring={one} />}
       </div>
       <div class="row wrap" id="when">
