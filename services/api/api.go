@@ -82,6 +82,7 @@ type Capture struct {
 	Bytes   uint64 `json:"bytes" doc:"Bytes of captured packets after snapping."`
 	BitRate uint64 `json:"bitRate" doc:"Of captured packets: over the last second, or the average of a finished capture."`
 	Scan    *Scan  `json:"scan,omitempty" doc:"What a capture from a ring looked at."`
+	Empty   string `json:"empty,omitempty" doc:"Why there is no packet in one that has finished; of a capture from a ring scan says it."`
 
 	Forgotten uint64 `json:"forgotten,omitempty" doc:"TCP packets that streamRegexp judged without what came before in their stream, because there was no memory to keep that."`
 }

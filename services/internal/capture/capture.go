@@ -366,6 +366,13 @@ func (c *Capture) view() api.Capture {
 	return v
 }
 
+// ran reports whether the capture came to looking at packets.
+func (c *Capture) ran() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.started != 0
+}
+
 // scan returns what the source has looked at. Of a source that gives all packets it is the capture that knows how many matched.
 func (c *Capture) scan() api.Scan {
 	s := c.spec.Scan()

@@ -250,6 +250,9 @@ func (cs *Captures) retire(c *Capture) {
 	v.Dropped += v.Captured - delivered
 	v.Captured, v.Bytes = delivered, c.deliveredBytes.Load()
 	v.EndTime = e.time / 1000
+	if v.Captured == 0 && v.Scan == nil && c.ran() {
+		v.Empty = strings.TrimSuffix(strings.TrimPrefix(c.scanned(), nothing), ".")
+	}
 	finishView(&v, e.state, e.reason)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

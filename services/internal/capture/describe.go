@@ -35,6 +35,9 @@ func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
 	}
 }
 
+// nothing begins what is said of an output without a packet.
+const nothing = "No packet captured: "
+
 // scanned says why there is no packet in the output; and of a ring in any case what was looked at.
 func (c *Capture) scanned() string {
 	forgotten := ""
@@ -44,10 +47,11 @@ func (c *Capture) scanned() string {
 	if c.spec.Scan != nil {
 		return scanWords(c.scan()) + forgotten
 	}
-	for _, why := range []string{endPassed, limitTooLow} {
-		if c.end.Load().reason == why {
-			return "No packet captured: " + why + "."
-		}
+	if c.untilReason == endPassed {
+		return nothing + endPassed + "."
+	}
+	if e := c.end.Load(); e != nil && e.reason == limitTooLow {
+		return nothing + limitTooLow + "."
 	}
 	total := c.counts()
 	what := "no filter"
@@ -59,13 +63,13 @@ func (c *Capture) scanned() string {
 		source = "the input"
 	}
 	if why := c.outside(); why != "" {
-		return "No packet captured: " + why + "." + forgotten
+		return nothing + why + "." + forgotten
 	}
 	if total.looked == 0 {
-		return fmt.Sprintf("No packet captured: no frame came from %s while the capture ran.", source) + forgotten
+		return fmt.Sprintf("%sno frame came from %s while the capture ran.", nothing, source) + forgotten
 	}
-	s := fmt.Sprintf("No packet captured: %d frames of %s were compared with %s: %d did not match",
-		total.looked, source, what, total.looked-total.captured-total.dropped-total.held)
+	s := fmt.Sprintf("%s%d frames of %s were compared with %s: %d did not match",
+		nothing, total.looked, source, what, total.looked-total.captured-total.dropped-total.held)
 	if n := total.dropped + total.captured; n != 0 {
 		s += fmt.Sprintf(", %d were dropped", n)
 	}

@@ -524,6 +524,9 @@ func TestNothingCame(t *testing.T) {
 	if want := "No packet captured: no frame came from live while the capture ran."; !strings.Contains(out.String(), want) {
 		t.Errorf("the file does not say %q: %q", want, out.String())
 	}
+	if want, v := "no frame came from live while the capture ran", cs.Finished()[0]; v.Empty != want {
+		t.Errorf("the list says %q, want %q", v.Empty, want)
+	}
 }
 
 // A capture of what was recorded says that nothing of it lies in the interval, and what does, and does not claim to begin in the future.
@@ -552,6 +555,9 @@ func TestNothingOfTheInterval(t *testing.T) {
 				t.Errorf("the file does not say %q: %q", c.want, out.String())
 			}
 			v := cs.Finished()[0]
+			if scan == nil && v.Empty != c.want {
+				t.Errorf("the list says %q, want %q", v.Empty, c.want)
+			}
 			if scan != nil && c.start != first && v.Scan.Empty != c.want {
 				t.Errorf("the list says %q, want %q", v.Scan.Empty, c.want)
 			}

@@ -26,6 +26,7 @@ export interface Capture extends Counters {
   bytes: number;
   bitRate: number;
   scan?: Scan;
+  empty?: string; // why there is no packet in one that has finished, unless scan says it
   forgotten?: number; // TCP packets that streamRegexp judged without what came before
 }
 

@@ -1,6 +1,6 @@
 import { call, type Capture } from "./api";
 import { narrow } from "./filter";
-import { bits, bytes, count, duration, time } from "./format";
+import { bits, bytes, count, duration, sentence, time } from "./format";
 import { Scanned } from "./scan";
 import { attempt, may } from "./state";
 import { deviceName } from "./storage";
@@ -34,6 +34,7 @@ const filter: Column<Capture> = {
       </span>
       {filled(c) && <strong class="said bad">{filled(c)}</strong>}
       {c.scan && <Scanned scan={c.scan} />}
+      {c.empty && <span class="line warn">{sentence(c.empty)}</span>}
       {c.forgotten ? <span class="said bad">{count(c.forgotten)} TCP packets were judged without what came before in their stream</span> : null}
     </>
   ),
@@ -69,7 +70,7 @@ function running(c: Capture, now: number): string {
 // ended says how the last capture ended, near to where it was started: one from the past may run for a moment only.
 function ended(c: Capture): string {
   const packets = [`captured ${count(c.captured)}`, c.dropped > 0 && `dropped ${count(c.dropped)}`, c.lost > 0 && `lost ${count(c.lost)}`];
-  const why = [c.state !== "finished" && c.state, c.scan?.empty ?? c.reason];
+  const why = [c.state !== "finished" && c.state, c.scan?.empty ?? c.empty ?? c.reason];
   return [packets, why].map((part) => part.filter(Boolean).join(", ")).join("; ");
 }
 
