@@ -91,6 +91,18 @@ func (c *Client) Answers() (s api.Status) {
 	}
 }
 
+// Well waits until the device says that nothing is wrong. On a busy machine something may be late at first.
+func (c *Client) Well() {
+	c.t.Helper()
+	var s api.Status
+	for deadline := time.Now().Add(Patience(c.t)); s.State != "ok"; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the device is %s: %q", s.State, s.Problems)
+		}
+		s = c.Answers()
+	}
+}
+
 // PutConfig replaces the configuration by TOML.
 func (c *Client) PutConfig(toml string) error {
 	resp, err := c.api.Do(context.Background(), http.MethodPut, api.PutConfig.Path, "application/toml", strings.NewReader(toml))

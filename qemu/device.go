@@ -48,6 +48,9 @@ type Bus string
 const (
 	VirtioBlk  Bus = ""
 	VirtioSCSI Bus = "virtio-scsi"
+	SharedNVMe Bus = "shared-nvme" // a namespace that several controllers may have
+	SD         Bus = "sd"          // whose serial number is 0xdeadbeef
+	Reader     Bus = "reader"      // of cards, at USB
 	NVMe       Bus = "nvme"
 	AHCI       Bus = "ahci"
 	USB        Bus = "usb"
@@ -60,6 +63,9 @@ const (
 var buses = map[Bus][]string{
 	VirtioBlk:  {"virtio-blk-pci,drive=DRIVE,id=DEVICE,serial=galvo-DRIVESLOT"},
 	VirtioSCSI: {"virtio-scsi-pci,id=bus-DRIVE", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
+	SharedNVMe: {"nvme-subsys,id=subsys-DRIVE,nqn=DRIVE", "nvme,id=bus-DRIVE,serial=galvo-DRIVE,subsys=subsys-DRIVE", "nvme-ns,drive=DRIVE,id=DEVICE,bus=bus-DRIVE,shared=on"},
+	SD:         {"sdhci-pci,id=bus-DRIVE", "sd-card,drive=DRIVE,id=DEVICE"},
+	Reader:     {"qemu-xhci,id=xhci-DRIVE", "usb-uas,id=bus-DRIVE,bus=xhci-DRIVE.0", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0,removable=on"},
 	NVMe:       {"nvme,drive=DRIVE,id=DEVICE,serial=galvo-DRIVESLOT"},
 	AHCI:       {"ich9-ahci,id=bus-DRIVE", "ide-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 	USB:        {"qemu-xhci,id=bus-DRIVE", "usb-storage,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
@@ -68,13 +74,13 @@ var buses = map[Bus][]string{
 	PVSCSI:     {"pvscsi,id=bus-DRIVE", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 }
 
-// arguments returns the devices of a disk.
-func (b Bus) arguments(drive, device, slot string) (args []string) {
+// devices returns those of a disk, the disk last.
+func (b Bus) devices(drive, device, slot string) (devices []string) {
 	names := strings.NewReplacer("DRIVE", drive, "DEVICE", device, "SLOT", slot)
 	for _, d := range buses[b] {
-		args = append(args, "-device", names.Replace(d))
+		devices = append(devices, names.Replace(d))
 	}
-	return args
+	return devices
 }
 
 // model returns that of the i-th capture port, from 0.

@@ -43,7 +43,8 @@ type Machine struct {
 type Disk struct {
 	Path      string // raw file, or nbd:unix:PATH
 	Bus       Bus
-	Removable bool // of virtio or NVMe: behind a port of its own, so that it can be pulled (Remove)
+	Removable bool // of virtio or NVMe: behind a port of its own, so that it can be pulled (PullDisk)
+	ReadOnly  bool // write-protected
 }
 
 // A Network is what the management port is connected to.
@@ -221,14 +222,27 @@ func (d Disk) arguments(i int) []string {
 	if path, ok := strings.CutPrefix(d.Path, "nbd:unix:"); ok {
 		file = "file.driver=nbd,file.server.type=unix,file.server.path=" + path
 	}
+	if d.ReadOnly {
+		file += ",read-only=on"
+	}
 	args := []string{"-blockdev", fmt.Sprintf("driver=raw,node-name=%s,%s", id, file)}
-	bus := ""
 	if d.Removable {
 		// The root bus takes no plugging while it runs.
 		args = append(args, "-device", fmt.Sprintf("pcie-root-port,id=slot-%s,chassis=%d", id, i+1))
-		bus = ",bus=slot-" + id
 	}
-	return append(args, d.Bus.arguments(id, "dev-"+id, bus)...)
+	for _, device := range d.devices(i) {
+		args = append(args, "-device", device)
+	}
+	return args
+}
+
+// devices returns what the i-th disk consists of, the disk itself last.
+func (d Disk) devices(i int) []string {
+	id, slot := fmt.Sprintf("d%d", i), ""
+	if d.Removable {
+		slot = ",bus=slot-" + id
+	}
+	return d.Bus.devices(id, "dev-"+id, slot)
 }
 
 // variables returns the machine's own copy of the UEFI variables.

@@ -7,9 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"galvo/ci/need"
 	"galvo/ci/rig"
 	"galvo/services/api"
 )
@@ -142,5 +146,48 @@ func TestRingDiskPulled(t *testing.T) {
 	c.Must(http.MethodGet, api.ListFinished.Path, nil, &list)
 	if s := list.Captures[0].Scan; s == nil || len(s.Gaps) == 0 || !strings.Contains(s.Gaps[0].Reason, "missing") {
 		t.Errorf("the capture says nothing of what is missing: %+v", s)
+	}
+}
+
+// A write-protected disk can be read, and says why it takes nothing.
+func TestWriteProtected(t *testing.T) {
+	mkfs := need.Tool(t, "mkfs.ext4")
+	m := Direct(t, "amd64")
+	d := m.BlankDisk(t, 64<<20)
+	from := t.TempDir()
+	if err := os.WriteFile(filepath.Join(from, "kept.txt"), []byte("kept"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(mkfs, "-q", "-d", from, d.Path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	d.ReadOnly = true
+	m.Disks, m.Append = []Disk{m.BlankDisk(t, 256<<20), d}, []string{"galvo.data=/dev/vda"}
+	v := m.Boot(t)
+	c := v.Client(v.Password())
+	c.Answers()
+	const id = "virtio-galvo-d1"
+	c.disk(id, "inactive")
+	c.Must(http.MethodPost, "/api/v1/storage/"+id+"/activate", api.ActivateRequest{}, nil)
+	if d := c.disk(id, "active"); !strings.Contains(d.Reason, "write-protected") || d.FreeBytes != 0 {
+		t.Errorf("%+v", d)
+	}
+	resp, err := c.Do(http.MethodGet, "/api/v1/storage/"+id+"/files/kept.txt", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "kept" {
+		t.Errorf("the file has %q, %v", got, err)
+	}
+	resp, err = c.Do(http.MethodPost, "/api/v1/storage/"+id+"/files/more.txt", "application/octet-stream", strings.NewReader("more"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := api.ReadError(resp); resp.StatusCode/100 == 2 {
+		t.Error("it took a file")
+	} else {
+		t.Logf("an upload: %v", err)
 	}
 }

@@ -194,10 +194,7 @@ func TestServicesKilled(t *testing.T) {
 	}
 	close(stop)
 	n := <-sent
-	c.Wait("the device says that it is well", func() bool {
-		var s api.Status
-		return c.Call(http.MethodGet, api.GetStatus.Path, nil, &s) == nil && s.State == "ok"
-	})
+	c.Well()
 	var list []api.Port
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		c.Must(http.MethodGet, api.ListPorts.Path, nil, &list)

@@ -101,26 +101,25 @@ func memoryTotal(meminfo string) (uint64, error) {
 	return 0, errors.New("/proc/meminfo has no MemTotal")
 }
 
-// parameters are the kernel's, with the reason.
+// parameters are the kernel's, below /proc/sys, with the reason.
 var parameters = []struct{ name, value, why string }{
-	{"/proc/sys/kernel/modprobe", "/bin/modprobe", "until now there was none at the kernel's own place: what its parts look for before init is not in the image, and a process each would take seconds"},
-	{"/proc/sys/kernel/panic", "10", "a kernel that stops starts again, so that an update that does so falls back"},
-	{"/proc/sys/kernel/panic_on_oops", "1", "half a kernel is none"},
-	{"/proc/sys/kernel/hung_task_timeout_secs", "120", "said on the console, as the log of a disk that hangs"},
-	{"/proc/sys/kernel/kptr_restrict", "2", "services have no use for kernel addresses"},
-	{"/proc/sys/kernel/dmesg_restrict", "1", "nor for the kernel's log"},
-	{"/proc/sys/kernel/unprivileged_bpf_disabled", "1", "nor for programs in the kernel"},
-	{"/proc/sys/net/core/bpf_jit_enable", "1", "the fanout program runs for every frame"},
-	{"/proc/sys/net/core/default_qdisc", "pfifo_fast", "the simplest one"},
-	{"/sys/module/block/parameters/events_dfl_poll_msecs", "2000", "a card that is put into its reader is seen; elsewhere udev asks for it"},
-	{"/proc/sys/vm/panic_on_oom", "0", "a service that takes too much is killed, not the device"},
+	{"kernel/modprobe", "/bin/modprobe", "until now there was none at the kernel's own place: what its parts look for before init is not in the image, and a process each would take seconds"},
+	{"kernel/panic", "10", "a kernel that stops starts again, so that an update that does so falls back"},
+	{"kernel/panic_on_oops", "1", "half a kernel is none"},
+	{"kernel/hung_task_timeout_secs", "120", "said on the console, as the log of a disk that hangs"},
+	{"kernel/kptr_restrict", "2", "services have no use for kernel addresses"},
+	{"kernel/dmesg_restrict", "1", "nor for the kernel's log"},
+	{"kernel/unprivileged_bpf_disabled", "1", "nor for programs in the kernel"},
+	{"net/core/bpf_jit_enable", "1", "the fanout program runs for every frame"},
+	{"net/core/default_qdisc", "pfifo_fast", "the simplest one"},
+	{"vm/panic_on_oom", "0", "a service that takes too much is killed, not the device"},
 }
 
 func (m *machine) setParameters() error {
 	var errs error
 	for _, p := range parameters {
 		// A kernel without the parameter does not need it.
-		if err := os.WriteFile(p.name, []byte(p.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile("/proc/sys/"+p.name, []byte(p.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = errors.Join(errs, fmt.Errorf("set %s to %s: %w", p.name, p.value, err))
 		}
 	}

@@ -89,7 +89,15 @@ func (m *Machine) Disks(wanted []string, own string) ([]Disk, error) {
 // look describes one disk, or says that there is none: a drive without a medium, one that is just being pulled, or one of the paths of an NVMe disk, which has no device file.
 func (m *Machine) look(name string, uses map[string]string) (Disk, bool) {
 	dir := filepath.Join(m.Sys, "block", name)
-	sectors, err := strconv.ParseUint(m.attribute(dir, "size"), 10, 64)
+	removable := m.attribute(dir, "removable") == "1"
+	sectors, err := m.sectors(dir)
+	if err == nil && sectors == 0 && removable {
+		// The kernel looks whether there is a medium now when somebody opens the drive.
+		if f, err := os.Open(filepath.Join(m.Dev, name)); err == nil {
+			f.Close()
+		}
+		sectors, err = m.sectors(dir)
+	}
 	if err != nil || sectors == 0 || m.attribute(dir, "hidden") == "1" {
 		return Disk{}, false
 	}
@@ -97,7 +105,7 @@ func (m *Machine) look(name string, uses map[string]string) (Disk, bool) {
 		Kernel: name, Path: filepath.Join(m.Dev, name),
 		Bytes:     sectors * 512, // whatever the disk's own sectors are
 		ReadOnly:  m.attribute(dir, "ro") == "1",
-		Removable: m.attribute(dir, "removable") == "1",
+		Removable: removable,
 		Model:     strings.TrimSpace(m.attribute(dir, "device/vendor") + " " + m.attribute(dir, "device/model")),
 		Serial:    m.serial(dir),
 	}
@@ -111,6 +119,11 @@ func (m *Machine) look(name string, uses map[string]string) (Disk, bool) {
 	d.ID = id(&d, m.part(dir, d.Transport))
 	m.inspect(&d, dir, uses)
 	return d, true
+}
+
+// sectors returns the size of a disk in units of 512 bytes.
+func (m *Machine) sectors(dir string) (uint64, error) {
+	return strconv.ParseUint(m.attribute(dir, "size"), 10, 64)
 }
 
 func (m *Machine) attribute(dir, name string) string {
