@@ -102,6 +102,7 @@ type Scan struct {
 	Lost      uint64    `json:"lost" doc:"That ports lost in the interval, about, before the ring: the counters of the ports say where."`
 	StartTime int64     `json:"startTime,omitempty" doc:"Where what the ring has of the interval begins."`
 	EndTime   int64     `json:"endTime,omitempty" doc:"Where it ends."`
+	Until     int64     `json:"until,omitempty" doc:"Up to when the interval was looked at by now, or when the capture ended: what is later was not searched."`
 	Gaps      []ScanGap `json:"gaps" doc:"Times of which packets may be missing."`
 	Empty     string    `json:"empty,omitempty" doc:"Why nothing matched."`
 

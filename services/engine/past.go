@@ -167,6 +167,7 @@ func scanOf(s ring.Scan) api.Scan {
 	if s.From <= s.To {
 		v.StartTime, v.EndTime = s.From/1000, s.To/1000
 	}
+	v.Until = s.Until / 1000
 	for _, g := range s.Gaps {
 		v.Gaps = append(v.Gaps, api.ScanGap{StartTime: g.From / 1000, EndTime: g.To / 1000, Reason: g.Why})
 	}

@@ -382,6 +382,9 @@ func (c *Capture) scan() api.Scan {
 	if c.spec.Sifted {
 		return s
 	}
+	if s.Until = min(s.Until, c.lanes[0].through.Load()/1000); s.Until <= c.spec.Start/1000 { // the source goes on for a moment when the capture has ended
+		s.Until = 0
+	}
 	total := c.counts()
 	s.Packets, s.Matched = total.looked, total.captured+total.dropped
 	if s.Matched == 0 && s.Empty == "" {

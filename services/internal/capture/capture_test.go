@@ -257,6 +257,32 @@ func TestByteLimitBelowTheFirstPacket(t *testing.T) {
 	}
 }
 
+// What a capture of a source that gives all packets was given after its end it has not looked at, though the source says that it came further.
+func TestScanUntil(t *testing.T) {
+	cs := newCaptures(t, Options{})
+	var out bytes.Buffer
+	spec := Spec{Start: 1e9, Block: true, Scan: func() api.Scan { return api.Scan{Blocks: 7, Read: 7, Until: 9e6} }}
+	c, wait := begin(t, cs, spec, sink.NewWriter(&out, "buffer"))
+	until := func() int64 { return cs.List()[0].Scan.Until }
+	cs.Stage(0).Process(batchOf(0, frame(1, 60, 5e8, 0)))
+	if n := until(); n != 0 {
+		t.Errorf("before its start it was looked at up to %d", n)
+	}
+	cs.Stage(0).Process(batchOf(0, frame(2, 60, 2e9, 0)))
+	if n := until(); n != 2e6 {
+		t.Errorf("looked at up to %d us, want %d", n, int64(2e6))
+	}
+	c.Finish("stopped by admin")
+	cs.Stage(0).Process(batchOf(0, frame(3, 60, 3e9, 0)))
+	cs.Stage(0).Finish()
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n, want := cs.Finished()[0].Scan.Until, "looked at up to 1970-01-01 00:00:02.000000 UTC"; n != 2e6 || !strings.Contains(out.String(), want) {
+		t.Errorf("it was stopped: looked at up to %d us, %q", n, out.String())
+	}
+}
+
 func TestTooManyCaptures(t *testing.T) {
 	cs := newCaptures(t, Options{Max: 2})
 	for range 2 {

@@ -85,6 +85,9 @@ func scanWords(s api.Scan) string {
 	if s.StartTime != 0 {
 		words += fmt.Sprintf(" The ring has packets of the interval from %s to %s.", moment(s.StartTime), moment(s.EndTime))
 	}
+	if s.Until != 0 {
+		words += fmt.Sprintf(" The interval was looked at up to %s.", moment(s.Until))
+	}
 	if s.Undecided != 0 {
 		words += fmt.Sprintf(" %d packets were left out because their flow never got a verdict on which the filter could decide.", s.Undecided)
 	}

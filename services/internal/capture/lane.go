@@ -2,6 +2,7 @@ package capture
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"galvo/services/internal/packet"
 	"galvo/services/internal/pipeline"
@@ -13,8 +14,11 @@ type lane struct {
 	queue
 	hold *hold // if the capture holds packets
 	counts
-	shown  shown
-	last   counts      // as stored in shown
+	shown shown
+	last  counts // as stored in shown
+
+	through atomic.Int64 // up to this time everything was looked at; only where the source waits
+
 	saved  *cell       // of the file that outlives the engine; nil if there is none
 	ifaces []ifaceStat // by index of the interface table
 	links  []pipeline.Interface
@@ -66,6 +70,9 @@ func (l *lane) finish(b *pipeline.Batch, tally []ifaceCount) {
 		l.expire(b.Now)
 	}
 	l.tick(b.Now)
+	if l.c.spec.Block && l.c.end.Load() == nil {
+		l.through.Store(b.Mark())
+	}
 	l.show()
 }
 

@@ -93,8 +93,8 @@ func (d *drain) fit(r run) (cut, rest run) {
 	return cut, run{r.b[at:], r.packets - cut.packets, r.captured - cut.captured}
 }
 
-// moreBytes is room for what a scan may have to say more at its end: larger numbers.
-const moreBytes = 64
+// moreBytes is room for what a scan may have to say more at its end: larger numbers, and how far it came.
+const moreBytes = 160
 
 // endBytes is how long the statistics at the end of a file may be.
 func (d *drain) endBytes() int {

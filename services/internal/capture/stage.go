@@ -192,6 +192,9 @@ func (s *Stage) Finish() {
 			l.release()
 			l.show()
 		}
+		if l.c.end.Load() == nil {
+			l.through.Store(math.MaxInt64)
+		}
 	}
 	s.last = s.mark.Load()
 	s.mark.Store(math.MaxInt64)

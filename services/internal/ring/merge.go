@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"io"
 	"math"
 	"slices"
 	"time"
@@ -39,11 +40,18 @@ func (q *Results) Next(ctx context.Context, b *pipeline.Batch) error {
 			n := uint64(len(b.Packets))
 			q.count(func(s *Scan) { s.Matched += n })
 			q.skipped(q.last)
+			q.reached(q.last)
 			return nil
 		}
 		if q.ended {
 			q.skipped(math.MaxInt64)
+			if q.end == io.EOF {
+				q.reached(q.q.To)
+			}
 			return q.end
+		}
+		if limit := q.limit(); limit < math.MaxInt64 { // else it is about to end, and Next says how
+			q.reached(limit)
 		}
 		if idle, err := q.receive(ctx); err != nil || idle {
 			b.Now = q.ring.now()
@@ -194,8 +202,12 @@ func (q *Results) Unread(n int) {
 			skipped += s.packets
 		}
 	}
+	first := q.batch[taken].Time
 	q.batch, q.rest = nil, 0
 	q.count(func(s *Scan) {
+		if s.Until = min(s.Until, first); s.Until <= q.told {
+			s.Until = 0
+		}
 		s.Matched, s.Passed, s.Skipped = s.Matched-uint64(n), s.Passed-passed, s.Skipped-skipped
 	})
 }

@@ -29,6 +29,7 @@ type Scan struct {
 	Dropped   uint64 // that the ring did not take in the interval, about: from the first of its blocks to the last one
 	Lost      uint64 // that ports lost in the interval, before any ring saw them, in the same way
 	From, To  int64  // begin and end, both included, of what the ring has of the interval; From > To if that is nothing
+	Until     int64  // what the interval has before this time was looked at, and delivered unless it is not wanted or waits for a verdict; 0 if that is nothing yet
 	Gaps      []Gap
 	Empty     string // why nothing matched; empty if something did
 
@@ -129,6 +130,13 @@ func (q *Results) skipped(until int64) {
 		s := heap.Pop(&q.skips).(skip)
 		q.scan.Skipped += s.packets
 		q.lately = append(q.lately, s)
+	}
+}
+
+// reached notes that what comes before a time was looked at.
+func (q *Results) reached(t int64) {
+	if t = min(t, q.q.To); t > q.told {
+		q.count(func(s *Scan) { s.Until = max(s.Until, t) })
 	}
 }
 

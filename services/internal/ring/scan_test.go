@@ -12,6 +12,7 @@ import (
 
 	"galvo/services/internal/filter"
 	"galvo/services/internal/packet"
+	"galvo/services/internal/pipeline"
 	"galvo/services/internal/ring/state"
 )
 
@@ -130,13 +131,16 @@ func TestUnread(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			taken, last := 0, int64(0)
+			taken, last, next := 0, int64(0), int64(math.MaxInt64)
 			for b := range batches(context.Background(), t, res) {
 				n := min(most-taken, len(b.Packets))
 				if taken += n; n > 0 {
 					last = b.Packets[n-1].Time
 				}
 				if taken == most {
+					if n < len(b.Packets) {
+						next = b.Packets[n].Time
+					}
 					res.Unread(len(b.Packets) - n)
 					break
 				}
@@ -148,9 +152,42 @@ func TestUnread(t *testing.T) {
 			if scan := res.Scan(); taken == most && (int(scan.Matched) != taken || int(scan.Matched+scan.Passed+scan.Skipped) != came) {
 				t.Errorf("%q: %d taken, and %d frames came up to the last one: %d matched, %d not wanted, %d not looked at", expression, taken, came, scan.Matched, scan.Passed, scan.Skipped)
 			}
+			if scan := res.Scan(); taken == most && (scan.Until < last || scan.Until > min(next, frames[len(frames)-1].Time)) {
+				t.Errorf("%q: %d taken: looked at up to %d, the last one is of %d, the next one of %d", expression, taken, scan.Until, last, next)
+			}
 			res.Close()
 		}
 	}
+	closeRing(t, r)
+}
+
+// TestUntil: a query says how far it came, also between the packets that are wanted; at its end that is the end of the interval.
+func TestUntil(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	frames := mix(75, 60_000)
+	play(t, s, &traffic{frames: frames})
+	s.Finish()
+	q := Query{From: frames[9].Time, To: frames[len(frames)-1].Time + 5, Filter: mustFilter(t, `regexp == "no such thing"`)}
+	res, err := r.Query(context.Background(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := res.Scan().Until; n != 0 {
+		t.Errorf("before anything was taken it was looked at up to %d", n)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := res.Next(ctx, new(pipeline.Batch)); err == nil || res.Scan().Until >= q.To {
+		t.Errorf("it was stopped: %v, looked at up to %d", err, res.Scan().Until)
+	}
+	for range batches(context.Background(), t, res) {
+	}
+	if n := res.Scan().Until; n != q.To {
+		t.Errorf("at its end it was looked at up to %d, want %d", n, q.To)
+	}
+	res.Close()
 	closeRing(t, r)
 }
 
