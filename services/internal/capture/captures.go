@@ -251,7 +251,7 @@ func (cs *Captures) retire(c *Capture) {
 	v.Captured, v.Bytes = delivered, c.deliveredBytes.Load()
 	v.EndTime = e.time / 1000
 	if v.Captured == 0 && v.Scan == nil && c.ran() {
-		v.Empty = strings.TrimSuffix(strings.TrimPrefix(c.scanned(), nothing), ".")
+		v.Empty = c.empty()
 	}
 	finishView(&v, e.state, e.reason)
 	cs.mu.Lock()

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -35,9 +36,6 @@ func (c *Capture) iface(in *pipeline.Interface) pcapng.Interface {
 	}
 }
 
-// nothing begins what is said of an output without a packet.
-const nothing = "No packet captured: "
-
 // scanned says why there is no packet in the output; and of a ring in any case what was looked at.
 func (c *Capture) scanned() string {
 	forgotten := ""
@@ -47,36 +45,37 @@ func (c *Capture) scanned() string {
 	if c.spec.Scan != nil {
 		return scanWords(c.scan()) + forgotten
 	}
+	return "No packet captured: " + c.empty() + "." + forgotten
+}
+
+// empty says why there is no packet in the output of a capture that does not read a ring.
+func (c *Capture) empty() string {
 	if c.untilReason == endPassed {
-		return nothing + endPassed + "."
+		return endPassed
 	}
 	if e := c.end.Load(); e != nil && e.reason == limitTooLow {
-		return nothing + limitTooLow + "."
+		return limitTooLow
 	}
+	if why := c.outside(); why != "" {
+		return why
+	}
+	source := cmp.Or(c.spec.Source, "the input")
 	total := c.counts()
+	if total.looked == 0 {
+		return fmt.Sprintf("no frame came from %s while the capture ran", source)
+	}
 	what := "no filter"
 	if c.spec.Expression != "" {
 		what = "the filter " + c.spec.Expression
 	}
-	source := c.spec.Source
-	if source == "" {
-		source = "the input"
-	}
-	if why := c.outside(); why != "" {
-		return nothing + why + "." + forgotten
-	}
-	if total.looked == 0 {
-		return fmt.Sprintf("%sno frame came from %s while the capture ran.", nothing, source) + forgotten
-	}
-	s := fmt.Sprintf("%s%d frames of %s were compared with %s: %d did not match",
-		nothing, total.looked, source, what, total.looked-total.captured-total.dropped-total.held)
+	s := fmt.Sprintf("%d frames of %s were compared with %s: %d did not match", total.looked, source, what, total.looked-total.captured-total.dropped-total.held)
 	if n := total.dropped + total.captured; n != 0 {
 		s += fmt.Sprintf(", %d were dropped", n)
 	}
 	if total.held != 0 {
 		s += fmt.Sprintf(", %d wait for the verdict of their flow", total.held)
 	}
-	return s + "." + forgotten
+	return s
 }
 
 // scanWords says what was looked at in a ring.
