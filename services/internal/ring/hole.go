@@ -59,11 +59,7 @@ func (r *stretch) join(o *stretch) {
 	}
 }
 
-// newest and oldest return the block of a stretch with the highest and the lowest total.
-func (r *stretch) newest() bound {
-	return slices.MaxFunc(r.workers, func(a, b workerStretch) int { return cmp.Compare(a.last.total, b.last.total) }).last
-}
-
+// oldest returns the block of a stretch with the lowest total.
 func (r *stretch) oldest() bound {
 	return slices.MinFunc(r.workers, func(a, b workerStretch) int { return cmp.Compare(a.first.total, b.first.total) }).first
 }
