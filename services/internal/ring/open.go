@@ -49,7 +49,7 @@ func open(c Config) (*Ring, error) {
 	r.agree()
 	r.beginStock()
 	r.discover()
-	if r.needsStock(r.forgotten()) && c.ReadOnly {
+	if r.needsStock(r.forgotten()) && (c.ReadOnly || r.stock.missed() == 0) { // nothing is to be read
 		r.takeStock(true)
 	}
 	r.keepOnAll()

@@ -211,7 +211,7 @@ func (r *Ring) needsStock(unsaid bool) bool {
 // takeStock finds out what the blocks of the ring say. With locked r.mu is held.
 func (r *Ring) takeStock(locked bool) {
 	k := &r.stock
-	if k.done == nil || !r.countAll(locked) {
+	if r.ofStock() == "" || !r.countAll(locked) {
 		return
 	}
 	all := k.all()
