@@ -33,7 +33,7 @@ type CaptureRequest struct {
 	Undecided          string `json:"undecided,omitempty" enum:"skip,hold" doc:"What happens to packets whose flow has no layer-7 verdict yet."`
 	Source             string `json:"source,omitempty" default:"live" doc:"live, a ring's name, * for the only ring there is, or a slot as :1."`
 	Sink               Sink   `json:"sink,omitzero"`
-	StartTime          int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is now."`
+	StartTime          int64  `json:"startTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is now. A live capture with one that has passed begins at once, and has nothing from before: that is in a ring."`
 	EndTime            int64  `json:"endTime,omitempty" minimum:"0" maximum:"4611686018427387" doc:"Microseconds since the epoch; 0 is no end."`
 	MaxBytes           uint64 `json:"maxBytes,omitempty" doc:"Ends the capture before the output would exceed so many bytes of packets; 0 is no limit."`
 	MaxPackets         uint64 `json:"maxPackets,omitempty" doc:"Ends the capture after so many matching packets; 0 is no limit."`

@@ -70,8 +70,13 @@ func (k *keeper) run(ctx context.Context) {
 	defer k.nics.close()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for ticked := false; ; {
 		k.look()
+		if ticked { // what the links have counted is fresh
+			k.tellStats()
+			k.rememberTime(k.clocks.State().Synced)
+			ticked = false
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -85,9 +90,7 @@ func (k *keeper) run(ctx context.Context) {
 		case reason := <-k.restart:
 			k.send(handover.Message{Restart: &handover.Restart{Reason: reason}})
 		case <-tick.C:
-			k.look()
-			k.tellStats()
-			k.rememberTime(k.clocks.State().Synced)
+			ticked = true
 		}
 	}
 }

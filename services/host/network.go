@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"galvo/services/api"
 )
 
@@ -36,7 +38,7 @@ func (s *service) getNetwork(context.Context, *api.Nothing) (*api.Reply[api.Netw
 	if st.Source == "static" {
 		n.Router = s.store.Current().Management.Gateway
 	}
-	for _, p := range []string{st.Problem, n.Clock.Problem} {
+	for _, p := range []string{st.Problem, n.Clock.Problem, stateProblem(k.options.State)} {
 		if p != "" {
 			n.Problems = append(n.Problems, p)
 		}
@@ -48,6 +50,24 @@ func (s *service) getNetwork(context.Context, *api.Nothing) (*api.Reply[api.Netw
 		n.Problems = append(n.Problems, fmt.Sprintf("the management settings changed and are undone in %d seconds unless they are confirmed", n.ConfirmSeconds))
 	}
 	return &api.Reply[api.Network]{Body: n}, nil
+}
+
+// leastFree is how many bytes are free at least where the state lies: the largest of its files is written anew beside the old one.
+const leastFree = 1_000_000
+
+// stateProblem says why what is changed cannot be kept in a directory; empty if nothing is known to be wrong. Users and captures are kept on the same file system.
+func stateProblem(dir string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Sprintf("the state directory cannot be reached, so nothing that is changed is kept: %v", err)
+	}
+	switch free := st.Bavail * uint64(st.Bsize); {
+	case st.Flags&unix.ST_RDONLY != 0:
+		return "the file system with the state directory is read-only, so nothing that is changed is kept: its disk may be failing"
+	case free < leastFree:
+		return fmt.Sprintf("the file system with the state directory is full (%d bytes are free), so nothing that is changed is kept: delete files on it", free)
+	}
+	return ""
 }
 
 func (s *service) clockState() api.ClockState {

@@ -227,6 +227,18 @@ func routerAdvertisement() []byte {
 }
 
 // A device without a DHCP server is found by a link-local address; with one it has that one's; then it has what is set.
+// What cannot keep a change is said in the status.
+func TestStateProblem(t *testing.T) {
+	if p := stateProblem(t.TempDir()); p != "" {
+		t.Errorf("a directory with room: %s", p)
+	}
+	for dir, want := range map[string]string{"/proc": "is full", filepath.Join(t.TempDir(), "none"): "cannot be reached"} {
+		if p := stateProblem(dir); !strings.Contains(p, want) {
+			t.Errorf("%s: %q, want %q", dir, p, want)
+		}
+	}
+}
+
 func TestManagementPort(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, 1, "[management]\nport = \"eth0\"\n")

@@ -136,6 +136,20 @@ func TestUnknownOperand(t *testing.T) {
 	}
 }
 
+// An expression that is not UTF-8 is refused where it is not, and not for what is missing then.
+func TestNotText(t *testing.T) {
+	for source, at := range map[string]int{"\xff": 0, "port == 80 and \xe4": 15, "l7Protocol == \"\xc3\"": 15, "ip == 1.2.3.4 \xed\xa0\x80": 14} {
+		_, err := Compile(source, testEnv())
+		e, ok := err.(*Error)
+		if !ok || e.Pos != at || e.Len != 1 || !strings.Contains(e.Message, "UTF-8") {
+			t.Errorf("%q: %v", source, err)
+		}
+	}
+	if _, err := Compile("url == \"\ufffd\"", testEnv()); err != nil && strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("the replacement character is UTF-8: %v", err)
+	}
+}
+
 func TestWords(t *testing.T) {
 	for _, row := range rows(t, "testdata/words.tsv", 2) {
 		f, err := Compile(row[0], testEnv())

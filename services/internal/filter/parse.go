@@ -3,6 +3,7 @@ package filter
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxDepth bounds the nesting of parentheses and negations, and so the stack of every later stage.
@@ -58,6 +59,9 @@ func parse(source string) (*node, error) {
 	if len(source) > maxSource {
 		return nil, &Error{Pos: maxSource, Len: len(source) - maxSource, Message: fmt.Sprintf("the expression has %d bytes, more than %d", len(source), maxSource)}
 	}
+	if at := notText(source); at >= 0 {
+		return nil, &Error{Pos: at, Len: 1, Message: fmt.Sprintf("byte 0x%02x at position %d is not UTF-8: an expression is text in UTF-8", source[at], at)}
+	}
 	p := &parser{scanner: scanner{source: source}}
 	if p.blank(); p.pos == len(source) {
 		return nil, nil
@@ -71,6 +75,18 @@ func parse(source string) (*node, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// notText returns where the first byte is that is not UTF-8; -1 if there is none.
+func notText(source string) int {
+	for at := 0; at < len(source); {
+		r, width := utf8.DecodeRuneInString(source[at:])
+		if r == utf8.RuneError && width == 1 {
+			return at
+		}
+		at += width
+	}
+	return -1
 }
 
 // trailing explains what is left over after a complete expression.

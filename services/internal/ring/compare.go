@@ -1,12 +1,9 @@
 package ring
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
-
-	"galvo/services/internal/ring/index"
 )
 
 // A ring's devices know together what was recorded. When one of them has not taken part in all of it, or is not there though others have a copy of what it has, blocks may be
@@ -33,21 +30,15 @@ func (r *Ring) differ() bool {
 	return missing <= int(r.d.Copies) && (differ || missing > 0)
 }
 
-// compare notes when blocks were recorded that are not there, and were not overwritten. r.mu is held.
-func (r *Ring) compare() {
-	if !r.differ() {
-		return
-	}
-	all := r.blocks()
-	for _, img := range r.waiting { // of one that is only read
-		all = append(all, index.SlotOf(&img.Header))
-	}
-	slices.SortFunc(all, func(a, b index.Slot) int { return cmp.Compare(a.Total, b.Total) })
+// compare notes when blocks were recorded that are not there, and were not overwritten when the ring was opened. r.mu is held.
+func (r *Ring) compare(all []stretch) {
+	then := &r.stock.opened
 	missing := uint64(0)
 	for _, h := range append(holesOf(all), r.outerHoles(all)...) {
 		kept := slices.ContainsFunc(r.pinned(), func(k Gap) bool { return k.From <= h.between.From && h.between.To <= k.To })
-		if h.between.From <= r.overwritten && !kept { // nobody knows how much of it was
-			r.overwritten = max(r.overwritten, min(h.between.To, r.now()))
+		if h.between.From <= then.overwritten && !kept { // nobody knows how much of it was
+			then.overwritten = max(then.overwritten, min(h.between.To, then.now))
+			r.overwritten = max(r.overwritten, then.overwritten)
 			continue
 		}
 		left := []Gap{h.between}
@@ -70,31 +61,36 @@ func (r *Ring) compare() {
 }
 
 // outerHoles returns what was recorded before the first block that is there, unless it was overwritten, and after the last one. r.mu is held.
-func (r *Ring) outerHoles(all []index.Slot) (holes []hole) {
+func (r *Ring) outerHoles(all []stretch) (holes []hole) {
+	then := &r.stock.opened
 	if len(all) == 0 {
-		return []hole{{bytes: r.total.Load(), between: Gap{From: r.d.Created, To: r.now()}}}
+		return []hole{{bytes: then.total, between: Gap{From: r.d.Created, To: then.now}}}
 	}
-	firsts, lasts := make(map[uint16]int64), make(map[uint16]int64)
+	firsts, lasts := make(map[uint16]bound), make(map[uint16]bound)
 	for i := range all {
-		if _, known := firsts[all[i].Worker]; !known {
-			firsts[all[i].Worker] = all[i].First
+		for _, w := range all[i].workers {
+			if b, known := firsts[w.worker]; !known || w.first.total < b.total {
+				firsts[w.worker] = w.first
+			}
+			if b, known := lasts[w.worker]; !known || w.last.total > b.total {
+				lasts[w.worker] = w.last
+			}
 		}
-		lasts[all[i].Worker] = all[i].Last
 	}
-	first, last := &all[0], &all[len(all)-1]
-	if before := int64(first.Total) - int64(first.Bytes); before > 0 && r.overwritten == math.MinInt64 && r.d.Overwritten != 0 {
+	last := newestOf(lasts)
+	if before := all[0].from; before > 0 && then.overwritten == math.MinInt64 && r.d.Overwritten != 0 {
 		until := int64(math.MinInt64)
-		for _, t := range firsts {
-			until = max(until, t-1)
+		for _, b := range firsts {
+			until = max(until, b.first-1)
 		}
-		holes = append(holes, hole{bytes: uint64(before), between: Gap{From: r.d.Created, To: min(until, first.Last+blockAge)}})
+		holes = append(holes, hole{bytes: before, between: Gap{From: r.d.Created, To: min(until, all[0].oldest().last+blockAge)}})
 	}
-	if after := int64(r.total.Load()) - int64(last.Total); after > 0 {
+	if then.total > last.total {
 		from := int64(math.MaxInt64)
-		for _, t := range lasts {
-			from = min(from, t+1)
+		for _, b := range lasts {
+			from = min(from, b.last+1)
 		}
-		holes = append(holes, hole{bytes: uint64(after), between: Gap{From: max(from, last.Last-blockAge), To: r.now()}})
+		holes = append(holes, hole{bytes: then.total - last.total, between: Gap{From: max(from, last.last-blockAge), To: then.now}})
 	}
 	return holes
 }

@@ -57,16 +57,14 @@ func (r *Ring) remember(d *state.Descriptor) {
 
 // forgotten finds out what was overwritten before the ring was opened. Its state says so as of when it was closed, or when a segment was begun, or full, last. If it does not,
 // blocks lie in the order in which they ended, so it ended before the oldest blocks that are there. A worker's block may end long after its last packet, so a few of them are
-// asked. r.mu is held.
-func (r *Ring) forgotten() {
-	r.remembers = true
+// asked. It reports whether that is so: then blocks may have been overwritten in between, too. r.mu is held.
+func (r *Ring) forgotten() (unsaid bool) {
 	if r.d.Overwritten != 0 {
 		r.overwritten = max(r.overwritten, r.d.Overwritten) // an unfinished block may have taken a place
 		if r.d.Ahead != (state.Pause{}) {
 			r.forgetAhead(r.d.Ahead.From, r.d.Ahead.To)
 		}
 	}
-	unsaid := false
 	for _, d := range r.devices {
 		switch {
 		case !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.Floor > 0 }): // nothing was ever overwritten
@@ -81,14 +79,12 @@ func (r *Ring) forgotten() {
 			}
 		}
 	}
-	if unsaid && !r.isPart() {
-		r.forgottenBetween(r.blocks())
-	}
+	return unsaid
 }
 
 // forgottenBetween is forgotten for what was overwritten while older blocks were protected: the totals of the others leave room for it. What a loss of power took of the blocks
 // that were on their way leaves room as well, and is absent. r.mu is held.
-func (r *Ring) forgottenBetween(all []index.Slot) {
+func (r *Ring) forgottenBetween(all []stretch) {
 	for _, h := range holesOf(all) {
 		switch g := h.between; {
 		case h.isCut(all):
@@ -330,6 +326,18 @@ func (q *Results) askEnds() {
 		q.trailer(b.place, b.seq, func(h *block.Header, _ block.Bloom) {
 			q.count(func(s *Scan) { s.account(h) })
 		})
+	}
+}
+
+// askStock tells what is missing, if that was not known yet when the query began.
+func (q *Results) askStock() {
+	if q.ring.ofStock() == "" {
+		return
+	}
+	if q.ring.stock.wait(q.ctx.Done()); q.ctx.Err() == nil {
+		for _, g := range q.holes() {
+			q.gap(g.From, g.To, g.Why)
+		}
 	}
 }
 

@@ -1,12 +1,11 @@
 package ring
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
-	"galvo/services/internal/ring/index"
 	"galvo/services/internal/ring/state"
 )
 
@@ -15,15 +14,18 @@ func (r *Ring) discover() {
 	if !slices.ContainsFunc(r.devices, func(d *device) bool { return d.rebuilt }) {
 		return
 	}
-	all := r.blocks()
+	r.countAll(true)
+	all := r.stock.all()
 	if len(all) == 0 {
 		return
 	}
+	if r.stock.copies {
+		r.d.Copies = max(r.d.Copies, 1)
+	}
 	dropped, counted := uint64(0), uint64(0)
 	for i := range all {
-		b := &all[i]
-		r.d.Generation = max(r.d.Generation, b.Generation)
-		dropped = max(dropped, b.Dropped)
+		r.d.Generation = max(r.d.Generation, all[i].opening)
+		dropped = max(dropped, all[i].dropped)
 	}
 	for _, n := range r.droppedNow() {
 		counted += n
@@ -31,9 +33,9 @@ func (r *Ring) discover() {
 	if dropped > counted { // blocks go on counting
 		r.dropped[state.CauseQueue].Add(dropped - counted)
 	}
-	if all[0].Total == uint64(all[0].Bytes) { // nothing came before, and what came later, and is not there, is known to be absent
+	if all[0].from == 0 { // nothing came before, and what came later, and is not there, is known to be absent
 		if r.d.Created == 0 {
-			r.d.Created = slices.MinFunc(all, func(a, b index.Slot) int { return cmp.Compare(a.First, b.First) }).First
+			r.d.Created = firstOf(all)
 		}
 		for _, d := range r.devices {
 			for _, s := range d.segments {
@@ -47,45 +49,18 @@ func (r *Ring) discover() {
 	r.absences(all)
 }
 
-// blocks returns what is in all segments, each block once, in the order in which they were finished. It notes that the ring has copies, if it has. r.mu is held.
-func (r *Ring) blocks() (all []index.Slot) {
-	seen := make(map[uint64]bool)
-	for _, d := range r.devices {
-		for _, s := range d.segments {
-			if s.State == state.Empty || r.load(s) != nil {
-				continue
-			}
-			for i := range s.slots {
-				b := &s.slots[i]
-				switch {
-				case b.Seq == 0:
-				case seen[b.Seq]:
-					r.d.Copies = max(r.d.Copies, 1)
-				default:
-					seen[b.Seq] = true
-					all = append(all, *b)
-				}
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b index.Slot) int { return cmp.Or(cmp.Compare(a.Total, b.Total), cmp.Compare(a.Seq, b.Seq)) })
-	return all
-}
-
 // pausesOf notes that the ring was not recording between the packets of two openings. r.mu is held.
-func (r *Ring) pausesOf(all []index.Slot) {
+func (r *Ring) pausesOf(all []stretch) {
 	spans := make(map[uint32]state.Pause)
-	var order []uint32
 	for i := range all {
 		b := &all[i]
-		p, ok := spans[b.Generation]
+		p, ok := spans[b.opening]
 		if !ok {
 			p = state.Pause{From: math.MaxInt64, To: math.MinInt64}
-			order = append(order, b.Generation)
 		}
-		spans[b.Generation] = state.Pause{From: min(p.From, b.First), To: max(p.To, b.Last)}
+		spans[b.opening] = state.Pause{From: min(p.From, b.first), To: max(p.To, b.last)}
 	}
-	slices.Sort(order)
+	order := slices.Sorted(maps.Keys(spans))
 	for i := 1; i < len(order); i++ {
 		if p := (state.Pause{From: spans[order[i-1]].To + 1, To: spans[order[i]].From - 1}); p.From <= p.To {
 			r.d.AddPause(p, math.MinInt64)
@@ -94,10 +69,10 @@ func (r *Ring) pausesOf(all []index.Slot) {
 }
 
 // absences notes when blocks were finished that are not there: the totals of the others leave room for them. r.mu is held.
-func (r *Ring) absences(all []index.Slot) {
+func (r *Ring) absences(all []stretch) {
 	missing, newest := uint64(0), int64(math.MinInt64)
 	for i := range all {
-		newest = max(newest, all[i].Last)
+		newest = max(newest, all[i].last)
 	}
 	part := r.isPart()
 	for _, h := range holesOf(all) {

@@ -265,6 +265,9 @@ func (f *follower) list(looks map[*segment]*segmentLook) []*task {
 func (f *follower) segment(s *segment, l *segmentLook, byNumber map[uint64]*task) {
 	q := f.q
 	r := q.ring
+	if l == nil { // else it may be left out as a whole
+		r.preload(s)
+	}
 	r.mu.Lock()
 	if f.skips(s) {
 		r.mu.Unlock()

@@ -47,9 +47,11 @@ func open(c Config) (*Ring, error) {
 	r.mu.Lock()
 	r.recover()
 	r.agree()
+	r.beginStock()
 	r.discover()
-	r.forgotten()
-	r.compare()
+	if r.needsStock(r.forgotten()) && (c.ReadOnly || r.stock.missed() == 0) { // nothing is to be read
+		r.takeStock(true)
+	}
 	r.keepOnAll()
 	r.checkKept()
 	r.mu.Unlock()

@@ -24,6 +24,9 @@ type Pin struct {
 func (r *Ring) Protect(from, to, until int64) ([]Pin, error) {
 	was := map[*segment]int64{}
 	ends := until <= r.now()
+	if said := r.ofStock(); said != "" && !ends {
+		return nil, fmt.Errorf("protect an interval of ring %q: %s: ask again in a moment", r.d.Name, said)
+	}
 	bound := r.show(nil, to <= r.now()-endSlack)
 	whole, err := r.protect(from, to, until, was) // before the blocks that are finished now take the place of older ones
 	if err == nil && !ends {

@@ -196,7 +196,9 @@ func (q *Results) feed() {
 	defer close(q.ordered)
 	defer close(q.work)
 	f := newFollower(q)
-	var ends sync.WaitGroup
+	var ends, stock sync.WaitGroup
+	stock.Go(q.askStock)
+	defer stock.Wait()
 	for first := true; ; first = false {
 		tasks, bound, final := f.round()
 		if first { // beside what is looked for: who reads to the end knows it
@@ -207,6 +209,9 @@ func (q *Results) feed() {
 			return
 		}
 		ends.Wait()
+		if final {
+			stock.Wait()
+		}
 		fence := &task{fence: true, bound: bound, final: final}
 		select {
 		case q.ordered <- fence:

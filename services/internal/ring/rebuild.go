@@ -315,9 +315,11 @@ func (r *Ring) isFull(s *segment) {
 			return
 		}
 	}
-	if s.slots = slots; slices.ContainsFunc(slots, func(b index.Slot) bool { return b.Seq != 0 }) {
-		s.State = state.Closed
+	if slices.ContainsFunc(slots, func(b index.Slot) bool { return b.Seq != 0 }) {
+		s.State, s.slots = state.Closed, slots
 		s.span()
+		s.slots = nil // a large ring has millions
+		r.stock.countEarly(s, slots)
 	}
 }
 

@@ -19,11 +19,14 @@ func (r *Ring) recover() {
 	newest := index.Slot{}
 	synced := make(map[*device]uint64) // up to which total blocks were there for good, as they say themselves: what others say is of a time when the device may have been away
 	var open []*segment
+	listed := r.listOpen()
 	for _, d := range r.devices {
 		for _, s := range d.segments {
 			if s.State == state.Open {
-				if err := r.scan(s); err != nil {
-					r.problem(fmt.Errorf("%s: %w", d.name, err))
+				l := listed[s]
+				s.slots, s.torn = l.slots, l.torn
+				if l.err != nil {
+					r.problem(fmt.Errorf("%s: %w", d.name, l.err))
 				}
 				if s.span(); s.unknown && s.SeqHi == 0 && len(s.torn) == 0 {
 					s.State = state.Empty
@@ -100,6 +103,22 @@ func (r *Ring) recover() {
 	if !r.d.Clean {
 		r.untail(whole, synced)
 	}
+}
+
+// listOpen asks the blocks of the segments that were being written, those of all devices at once. r.mu is held.
+func (r *Ring) listOpen() map[*segment]*listing {
+	all := make(map[*segment]*listing)
+	var list []*listing
+	for _, d := range r.devices {
+		for _, s := range d.segments {
+			if s.State == state.Open {
+				all[s] = r.listing(s)
+				list = append(list, all[s])
+			}
+		}
+	}
+	inParallel(len(list), len(r.devices), func(i int) { r.read(list[i]) })
+	return all
 }
 
 // syncedBefore returns up to which total blocks were on the disk for good when the newest block of a device's full segments was written: where no segment is open that tells

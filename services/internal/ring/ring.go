@@ -290,6 +290,8 @@ type Ring struct {
 	remembers   bool  // overwritten and ahead are what was overwritten before the ring was opened, too. Guarded by mu
 	ahead       Gap   // the same of what was recorded when the clock was ahead; Why is empty if there is nothing. Guarded by mu
 
+	stock stock // what its blocks say of what is missing
+
 	rebuilt []string // what is not known because a device has no state. Guarded by mu, as absent
 	absent  []Gap    // in which blocks were finished that are not there, if that is known; the state says what is overwritten else
 

@@ -157,6 +157,7 @@ func (s *setting) open(t testing.TB) *Ring {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.stock.wait(nil)
 	return r
 }
 

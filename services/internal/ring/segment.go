@@ -117,6 +117,7 @@ func (r *Ring) open(d *device, s *segment) error {
 		r.problem(fmt.Errorf("%s: %s: its old content cannot be read: %w", d.name, files.SegmentName(s.number), err))
 		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	}
+	r.stock.count(s, s.slots)
 	s.State, s.used, s.lost, s.torn, s.shelves = state.Open, 0, 0, nil, nil
 	s.span()
 	s.Floor = s.TotalHi
@@ -185,38 +186,93 @@ func (r *Ring) writeDescriptor(d *device, clean bool) error {
 	return nil
 }
 
+// A listing is what the blocks of a segment are, as it is read without a lock.
+type listing struct {
+	s       *segment
+	known   state.Segment // as it was then
+	slots   []index.Slot
+	torn    []int // places of blocks that make no sense
+	damaged error // what is wrong with its index, so that its blocks were asked
+	err     error
+}
+
+// listing begins one. r.mu is held.
+func (r *Ring) listing(s *segment) *listing { return &listing{s: s, known: s.Segment} }
+
+// read reads a listing: from the index of the segment if it is full, else from its blocks.
+func (r *Ring) read(l *listing) {
+	if l.known.State == state.Empty {
+		l.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
+		return
+	}
+	if l.known.State == state.Closed {
+		if l.slots, l.damaged = l.s.index.Table(r.indexed(l.s)); l.damaged == nil {
+			return
+		}
+	}
+	if l.slots, l.torn, l.err = r.ask(l.s); l.known.State == state.Open {
+		return
+	}
+	for i := range l.slots { // what the ring does not know any more
+		if b := &l.slots[i]; b.Seq != 0 && (b.Seq < l.known.SeqLo || b.Seq > l.known.SeqHi && !r.cfg.ReadOnly) {
+			*b = index.Slot{}
+			l.torn = append(l.torn, i)
+		}
+	}
+	slices.Sort(l.torn)
+}
+
+// tell says what is wrong with a segment that was listed. r.mu is held.
+func (r *Ring) tell(l *listing) {
+	s := l.s
+	if l.damaged != nil {
+		r.problem(fmt.Errorf("%s: the index of %s is damaged, so its blocks are asked: %w", s.dev.name, files.SegmentName(s.number), l.damaged))
+	}
+	if l.damaged != nil && len(l.torn) > 0 {
+		r.problem(fmt.Errorf("%s: %d blocks of %s are damaged, or others than were written", s.dev.name, len(l.torn), files.SegmentName(s.number)))
+	}
+}
+
 // load lists the blocks of a segment, if nobody did so before. r.mu is held.
 func (r *Ring) load(s *segment) error {
 	if s.slots != nil {
 		return nil
 	}
-	if s.State == state.Empty {
-		s.slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
-		return nil
-	}
-	slots, err := s.index.Table(r.indexed(s))
-	if err == nil {
-		s.slots = slots
-		return nil
-	}
-	r.problem(fmt.Errorf("%s: the index of %s is damaged, so its blocks are asked: %w", s.dev.name, files.SegmentName(s.number), err))
-	err = r.scan(s)
-	for i := range s.slots { // what the ring does not know any more
-		if b := &s.slots[i]; b.Seq != 0 && (b.Seq < s.SeqLo || b.Seq > s.SeqHi && !r.cfg.ReadOnly) {
-			*b = index.Slot{}
-			s.torn = append(s.torn, i)
-		}
-	}
-	slices.Sort(s.torn)
-	if len(s.torn) > 0 {
-		r.problem(fmt.Errorf("%s: %d blocks of %s are damaged, or others than were written", s.dev.name, len(s.torn), files.SegmentName(s.number)))
-	}
-	return err
+	l := r.listing(s)
+	r.read(l)
+	r.note(l)
+	return l.err
 }
 
-// scan asks each block of a segment what is in it, and notes which make no sense. r.mu is held.
-func (r *Ring) scan(s *segment) error {
-	slots := make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
+// note makes a listing what is known of its segment. r.mu is held.
+func (r *Ring) note(l *listing) {
+	l.s.slots = l.slots
+	if l.torn != nil {
+		l.s.torn = l.torn
+	}
+	r.tell(l)
+}
+
+// preload is load for who does not hold r.mu, so that recording does not wait for the disk.
+func (r *Ring) preload(s *segment) {
+	r.mu.Lock()
+	l := r.listing(s)
+	want := s.slots == nil && s.State == state.Closed
+	r.mu.Unlock()
+	if !want {
+		return
+	}
+	r.read(l)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.slots == nil && s.State == state.Closed && s.SeqHi == l.known.SeqHi && l.err == nil {
+		r.note(l)
+	}
+}
+
+// ask asks each block of a segment what is in it, and returns which make no sense.
+func (r *Ring) ask(s *segment) (slots []index.Slot, places []int, err error) {
+	slots = make([]index.Slot, index.DataBlocks(r.d.SegmentBytes))
 	var wait sync.WaitGroup
 	errs, torn := make([]error, 4), make([]bool, len(slots))
 	for w := range errs {
@@ -245,13 +301,12 @@ func (r *Ring) scan(s *segment) error {
 		})
 	}
 	wait.Wait()
-	s.slots, s.torn = slots, nil
 	for i := range torn {
 		if torn[i] {
-			s.torn = append(s.torn, i)
+			places = append(places, i)
 		}
 	}
-	return errors.Join(errs...)
+	return slots, places, errors.Join(errs...)
 }
 
 // readTrailer reads the end of a block: its header, and behind it its bloom filter. A block that is none has an empty header.

@@ -55,7 +55,10 @@ func (r *Ring) start() error {
 		r.stages = append(r.stages, s)
 	}
 	r.stopped.Add(writers + 2)
-	r.stopped.Go(r.warm)
+	r.stopped.Go(func() {
+		r.takeStock(false)
+		r.warm()
+	})
 	for range writers {
 		go r.write()
 	}

@@ -50,6 +50,9 @@ func (r *Ring) State() State {
 		Name: r.d.Name, ID: r.d.Ring, Created: r.d.Created, Copies: int(r.d.Copies), Packets: r.packets.Load(), Bytes: r.recorded(),
 		Discarded: r.discarded.Load(), Dropped: make(map[string]uint64), Rate: r.rate.perSecond(), Queued: len(r.waiting), Problems: slices.Clone(r.problems), Rebuilt: slices.Clone(r.rebuilt),
 	}
+	if said := r.ofStock(); said != "" {
+		s.Problems = append(s.Problems, said)
+	}
 	for i, name := range state.CauseNames {
 		s.Dropped[name] = r.dropped[i].Load()
 	}

@@ -54,8 +54,8 @@ func (r *Ring) warm() {
 
 // list lists the blocks of a segment, and learns how one of them begins. It returns how much memory that took.
 func (r *Ring) list(s *segment) int {
+	r.preload(s)
 	r.mu.Lock()
-	err := r.load(s)
 	n := len(s.slots)
 	last := -1
 	for i := range s.slots {
@@ -64,7 +64,7 @@ func (r *Ring) list(s *segment) int {
 		}
 	}
 	r.mu.Unlock()
-	if err == nil && last >= 0 {
+	if last >= 0 {
 		r.learn(place{s, last})
 	}
 	return n * slotBytes

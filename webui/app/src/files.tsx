@@ -23,8 +23,12 @@ function url(p: string): string {
   return `/storage/${encodeURIComponent(device.value)}/files/${p}`;
 }
 
-// legible shows the control characters of a name, and the blanks at its ends, which are nothing to see.
-const legible = (name: string) => name.replace(/^ +| +$/g, (s) => "\u2423".repeat(s.length)).replace(/[\0-\x1f\x7f]/g, (c) => (c === "\x7f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
+// legible shows the control characters of a name, and the blanks at its ends, which are nothing to see, and by their numbers what turns the direction of text or is invisible.
+const legible = (name: string) =>
+  name
+    .replace(/^ +| +$/g, (s) => "\u2423".repeat(s.length))
+    .replace(/[\0-\x1f\x7f]/g, (c) => (c === "\x7f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))))
+    .replace(/[\x80-\x9f\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `<U+${c.codePointAt(0)?.toString(16).toUpperCase().padStart(4, "0")}>`);
 
 // decoded is a percent-encoded name as a person reads it; one that is no text stays as it is.
 function decoded(name: string): string {
