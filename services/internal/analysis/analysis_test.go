@@ -62,13 +62,14 @@ func start(t *testing.T, names ...string) *Analysis {
 	return a
 }
 
-// TestMisdated: what no savefile can say of the times is said where the analysis is shown, and in the end of a capture from it.
-func TestMisdated(t *testing.T) {
+// TestNote: what no savefile can say of the times, and what is missing in them, is said where the analysis is shown, and in the end of a capture from it.
+func TestNote(t *testing.T) {
 	b := pcapng.AppendSection(nil, pcapng.Section{})
 	b = pcapng.AppendInterface(b, pcapng.Interface{Link: packet.LinkEthernet})
 	for _, time := range []int64{1, math.MaxInt64, math.MaxInt64 - 1} {
 		b = pcapng.AppendPacket(b, 0, time, make([]byte, 60), 60, 0, nil)
 	}
+	b = pcapng.AppendStatistics(b, 0, pcapng.Statistics{Lost: 7})
 	path := filepath.Join(t.TempDir(), "late")
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func TestMisdated(t *testing.T) {
 	a := start(t, path, write(t, "ordinary", 0, 3, 0))
 	<-a.Done()
 	const note = "the times of 2 packets are before 1970 or after 2261"
-	if s := a.Slot(); s.State != Ready || !strings.HasPrefix(s.Reason, note) {
+	if s := a.Slot(); s.State != Ready || !strings.HasPrefix(s.Reason, note) || !strings.Contains(s.Reason, "; 7 packets are missing in the savefiles") {
 		t.Errorf("the slot is %s, %q", s.State, s.Reason)
 	}
 	cs := captures(t)
