@@ -93,6 +93,30 @@ func TestNote(t *testing.T) {
 	}
 }
 
+// A capture from savefiles says what these say of themselves, and then what its user says.
+func TestComment(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "told")
+	b := pcapng.AppendInterface(pcapng.AppendSection(nil, pcapng.Section{Comment: "branch office"}), pcapng.Interface{Link: packet.LinkEthernet})
+	b = pcapng.AppendPacket(b, 0, 1, make([]byte, 60), 60, 0, nil)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, path)
+	for given, want := range map[string]string{"": "branch office", "seen by Ann": "branch office\nseen by Ann"} {
+		c, err := a.Capture(captures(t), capture.Spec{QueueBytes: 1 << 20, Comment: given})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := pcapng.NewReader(bytes.NewReader(run(t, c)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Section().Comment; got != want {
+			t.Errorf("given %q, the comment is %q, want %q", given, got, want)
+		}
+	}
+}
+
 // run returns what a capture writes.
 func run(t *testing.T, c *capture.Capture) []byte {
 	t.Helper()
