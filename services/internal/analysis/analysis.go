@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,7 @@ type Input struct {
 	Progress func() (done, total int64, packets uint64) // bytes; total is 0 if it is not known. It may be called by any goroutine
 	Note     func() string                              // what of the packets is not told as it is there, in plain words; empty is nothing. Likewise
 	Close    func() error
+	Comment  string          // what the savefiles say of themselves, for captures from them
 	Kind     string          // for the end of a capture: "savefiles"
 	Scan     func() api.Scan // what was looked at, of a ring; nil for savefiles, of which everything is. It may be called by any goroutine
 }
@@ -59,7 +61,7 @@ func Savefiles(open func(name string) (*os.File, error), names []string) func() 
 			return p.Bytes, p.Total, p.Packets
 		}
 		note := func() string { return s.Progress().Note() }
-		return Input{Source: s, Progress: progress, Note: note, Close: s.Close, Kind: "savefiles"}, nil
+		return Input{Source: s, Progress: progress, Note: note, Close: s.Close, Comment: s.Section().Comment, Kind: "savefiles"}, nil
 	}
 }
 
@@ -271,6 +273,7 @@ func (a *Analysis) Capture(captures *capture.Captures, s capture.Spec) (*capture
 	}
 	s.Feed = capture.NewFeed(capture.Source{Workers: 1, Interfaces: input.Interfaces})
 	s.Source, s.Block, s.Scan, s.Span = a.options.Source, true, input.Scan, a.whole
+	s.Comment = strings.Trim(input.Comment+"\n"+s.Comment, "\n")
 	c, err := captures.Start(s)
 	if err != nil {
 		input.Close()

@@ -62,13 +62,14 @@ func start(t *testing.T, names ...string) *Analysis {
 	return a
 }
 
-// TestMisdated: what no savefile can say of the times is said where the analysis is shown, and in the end of a capture from it.
-func TestMisdated(t *testing.T) {
+// TestNote: what no savefile can say of the times, and what is missing in them, is said where the analysis is shown, and in the end of a capture from it.
+func TestNote(t *testing.T) {
 	b := pcapng.AppendSection(nil, pcapng.Section{})
 	b = pcapng.AppendInterface(b, pcapng.Interface{Link: packet.LinkEthernet})
 	for _, time := range []int64{1, math.MaxInt64, math.MaxInt64 - 1} {
 		b = pcapng.AppendPacket(b, 0, time, make([]byte, 60), 60, 0, nil)
 	}
+	b = pcapng.AppendStatistics(b, 0, pcapng.Statistics{Lost: 7})
 	path := filepath.Join(t.TempDir(), "late")
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func TestMisdated(t *testing.T) {
 	a := start(t, path, write(t, "ordinary", 0, 3, 0))
 	<-a.Done()
 	const note = "the times of 2 packets are before 1970 or after 2261"
-	if s := a.Slot(); s.State != Ready || !strings.HasPrefix(s.Reason, note) {
+	if s := a.Slot(); s.State != Ready || !strings.HasPrefix(s.Reason, note) || !strings.Contains(s.Reason, "; 7 packets are missing in the savefiles") {
 		t.Errorf("the slot is %s, %q", s.State, s.Reason)
 	}
 	cs := captures(t)
@@ -89,6 +90,30 @@ func TestMisdated(t *testing.T) {
 	}
 	if reason := cs.Finished()[0].Reason; !strings.HasPrefix(reason, "end of the savefiles; "+note) {
 		t.Errorf("a capture ends with %q", reason)
+	}
+}
+
+// A capture from savefiles says what these say of themselves, and then what its user says.
+func TestComment(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "told")
+	b := pcapng.AppendInterface(pcapng.AppendSection(nil, pcapng.Section{Comment: "branch office"}), pcapng.Interface{Link: packet.LinkEthernet})
+	b = pcapng.AppendPacket(b, 0, 1, make([]byte, 60), 60, 0, nil)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, path)
+	for given, want := range map[string]string{"": "branch office", "seen by Ann": "branch office\nseen by Ann"} {
+		c, err := a.Capture(captures(t), capture.Spec{QueueBytes: 1 << 20, Comment: given})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := pcapng.NewReader(bytes.NewReader(run(t, c)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Section().Comment; got != want {
+			t.Errorf("given %q, the comment is %q, want %q", given, got, want)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ type Reader struct {
 	pcap       pcapFile
 	local      []localInterface // of the current section
 	skipped    skippedBlock     // at hand
-	misdated   uint64
+	remarks    Remarks
 
 	at      int          // index of the packet at hand in the current Read
 	spans   []optionSpan // of the packets of the last Read that have options, in their order
@@ -95,7 +95,7 @@ func newReader(src io.Reader, chunk int) (*Reader, error) {
 // end of the savefile, an *Error its damage. The bytes of the frames are valid until the next Read. Read returns fewer frames than
 // there is room for at the end of a chunk, so that a pipe's frames are not kept waiting.
 //
-// Timestamps outside the years 1678 to 2261 become the nearest one (see Misdated), a length on the wire below the captured one, which some
+// Timestamps outside the years 1678 to 2261 become the nearest one (see Remarks), a length on the wire below the captured one, which some
 // writers leave 0, becomes that, and a frame check sequence is left out of Data and Len and verified if the link is Ethernet and all of it is captured.
 // A simple packet block has no timestamp: its Time is 0.
 func (r *Reader) Read(dst []packet.Packet) (int, error) {
@@ -122,8 +122,15 @@ func (r *Reader) Interfaces() []Interface { return r.interfaces }
 // empty.
 func (r *Reader) Section() Section { return r.told }
 
-// Misdated returns how many frames had times outside the years 1970 to 2261, which the formats that are written cannot say.
-func (r *Reader) Misdated() uint64 { return r.misdated }
+// Remarks are what of a savefile its frames do not tell, in packets.
+type Remarks struct {
+	Misdated uint64 // had times outside the years 1970 to 2261, which the formats that are written cannot say
+	Undated  uint64 // had no time, as simple packet blocks
+	Missing  uint64 // were lost or dropped when the savefile was made: the last interface statistics of every interface say so (isb_ifdrop, isb_osdrop)
+}
+
+// Remarks returns what is remarkable so far.
+func (r *Reader) Remarks() Remarks { return r.remarks }
 
 // fill makes need bytes available at pos. It moves what is left to the front of the chunk, so frames handed out end here.
 func (r *Reader) fill(need int, noun string) error {

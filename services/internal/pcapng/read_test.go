@@ -264,8 +264,8 @@ func TestMisdated(t *testing.T) {
 			got = append(got, p.Time)
 		}
 	}
-	if diff := cmp.Diff([]int64{-2e9, -1000, 0, latest}, got); diff != "" || r.Misdated() != 3 {
-		t.Errorf("%d misdated, times (-want +got):\n%s", r.Misdated(), diff)
+	if diff := cmp.Diff([]int64{-2e9, -1000, 0, latest}, got); diff != "" || r.Remarks().Misdated != 3 {
+		t.Errorf("%+v, times (-want +got):\n%s", r.Remarks(), diff)
 	}
 	// Of a negative time tshark shows seconds and nanoseconds with a sign each.
 	want := "-2.000000000\n-1.999999000\n0.000000000\n9223372037.000000000\n"
@@ -363,6 +363,9 @@ func TestDamage(t *testing.T) {
 	}{
 		{"pcap header cut", pcap().b[:20], 0, "truncated at offset 0: a pcap header needs 24 bytes, 20 are left"},
 		{"pcap version", le().pcap(magicMicro, 3, 0, 65535, 1).b, 0, "damaged at offset 0: pcap version 3.0 is not known"},
+		{"reserved bits of the link type", le().pcap(magicMicro, 2, 4, 65535, 1|1<<16|1<<26).record("abc", 0, 1, 3, 3).b, 0,
+			"damaged at offset 0: a link type of 0x04010001: of its upper bits 0x00010000 have no meaning"},
+		{"FDDI of AIX", le().pcap(magicMicro, 2, 2, 65535, 15).record("abc", 0, 1, 3, 3).b, 0, "damaged at offset 0: frames of FDDI as AIX writes them are not read"},
 		{"record header cut", append(pcap().b, 1, 2), 1, "truncated at offset 43: a packet record's header needs 16 bytes, 2 are left"},
 		{"record cut", pcap().record("abc", 0, 0, 44, 44).b, 1, "truncated at offset 43: a packet record needs 60 bytes, 19 are left"},
 		{"absurd captured length", pcap().record("abc", 0, 0, 1e6, 1e6).b, 1,
@@ -502,4 +505,79 @@ func TestLyingLength(t *testing.T) {
 	if cap(r.buf) > 4*len(file) {
 		t.Errorf("%d bytes of memory for a savefile of %d bytes", cap(r.buf), len(file))
 	}
+}
+
+// What tcpdump of AIX writes is told by version and interface type. tshark says of the same file what it is.
+func TestAIX(t *testing.T) {
+	ipv4 := "\x45\x00\x00\x1c\x00\x01\x00\x00\x40\x11\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02\x00\x05\x00\x06\x00\x08\x00\x00"
+	for _, c := range []struct {
+		kind     uint32
+		head     string // of the frame
+		link     packet.LinkType
+		protocol string
+	}{
+		{6, strings.Repeat("\x02", 12) + "\x08\x00", packet.LinkEthernet, "eth"},
+		{9, "\x10\x40" + strings.Repeat("\x02", 12) + "\xaa\xaa\x03\x00\x00\x00\x08\x00", packet.LinkTokenRing, "tr"},
+		{24, "\x00\x00\x00\x02", packet.LinkNull, "null"},
+	} {
+		both(t, func(t *testing.T, w *foreign) {
+			data := c.head + ipv4
+			wire := uint32(len(data)) + 100
+			w.pcap(magicMicro, 2, 2, 65535, c.kind).record(data, 7, 500, wire, uint32(len(data)))
+			ins := wantFrames(t, w.b, frame{data, wire, 0, 0, 7_000_000_500})
+			if len(ins) != 1 || ins[0].Link != c.link {
+				t.Errorf("type %d: interfaces %v, want link type %d", c.kind, ins, c.link)
+			}
+			if w.byteOrder == binary.BigEndian { // tshark takes a moment
+				return
+			}
+			want := fmt.Sprintf("7.000000500|%d|%d|10.0.0.1", wire, len(data))
+			args := []string{"-n", "-r", "-", "-T", "fields", "-E", "separator=|", "-e", "frame.time_epoch", "-e", "frame.len", "-e", "frame.cap_len", "-e", "ip.src", "-Y", c.protocol}
+			if got := strings.TrimSpace(run(t, w.b, "tshark", args...)); got != want {
+				t.Errorf("type %d: tshark says %s, want %s", c.kind, got, want)
+			}
+		})
+	}
+}
+
+// A capture of the link type's largest frames is no damage.
+func TestLargestFrames(t *testing.T) {
+	for link, most := range map[uint32]int{1: 256 << 10, 189: 1 << 20, 279: 8 << 20} {
+		w := &foreign{byteOrder: binary.LittleEndian}
+		data := strings.Repeat("x", most)
+		w.pcap(magicMicro, 2, 4, 65535, link).record(data, 7, 5, uint32(most), uint32(most))
+		wantFrames(t, w.b, frame{data, uint32(most), 0, 0, 7_000_005_000})
+	}
+}
+
+// What the last statistics of each interface say is missing, not the sum of all; and packets without a time are counted.
+func TestRemarks(t *testing.T) {
+	both(t, func(t *testing.T, w *foreign) {
+		counts := func(id uint32, lost, dropped uint64) {
+			w.block(blockStatistics, id, uint32(0), uint32(0), uint16(optLost), uint16(8), lost, uint16(optDropped), uint16(8), dropped, uint32(0))
+		}
+		w.section().describe(1, 0).describe(1, 0)
+		w.enhanced(0, 0, 1, "x")
+		counts(0, 10, 1)
+		counts(1, 5, math.MaxUint64)
+		counts(0, 20, 3)
+		counts(7, 1000, 1000) // of no interface
+		w.section().describe(1, 0)
+		w.block(blockSimple, uint32(1), "x")
+		counts(0, 100, 0)
+		w.block(blockStatistics, uint32(0), uint32(0), uint32(0), uint16(optLost), uint16(80), uint32(0)) // beyond the block
+		r, err := NewReader(bytes.NewReader(w.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for dst := make([]packet.Packet, 8); err == nil; {
+			var k int
+			k, err = r.Read(dst)
+			n += k
+		}
+		if want := (Remarks{Undated: 1, Missing: 23 + 5 + 100}); err != io.EOF || n != 2 || r.Remarks() != want {
+			t.Errorf("%d packets, %v, %+v, want %+v", n, err, r.Remarks(), want)
+		}
+	})
 }

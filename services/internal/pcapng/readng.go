@@ -12,7 +12,7 @@ import (
 )
 
 // A blockKind is what the Reader knows about a type of block. Blocks without a read function are skipped: name resolution,
-// statistics, secrets, custom and local-use blocks.
+// secrets, custom and local-use blocks.
 type blockKind struct {
 	name  string                                              // with its article, for errors
 	min   int                                                 // bytes of the fixed part of the body
@@ -21,10 +21,11 @@ type blockKind struct {
 }
 
 var blockKinds = [...]blockKind{
-	blockInterface: {"an interface description block", 8, false, (*Reader).describe},
-	blockObsolete:  {"a packet block", 20, true, (*Reader).obsolete},
-	blockSimple:    {"a simple packet block", 4, true, (*Reader).simple},
-	blockEnhanced:  {"an enhanced packet block", 20, true, (*Reader).enhanced},
+	blockInterface:  {"an interface description block", 8, false, (*Reader).describe},
+	blockObsolete:   {"a packet block", 20, true, (*Reader).obsolete},
+	blockSimple:     {"a simple packet block", 4, true, (*Reader).simple},
+	blockStatistics: {"an interface statistics block", 12, false, (*Reader).statistics},
+	blockEnhanced:   {"an enhanced packet block", 20, true, (*Reader).enhanced},
 }
 
 var (
@@ -49,6 +50,7 @@ type localInterface struct {
 	fcs      uint8
 	snap     uint32
 	clock    clock
+	missing  uint64 // as the last statistics say
 }
 
 // blocks finds the frames of a pcapng savefile. Blocks that hold no packet are read even where dst has no room left, up to the
@@ -264,7 +266,7 @@ func (r *Reader) frame(f *packet.Frame, id uint32, b []byte) error {
 	f.Flags = 0
 	var tells bool
 	if f.Time, tells = in.clock.time(uint64(r.u32(b[4:]))<<32 | uint64(r.u32(b[8:]))); !tells {
-		r.misdated++
+		r.remarks.Misdated++
 	}
 	fcs := in.fcs
 	if options := data[pad4(int(captured)):]; len(options) >= 4 {
@@ -313,8 +315,36 @@ func (r *Reader) simple(f *packet.Frame, b []byte) error {
 		return fmt.Errorf("a captured length of %d bytes, %d are left in the block", captured, len(data))
 	}
 	*f = packet.Frame{Data: data[:captured:captured], Len: length, Iface: in.index}
+	r.remarks.Undated++
 	if in.fcs != 0 {
 		StripFCS(f, uint32(in.fcs), in.ethernet)
+	}
+	return nil
+}
+
+// statistics reads an interface statistics block, section 4.6 of the draft, for what was lost. They count from the capture's beginning, so the last one of an interface
+// has it all. What makes no sense in it costs no packet, and is left out.
+func (r *Reader) statistics(_ *packet.Frame, b []byte) error {
+	id := r.u32(b)
+	if uint64(id) >= uint64(len(r.local)) {
+		return nil
+	}
+	missing, told := uint64(0), false
+	for rest := b[12:]; len(rest) >= 4; {
+		code, v, next, err := r.option(rest)
+		if err != nil {
+			break
+		}
+		rest = next
+		if (code == optLost || code == optDropped) && len(v) == 8 {
+			if n := r.u64(v); n < math.MaxInt64 { // some write all ones for what they do not know
+				missing, told = missing+n, true
+			}
+		}
+	}
+	if in := &r.local[id]; told {
+		r.remarks.Missing += missing - in.missing
+		in.missing = missing
 	}
 	return nil
 }

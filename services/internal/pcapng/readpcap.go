@@ -51,6 +51,15 @@ func (r *Reader) pcapHeader() error {
 	p.unsure = major == 543 || minor == 3
 
 	network := r.u32(r.buf[20:])
+	if reserved := network & pcapReserved; reserved != 0 {
+		return r.damaged("a link type of %#08x: of its upper bits %#08x have no meaning", network, reserved)
+	}
+	if r.aix(major, minor, network) {
+		p.unit = 1
+		if network = uint32(aixLinks[network]); network == noLink {
+			return r.damaged("frames of FDDI as AIX writes them are not read")
+		}
+	}
 	if network&pcapFCSPresent != 0 {
 		p.fcs = uint8(network>>28) * 2
 	}
@@ -60,6 +69,19 @@ func (r *Reader) pcapHeader() error {
 	r.interfaces = []Interface{in}
 	r.pos = size
 	return nil
+}
+
+// aixLinks are the link types of the kinds of interface (ifType of RFC 1573) that AIX's tcpdump writes in their place. On FDDI it pads frames.
+var aixLinks = map[uint32]packet.LinkType{6: packet.LinkEthernet, 9: packet.LinkTokenRing, 15: noLink, 24: packet.LinkNull}
+
+// noLink is no link type.
+const noLink = 0xffff
+
+// aix reports whether a savefile is one of AIX's tcpdump, whose times are in nanoseconds. As for Wireshark its version tells, which once was libpcap's too, with numbers
+// that no libpcap of that time wrote as a link type, but for PPP.
+func (r *Reader) aix(major, minor uint16, network uint32) bool {
+	_, known := aixLinks[network]
+	return known && major == 2 && minor == 2 && r.pcap.unit == 1000 && r.pcap.head == 16
 }
 
 // records finds the frames of a pcap savefile. What the loop needs is in local variables, and a header is read as two words: 2 of 5 ns per frame.
@@ -141,6 +163,9 @@ func StripFCS(f *packet.Frame, fcs uint32, ethernet bool) {
 // pcapFCSPresent in the link type field says that its upper four bits are the length of the FCS in units of two bytes.
 const pcapFCSPresent = 1 << 26
 
+// pcapReserved are bits of the link type field that nobody sets. libpcap and Wireshark refuse a savefile that has one of them: what its frames begin with is not known.
+const pcapReserved = 0x03ff_0000
+
 // linkType maps the numbers that some systems' tools wrote for raw IP, their own DLT_RAW, to the one of pcap-linktype(7).
 func linkType(number uint16) packet.LinkType {
 	if number == 12 || number == 14 {
@@ -155,6 +180,8 @@ func maxCaptured(link packet.LinkType) uint32 {
 	switch link {
 	case 189, 220, 231, 249, 266: // USB in its forms, D-Bus
 		return 128 << 20
+	case 279: // EBHSCR
+		return 8 << 20
 	}
 	return 256 << 10
 }

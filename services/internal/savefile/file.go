@@ -29,7 +29,7 @@ type file struct {
 	closers []func() error
 	index   []uint16 // the file's interfaces in the Source's table
 
-	misdated atomic.Uint64 // as of the last read
+	misdated, undated, missing atomic.Uint64 // as of the last read
 
 	run []packet.Packet // frames in hand, for the merge
 	at  int             // the first of them that was not delivered
@@ -171,8 +171,10 @@ func (f *file) close() error {
 
 func (f *file) read(dst []packet.Packet) (int, error) {
 	n, err := f.reader.Read(dst)
-	if m := f.reader.Misdated(); m != 0 {
-		f.misdated.Store(m)
+	if m := f.reader.Remarks(); m != (pcapng.Remarks{}) {
+		f.misdated.Store(m.Misdated)
+		f.undated.Store(m.Undated)
+		f.missing.Store(m.Missing)
 	}
 	return n, err
 }

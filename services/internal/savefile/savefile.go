@@ -53,15 +53,25 @@ type Progress struct {
 	Total   int64 // what the files hold; 0 if one of them has no size, as standard input
 	Packets uint64
 
-	Misdated uint64 // packets with times outside the years 1970 to 2261
+	pcapng.Remarks
 }
 
 // Note says in plain words what of the files is not told as they have it; empty is nothing.
 func (p Progress) Note() string {
-	if p.Misdated == 0 {
-		return ""
+	var notes []string
+	for _, n := range []struct {
+		packets uint64
+		text    string
+	}{
+		{p.Misdated, "the times of %d packets are before 1970 or after 2261, which no savefile that is written can say: there they are 1970 or 2262"},
+		{p.Undated, "%d packets have no time in the savefiles: here it is the beginning of 1970"},
+		{p.Missing, "%d packets are missing in the savefiles, as these say themselves: they were lost or dropped in the capture, and are in no count here"},
+	} {
+		if n.packets != 0 {
+			notes = append(notes, fmt.Sprintf(n.text, n.packets))
+		}
 	}
-	return fmt.Sprintf("the times of %d packets are before 1970 or after 2261, which no savefile that is written can say: there they are 1970 or 2262", p.Misdated)
+	return strings.Join(notes, "; ")
 }
 
 // Open opens savefiles; the name "-" is stdin, which may be given once. What it is, is found by content, not by name. It
@@ -160,6 +170,8 @@ func (s *Source) Progress() Progress {
 	for _, f := range s.files {
 		p.Bytes += f.raw.bytes.Load()
 		p.Misdated += f.misdated.Load()
+		p.Undated += f.undated.Load()
+		p.Missing += f.missing.Load()
 		p.Total += f.size
 		known = known && f.size > 0
 	}
