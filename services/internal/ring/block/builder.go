@@ -106,8 +106,7 @@ func (b *Builder) Room(captured int) bool {
 
 // Add puts a packet into the block, which has room. Of its bytes captured are kept.
 func (b *Builder) Add(p *packet.Packet, m *pipeline.Meta, captured int) {
-	i := b.find(p, m, captured)
-	e := &b.entries[i]
+	e, i := b.find(p, m, captured)
 	here := chunkOf(b.pos)
 	e.chunks |= here
 	if e.flags&entryOuter != 0 {
@@ -147,16 +146,17 @@ const writeAhead = 2048
 // noFlow stands for the outer flow of an entry without packets of its own.
 const noFlow = math.MaxUint64
 
-// find returns the entry of a packet, made if need be.
-func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
+// find returns the entry of a packet, made if need be, and its number.
+func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) (*entry, int32) {
 	r := m.Flow
 	if r == nil {
-		return b.flowless(m.L7)
+		i := b.flowless(m.L7)
+		return &b.entries[i], i
 	}
 	explicit := captured < len(p.Data) || p.Tunnel != packet.NoTunnel || p.Layers&packet.Fragment != 0 || r != m.Outer
 	if i := int(r.Hint); i < len(b.entries) && !explicit { // most packets are that: what follows does the same
 		if e := &b.entries[i]; e.id == r.ID && e.outerID == r.ID {
-			return int32(i)
+			return e, int32(i)
 		}
 	}
 	id, outerID := r.ID, r.ID
@@ -170,7 +170,7 @@ func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 		if explicit && b.entries[i].flags&entryKey == 0 {
 			b.keyed(i, m.Flow) // every packet of an entry without a key shows it
 		}
-		return i
+		return &b.entries[i], i
 	}
 	m.Flow.Hint = uint16(len(b.entries))
 	e := b.append(at, id, outerID)
@@ -183,7 +183,7 @@ func (b *Builder) find(p *packet.Packet, m *pipeline.Meta, captured int) int32 {
 	if explicit {
 		b.keyed(i, m.Flow)
 	}
-	return i
+	return e, i
 }
 
 // entryOf returns the entry of a flow's packets, or noEntry and the place in slots for one.
