@@ -76,6 +76,7 @@ type device struct {
 
 	readOnly bool   // nothing can be written to it
 	identity string // of dir; see handover.Device
+	since    uint64 // number from which on the engine is told of it as it is
 }
 
 type job struct{ percent int }
@@ -174,7 +175,11 @@ func (s *storage) note(seen []*device) {
 		if b == nil || b.State != d.State || b.Reason != d.Reason {
 			slog.Info("storage", "id", d.ID, "state", d.State, "reason", d.Reason)
 		}
-		changed = changed || b == nil || forEngine(b) != forEngine(d)
+		same := b != nil && forEngine(b) == forEngine(d)
+		if d.since = s.number + 1; same {
+			d.since = b.since
+		}
+		changed = changed || !same
 	}
 	s.seen = seen
 	if changed {
@@ -439,6 +444,9 @@ func (s *storage) show(d *device) api.Storage {
 	v := d.Storage
 	if j := s.formats[d.ID]; j != nil {
 		v.State, v.Reason, v.Progress = formatting, "", j.percent
+	}
+	if v.State == active && s.engine && s.follows < d.since {
+		v.State, v.Reason = inactive, "the engine is opening it"
 	}
 	var fs unix.Statfs_t
 	if dir := filepath.Join(s.state, d.dir); d.dir != "" && unix.Statfs(dir, &fs) == nil {

@@ -305,6 +305,9 @@ func TestStorageWaitsForTheEngine(t *testing.T) {
 			t.Errorf("%s: answered before the engine follows: %+v", c.state, a)
 		case <-time.After(50 * time.Millisecond):
 		}
+		if d := b.state("data"); d.State != "inactive" {
+			t.Errorf("%s: before the engine follows it is shown as %+v", c.state, d)
+		}
 		b.host.followed(now.Number)
 		if a := <-answers; a.err != nil || a.d.State != c.state {
 			t.Errorf("%s: %+v", c.state, a)
