@@ -194,6 +194,3 @@ func appendLocal(dst []byte, blockType uint32, content []byte) []byte {
 	}
 	return dst
 }
-
-// localSize is what appendLocal appends for n bytes, at most.
-func localSize(n int) int { return n + (n/(maxLocal-LocalHead)+1)*(LocalHead+3) }
