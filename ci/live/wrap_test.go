@@ -127,6 +127,13 @@ func TestRingWraps(t *testing.T) {
 		}
 		return r.Packets+ringLost == d.ports()[0].RxPackets
 	})
+	oldest, since := int64(0), time.Now()
+	d.wait("no block waits for the disks, and nothing more is overwritten", func() bool {
+		if now := d.ring("both").Oldest; now != oldest {
+			oldest, since = now, time.Now()
+		}
+		return time.Since(since) > 2*time.Second
+	})
 	port, r := d.ports()[0], d.ring("both")
 	lost := port.LostKernel + port.LostNic
 	if port.RxPackets+lost != sent || sent != wrapFrames || len(r.Problems) > 0 || r.Discarded != 0 {
