@@ -170,3 +170,27 @@ func (d *testDisk) bytes() int64 {
 	defer d.mu.Unlock()
 	return d.written
 }
+
+// A watched is a Store whose files call read before so many bytes are read at a place of theirs.
+type watched struct {
+	files.Store
+	read func(n int, at int64)
+}
+
+func (w watched) Open(name string, write bool) (files.File, error) {
+	f, err := w.Store.Open(name, write)
+	if err != nil {
+		return nil, err
+	}
+	return watchedFile{f, w}, nil
+}
+
+type watchedFile struct {
+	files.File
+	by watched
+}
+
+func (f watchedFile) ReadAt(b []byte, at int64) (int, error) {
+	f.by.read(len(b), at)
+	return f.File.ReadAt(b, at)
+}

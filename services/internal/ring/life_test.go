@@ -1228,41 +1228,24 @@ func TestClosedUnderWork(t *testing.T) {
 	}
 }
 
-// A closer is a device whose ring is closed when it is read from.
-type closer struct {
-	files.Store
-	read atomic.Pointer[func()] // is called once
-}
-
-func (c *closer) Open(name string, write bool) (files.File, error) {
-	f, err := c.Store.Open(name, write)
-	return closerFile{f, c}, err
-}
-
-type closerFile struct {
-	files.File
-	c *closer
-}
-
-func (f closerFile) ReadAt(b []byte, at int64) (int, error) {
-	if read := f.c.read.Swap(nil); read != nil {
-		(*read)()
-	}
-	return f.File.ReadAt(b, at)
-}
-
 // An estimate of a ring that is closed meanwhile is none.
 func TestClosedWhileEstimated(t *testing.T) {
 	set := newSetting(t, 1, 32<<20).create(t)
-	disk := &closer{Store: set.disks["a"]}
-	set.cfg.Store = func(string) files.Store { return disk }
+	var read atomic.Pointer[func()] // is called once
+	set.cfg.Store = func(dir string) files.Store {
+		return watched{set.disks[dir], func(int, int64) {
+			if f := read.Swap(nil); f != nil {
+				(*f)()
+			}
+		}}
+	}
 	r := set.open(t)
 	s := r.Stage(0, table)
 	play(t, s, &traffic{frames: mix(73, 20_000)})
 	s.Finish()
 	waitIdle(t, r)
-	read := func() { closeRing(t, r) }
-	disk.read.Store(&read)
+	closing := func() { closeRing(t, r) }
+	read.Store(&closing)
 	if e, err := r.Estimate(context.Background(), everything); !errors.Is(err, ErrClosed) {
 		t.Errorf("%+v, %v", e, err)
 	}

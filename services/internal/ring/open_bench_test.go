@@ -17,31 +17,6 @@ import (
 	"galvo/services/internal/ring/state"
 )
 
-// A counted is a Store that counts what is read.
-type counted struct {
-	files.Store
-	reads, bytes *atomic.Int64
-}
-
-func (c counted) Open(name string, write bool) (files.File, error) {
-	f, err := c.Store.Open(name, write)
-	if err != nil {
-		return nil, err
-	}
-	return countedFile{f, c}, nil
-}
-
-type countedFile struct {
-	files.File
-	by counted
-}
-
-func (f countedFile) ReadAt(b []byte, at int64) (int, error) {
-	f.by.reads.Add(1)
-	f.by.bytes.Add(int64(len(b)))
-	return f.File.ReadAt(b, at)
-}
-
 // A large is a ring of two devices, each of which has a copy of each block, that has as much on the disk as opening it reads: the state, the tables of full segments, the
 // ends of the blocks that lie first in each, and of all blocks of the segment that is being written. The files have holes for the rest.
 type large struct {
@@ -272,7 +247,7 @@ func BenchmarkOpen(b *testing.B) {
 				l := &large{cfg: l.cfg, segments: l.segments, bytes: l.bytes}
 				l.cfg.Dirs = slices.Clone(l.cfg.Dirs)
 				st.make(b, l)
-				l.cfg.Store = func(dir string) files.Store { return counted{files.Open(dir), &reads, &bytes} }
+				l.cfg.Store = func(dir string) files.Store { return watched{files.Open(dir), func(n int, _ int64) { reads.Add(1); bytes.Add(int64(n)) }} }
 				dropCaches()
 				reads.Store(0)
 				bytes.Store(0)

@@ -14,34 +14,6 @@ import (
 	"galvo/services/internal/ring/state"
 )
 
-// A slow is a Store whose indexes cannot be read, but for the first few of them, until somebody opens the gate.
-type slow struct {
-	files.Store
-	free *atomic.Int64
-	gate chan struct{}
-	from int64 // where the indexes begin in their files
-}
-
-func (s slow) Open(name string, write bool) (files.File, error) {
-	f, err := s.Store.Open(name, write)
-	if err != nil {
-		return nil, err
-	}
-	return slowFile{f, s}, nil
-}
-
-type slowFile struct {
-	files.File
-	by slow
-}
-
-func (f slowFile) ReadAt(b []byte, at int64) (int, error) {
-	if at >= f.by.from && f.by.free.Add(-1) < 0 {
-		<-f.by.gate
-	}
-	return f.File.ReadAt(b, at)
-}
-
 // A ring records before the blocks of all its segments are listed, and says so; who asks for packets is told what is missing all the same.
 func TestRecordsBeforeItIsKnown(t *testing.T) {
 	const segments, bytes = 100, 4 << 20
@@ -52,7 +24,11 @@ func TestRecordsBeforeItIsKnown(t *testing.T) {
 	free.Store(8)
 	gate := make(chan struct{})
 	l.cfg.Store = func(dir string) files.Store {
-		return slow{files.Open(dir), &free, gate, int64(index.DataBlocks(bytes)) * block.Size}
+		return watched{files.Open(dir), func(_ int, at int64) { // but for the first few, indexes cannot be read until the gate opens
+			if at >= int64(index.DataBlocks(bytes))*block.Size && free.Add(-1) < 0 {
+				<-gate
+			}
+		}}
 	}
 	r, err := Open(l.cfg)
 	if err != nil {
