@@ -111,7 +111,11 @@ func parseCaptureQuery(raw string, now int64) (*captureQuery, *api.Error) {
 		key := strings.ToLower(name)
 		set, ok := captureParameters[key]
 		if !ok {
-			return nil, &api.Error{Kind: api.BadRequest, Text: fmt.Sprintf("unknown parameter %q", name), Expected: captureParameterNames}
+			text := fmt.Sprintf("unknown parameter %q", name)
+			if strings.HasPrefix(encoded, "=") || strings.ContainsAny(name, "!<>") {
+				text += "; if it belongs to the expression, write && before it"
+			}
+			return nil, &api.Error{Kind: api.BadRequest, Text: text, Expected: captureParameterNames}
 		}
 		if slices.Contains(seen, key) {
 			return nil, api.Errorf(api.BadRequest, "the parameter %s is given twice", name)

@@ -56,6 +56,8 @@ func TestCaptureQueryErrors(t *testing.T) {
 	for _, c := range []struct{ raw, want string }{
 		{"nonsense=1", "unknown parameter"},
 		{"nonsense", "unknown parameter"},
+		{"expression=port==80&port==81", "write && before it"},
+		{"expression=port==80&ttl>=9", "write && before it"},
 		{"startTime=yesterday", "microseconds"},
 		{"startTime=20&endTime=10", "not after"},
 		{"snapPacketLength=0", "1 to 65535"},

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -121,4 +122,23 @@ func TestRestlessClock(t *testing.T) {
 		}
 		closeRing(t, r)
 	}
+}
+
+// TestClockStepsBack sets the clock back by an hour: everything is kept, and delivered in the order of the stamps.
+func TestClockStepsBack(t *testing.T) {
+	set := newSetting(t, 1, 32<<20).create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	a := stamp(mix(13, 5000), 0, time.Millisecond)
+	b := stamp(mix(14, 5000), 0, time.Millisecond)
+	for i := range b {
+		b[i].Time -= int64(time.Hour)
+	}
+	play(t, s, &traffic{frames: slices.Concat(a, b)})
+	s.Finish()
+	have, _ := collect(t, r, everything)
+	sameFrames(t, slices.Concat(b, a), have)
+	have, _ = collect(t, r, Query{From: epoch, To: math.MaxInt64})
+	sameFrames(t, a, have)
+	closeRing(t, r)
 }

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -285,4 +286,102 @@ func TestQueryFromMicrosecond(t *testing.T) {
 	l.open(t)
 	gaps("opened again")
 	l.close(t)
+}
+
+// TestProtect keeps an interval while the rest is overwritten again and again.
+func TestProtect(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	var clock atomic.Int64
+	clock.Store(epoch)
+	set.cfg.Now = clock.Load
+	set.create(t)
+	r := set.open(t)
+	base := mix(12, 10_000)
+	s := r.Stage(0, table)
+	first := stamp(base, 0, time.Microsecond)
+	play(t, s, &traffic{frames: first})
+	play(t, s, &traffic{frames: stamp(base, 1, time.Microsecond)})
+	waitIdle(t, r)
+	from, to := first[0].Time, first[len(first)/2].Time
+	if _, err := r.Protect(from-1000, from-500, epoch*2); err == nil {
+		t.Error("an interval without packets can be protected")
+	}
+	pins, err := r.Protect(from, to, epoch+int64(time.Hour))
+	if err != nil || len(pins) != 1 || pins[0].Bytes == 0 {
+		t.Fatalf("%v %v", pins, err)
+	}
+	for round := 2; round < 30; round++ {
+		play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+		waitIdle(t, r)
+		if round == 15 {
+			s.Finish()
+			closeRing(t, r)
+			r = set.open(t)
+			s = r.Stage(0, table)
+		}
+	}
+	have, _ := collect(t, r, Query{From: from, To: to})
+	sameFrames(t, first[:len(first)/2], have)
+	if len(r.State().Pins) != 1 {
+		t.Errorf("pins %v", r.State().Pins)
+	}
+	if _, err := r.Protect(math.MinInt64, math.MaxInt64, epoch+int64(time.Hour)); err == nil || !strings.Contains(err.Error(), "left to record") {
+		t.Errorf("protecting everything: %v", err)
+	}
+	clock.Store(epoch + int64(2*time.Hour))
+	for round := 30; round < 50; round++ {
+		play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+		waitIdle(t, r)
+	}
+	if have, _ := collect(t, r, Query{From: from, To: to}); len(have) != 0 || len(r.State().Pins) != 0 {
+		t.Errorf("%d packets after the protection", len(have))
+	}
+	s.Finish()
+	closeRing(t, r)
+}
+
+// TestProtectOldest keeps the oldest packets, which lie where the next ones were to go: in segments that are overwritten already.
+func TestProtectOldest(t *testing.T) {
+	set := newSetting(t, 2, 32<<20)
+	set.cfg.Now = func() int64 { return epoch }
+	set.create(t)
+	r := set.open(t)
+	s := r.Stage(0, table)
+	base := mix(12, 10_000)
+	round := 0
+	record := func(rounds int) {
+		for range rounds {
+			play(t, s, &traffic{frames: stamp(base, round, time.Microsecond)})
+			waitIdle(t, r)
+			round++
+		}
+	}
+	next := func() (b index.Slot) { // what the next block is to overwrite
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s := r.devices[r.turn].current; s.used < len(s.slots) {
+			b = s.slots[s.used]
+		}
+		return b
+	}
+	for record(12); next().Seq == 0; record(1) {
+	}
+	from, to := next().First, next().Last+1
+	want, _ := collect(t, r, Query{From: from, To: to})
+	if pins, err := r.Protect(from, to, epoch+int64(time.Hour)); err != nil || len(pins) != 1 {
+		t.Fatalf("%v %v", pins, err)
+	}
+	for again := range 2 {
+		record(30)
+		have, _ := collect(t, r, Query{From: from, To: to})
+		if len(want) == 0 || len(have) != len(want) {
+			t.Fatalf("time %d: %d of %d packets were kept", again+1, len(have), len(want))
+		}
+		s.Finish()
+		closeRing(t, r)
+		r = set.open(t)
+		s = r.Stage(0, table)
+	}
+	s.Finish()
+	closeRing(t, r)
 }

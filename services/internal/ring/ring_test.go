@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"galvo/ci/rig"
+	"galvo/services/internal/filter"
 	"galvo/services/internal/flow"
 	"galvo/services/internal/l7"
 	"galvo/services/internal/packet"
@@ -294,3 +295,31 @@ const (
 	theChunks  = 128
 	theBloom   = 640
 )
+
+func table() []pipeline.Interface { return ethernet }
+
+// waitIdle waits until nothing is on its way to the disk.
+func waitIdle(t testing.TB, r *Ring) {
+	t.Helper()
+	for start := time.Now(); ; {
+		r.handing.Lock()
+		n := len(r.waiting)
+		r.handing.Unlock()
+		if n == 0 {
+			return
+		}
+		if time.Since(start) > longWait {
+			t.Fatalf("%d blocks still wait", n)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+func mustFilter(t testing.TB, text string) *filter.Filter {
+	t.Helper()
+	f, err := filter.Compile(text, testEnv(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
