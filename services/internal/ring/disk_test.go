@@ -177,7 +177,7 @@ type watched struct {
 	read func(n int, at int64)
 }
 
-func (w watched) Open(name string, write bool) (files.File, error) {
+func (w *watched) Open(name string, write bool) (files.File, error) {
 	f, err := w.Store.Open(name, write)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (w watched) Open(name string, write bool) (files.File, error) {
 
 type watchedFile struct {
 	files.File
-	by watched
+	by *watched // files are compared, and a function cannot be
 }
 
 func (f watchedFile) ReadAt(b []byte, at int64) (int, error) {

@@ -85,7 +85,7 @@ func TestClosedWhileEstimated(t *testing.T) {
 	set := newSetting(t, 1, 32<<20).create(t)
 	var read atomic.Pointer[func()] // is called once
 	set.cfg.Store = func(dir string) files.Store {
-		return watched{set.disks[dir], func(int, int64) {
+		return &watched{set.disks[dir], func(int, int64) {
 			if f := read.Swap(nil); f != nil {
 				(*f)()
 			}

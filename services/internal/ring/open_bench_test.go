@@ -248,7 +248,7 @@ func BenchmarkOpen(b *testing.B) {
 				l.cfg.Dirs = slices.Clone(l.cfg.Dirs)
 				st.make(b, l)
 				l.cfg.Store = func(dir string) files.Store {
-					return watched{files.Open(dir), func(n int, _ int64) { reads.Add(1); bytes.Add(int64(n)) }}
+					return &watched{files.Open(dir), func(n int, _ int64) { reads.Add(1); bytes.Add(int64(n)) }}
 				}
 				dropCaches()
 				reads.Store(0)

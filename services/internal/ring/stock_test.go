@@ -24,7 +24,7 @@ func TestRecordsBeforeItIsKnown(t *testing.T) {
 	free.Store(8)
 	gate := make(chan struct{})
 	l.cfg.Store = func(dir string) files.Store {
-		return watched{files.Open(dir), func(_ int, at int64) { // but for the first few, indexes cannot be read until the gate opens
+		return &watched{files.Open(dir), func(_ int, at int64) { // but for the first few, indexes cannot be read until the gate opens
 			if at >= int64(index.DataBlocks(bytes))*block.Size && free.Add(-1) < 0 {
 				<-gate
 			}
