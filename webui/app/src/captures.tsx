@@ -70,7 +70,8 @@ function running(c: Capture, now: number): string {
 // ended says how the last capture ended, near to where it was started: one from the past may run for a moment only.
 function ended(c: Capture): string {
   const packets = [`captured ${count(c.captured)}`, c.dropped > 0 && `dropped ${count(c.dropped)}`, c.lost > 0 && `lost ${count(c.lost)}`];
-  const why = [c.state !== "finished" && c.state, c.scan?.empty ?? c.empty, c.reason];
+  const empty = c.scan?.empty ?? c.empty;
+  const why = [c.state !== "finished" && c.state, empty, c.reason !== empty && c.reason];
   return [packets, why].map((part) => part.filter(Boolean).join(", ")).join("; ");
 }
 
