@@ -48,9 +48,6 @@ type Bus string
 const (
 	VirtioBlk  Bus = ""
 	VirtioSCSI Bus = "virtio-scsi"
-	SharedNVMe Bus = "shared-nvme" // a namespace that several controllers may have
-	SD         Bus = "sd"          // whose serial number is 0xdeadbeef
-	Reader     Bus = "reader"      // of cards, at USB
 	NVMe       Bus = "nvme"
 	AHCI       Bus = "ahci"
 	USB        Bus = "usb"
@@ -63,9 +60,6 @@ const (
 var buses = map[Bus][]string{
 	VirtioBlk:  {"virtio-blk-pci,drive=DRIVE,id=DEVICE,serial=galvo-DRIVESLOT"},
 	VirtioSCSI: {"virtio-scsi-pci,id=bus-DRIVE", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
-	SharedNVMe: {"nvme-subsys,id=subsys-DRIVE,nqn=DRIVE", "nvme,id=bus-DRIVE,serial=galvo-DRIVE,subsys=subsys-DRIVE", "nvme-ns,drive=DRIVE,id=DEVICE,bus=bus-DRIVE,shared=on"},
-	SD:         {"sdhci-pci,id=bus-DRIVE", "sd-card,drive=DRIVE,id=DEVICE"},
-	Reader:     {"qemu-xhci,id=xhci-DRIVE", "usb-uas,id=bus-DRIVE,bus=xhci-DRIVE.0", "scsi-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0,removable=on"},
 	NVMe:       {"nvme,drive=DRIVE,id=DEVICE,serial=galvo-DRIVESLOT"},
 	AHCI:       {"ich9-ahci,id=bus-DRIVE", "ide-hd,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},
 	USB:        {"qemu-xhci,id=bus-DRIVE", "usb-storage,drive=DRIVE,id=DEVICE,serial=galvo-DRIVE,bus=bus-DRIVE.0"},

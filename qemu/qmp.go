@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -73,42 +72,6 @@ func (v *VM) PressPower() { v.t.Helper(); v.Control("system_powerdown", nil) }
 func (v *VM) PullDisk(i int) {
 	v.t.Helper()
 	v.Control("device_del", map[string]any{"id": fmt.Sprintf("dev-d%d", i)})
-}
-
-// PlugDisk plugs the i-th disk in again after PullDisk.
-func (v *VM) PlugDisk(i int) {
-	v.t.Helper()
-	devices := v.Disks[i].devices(i)
-	name, options, _ := strings.Cut(devices[len(devices)-1], ",")
-	arguments := map[string]any{"driver": name}
-	for option := range strings.SplitSeq(options, ",") {
-		key, value, _ := strings.Cut(option, "=")
-		arguments[key] = value
-	}
-	for deadline := time.Now().Add(Patience(v.t)); ; time.Sleep(100 * time.Millisecond) {
-		// The slot is not free before the machine has let go of what was there.
-		if _, err := v.control("device_add", arguments); err == nil {
-			return
-		} else if time.Now().After(deadline) {
-			v.t.Fatalf("plug disk %d in: %v", i, err)
-		}
-	}
-}
-
-// Eject takes the card out of the i-th disk, a Reader.
-func (v *VM) Eject(i int) {
-	v.t.Helper()
-	id := fmt.Sprintf("dev-d%d", i)
-	v.Control("blockdev-open-tray", map[string]any{"id": id, "force": true})
-	v.Control("blockdev-remove-medium", map[string]any{"id": id})
-}
-
-// Insert puts the card into the i-th disk again.
-func (v *VM) Insert(i int) {
-	v.t.Helper()
-	id := fmt.Sprintf("dev-d%d", i)
-	v.Control("blockdev-insert-medium", map[string]any{"id": id, "node-name": fmt.Sprintf("d%d", i)})
-	v.Control("blockdev-close-tray", map[string]any{"id": id})
 }
 
 // Plug plugs the cable of the i-th capture port in, or out.

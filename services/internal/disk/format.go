@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -135,36 +134,13 @@ func (m *Machine) IsOpen(d *Disk) string {
 
 // mapped returns the kernel's folder of a mapping, or nothing.
 func (m *Machine) mapped(name string) string {
-	for other, dir := range m.mappings() {
-		if other == name {
+	names, _ := filepath.Glob(m.Sys + "/block/dm-*/dm/name") // its only error is a bad pattern
+	for _, n := range names {
+		if dir := filepath.Dir(filepath.Dir(n)); m.attribute(dir, "dm/name") == name {
 			return dir
 		}
 	}
 	return ""
-}
-
-// mappings returns the kernel's folders of all mappings by their names.
-func (m *Machine) mappings() map[string]string {
-	all := map[string]string{}
-	names, err := filepath.Glob(m.Sys + "/block/dm-*/dm/name")
-	if err != nil {
-		return all
-	}
-	for _, name := range names {
-		dir := filepath.Dir(filepath.Dir(name))
-		all[m.attribute(dir, "dm/name")] = dir
-	}
-	return all
-}
-
-// Opened returns the ids of the disks that are open, also of those that were pulled meanwhile.
-func (m *Machine) Opened() (ids []string) {
-	for name := range m.mappings() {
-		if id, ours := strings.CutPrefix(name, mapping("")); ours {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // Close makes an encrypted disk unreadable again.
